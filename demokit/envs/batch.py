@@ -1,0 +1,179 @@
+"""Many simulations of one family, stepped together: the only way simulations run here.
+
+`mujoco.batch.Batch` steps them on a thread pool, bit-identical at any thread count; a single
+environment is a batch of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+from numpy.typing import NDArray
+
+from demokit.envs.family import Family, Terms, Views
+from demokit.errors import DemokitError, unknown_name
+from demokit.types import Array, FloatArray, Step
+
+RewardKind = Literal["dense", "sparse"]
+REWARDS: tuple[str, ...] = get_args(RewardKind)
+_POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value
+
+
+class SimState(NamedTuple):
+    """All that N simulations are: restoring it continues bit for bit.
+
+    `physics` (N, S) float64 is MuJoCo's mjSTATE_INTEGRATION; `step_index` (N,) counts actions
+    since reset; `context` (N, C) is the task.
+    """
+
+    physics: FloatArray
+    step_index: NDArray[np.int64]
+    context: FloatArray
+
+
+class SimBatch:
+    """N simulations of one family with a task each.
+
+    Args:
+        family: the task family.
+        num_sims: N.
+        reward: "dense" or "sparse", the reward that `step` returns.
+        num_threads: threads that step the simulations; 0 takes every CPU.
+    """
+
+    def __init__(
+        self, family: Family, num_sims: int, *, reward: str = "dense", num_threads: int = 0
+    ) -> None:
+        if reward not in REWARDS:
+            raise unknown_name("reward", reward, REWARDS)
+        if num_sims < 1:
+            raise DemokitError(f"A batch needs at least one simulation, not {num_sims}.")
+        self.family = family
+        self.num_sims = num_sims
+        self.reward = reward
+        self._reward = family.reward_dense if reward == "dense" else family.reward_sparse
+        self._sims = Batch(family.model, num_sims, num_threads)
+        self._views = family.views(self._sims)
+        self._step_index = np.zeros(num_sims, np.int64)
+        self._context = np.zeros((num_sims, family.context.width))
+        self._action = np.zeros((num_sims, len(family.actions)))
+
+    def reset(
+        self,
+        context: FloatArray,
+        seeds: Sequence[int] | NDArray[np.int64],
+        ids: NDArray[np.int64] | None = None,
+    ) -> FloatArray:
+        """Start episodes; returns the observations of all simulations, (N, O).
+
+        Args:
+            context: contexts (n, C) of the tasks.
+            seeds: n seeds; the start noise of a simulation depends on its own seed alone.
+            ids: the n simulations to reset; None resets all N.
+        """
+        ids = np.arange(self.num_sims) if ids is None else np.asarray(ids)
+        noise = _start_noise(seeds, self.family.start_noise_width)
+        self._context[ids] = context
+        self._step_index[ids] = 0
+        self._action[ids] = 0
+        self._sims.reset(ids, keyframe=0, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        self._write(self.family.start(noise), ids)
+        if self.family.settle_steps:
+            self._sims.step(ids, nstep=self.family.settle_steps)
+            self._sims.time[ids] = 0
+        self._sims.forward(ids, stage=_POSITIONS)
+        self._terms = self.family.read(self._views)
+        return self.observe()
+
+    def step(self, action: FloatArray) -> Step:
+        """Apply actions (N, A), clipped to [-1, 1], for one control step.
+
+        Raises:
+            DemokitError: an action is not finite or has the wrong shape.
+        """
+        action = np.asarray(action, np.float32)
+        if action.shape != self._action.shape:
+            raise DemokitError(
+                f"Actions have shape {action.shape}, {self.family.name} needs {self._action.shape}."
+            )
+        self._action[:] = np.clip(action, -1, 1)
+        if not np.isfinite(self._action).all():
+            raise DemokitError("An action is NaN or infinite: the simulation was not stepped.")
+        self._write(self.family.control(self._views, self._action), slice(None))
+        self._sims.step(nstep=self.family.frame_skip, stage=_POSITIONS)
+        self._step_index += 1
+        self._terms = self.family.read(self._views)
+        return Step(
+            observation=self.observe(),
+            reward=self._reward(self._terms, self._context, self._action),
+            terminated=np.zeros(self.num_sims, np.bool_),
+            truncated=self._step_index >= self.family.horizon,
+            success=self.family.success(self._terms, self._context),
+        )
+
+    def observe(self) -> FloatArray:
+        """What a policy may see now, (N, O) float32."""
+        return self.family.observe(self._terms)
+
+    @property
+    def terms(self) -> Terms:
+        """Every term of the family as it stands now."""
+        return self._terms
+
+    def privileged(self) -> dict[str, Array]:
+        """What only recorders, experts and evaluation may see now; every array is a copy.
+
+        The family's terms, and "state" (N, S), "context" (N, C), "reward_dense",
+        "reward_sparse" and "success" (N,). At reset the rewards are those of a zero action.
+        """
+        args = self._terms, self._context, self._action
+        return {
+            **{name: values.copy() for name, values in self._terms.items()},
+            "state": self._sims.state.copy(),
+            "context": self._context.copy(),
+            "reward_dense": self.family.reward_dense(*args),
+            "reward_sparse": self.family.reward_sparse(*args),
+            "success": self.family.success(self._terms, self._context),
+        }
+
+    def get_state(self) -> SimState:
+        """A copy of everything that `set_state` needs to come back to this moment."""
+        return SimState(self._sims.state.copy(), self._step_index.copy(), self._context.copy())
+
+    def set_state(self, state: SimState) -> FloatArray:
+        """Come back to a moment, bit for bit; returns the observations (N, O).
+
+        Raises:
+            DemokitError: the state is of another model or batch size.
+        """
+        if state.physics.shape != self._sims.state.shape:
+            raise DemokitError(
+                f"State has shape {state.physics.shape}, {self.num_sims} simulations of "
+                f"{self.family.name} need {self._sims.state.shape}."
+            )
+        self._sims.state[:] = state.physics
+        self._step_index[:] = state.step_index
+        self._context[:] = state.context
+        self._action[:] = 0
+        # Positions only: a full mj_forward would change the warm start, and with it the future.
+        self._sims.forward(stage=_POSITIONS)
+        self._terms = self.family.read(self._views)
+        return self.observe()
+
+    def data(self, sim: int) -> mujoco.MjData:
+        """Simulation `sim` as an MjData, for rendering."""
+        return self._sims.get_data(sim)
+
+    def _write(self, values: Views, ids: NDArray[np.int64] | slice) -> None:
+        for name, rows in values.items():
+            self._views[name][ids] = rows
+
+
+def _start_noise(seeds: Sequence[int] | NDArray[np.int64], width: int) -> FloatArray:
+    """Uniform numbers (n, width) in [-1, 1], each row from its own seed."""
+    rows = [np.random.default_rng(int(seed)).uniform(-1, 1, width) for seed in seeds]
+    return np.array(rows).reshape(len(rows), width)

@@ -1,0 +1,170 @@
+"""What a task family is: a model, a task distribution, terms, rewards, success.
+
+A family is a set of pure functions from arrays to arrays. Every array has a leading
+simulation axis N, and no function loops over it; `demokit.envs.batch` steps the simulations.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import ClassVar, Literal, TypeAlias
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+
+from demokit.types import Array, FloatArray
+
+Terms: TypeAlias = Mapping[str, FloatArray]
+"""Name of a term -> (N, width) float64."""
+
+Views: TypeAlias = Mapping[str, FloatArray]
+"""Name -> live (N, ...) array over the simulations; state fields are writable."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One quantity read from the simulator.
+
+    `group` says who may see it: "observation" terms may be shown to a policy, "privileged"
+    terms only to recorders, experts and evaluation.
+    """
+
+    name: str
+    width: int
+    unit: str
+    frame: str
+    group: Literal["observation", "privileged"]
+
+
+@dataclass(frozen=True)
+class ContextSpace:
+    """The task distribution: contexts are uniform in [low, high].
+
+    Out-of-distribution contexts are uniform in [ood_low, ood_high] without [low, high].
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    ood_low: tuple[float, ...]
+    ood_high: tuple[float, ...]
+
+    @property
+    def width(self) -> int:
+        """C, the length of a context vector."""
+        return len(self.names)
+
+    def sample(self, rng: np.random.Generator, num: int) -> FloatArray:
+        """Contexts (num, C) of the training distribution."""
+        return rng.uniform(self.low, self.high, (num, self.width))
+
+    def sample_ood(self, rng: np.random.Generator, num: int) -> FloatArray:
+        """Contexts (num, C) outside the training distribution."""
+        kept: list[FloatArray] = []
+        while len(kept) < num:
+            draw = rng.uniform(self.ood_low, self.ood_high)
+            if not self.contains(draw):
+                kept.append(draw)
+        return np.array(kept)
+
+    def contains(self, context: FloatArray) -> bool:
+        """Whether a context (C,) lies in the training distribution."""
+        return bool(np.all((context >= self.low) & (context <= self.high)))
+
+
+class Family(ABC):
+    """A task family. Subclasses state the source of every constant in their docstring.
+
+    Attributes:
+        name: its name on the command line.
+        horizon: T, steps per episode.
+        frame_skip: simulator steps per action.
+        terms: every term read from the simulator, once.
+        context: the task distribution.
+        actions: what each action component means; all are in [-1, 1].
+        start_noise_width: how many uniform numbers in [-1, 1] a reset consumes.
+        settle_steps: simulator steps between the written start state and step 0.
+    """
+
+    name: ClassVar[str]
+    horizon: ClassVar[int]
+    frame_skip: ClassVar[int]
+    terms: ClassVar[tuple[Term, ...]]
+    context: ClassVar[ContextSpace]
+    actions: ClassVar[tuple[str, ...]]
+    start_noise_width: ClassVar[int] = 0
+    settle_steps: ClassVar[int] = 0
+
+    @abstractmethod
+    def spec(self) -> mujoco.MjSpec:
+        """The model, uncompiled; keyframe 0 is the start state."""
+
+    @abstractmethod
+    def views(self, sims: Batch) -> Views:
+        """Live arrays over the simulations that the other functions read and write."""
+
+    @abstractmethod
+    def start(self, noise: FloatArray) -> Views:
+        """Values to write into `views` at reset, from noise (N, start_noise_width) in [-1, 1]."""
+
+    @abstractmethod
+    def control(self, views: Views, action: FloatArray) -> Views:
+        """Values to write into `views` before a step, from actions (N, A) in [-1, 1]."""
+
+    @abstractmethod
+    def read(self, views: Views) -> Terms:
+        """All terms, as fresh arrays."""
+
+    @abstractmethod
+    def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:
+        """Dense reward (N,) for reaching `terms` by `action` in tasks `context` (N, C)."""
+
+    @abstractmethod
+    def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:
+        """Sparse reward (N,); same arguments."""
+
+    @abstractmethod
+    def success(self, terms: Terms, context: FloatArray) -> Array:
+        """Whether the tasks are solved in this state, (N,) bool."""
+
+    def goal_marker(self, context: FloatArray) -> Mapping[str, FloatArray]:  # noqa: ARG002
+        """Site name -> position (3,) in the world that shows people the goal of context (C,)."""
+        return {}
+
+    @cached_property
+    def model(self) -> mujoco.MjModel:
+        """The compiled model, shared: treat it as read-only."""
+        return self.spec().compile()
+
+    @cached_property
+    def model_hash(self) -> str:
+        """SHA-256 of the model's XML: two datasets with the same hash ran the same physics."""
+        spec = self.spec()
+        spec.compile()
+        return sha256(spec.to_xml().encode()).hexdigest()
+
+    @property
+    def control_dt_s(self) -> float:
+        """Seconds per action."""
+        return float(self.model.opt.timestep) * self.frame_skip
+
+    @cached_property
+    def observation_terms(self) -> tuple[Term, ...]:
+        """The terms a policy may see, in the order of the observation vector."""
+        return tuple(term for term in self.terms if term.group == "observation")
+
+    @cached_property
+    def observation_width(self) -> int:
+        """O, the length of the observation vector."""
+        return sum(term.width for term in self.observation_terms)
+
+    def observe(self, terms: Terms) -> FloatArray:
+        """The observation (N, O) float32: the observation terms side by side, nothing else."""
+        parts = [terms[term.name] for term in self.observation_terms]
+        return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")

@@ -1,0 +1,46 @@
+"""The small protocols between rooms: who may see what, and who acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from demokit.types import Array, FloatArray
+
+
+class Policy(Protocol):
+    """Maps observations to actions; sees nothing else."""
+
+    def act(self, observation: FloatArray) -> FloatArray:
+        """Actions (N, A) in [-1, 1] for observations (N, O)."""
+        ...
+
+
+class Expert(Protocol):
+    """Solves the task it is told: sees the observation and the privileged terms."""
+
+    name: str
+
+    def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:
+        """Actions (N, A) in [-1, 1]; `privileged` holds "context" (N, C) and the family's terms."""
+        ...
+
+
+class Decision(NamedTuple):
+    """What an action source decides for N simulations.
+
+    `action` (N, A) is executed; `label` (N, A) is what the expert would have done there.
+    """
+
+    action: FloatArray
+    label: FloatArray
+
+
+class ActionSource(Protocol):
+    """Whatever drives a recording: a device, a noisy expert, a policy."""
+
+    name: str
+
+    def decide(self, observation: FloatArray, privileged: Mapping[str, Array]) -> Decision:
+        """The executed actions and the labels for N simulations."""
+        ...
