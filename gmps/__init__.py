@@ -1,0 +1,1 @@
+"""Guided Meta-Policy Search: meta-learn from demonstrations a policy that adapts from reward."""

@@ -88,6 +88,7 @@ class Family(ABC):
         terms: every term read from the simulator, once.
         context: the task distribution.
         actions: what each action component means; all are in [-1, 1].
+        object_term: the observation term of what the task is about moving.
         start_noise_width: how many uniform numbers in [-1, 1] a reset consumes.
         settle_steps: simulator steps between the written start state and step 0.
     """
@@ -98,6 +99,7 @@ class Family(ABC):
     terms: ClassVar[tuple[Term, ...]]
     context: ClassVar[ContextSpace]
     actions: ClassVar[tuple[str, ...]]
+    object_term: ClassVar[str]
     start_noise_width: ClassVar[int] = 0
     settle_steps: ClassVar[int] = 0
 

@@ -65,6 +65,7 @@ class Point(Family):
         ood_high=(1.4, 1.4),
     )
     actions = ("dx / 0.1 m", "dy / 0.1 m")
+    object_term = "point_pos_w_m"
     start_noise_width = 2
 
     def spec(self) -> mujoco.MjSpec:

@@ -1,0 +1,1 @@
+"""Torch parts that experts and meta-learners share: networks, distributions, checkpoints."""

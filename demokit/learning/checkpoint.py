@@ -1,0 +1,49 @@
+"""Checkpoints: named tensors and a JSON header in one safetensors file, never pickled objects."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from demokit.errors import DemokitError
+
+_HEADER = "demokit"
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write a checkpoint so that `path` is the old file or the whole new one, never half."""
+    data = save(
+        {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
+        metadata={_HEADER: json.dumps(header)},
+    )
+    aside = path.with_name(path.name + ".tmp")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the header of a checkpoint.
+
+    Raises:
+        DemokitError: there is no such file, or it is no checkpoint of demokit.
+    """
+    if not path.is_file():
+        raise DemokitError(f"No checkpoint at {path}: name a run folder that meta-train wrote.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_HEADER])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise DemokitError(
+            f"{path} is no demokit checkpoint or is damaged ({error}): train again, or name another."
+        ) from None
+    return tensors, header

@@ -1,0 +1,1 @@
+"""The methods that GMPS is compared with."""

@@ -1,0 +1,81 @@
+"""Every option of a training run, declared and documented once.
+
+The command line, the TOML files and the checkpoints are all made from these fields. Defaults
+that leave the published code's are the ones a trial on Push showed to work (PAPER: section 4.3
+and the authors' release; see docs/gmps.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from demokit.errors import DemokitError
+
+METHODS = ("gmps", "imitation")
+BASELINES = ("linear", "radial", "zero")
+OUTER_LOSSES = ("squared", "log_likelihood")
+
+
+def _option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:  # noqa: A002
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The configuration of one run; see the fields' help."""
+
+    method: str = _option(
+        "gmps", "gmps: meta-learn; imitation: MultiTask Imitation, the comparison.", METHODS
+    )
+    seed: int = _option(0, "Seed of initialisation, roll-outs and demonstration batches.")
+    # Policy.
+    hidden_width: int = _option(100, "Units in each of the two hidden layers.")
+    bias_transform_width: int = _option(4, "Width of the bias transformation.")
+    initial_std: float = _option(0.2, "Standard deviation of the policy before training.")
+    min_std: float = _option(0.135, "Floor of the standard deviation.")
+    # Inner loop: one policy-gradient step on the task's reward.
+    inner_lr: float = _option(0.1, "Initial inner step size, of every adapted parameter.")
+    discount: float = _option(0.99, "Discount of the inner advantage.")
+    gae_lambda: float = _option(1.0, "Lambda of generalised advantage estimation.")
+    baseline: str = _option(
+        "linear", "Features of the value baseline, refitted per task.", BASELINES
+    )
+    ratio_clip: float = _option(10.0, "Upper bound of the importance ratio per time step.")
+    ratio_gradient: bool = _option(
+        False, "Let the outer gradient flow through the importance ratio."
+    )
+    # Outer loop: imitation by the adapted policy.
+    outer_loss: str = _option("squared", "Behaviour-cloning loss of Eq. 2.", OUTER_LOSSES)
+    outer_lr: float = _option(1e-3, "Step size of Adam.")
+    max_grad_norm: float = _option(10.0, "The outer gradient is clipped to this norm.")
+    pre_update_weight: float = _option(
+        0.1, "Weight of the imitation loss of the policy before adaptation."
+    )
+    sweep: bool = _option(
+        False,
+        "Before adaptation imitate only the demonstrations that go furthest, so that roll-outs "
+        "sweep the range of the family.",
+    )
+    iterations: int = _option(40, "Meta-iterations: sets of roll-outs (gmps).")
+    outer_steps: int = _option(20, "Outer steps per set of roll-outs (gmps).")
+    rollouts_per_task: int = _option(20, "K, roll-outs per task and adaptation step.")
+    demos_per_task: int = _option(10, "Demonstrations used per task.")
+    imitation_steps: int = _option(3000, "Gradient steps of MultiTask Imitation.")
+    # Book-keeping.
+    eval_every: int = _option(10, "Roll out adapted policies every so many iterations.")
+    checkpoint_every: int = _option(5, "Write a checkpoint every so many iterations.")
+    threads: int = _option(2, "Torch threads of the optimisation.")
+
+    def __post_init__(self) -> None:
+        """Check choices and ranges; raises DemokitError naming the option."""
+        for option in fields(self):
+            value, choices = getattr(self, option.name), option.metadata["choices"]
+            if choices and value not in choices:
+                raise DemokitError(f"Option {option.name}: '{value}' is none of {choices}.")
+            numeric = isinstance(value, int | float) and not isinstance(value, bool)
+            may_be_zero = option.name in ("seed", "pre_update_weight", "bias_transform_width")
+            if numeric and (value < 0 or (value == 0 and not may_be_zero)):
+                raise DemokitError(f"Option {option.name} must be positive, not {value}.")
+        if self.discount > 1 or self.gae_lambda > 1:
+            raise DemokitError("Options discount and gae_lambda must be at most 1.")

@@ -1,0 +1,146 @@
+"""Meta-test: from theta, plain policy gradient on each task's reward, and what it earns.
+
+Adaptation sees rewards and observations only; every task starts from theta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from demokit.types import FloatArray, Task
+from gmps.learned import Learned
+from gmps.rollout import Rollouts, Sampler, replicate
+
+MEAN_EPISODES = 5
+TUNING_STEPS = 3
+STEP_SIZE_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+class Outcome(NamedTuple):
+    """What roll-outs earn after each number of adaptation steps, (steps + 1, M) each.
+
+    Means over a task's episodes; returns are undiscounted sums over the horizon.
+    """
+
+    episode_return: FloatArray
+    success: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Adaptation on M tasks: `mean` acts by the policy's mean, `stochastic` samples."""
+
+    mean: Outcome
+    stochastic: Outcome
+
+
+def adaptation_curve(
+    learned: Learned,
+    sampler: Sampler,
+    rng: np.random.Generator,
+    num_steps: int,
+    later_lr: float | None = None,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> Curve:
+    """Fine-tune on the sampler's tasks from theta, for 0..num_steps policy-gradient steps.
+
+    Args:
+        learned: the policy and its step sizes.
+        sampler: K exploring roll-outs per task adapt, its mean episodes only measure.
+        rng: start and action noise.
+        num_steps: adaptation steps.
+        later_lr: scalar step size in place of `learned.later_lr`.
+        on_step: called after each step's roll-outs.
+    """
+    params = replicate(learned.meta.theta, sampler.num_tasks)
+    explore, mean = slice(sampler.explore), slice(sampler.explore, None)
+    measured: list[tuple[Rollouts, Rollouts]] = []
+    for step in range(num_steps + 1):
+        rollouts = sampler(learned.policy, params, rng)
+        measured.append((rollouts.episodes(mean), rollouts.episodes(explore)))
+        on_step(step)
+        if step < num_steps:
+            with torch.no_grad():
+                params = torch.func.vmap(learned.inner, in_dims=(0, None, 0))(
+                    params,
+                    learned.step_sizes(step, later_lr),
+                    rollouts.episodes(explore).inner_batch(learned.advantage),
+                )
+    by_mean, by_sample = zip(*measured, strict=True)
+    return Curve(_outcome(by_mean), _outcome(by_sample))
+
+
+class Tuning(NamedTuple):
+    """Result of the step-size search: the choice, every candidate's score, and the cost."""
+
+    best: float
+    scores: dict[float, float]
+    env_steps: int
+
+
+def choose_step_size(
+    learned: Learned,
+    rng_seed: int,
+    grid: Sequence[float] = STEP_SIZE_GRID,
+    on_candidate: Callable[[float, float], None] = lambda lr, score: None,
+) -> Tuning:
+    """The scalar step size with the best mean return over steps 1..3 on the *training* tasks.
+
+    The same rule serves GMPS (for the steps after its learned one) and MultiTask Imitation (for
+    all steps). Every candidate meets the same noise.
+    """
+    sampler = Sampler(
+        learned.family,
+        learned.tasks,
+        learned.reward,
+        explore=learned.config.rollouts_per_task,
+        mean=MEAN_EPISODES,
+    )
+    scores: dict[float, float] = {}
+    for lr in grid:
+        rng = np.random.default_rng(rng_seed)
+        curve = adaptation_curve(learned, sampler, rng, TUNING_STEPS, later_lr=lr)
+        scores[lr] = float(np.nan_to_num(curve.mean.episode_return[1:].mean(), nan=-np.inf))
+        on_candidate(lr, scores[lr])
+    spent = len(scores) * (TUNING_STEPS + 1) * sampler.num_steps
+    return Tuning(max(scores, key=scores.__getitem__), scores, spent)
+
+
+def with_step_size(learned: Learned, tuning: Tuning) -> Learned:
+    """The same policy with its scalar step size settled, and the roll-outs of the search counted."""
+    spent = learned.env_steps + tuning.env_steps
+    return replace(learned, later_lr=tuning.best, env_steps=spent)
+
+
+def evaluate(
+    learned: Learned,
+    tasks: Sequence[Task],
+    *,
+    num_steps: int,
+    rollouts_per_task: int,
+    seed: int,
+    reward: str | None = None,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> Curve:
+    """The adaptation curve on held-out tasks; see `adaptation_curve`."""
+    sampler = Sampler(
+        learned.family,
+        tasks,
+        reward or learned.reward,
+        explore=rollouts_per_task,
+        mean=MEAN_EPISODES,
+    )
+    rng = np.random.default_rng([seed, learned.config.seed])
+    return adaptation_curve(learned, sampler, rng, num_steps, on_step=on_step)
+
+
+def _outcome(rollouts: Sequence[Rollouts]) -> Outcome:
+    return Outcome(
+        np.array([r.reward.sum(-1).mean(1).numpy() for r in rollouts]),
+        np.array([r.success.float().mean(1).numpy() for r in rollouts]),
+    )

@@ -1,0 +1,201 @@
+"""What training leaves: a policy that can adapt, and everything needed to go on or to judge it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from demokit.envs import make_family
+from demokit.envs.family import Family
+from demokit.errors import DemokitError
+from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from demokit.types import Task
+from gmps.adapt import InnerStep
+from gmps.advantage import Advantage, spread_centers
+from gmps.config import TrainConfig
+from gmps.demos import DemoSet
+from gmps.meta import MetaParams
+from gmps.policy import AdaptSpec, GaussianPolicy
+
+CHECKPOINT = "checkpoint.safetensors"
+_NUM_CENTERS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A meta-learned (or merely pre-trained) policy and how it fine-tunes.
+
+    Attributes:
+        config: the run's configuration.
+        family_name, reward, tasks: what it was trained on.
+        policy: the pure functions; `meta` its parameters theta and step sizes alpha. MultiTask
+            Imitation has no learned step sizes: `meta.step_sizes` is empty.
+        advantage: the estimator of the inner loop.
+        later_lr: scalar step size of every step without learned step sizes; None until it has
+            been chosen on training tasks.
+        env_steps: environment steps spent so far: demonstrations, and roll-outs.
+    """
+
+    config: TrainConfig
+    family_name: str
+    reward: str
+    tasks: tuple[Task, ...]
+    policy: GaussianPolicy
+    meta: MetaParams
+    advantage: Advantage
+    later_lr: float | None = None
+    env_steps: int = 0
+
+    @property
+    def family(self) -> Family:
+        """The task family."""
+        return make_family(self.family_name)
+
+    @property
+    def inner(self) -> InnerStep:
+        """The inner step; everything but the standard deviation adapts."""
+        spec = AdaptSpec.all_but(self.meta.theta, "log_std")
+        return InnerStep(
+            self.policy, spec, self.config.ratio_clip, self.config.ratio_gradient
+        )
+
+    def step_sizes(self, step: int, later_lr: float | None = None) -> dict[str, Tensor]:
+        """Step sizes of adaptation step 0, 1, ...: the learned ones first, then the scalar.
+
+        The learned ones are for theta; used again where they were not learned they diverge.
+        """
+        if step == 0 and self.meta.step_sizes:
+            return self.meta.step_sizes
+        scalar = self.later_lr if later_lr is None else later_lr
+        if scalar is None:
+            raise DemokitError("This run has no step size yet: let meta-train finish (--resume).")
+        return self.inner.spec.init_step_sizes(self.meta.theta, scalar)
+
+
+def start(config: TrainConfig, demos: DemoSet) -> Learned:
+    """Before training: fresh parameters, and constants taken from the demonstrations."""
+    mean, scale = demos.statistics()
+    policy = _policy(config, mean, scale, demos.action.shape[-1])
+    theta = policy.init(torch.Generator().manual_seed(config.seed))
+    spec = AdaptSpec.all_but(theta, "log_std")
+    alpha = spec.init_step_sizes(theta, config.inner_lr) if config.method == "gmps" else {}
+    for tensor in (*theta.values(), *alpha.values()):
+        tensor.requires_grad_(True)
+    return Learned(
+        config,
+        demos.family.name,
+        demos.reward,
+        demos.tasks,
+        policy,
+        MetaParams(theta, alpha),
+        _advantage(config, demos),
+        env_steps=demos.num_steps,
+    )
+
+
+def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[str, Any]) -> None:
+    """Write a checkpoint; `extra` tensors (of the optimiser) and `progress` come back from `load`."""
+    tensors = {
+        **{f"theta.{name}": value for name, value in learned.meta.theta.items()},
+        **{f"alpha.{name}": value for name, value in learned.meta.step_sizes.items()},
+        **{f"extra.{name}": value for name, value in extra.items()},
+        "observation_mean": learned.policy.observation_mean,
+        "observation_scale": learned.policy.observation_scale,
+    }
+    columns = learned.advantage.radial_columns
+    if learned.advantage.centers is not None:
+        tensors["centers"] = learned.advantage.centers
+    header = {
+        "kind": "gmps",
+        "config": asdict(learned.config),
+        "family": learned.family_name,
+        "model_hash": learned.family.model_hash,
+        "reward": learned.reward,
+        "tasks": [asdict(task) for task in learned.tasks],
+        "radial_columns": [columns.start, columns.stop] if columns else None,
+        "radial_width": learned.advantage.radial_width,
+        "later_lr": learned.later_lr,
+        "env_steps": learned.env_steps,
+        "progress": progress,
+    }
+    save_checkpoint(path, tensors, header)
+
+
+def load(path: Path) -> tuple[Learned, dict[str, Tensor], dict[str, Any]]:
+    """Read a run folder or a checkpoint file: what was learned, `extra` and `progress`.
+
+    Raises:
+        DemokitError: no checkpoint, a damaged one, or one of another physics.
+    """
+    path = path / CHECKPOINT if path.is_dir() else path
+    tensors, header = load_checkpoint(path)
+    if header.get("kind") != "gmps":
+        raise DemokitError(f"{path} is a checkpoint of '{header.get('kind')}', not of gmps.")
+    config = TrainConfig(**header["config"])
+    if make_family(header["family"]).model_hash != header["model_hash"]:
+        raise DemokitError(
+            f"{path} was trained on another model of {header['family']}: train again."
+        )
+    learned = Learned(
+        config,
+        header["family"],
+        header["reward"],
+        tuple(Task(**{**task, "context": tuple(task["context"])}) for task in header["tasks"]),
+        _policy(
+            config,
+            tensors["observation_mean"],
+            tensors["observation_scale"],
+            tensors["theta.log_std"].shape[0],
+        ),
+        MetaParams(_section(tensors, "theta."), _section(tensors, "alpha.")),
+        replace(
+            _base_advantage(config),
+            centers=tensors.get("centers"),
+            radial_columns=slice(*header["radial_columns"]) if header["radial_columns"] else None,
+            radial_width=header["radial_width"],
+        ),
+        header["later_lr"],
+        header["env_steps"],
+    )
+    return learned, _section(tensors, "extra."), header["progress"]
+
+
+def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value.requires_grad_(prefix != "extra.")
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _policy(config: TrainConfig, mean: Tensor, scale: Tensor, action_width: int) -> GaussianPolicy:
+    return GaussianPolicy(
+        mean,
+        scale,
+        action_width,
+        config.hidden_width,
+        config.bias_transform_width,
+        config.initial_std,
+        config.min_std,
+    )
+
+
+def _base_advantage(config: TrainConfig) -> Advantage:
+    return Advantage(config.discount, config.gae_lambda, config.baseline)
+
+
+def _advantage(config: TrainConfig, demos: DemoSet) -> Advantage:
+    """The estimator; radial centres spread over where the demonstrations moved the object."""
+    if config.baseline != "radial":
+        return _base_advantage(config)
+    columns = demos.object_columns()
+    centers, width = spread_centers(
+        demos.observation[..., columns].flatten(0, 2), _NUM_CENTERS
+    )
+    return replace(
+        _base_advantage(config), centers=centers, radial_columns=columns, radial_width=width
+    )

@@ -1,0 +1,95 @@
+"""Algorithm 2: the meta-objective, and outer steps on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from demokit.learning.networks import Params
+from gmps.adapt import InnerBatch, InnerStep
+from gmps.losses import behaviour_cloning
+
+
+class Demos(NamedTuple):
+    """Demonstrated states and the expert's actions there.
+
+    `observation` (D, O) and `action` (D, A) for one task, with a leading axis M for all.
+    """
+
+    observation: Tensor
+    action: Tensor
+
+
+class MetaParams(NamedTuple):
+    """Everything the outer loop learns: theta and the inner step sizes alpha."""
+
+    theta: Params
+    step_sizes: Params
+
+    def leaves(self) -> list[Tensor]:
+        """All tensors, in the order of their names: the same before and after a checkpoint."""
+        return [part[name] for part in self for name in sorted(part)]
+
+
+class MetaLosses(NamedTuple):
+    """Behaviour-cloning losses after and before adaptation, means over tasks."""
+
+    post: Tensor
+    pre: Tensor
+
+
+@dataclass(frozen=True)
+class MetaObjective:
+    """Eq. 2 over a batch of tasks, plus an imitation term on the policy before adaptation.
+
+    min over theta, alpha of mean_i L_BC(phi_i, D_i) + w * L_BC(theta, D_pre). The second term
+    leaves the paper: with w small it keeps the pre-update policy where reward can be found;
+    with w large and D_pre the furthest-going demonstrations it makes it explore.
+    """
+
+    inner: InnerStep
+    outer_loss: str
+    pre_update_weight: float
+
+    def task_loss(self, meta: MetaParams, batch: InnerBatch, demos: Demos) -> Tensor:
+        """L_BC(phi_i, D_i) of one task."""
+        phi = self.inner(meta.theta, meta.step_sizes, batch)
+        dist = self.inner.policy.dist(phi, demos.observation)
+        return behaviour_cloning(dist, demos.action, kind=self.outer_loss)
+
+    def losses(
+        self, meta: MetaParams, batches: InnerBatch, demos: Demos, pre_demos: Demos
+    ) -> MetaLosses:
+        """Losses for tasks with a leading axis M; `pre_demos` are for the policy before adaptation."""
+        post = torch.func.vmap(self.task_loss, in_dims=(None, 0, 0))(meta, batches, demos)
+        before = self.inner.policy.dist(meta.theta, pre_demos.observation)
+        pre = behaviour_cloning(before, pre_demos.action, kind=self.outer_loss)
+        return MetaLosses(post.mean(), pre)
+
+    def __call__(
+        self, meta: MetaParams, batches: InnerBatch, demos: Demos, pre_demos: Demos
+    ) -> tuple[Tensor, MetaLosses]:
+        """The scalar to minimise, and its parts."""
+        losses = self.losses(meta, batches, demos, pre_demos)
+        return losses.post + self.pre_update_weight * losses.pre, losses
+
+
+def outer_step(
+    objective: MetaObjective,
+    meta: MetaParams,
+    optimizer: torch.optim.Optimizer,
+    batches: InnerBatch,
+    demos: Demos,
+    pre_demos: Demos,
+    max_grad_norm: float,
+) -> MetaLosses:
+    """Alg. 2, lines 6-9: one step on theta and alpha through the adaptation; returns the losses."""
+    loss, losses = objective(meta, batches, demos, pre_demos)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(meta.leaves(), max_grad_norm)
+    optimizer.step()
+    return MetaLosses(losses.post.detach(), losses.pre.detach())

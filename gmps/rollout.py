@@ -1,0 +1,125 @@
+"""Roll-outs: every task and episode in one batch, each task with parameters of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from demokit.envs.batch import SimBatch
+from demokit.envs.family import Family
+from demokit.learning.networks import Params
+from demokit.types import FloatArray, Task
+from gmps.adapt import InnerBatch
+from gmps.advantage import Advantage
+from gmps.policy import GaussianPolicy
+
+
+@dataclass(frozen=True, eq=False)
+class Rollouts:
+    """Episodes of M tasks, K each, of T steps.
+
+    `observation` (M, K, T, O), `action` (M, K, T, A) before clipping, `log_prob` and `reward`
+    (M, K, T), `success` (M, K) at the end.
+    """
+
+    observation: Tensor
+    action: Tensor
+    log_prob: Tensor
+    reward: Tensor
+    success: Tensor
+
+    def episodes(self, chosen: slice) -> Rollouts:
+        """The roll-outs of these episodes of every task."""
+        return Rollouts(
+            self.observation[:, chosen],
+            self.action[:, chosen],
+            self.log_prob[:, chosen],
+            self.reward[:, chosen],
+            self.success[:, chosen],
+        )
+
+    def inner_batch(self, advantage: Advantage) -> InnerBatch:
+        """What the inner step sees, for every task: (M, K * T, ...)."""
+        estimated = torch.func.vmap(advantage)(self.observation, self.reward)
+        return InnerBatch(
+            self.observation.flatten(1, 2),
+            self.action.flatten(1, 2),
+            self.log_prob.flatten(1, 2),
+            estimated.flatten(1, 2),
+        )
+
+
+class Sampler:
+    """Rolls out M tasks x (K exploring + E mean-action) episodes together.
+
+    Args:
+        family: the task family.
+        tasks: the M tasks.
+        reward: "dense" or "sparse".
+        explore: K, episodes per task that sample from the policy.
+        mean: E, episodes per task that take the policy's mean action.
+    """
+
+    def __init__(
+        self, family: Family, tasks: Sequence[Task], reward: str, *, explore: int, mean: int = 0
+    ) -> None:
+        self.num_tasks, self.explore = len(tasks), explore
+        self.episodes_per_task = explore + mean
+        self.horizon = family.horizon
+        self._sims = SimBatch(family, self.num_tasks * self.episodes_per_task, reward=reward)
+        contexts = np.array([task.context for task in tasks])
+        self._contexts: FloatArray = contexts.repeat(self.episodes_per_task, axis=0)
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps of one call."""
+        return self._sims.num_sims * self.horizon
+
+    @torch.no_grad()
+    def __call__(self, policy: GaussianPolicy, params: Params, rng: np.random.Generator) -> Rollouts:
+        """Roll out parameters with a leading axis M; `rng` decides start and action noise.
+
+        Episodes 0..K-1 of each task explore, K..K+E-1 take the mean action.
+        """
+        seeds = rng.integers(2**31, size=self._sims.num_sims)
+        observation = self._sims.reset(self._contexts, seeds)
+        noise = self._action_noise(rng)
+        shape = (self.num_tasks, self.episodes_per_task, self.horizon)
+        record = Rollouts(
+            torch.empty(*shape, observation.shape[-1]),
+            torch.empty(*shape, noise.shape[-1]),
+            torch.empty(shape),
+            torch.empty(shape),
+            torch.empty(shape[:2], dtype=torch.bool),
+        )
+        act = torch.func.vmap(policy.dist)
+        for t in range(self.horizon):
+            seen = torch.from_numpy(observation).view(*shape[:2], -1)
+            dist = act(params, seen)
+            dist = dist._replace(std=dist.std.unsqueeze(1))
+            action = dist.sample(noise[t])
+            step = self._sims.step(action.flatten(0, 1).numpy())
+            record.observation[:, :, t] = seen
+            record.action[:, :, t] = action
+            record.log_prob[:, :, t] = dist.log_prob(action)
+            record.reward[:, :, t] = torch.from_numpy(step.reward).view(shape[:2])
+            observation = step.observation
+        record.success[:] = torch.from_numpy(step.success).view(shape[:2])
+        return record
+
+    def _action_noise(self, rng: np.random.Generator) -> Tensor:
+        """Standard normal noise (T, M, K + E, A), zero for the mean-action episodes."""
+        width = len(self._sims.family.actions)
+        shape = (self.horizon, self.num_tasks, self.explore, width)
+        noise = torch.from_numpy(rng.standard_normal(shape, np.float32))
+        mean = self.episodes_per_task - self.explore
+        return torch.nn.functional.pad(noise, (0, 0, 0, mean))
+
+
+def replicate(params: Params, num_tasks: int) -> Params:
+    """The same parameters for every task, with a leading axis M (no copy)."""
+    return {name: value.detach().expand(num_tasks, *value.shape) for name, value in params.items()}

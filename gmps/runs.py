@@ -1,0 +1,149 @@
+"""A run's folder: configuration, scalars (CSV and TensorBoard), checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from demokit.errors import DemokitError
+from gmps.config import TrainConfig
+from gmps.learned import CHECKPOINT, Learned, load, save
+
+_PACKAGES = ("demokit", "torch", "mujoco", "numpy")
+
+
+class Run:
+    """One training run, written to a folder as it goes.
+
+    Args:
+        folder: where; created when missing.
+        config: the run's configuration, kept in config.json.
+        demos: path of the demonstrations, kept there too.
+
+    Raises:
+        DemokitError: the folder holds a run and neither `resume` nor `overwrite` is given, or
+            it holds a run of another configuration.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainConfig,
+        demos: str,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        self.folder, self.config = folder, config
+        self._settings = {"config": asdict(config), "demos": demos, "versions": _versions()}
+        self.resumed = self._prepare(resume, overwrite)
+        (folder / "config.json").write_text(json.dumps(self._settings, indent=2) + "\n")
+        self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+
+    @property
+    def checkpoint(self) -> Path:
+        """The run's one checkpoint file."""
+        return self.folder / CHECKPOINT
+
+    @property
+    def metrics(self) -> Path:
+        """The scalars, a row per logged iteration."""
+        return self.folder / "metrics.csv"
+
+    def restore(self, fresh: Learned) -> tuple[Learned, torch.optim.Adam, int]:
+        """What to train, its optimiser, and the first iteration still to do."""
+        if not self.resumed:
+            return fresh, torch.optim.Adam(fresh.meta.leaves(), lr=self.config.outer_lr), 0
+        learned, extra, progress = load(self.checkpoint)
+        optimizer = torch.optim.Adam(learned.meta.leaves(), lr=self.config.outer_lr)
+        _restore_adam(optimizer, extra)
+        self._drop_rows_from(progress["iteration"])
+        return learned, optimizer, progress["iteration"]
+
+    def save(self, learned: Learned, optimizer: torch.optim.Adam, iteration: int) -> None:
+        """Checkpoint after `iteration` iterations: training continues from it bit for bit."""
+        save(self.checkpoint, learned, _adam_tensors(optimizer), {"iteration": iteration})
+
+    def log(self, iteration: int, scalars: dict[str, float]) -> None:
+        """Append a row to metrics.csv and to TensorBoard."""
+        is_new = not self.metrics.exists()
+        with self.metrics.open("a", newline="") as file:
+            writer = csv.DictWriter(file, ["iteration", *scalars])
+            if is_new:
+                writer.writeheader()
+            writer.writerow({"iteration": iteration, **scalars})
+        for name, value in scalars.items():
+            if value == value:  # NaN marks what was not measured in this iteration
+                self._board.add_scalar(name, value, iteration)  # type: ignore[no-untyped-call]
+
+    def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Write a small table NAME.csv."""
+        with (self.folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        self._board.close()  # type: ignore[no-untyped-call]
+
+    def _prepare(self, resume: bool, overwrite: bool) -> bool:
+        """Make the folder ready; returns whether there is a checkpoint to continue from."""
+        exists = self.checkpoint.exists() or self.metrics.exists()
+        if exists and not (resume or overwrite):
+            raise DemokitError(
+                f"{self.folder} already holds a run: continue it with --resume, replace it with "
+                "--overwrite, or name another --output-dir."
+            )
+        if exists and resume:
+            self._require_same_config()
+            return self.checkpoint.exists()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoint.unlink(missing_ok=True)
+        self.metrics.unlink(missing_ok=True)
+        return False
+
+    def _require_same_config(self) -> None:
+        before = json.loads((self.folder / "config.json").read_text())["config"]
+        changed = [
+            name for name, value in self._settings["config"].items() if before.get(name) != value
+        ]
+        if changed:
+            raise DemokitError(
+                f"{self.folder} was started with another {changed[0]} "
+                f"({before.get(changed[0])}): resume with that value, or start another run."
+            )
+
+    def _drop_rows_from(self, iteration: int) -> None:
+        """Forget logged iterations that the checkpoint does not contain."""
+        if not self.metrics.exists():
+            return
+        header, *rows = self.metrics.read_text().splitlines(keepends=True)
+        kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) < iteration]
+        self.metrics.write_text("".join([header, *kept]))
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def _adam_tensors(optimizer: torch.optim.Adam) -> dict[str, torch.Tensor]:
+    """Adam's state as named tensors: "<parameter index>.<step|exp_avg|exp_avg_sq>"."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
+
+
+def _restore_adam(optimizer: torch.optim.Adam, tensors: dict[str, torch.Tensor]) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -1,0 +1,115 @@
+"""Algorithm 1 of the paper, from demonstrations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from gmps.demos import DemoSet
+from gmps.evaluate import (
+    MEAN_EPISODES,
+    Curve,
+    adaptation_curve,
+    choose_step_size,
+    with_step_size,
+)
+from gmps.learned import Learned, start
+from gmps.meta import Demos, MetaLosses, MetaObjective, outer_step
+from gmps.rollout import Rollouts, Sampler, replicate
+from gmps.runs import Run
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+def train(demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: None) -> Learned:
+    """Meta-train from demonstrations; returns what was learned, its step size chosen.
+
+    Numbers at the margin are the lines of the paper's Algorithm 1 (A1) and Algorithm 2 (A2).
+    The experts and their demonstrations (A1: 1-2) come with `demos`.
+    """
+    learned, optimizer, first = run.restore(start(run.config, demos))  # A1: 3
+    config, meta = learned.config, learned.meta
+    objective = MetaObjective(learned.inner, config.outer_loss, config.pre_update_weight)
+    sampler = _sampler(demos, config.rollouts_per_task)
+    expert_actions = demos.all()
+    pre_actions = demos.furthest() if config.sweep else _flat(expert_actions)
+    for iteration in range(first, config.iterations):  # A1: 4
+        rng = np.random.default_rng([config.seed, iteration])
+        params = replicate(meta.theta, sampler.num_tasks)
+        rollouts = sampler(learned.policy, params, rng)  # A2: 3
+        batches = rollouts.inner_batch(learned.advantage)
+        for _ in range(config.outer_steps):  # A2: 5-10
+            losses = outer_step(
+                objective,
+                meta,
+                optimizer,
+                batches,
+                expert_actions,
+                pre_actions,
+                config.max_grad_norm,
+            )
+        spent = sampler.num_steps
+        last = iteration == config.iterations - 1
+        adapted = None
+        if last or iteration % config.eval_every == 0:
+            adapted, steps = _adapt_to_training_tasks(learned, demos, rng)  # A1: 6-11
+            spent += steps
+        learned = replace(learned, env_steps=learned.env_steps + spent)
+        scalars = _scalars(losses, rollouts, adapted, learned.env_steps)
+        run.log(iteration, scalars)
+        report(iteration, scalars)
+        if last or (iteration + 1) % config.checkpoint_every == 0:
+            run.save(learned, optimizer, iteration + 1)
+    return settle_step_size(learned, optimizer, run, config.iterations)
+
+
+def settle_step_size(
+    learned: Learned, optimizer: torch.optim.Adam, run: Run, iteration: int
+) -> Learned:
+    """Choose the scalar step size on the training tasks, once, and keep the search as a table."""
+    if learned.later_lr is not None:
+        return learned
+    tuning = choose_step_size(learned, learned.config.seed)
+    run.write_rows(
+        "step_sizes",
+        [{"step_size": lr, "mean_return": score} for lr, score in tuning.scores.items()],
+    )
+    settled = with_step_size(learned, tuning)
+    run.save(settled, optimizer, iteration)
+    return settled
+
+
+def _sampler(demos: DemoSet, explore: int, mean: int = 0) -> Sampler:
+    return Sampler(demos.family, demos.tasks, demos.reward, explore=explore, mean=mean)
+
+
+def _flat(demos: Demos) -> Demos:
+    return Demos(demos.observation.flatten(0, 1), demos.action.flatten(0, 1))
+
+
+def _adapt_to_training_tasks(
+    learned: Learned, demos: DemoSet, rng: np.random.Generator
+) -> tuple[Curve, int]:
+    """A1: 7-9: roll out theta, adapt, roll out the adapted policies; and the steps it took."""
+    sampler = _sampler(demos, learned.config.rollouts_per_task, MEAN_EPISODES)
+    return adaptation_curve(learned, sampler, rng, num_steps=1), 2 * sampler.num_steps
+
+
+def _scalars(
+    losses: MetaLosses, before: Rollouts, adapted: Curve | None, env_steps: int
+) -> dict[str, float]:
+    """A row of metrics.csv; what this iteration did not measure is NaN."""
+    post = adapted.mean if adapted else None
+    return {
+        "loss_post": float(losses.post),
+        "loss_pre": float(losses.pre),
+        "return_pre": float(before.reward.sum(-1).mean()),
+        "success_pre": float(before.success.float().mean()),
+        "return_post": float(post.episode_return[1].mean()) if post else math.nan,
+        "success_post": float(post.success[1].mean()) if post else math.nan,
+        "env_steps": float(env_steps),
+    }
