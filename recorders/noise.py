@@ -1,0 +1,34 @@
+"""Expert with noise: demonstrations that also show how to come back from small errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from demokit.errors import DemokitError
+from demokit.protocols import Decision, Expert
+from demokit.types import Array, FloatArray
+
+
+class NoisyExpert:
+    """An action source that executes the expert's action plus Gaussian noise.
+
+    The label stays the expert's own action, as in DART (Laskey et al., 2017) without its tuned
+    covariance: the noise is isotropic, `noise_std` in units of the action bounds.
+    """
+
+    def __init__(self, expert: Expert, noise_std: float, rng: np.random.Generator) -> None:
+        if not (np.isfinite(noise_std) and noise_std >= 0):
+            raise DemokitError(f"Action noise must be a number of at least 0, not {noise_std}.")
+        self.name = expert.name
+        self._expert = expert
+        self._noise_std = noise_std
+        self._rng = rng
+
+    def decide(self, observation: FloatArray, privileged: Mapping[str, Array]) -> Decision:
+        """Executed actions clip(label + noise, -1, 1) and labels, (N, A) float32 both."""
+        label = self._expert.act(observation, privileged)
+        noise = self._noise_std * self._rng.standard_normal(label.shape)
+        action = np.clip(label + noise, -1, 1).astype(np.float32)
+        return Decision(action=action, label=label)

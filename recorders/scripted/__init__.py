@@ -1,0 +1,34 @@
+"""Scripted experts: one per task family, each a function of the privileged state alone."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from demokit.envs import family_names
+from demokit.errors import DemokitError, unknown_name
+from demokit.protocols import Expert
+
+# Imported when it is asked for, as the families are.
+_EXPERTS = {
+    "point": "recorders.scripted.point:PointExpert",
+    "push": "recorders.scripted.push:PushExpert",
+    "door": "recorders.scripted.door:DoorExpert",
+}
+
+
+def make_scripted(family_name: str) -> Expert:
+    """The scripted expert of a family.
+
+    Raises:
+        DemokitError: there is no such family, or it has no scripted expert.
+    """
+    if family_name not in _EXPERTS:
+        if family_name in family_names():
+            raise DemokitError(
+                f"'{family_name}' has no scripted expert: train one with SAC, or record by hand "
+                f"(scripted experts exist for {', '.join(_EXPERTS)})."
+            )
+        raise unknown_name("environment", family_name, family_names())
+    module, _, attribute = _EXPERTS[family_name].partition(":")
+    expert: Expert = getattr(import_module(module), attribute)()
+    return expert
