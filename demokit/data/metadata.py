@@ -1,0 +1,299 @@
+"""What a dataset says about itself: frozen, checked, and written as HDF5 root attributes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from demokit.errors import DemokitError
+from demokit.types import Task
+
+if TYPE_CHECKING:
+    from demokit.envs.family import Family
+
+SCHEMA_VERSION = 1
+MINARI_VERSION = "0.5.4"
+REWARDS = ("dense", "sparse")
+_LIBRARIES = ("demokit", "mujoco", "numpy", "h5py")
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """Shape (without time), dtype and bounds of one array, as a Gymnasium Box has them."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Check the bounds; raises DemokitError."""
+        if not self.low <= self.high:
+            raise DemokitError(f"Space bounds [{self.low}, {self.high}] are not in order.")
+
+    def to_json(self) -> dict[str, Any]:
+        """As Minari writes a Box: bounds as nested lists of the full shape."""
+        low, high = (np.full(self.shape, bound, self.dtype) for bound in (self.low, self.high))
+        return {
+            "type": "Box",
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "low": low.tolist(),
+            "high": high.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, box: Mapping[str, Any]) -> ArraySpec:
+        """The inverse of `to_json`."""
+        bounds = float(np.min(box["low"])), float(np.max(box["high"]))
+        return cls(tuple(box["shape"]), box["dtype"], *bounds)
+
+
+Space: TypeAlias = ArraySpec | Mapping[str, ArraySpec]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Who recorded a dataset, with what, and when.
+
+    Attributes:
+        recorder: which recorder, such as "scripted".
+        expert: name of the expert that acted or labelled.
+        noise_std: standard deviation of the noise added to its actions.
+        seed: the seed of the recording; all episode seeds derive from it.
+        only_success: whether failed episodes were dropped.
+        operator: the person, if given.
+        created: ISO 8601 time in UTC.
+        versions: library -> version.
+    """
+
+    recorder: str
+    expert: str
+    noise_std: float
+    seed: int
+    only_success: bool = False
+    operator: str | None = None
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    versions: Mapping[str, str] = field(default_factory=lambda: library_versions())
+
+
+@dataclass(frozen=True)
+class DatasetMetadata:
+    """Everything a dataset says about itself except its episodes.
+
+    Attributes:
+        family: the task family of every episode.
+        reward: "dense" or "sparse": which reward `rewards` holds.
+        horizon: the longest an episode may be, in steps.
+        task_set: name of the task set, such as "paper".
+        tasks: the tasks asked for; some may have no episode.
+        observation_space: one `ArraySpec`, or name -> `ArraySpec` for dict observations.
+        action_space: bounds are [-1, 1].
+        model_hash: SHA-256 of the model's XML.
+        mujoco_version: the MuJoCo that simulated it.
+        provenance: who recorded it.
+        license: SPDX identifier, or None when nobody stated one.
+        description: a sentence for the card.
+    """
+
+    family: str
+    reward: str
+    horizon: int
+    task_set: str
+    tasks: tuple[Task, ...]
+    observation_space: Space
+    action_space: ArraySpec
+    model_hash: str
+    mujoco_version: str
+    provenance: Provenance
+    license: str | None = None
+    description: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Check reward, horizon and tasks; raises DemokitError."""
+        if self.reward not in REWARDS:
+            raise DemokitError(f"Dataset reward '{self.reward}' is none of {REWARDS}.")
+        if self.horizon < 1:
+            raise DemokitError(f"Dataset horizon must be at least one step, not {self.horizon}.")
+        if not self.tasks:
+            raise DemokitError("A dataset needs at least one task.")
+        ids = [task.id for task in self.tasks]
+        if len(set(ids)) < len(ids):
+            raise DemokitError("Two tasks of the dataset have the same id: ids must be unique.")
+        strangers = {task.family for task in self.tasks} - {self.family}
+        if strangers:
+            raise DemokitError(f"Tasks of {sorted(strangers)} in a dataset of '{self.family}'.")
+        if self.license is not None and not self.license.strip():
+            raise DemokitError(
+                "The licence is empty: name one, such as CC-BY-4.0, or leave it out."
+            )
+
+    def to_attributes(self) -> dict[str, Any]:
+        """As flat attributes (strings, numbers, booleans): Minari's names, then ours."""
+        tasks = [{"id": t.id, "context": t.context, "split": t.split} for t in self.tasks]
+        environment = {"family": self.family, "reward": self.reward, "horizon": self.horizon}
+        attributes: dict[str, Any] = {
+            "data_format": "hdf5",
+            "jpeg_encoding": False,
+            "minari_version": MINARI_VERSION,
+            "observation_space": json.dumps(space_to_json(self.observation_space)),
+            "action_space": json.dumps(self.action_space.to_json()),
+            "algorithm_name": self.provenance.expert,
+            "description": self.description,
+            "demokit_schema_version": self.schema_version,
+            "family": self.family,
+            "environment": json.dumps(environment),
+            "task_set": self.task_set,
+            "tasks": json.dumps(tasks),
+            "model_hash": self.model_hash,
+            "mujoco_version": self.mujoco_version,
+            "provenance": json.dumps(asdict(self.provenance)),
+        }
+        return attributes if self.license is None else {**attributes, "license": self.license}
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any], where: str) -> DatasetMetadata:
+        """The inverse of `to_attributes`; `where` names the file in errors.
+
+        Raises:
+            DemokitError: not a demokit dataset, a newer schema, or damaged metadata.
+        """
+        check_schema(attributes, where)
+        try:
+            environment = json.loads(attributes["environment"])
+            tasks = json.loads(attributes["tasks"])
+            family = str(environment["family"])
+            return cls(
+                family=family,
+                reward=environment["reward"],
+                horizon=environment["horizon"],
+                task_set=attributes["task_set"],
+                tasks=tuple(
+                    Task(family, t["id"], tuple(map(float, t["context"])), t["split"])
+                    for t in tasks
+                ),
+                observation_space=space_from_json(json.loads(attributes["observation_space"])),
+                action_space=ArraySpec.from_json(json.loads(attributes["action_space"])),
+                model_hash=attributes["model_hash"],
+                mujoco_version=attributes["mujoco_version"],
+                provenance=Provenance(**json.loads(attributes["provenance"])),
+                license=attributes.get("license"),
+                description=attributes.get("description", ""),
+                schema_version=int(attributes["demokit_schema_version"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DemokitError(
+                f"The metadata of {where} is damaged ({error}): take it from a backup."
+            ) from error
+
+    def differences(self, other: DatasetMetadata) -> dict[str, tuple[Any, Any]]:
+        """What a recording that continues this one may not change: name -> (mine, other's)."""
+        mine, theirs = _identity(self), _identity(other)
+        return {key: (mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]}
+
+    def space_items(self) -> dict[str, ArraySpec]:
+        """The observation space as a mapping; a plain array has the name ''."""
+        if isinstance(self.observation_space, ArraySpec):
+            return {"": self.observation_space}
+        return dict(self.observation_space)
+
+
+def _identity(metadata: DatasetMetadata) -> dict[str, Any]:
+    source = metadata.provenance
+    return {
+        "family": metadata.family,
+        "reward": metadata.reward,
+        "horizon": metadata.horizon,
+        "task set": metadata.task_set,
+        "tasks": metadata.tasks,
+        "observation space": metadata.space_items(),
+        "action space": metadata.action_space,
+        "model": metadata.model_hash,
+        "recorder": source.recorder,
+        "expert": source.expert,
+        "noise": source.noise_std,
+        "seed": source.seed,
+        "only-success": source.only_success,
+    }
+
+
+def check_schema(attributes: Mapping[str, Any], where: str) -> None:
+    """Raise DemokitError unless the attributes are those of a dataset this version reads."""
+    if "demokit_schema_version" not in attributes:
+        raise DemokitError(
+            f"{where} is HDF5 but not a demokit dataset: it lacks 'demokit_schema_version'."
+        )
+    schema = int(attributes["demokit_schema_version"])
+    if schema > SCHEMA_VERSION:
+        raise DemokitError(
+            f"{where} has schema version {schema}, this demokit reads up to {SCHEMA_VERSION}: "
+            "upgrade demokit."
+        )
+
+
+def space_to_json(space: Space) -> dict[str, Any]:
+    """A space as Minari serialises a Box or a Dict of boxes."""
+    if isinstance(space, ArraySpec):
+        return space.to_json()
+    return {"type": "Dict", "subspaces": {name: box.to_json() for name, box in space.items()}}
+
+
+def space_from_json(space: Mapping[str, Any]) -> Space:
+    """The inverse of `space_to_json`."""
+    if space["type"] == "Dict":
+        return {name: ArraySpec.from_json(box) for name, box in space["subspaces"].items()}
+    return ArraySpec.from_json(space)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide what a recording contains."""
+    found = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = "unknown"
+    return found
+
+
+def default_dataset_id(family: str, stem: str) -> str:
+    """The Minari id of a dataset nobody has registered yet, such as demokit/push/door-v0."""
+    name = re.sub(r"[^-\w]+", "-", stem).strip("-") or "dataset"
+    return f"demokit/{family}/{name}-v0"
+
+
+def describe(
+    family: Family,
+    *,
+    reward: str,
+    task_set: str,
+    tasks: Sequence[Task],
+    provenance: Provenance,
+    license: str | None = None,
+    observation_space: Space | None = None,
+    description: str = "",
+) -> DatasetMetadata:
+    """Metadata of a recording in `family`; observations are its state vector unless given."""
+    state = ArraySpec((family.observation_width,), "float32", -np.inf, np.inf)
+    return DatasetMetadata(
+        family=family.name,
+        reward=reward,
+        horizon=family.horizon,
+        task_set=task_set,
+        tasks=tuple(tasks),
+        observation_space=observation_space or state,
+        action_space=ArraySpec((len(family.actions),), "float32", -1.0, 1.0),
+        model_hash=family.model_hash,
+        mujoco_version=version("mujoco"),
+        provenance=provenance,
+        license=license,
+        description=description,
+    )

@@ -1,0 +1,148 @@
+"""Minari's local root: finding datasets there, and putting ours there without rewriting them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from demokit.errors import DemokitError
+
+_ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+")
+_TAKEN_OVER = (
+    "total_episodes",
+    "total_steps",
+    "data_format",
+    "jpeg_encoding",
+    "observation_space",
+    "action_space",
+    "minari_version",
+    "dataset_size",
+    "algorithm_name",
+    "description",
+)
+
+
+def local_root() -> Path:
+    """Where Minari keeps its datasets."""
+    return Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+
+
+def resolve(path_or_id: str | Path) -> Path:
+    """The file that a path or a Minari id means.
+
+    A path that exists, or whose recording is unfinished, wins over an id. A path that does not
+    exist is returned as it is: opening it says so.
+
+    Raises:
+        DemokitError: an id that is not registered.
+    """
+    path = Path(path_or_id)
+    if path.name.endswith(".hdf5.partial"):
+        path = path.with_name(path.name.removesuffix(".partial"))
+    if path.exists() or path.with_name(path.name + ".partial").exists() or path.suffix == ".hdf5":
+        return path
+    if not is_dataset_id(str(path_or_id)):
+        return path
+    registered = local_root() / str(path_or_id) / "data" / "main_data.hdf5"
+    if not registered.exists():
+        raise DemokitError(
+            f"There is no dataset '{path_or_id}', neither as a path nor under {local_root()}: "
+            "see `minari list local`, or register one with `demokit share register`."
+        )
+    return registered
+
+
+def is_dataset_id(text: str) -> bool:
+    """Whether `text` has the form (namespace/)name-vN."""
+    return _ID.fullmatch(text) is not None
+
+
+def register(path: str | Path, dataset_id: str) -> Path:
+    """Make a dataset known to Minari; returns the folder it now has under the local root.
+
+    The file is hard-linked, or copied when the root lies on another disk; episodes are not
+    rewritten. `minari.load_dataset(dataset_id)` works afterwards.
+
+    Args:
+        path: a finished dataset, or the id of one.
+        dataset_id: such as "demokit/push/scripted-v0".
+
+    Raises:
+        DemokitError: malformed or taken id, or a dataset that is unfinished or empty.
+    """
+    if not is_dataset_id(dataset_id):
+        raise DemokitError(
+            f"'{dataset_id}' is no Minari id: it must look like demokit/push/scripted-v0."
+        )
+    source, metadata = _finished(path)
+    target = local_root() / dataset_id
+    if target.exists():
+        raise DemokitError(
+            f"'{dataset_id}' is taken: choose the next version, or delete the old one with "
+            f"`minari delete {dataset_id}`."
+        )
+    try:
+        _place(source, target, {**metadata, "dataset_id": dataset_id})
+        _describe_namespaces(target.parent)
+    except OSError as error:
+        raise DemokitError(f"Cannot write under {local_root()} ({error.strerror}).") from error
+    return target
+
+
+def _finished(path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The file and what Minari's metadata.json says about it."""
+    # The store resolves ids with this module, so it is imported here.
+    from demokit.data.store import FinishedFile, open_dataset
+
+    dataset = open_dataset(path).require_episodes()
+    if dataset.unfinished:
+        raise DemokitError(
+            f"{dataset.path} is unfinished: finish it with `demokit record --resume`."
+        )
+    attributes = FinishedFile(dataset.path).attributes
+    chosen = {name: _plain(attributes[name]) for name in _TAKEN_OVER if name in attributes}
+    operator = dataset.metadata.provenance.operator
+    return dataset.path, {**chosen, **({"author": [operator]} if operator else {})}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _place(source: Path, target: Path, metadata: dict[str, Any]) -> None:
+    """Build the folder aside, under a name that Minari does not list, then rename it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".demokit-", dir=target.parent))
+    try:
+        aside.chmod(0o755)
+        data = aside / "data"
+        data.mkdir()
+        _link_or_copy(source, data / "main_data.hdf5")
+        (data / "metadata.json").write_text(json.dumps(metadata, indent=1))
+        aside.rename(target)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _describe_namespaces(folder: Path) -> None:
+    """Every folder between the root and a dataset is a namespace with a metadata file."""
+    while folder != local_root() and local_root() in folder.parents:
+        described = folder / "namespace_metadata.json"
+        if not described.exists():
+            described.write_text("{}")
+        folder = folder.parent

@@ -1,0 +1,277 @@
+"""Reading a dataset: opening costs its metadata, an episode is read when it is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self, overload
+
+import h5py
+
+from demokit.data.files import explain_damage, open_hdf5
+from demokit.data.layout import (
+    EpisodeRecord,
+    episode_name,
+    read_episode,
+    read_record,
+    read_window,
+)
+from demokit.data.layout import digest as episode_digest
+from demokit.data.metadata import DatasetMetadata
+from demokit.data.minari import resolve
+from demokit.errors import DemokitError
+from demokit.types import Array, Episode
+
+STATE_FILE = "recording.json"
+
+
+def staging_folder(path: Path) -> Path:
+    """Where the episodes of an unfinished recording to `path` lie."""
+    return path.with_name(path.name + ".partial")
+
+
+def staged_file(folder: Path, index: int) -> Path:
+    """The file of one staged episode."""
+    return folder / f"{episode_name(index)}.hdf5"
+
+
+class Source(Protocol):
+    """Where episodes come from: a finished file or a staging folder."""
+
+    path: Path
+    metadata: DatasetMetadata
+    num_episodes: int
+
+    def group(self, index: int) -> AbstractContextManager[h5py.Group]:
+        """The HDF5 group of an episode, open while the block lasts."""
+        ...
+
+
+class FinishedFile:
+    """A complete NAME.hdf5."""
+
+    def __init__(self, path: Path) -> None:
+        with open_hdf5(path) as file:
+            attributes = dict(file.attrs)
+        self.path = path
+        self.metadata = DatasetMetadata.from_attributes(attributes, str(path))
+        self.attributes = attributes
+        self.num_episodes = int(attributes.get("total_episodes", 0))
+        self._kept: h5py.File | None = None
+
+    @contextmanager
+    def keep_open(self) -> Iterator[None]:
+        """Open the file once for the whole block instead of once per access."""
+        if self._kept is not None:
+            yield
+            return
+        with open_hdf5(self.path) as file:
+            self._kept = file
+            try:
+                yield
+            finally:
+                self._kept = None
+
+    @contextmanager
+    def group(self, index: int) -> Iterator[h5py.Group]:
+        """See `Source`."""
+        if self._kept is not None:
+            with explain_damage(self.path):
+                yield self._kept[episode_name(index)]
+        else:
+            with open_hdf5(self.path) as file:
+                yield file[episode_name(index)]
+
+
+class StagedEpisodes:
+    """The saved episodes of an unfinished recording; `first` is the index of the first one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = staging_folder(path)
+        self.state = _read_state(self.folder)
+        self.metadata = DatasetMetadata.from_attributes(
+            self.state["metadata"], str(self.folder / STATE_FILE)
+        )
+        self.first = int(self.state["first"])
+        self.replaces = bool(self.state["replaces"])
+        self.num_episodes = self.first
+        while staged_file(self.folder, self.num_episodes).exists():
+            self.num_episodes += 1
+
+    @contextmanager
+    def group(self, index: int) -> Iterator[h5py.Group]:
+        """See `Source`."""
+        with open_hdf5(staged_file(self.folder, index)) as file:
+            yield file[episode_name(index)]
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise DemokitError(
+            f"The unfinished recording {folder} cannot be read ({error}): delete the folder."
+        ) from error
+    return state
+
+
+def open_dataset(path_or_id: str | Path) -> Dataset:
+    """A dataset by path or Minari id; reads the metadata and nothing else.
+
+    When only an unfinished recording exists there, its saved episodes are read and
+    `Dataset.unfinished` is true.
+
+    Raises:
+        DemokitError: nothing there, not a demokit dataset, truncated, locked or too new.
+    """
+    path = resolve(path_or_id)
+    if not path.exists() and (staging_folder(path) / STATE_FILE).exists():
+        staged = StagedEpisodes(path)
+        if staged.first:
+            raise DemokitError(f"{path} is gone, and {staged.folder} only continues it.")
+        return Dataset(staged)
+    return Dataset(FinishedFile(path))
+
+
+class Dataset:
+    """Episodes read lazily; a context manager that keeps the file open while it lasts.
+
+    Outside a `with` block every access opens the file briefly.
+    """
+
+    def __init__(self, source: Source, indices: Sequence[int] | None = None) -> None:
+        self._source = source
+        self._indices = range(source.num_episodes) if indices is None else tuple(indices)
+        self._stack = ExitStack()
+
+    @property
+    def path(self) -> Path:
+        """Path of the file, or of the file to be when the recording is unfinished."""
+        return self._source.path
+
+    @property
+    def metadata(self) -> DatasetMetadata:
+        """What the dataset says about itself."""
+        return self._source.metadata
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether these are the saved episodes of a recording that was never finished."""
+        return isinstance(self._source, StagedEpisodes)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all episodes together."""
+        return sum(record.length for record in self.episodes)
+
+    @cached_property
+    def episodes(self) -> tuple[EpisodeRecord, ...]:
+        """The table of episodes, from attributes alone."""
+        if isinstance(self._source, FinishedFile):
+            with self._source.keep_open():
+                return tuple(self._record(index) for index in self._indices)
+        return tuple(self._record(index) for index in self._indices)
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Episodes one after another; one at a time is in memory."""
+        return (self[i] for i in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+    @overload
+    def __getitem__(self, index: slice) -> Dataset: ...
+    def __getitem__(self, index: int | slice) -> Episode | Dataset:
+        """An episode, checked; or for a slice a dataset of those episodes, read lazily.
+
+        Raises:
+            DemokitError: no such episode, or it is damaged.
+        """
+        if isinstance(index, slice):
+            return self.select(range(len(self))[index])
+        position = self._position(index)
+        with self._source.group(position) as group:
+            return read_episode(group, read_record(group, position, self.metadata.family))
+
+    def select(self, indices: Collection[int]) -> Dataset:
+        """A dataset of the chosen episodes, in that order, read lazily."""
+        return Dataset(self._source, [self._position(index) for index in indices])
+
+    def window(
+        self, index: int, start: int, stop: int, names: Collection[str] | None = None
+    ) -> dict[str, Array]:
+        """Rows start:stop of an episode's arrays, reading only those rows.
+
+        Args:
+            index: the episode.
+            start: first row.
+            stop: row after the last one.
+            names: such as "actions", "observations" (or "observations/image" in dict
+                observations), "privileged/state"; None reads all.
+
+        Raises:
+            DemokitError: no such episode or array.
+        """
+        with self._source.group(self._position(index)) as group:
+            return read_window(group, start, stop, names)
+
+    def verify(self, index: int) -> None:
+        """Raise DemokitError when an episode's arrays are not those that were written."""
+        position = self._position(index)
+        with self._source.group(position) as group:
+            record = read_record(group, position, self.metadata.family)
+            sound = episode_digest(read_episode(group, record)) == record.digest
+        if not sound:
+            raise DemokitError(
+                f"Episode {index} of {self.path} was changed after it was recorded: its checksum "
+                "does not match."
+            )
+
+    def require_family(self, family: str) -> Self:
+        """The dataset itself; raises DemokitError when it belongs to another family."""
+        if self.metadata.family != family:
+            raise DemokitError(
+                f"{self.path} holds demonstrations of '{self.metadata.family}', not of "
+                f"'{family}': choose another dataset or --env {self.metadata.family}."
+            )
+        return self
+
+    def require_episodes(self) -> Self:
+        """The dataset itself; raises DemokitError when it has no episode."""
+        if not len(self):
+            raise DemokitError(f"{self.path} has no episodes: record some first.")
+        return self
+
+    def close(self) -> None:
+        """Close the file that a `with` block keeps open."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        if isinstance(self._source, FinishedFile):
+            self._stack.enter_context(self._source.keep_open())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = ", unfinished" if self.unfinished else ""
+        return f"Dataset({str(self.path)!r}, {len(self)} episodes of {self.metadata.family}{state})"
+
+    def _position(self, index: int) -> int:
+        if not -len(self) <= index < len(self):
+            raise DemokitError(
+                f"{self.path} has no episode {index}: it has {len(self)}, counted from 0."
+            )
+        return self._indices[index]
+
+    def _record(self, position: int) -> EpisodeRecord:
+        with self._source.group(position) as group:
+            return read_record(group, position, self.metadata.family)

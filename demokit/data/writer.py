@@ -1,0 +1,315 @@
+"""Writing a dataset so that a crash at any moment loses at most the episode in progress.
+
+Each episode becomes durable in the folder NAME.hdf5.partial as soon as it is added; `finish`
+assembles NAME.hdf5.tmp and renames it, so that NAME.hdf5 is always complete or absent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Self
+
+import h5py
+
+from demokit.data.files import explain_write, open_hdf5, rename_durably, sync, write_durably
+from demokit.data.layout import EpisodeRecord, episode_arrays, episode_bytes, episode_name
+from demokit.data.metadata import DatasetMetadata, default_dataset_id
+from demokit.data.store import (
+    STATE_FILE,
+    Dataset,
+    FinishedFile,
+    StagedEpisodes,
+    staged_file,
+    staging_folder,
+)
+from demokit.errors import DemokitError
+from demokit.types import Episode
+
+_FIXES = {
+    "family": "pass --env {}",
+    "reward": "pass --reward {}",
+    "task set": "pass --task-set {}",
+    "recorder": "use that recorder",
+    "expert": "pass --expert {}",
+    "noise": "pass --noise {}",
+    "seed": "pass --seed {}",
+}
+
+
+class DatasetWriter:
+    """Adds episodes to a dataset; a context manager that keeps what is saved when it leaves.
+
+    Args:
+        path: NAME.hdf5.
+        metadata: what the dataset says about itself.
+        resume: go on with an unfinished recording, or extend a finished dataset.
+        overwrite: replace what is there, at the final rename and not before.
+
+    Raises:
+        DemokitError: the output exists, the recording differs from the one to be resumed,
+            another process writes it, or the place cannot be written; nothing was touched.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        metadata: DatasetMetadata,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.folder = staging_folder(self.path)
+        _check_target(self.path, resume=resume, overwrite=overwrite)
+        staged = None if overwrite else _staged(self.path)
+        base = self._base(staged, overwrite=overwrite)
+        earlier = staged or base
+        if earlier is not None:
+            _check_same(earlier.metadata, metadata, self.path)
+            metadata = _merged(earlier.metadata, metadata)
+        self.metadata = metadata
+        self._base_file = base
+        self._replaces = self.path.exists() and base is None
+        self._lock = self._claim(keep=staged is not None)
+        self._records = self._saved(staged)
+
+    @property
+    def records(self) -> tuple[EpisodeRecord, ...]:
+        """The episodes saved so far, those of an earlier recording included."""
+        return tuple(self._records)
+
+    def __len__(self) -> int:
+        """Number of episodes saved so far."""
+        return len(self._records)
+
+    def add(self, episode: Episode) -> int:
+        """Save an episode; when this returns it is durable. Returns the number saved so far.
+
+        Raises:
+            DemokitError: the episode does not fit the dataset, or it cannot be written.
+        """
+        self._check_fits(episode)
+        index = len(self._records)
+        target = staged_file(self.folder, index)
+        with explain_write(target, f"{index} episodes are saved; make room, then use --resume."):
+            write_durably(target, episode_bytes(index, episode))
+        self._records.append(_record_of(index, episode))
+        return len(self._records)
+
+    def finish(self) -> Path:
+        """Assemble NAME.hdf5 from all saved episodes and remove the folder; returns the path.
+
+        Raises:
+            DemokitError: no episodes were saved, or the file cannot be written.
+        """
+        if not self._records:
+            raise DemokitError(f"No episode was saved: {self.path} was not written.")
+        if len(self._records) > self._first or self._replaces:
+            self._publish()
+        shutil.rmtree(self.folder)
+        self.close()
+        return self.path
+
+    @property
+    def _first(self) -> int:
+        """Index of the first episode that the finished file does not hold."""
+        return self._base_file.num_episodes if self._base_file else 0
+
+    def _publish(self) -> None:
+        aside = self.path.with_name(self.path.name + ".tmp")
+        with explain_write(aside, "the episodes are saved; make room, then use --resume."):
+            self._assemble(aside)
+            sync(aside)
+            rename_durably(aside, self.path)
+
+    def close(self) -> None:
+        """Let go of the recording; an unfinished one stays as it is."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _base(self, staged: StagedEpisodes | None, *, overwrite: bool) -> FinishedFile | None:
+        """The finished file that this recording extends."""
+        if overwrite or (staged is not None and staged.replaces):
+            return None
+        if self.path.exists():
+            return FinishedFile(self.path)
+        if staged is not None and staged.first:
+            raise DemokitError(
+                f"{self.path} is gone, and {self.folder} only continues it: bring the file back, "
+                "or pass --overwrite."
+            )
+        return None
+
+    def _claim(self, *, keep: bool) -> IO[bytes] | None:
+        """Lock the staging folder; empty it unless it is to be kept."""
+        advice = "choose a folder you can write to with --out."
+        with explain_write(self.path, advice):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / "lock").open("wb")
+        if not _try_lock(lock):
+            lock.close()
+            raise DemokitError(f"Another process is recording {self.path}: wait until it ends.")
+        with explain_write(self.path, advice):
+            if not keep:
+                self._start()
+        return lock
+
+    def _start(self) -> None:
+        for leftover in self.folder.iterdir():
+            if leftover.name != "lock":
+                leftover.unlink()
+        state = {
+            "first": self._first,
+            "replaces": self._replaces,
+            "metadata": self.metadata.to_attributes(),
+        }
+        write_durably(self.folder / STATE_FILE, json.dumps(state).encode())
+
+    def _saved(self, staged: StagedEpisodes | None) -> list[EpisodeRecord]:
+        base = list(Dataset(self._base_file).episodes) if self._base_file else []
+        if staged is None:
+            return base
+        # Killed between the final rename and the removal of the folder, the finished file
+        # already holds what is staged.
+        pending = range(max(len(base), staged.first), staged.num_episodes)
+        return base + list(Dataset(staged, pending).episodes)
+
+    def _check_fits(self, episode: Episode) -> None:
+        if episode.task not in self.metadata.tasks:
+            raise DemokitError(f"Task '{episode.task.id}' is not one of the tasks of {self.path}.")
+        specs = {
+            f"observations/{name}".rstrip("/"): spec
+            for name, spec in self.metadata.space_items().items()
+        }
+        specs["actions"] = self.metadata.action_space
+        arrays = dict(episode_arrays(episode))
+        given = {name for name in arrays if name.startswith("observations")}
+        if given | {"actions"} != set(specs):
+            raise DemokitError(f"Episode has {sorted(given)}, {self.path} needs {sorted(specs)}.")
+        for name, spec in specs.items():
+            found = arrays[name].shape[1:], str(arrays[name].dtype)
+            if found != (spec.shape, spec.dtype):
+                raise DemokitError(
+                    f"Episode {name}: {found[1]} {found[0]} per step, {self.path} needs "
+                    f"{spec.dtype} {spec.shape}."
+                )
+
+    def _assemble(self, aside: Path) -> None:
+        if self._base_file:
+            shutil.copyfile(self.path, aside)
+        with h5py.File(aside, "r+" if self._base_file else "w") as file:
+            for index in range(self._first, len(self._records)):
+                with open_hdf5(staged_file(self.folder, index)) as staged:
+                    staged.copy(episode_name(index), file)
+            file.attrs.update(self._root_attributes())
+            file.flush()
+            file.attrs["dataset_size"] = round(os.path.getsize(aside) / 1e6, 1)
+
+    def _root_attributes(self) -> dict[str, object]:
+        return {
+            **self.metadata.to_attributes(),
+            "total_episodes": len(self._records),
+            "total_steps": sum(record.length for record in self._records),
+            "dataset_id": default_dataset_id(self.metadata.family, self.path.stem),
+        }
+
+
+def _check_target(path: Path, *, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise DemokitError("--resume keeps what is there and --overwrite drops it: choose one.")
+    if path.suffix != ".hdf5":
+        raise DemokitError(f"The dataset {path} must be named NAME.hdf5.")
+    if path.is_dir():
+        raise DemokitError(f"{path} is a directory: name a file in it, such as {path}/demos.hdf5.")
+    if resume or overwrite:
+        return
+    if path.exists():
+        raise DemokitError(
+            f"{path} exists: pass --resume to extend it, --overwrite to replace it, or another "
+            "--out."
+        )
+    staged = _staged(path)
+    if staged is not None:
+        saved = staged.num_episodes - staged.first
+        raise DemokitError(
+            f"{path} has an unfinished recording with {saved} saved episodes: pass --resume to "
+            "go on, or --overwrite to drop them."
+        )
+
+
+def _staged(path: Path) -> StagedEpisodes | None:
+    """The unfinished recording to `path`, if it saved anything."""
+    if not (staging_folder(path) / STATE_FILE).exists():
+        return None
+    staged = StagedEpisodes(path)
+    return staged if staged.num_episodes > staged.first else None
+
+
+def _check_same(earlier: DatasetMetadata, now: DatasetMetadata, path: Path) -> None:
+    """Raise DemokitError naming the first difference and its fix."""
+    differences = earlier.differences(now)
+    if not differences:
+        return
+    name, (old, new) = next(iter(differences.items()))
+    if name in ("tasks", "observation space", "action space", "model"):
+        what = f"other {name}s" if name != "tasks" else f"{len(old)} other tasks"
+        fix = "pass the same --tasks, --split and --seed" if name == "tasks" else "use that version"
+        said = f"{path} was recorded with {what}"
+    else:
+        fix = _FIXES.get(name, "record as before").format(old)
+        said = f"{path} was recorded with {name} {old}, not {new}"
+    raise DemokitError(f"{said}: {fix}, or record to another --out.")
+
+
+def _merged(earlier: DatasetMetadata, now: DatasetMetadata) -> DatasetMetadata:
+    """The earlier metadata, with a licence, operator or description stated only now."""
+    source = replace(
+        earlier.provenance, operator=now.provenance.operator or earlier.provenance.operator
+    )
+    return replace(
+        earlier,
+        provenance=source,
+        license=now.license or earlier.license,
+        description=now.description or earlier.description,
+    )
+
+
+def _record_of(index: int, episode: Episode) -> EpisodeRecord:
+    return EpisodeRecord(
+        index=index,
+        length=len(episode),
+        task=episode.task,
+        seed=episode.seed,
+        success=bool(episode.success),
+        episode_return=episode.episode_return,
+        recorder=episode.recorder,
+        options=dict(episode.options),
+    )
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    """Whether the lock was free; the kernel frees it when the process dies."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # Some network file systems know no locks: recording there is still crash-safe.
+        return True
+    return True
