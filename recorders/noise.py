@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from demokit.errors import DemokitError
 from demokit.protocols import Decision, Expert
 from demokit.types import Array, FloatArray
+
+
+class NoiseSource(Protocol):
+    """Whatever draws standard normal numbers: a NumPy generator, or `EpisodeNoise`."""
+
+    def standard_normal(self, size: tuple[int, ...], /) -> FloatArray:
+        """Independent standard normal numbers of that shape."""
+        ...
+
+
+class EpisodeNoise:
+    """Noise whose row i depends on the i-th seed alone, whatever else is in the batch.
+
+    So an episode has the same noise in any batch, and after resuming.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._rngs = [np.random.default_rng(seed) for seed in seeds]
+
+    def standard_normal(self, size: tuple[int, ...], /) -> FloatArray:
+        """Numbers (N, ...), one row for each seed; raises DemokitError for another N."""
+        if size[0] != len(self._rngs):
+            raise DemokitError(f"Noise for {len(self._rngs)} episodes, not for {size[0]}.")
+        return np.stack([rng.standard_normal(size[1:]) for rng in self._rngs])
 
 
 class NoisyExpert:
@@ -18,7 +43,7 @@ class NoisyExpert:
     covariance: the noise is isotropic, `noise_std` in units of the action bounds.
     """
 
-    def __init__(self, expert: Expert, noise_std: float, rng: np.random.Generator) -> None:
+    def __init__(self, expert: Expert, noise_std: float, rng: NoiseSource) -> None:
         if not (np.isfinite(noise_std) and noise_std >= 0):
             raise DemokitError(f"Action noise must be a number of at least 0, not {noise_std}.")
         self.name = expert.name

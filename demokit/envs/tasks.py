@@ -60,7 +60,9 @@ def make_tasks(
         label = f"{task_set}-{seed}"
     prefix = f"{family.name}/{label}/{split}"
     chosen = contexts[:num_tasks].tolist()
-    return tuple(Task(family.name, f"{prefix}/{i:02d}", tuple(c), split) for i, c in enumerate(chosen))
+    return tuple(
+        Task(family.name, f"{prefix}/{i:02d}", tuple(c), split) for i, c in enumerate(chosen)
+    )
 
 
 def _draw(family: Family, task_set: str, split: str, num: int, seed: int) -> FloatArray:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from demokit.envs.push import BLOCK_RADIUS_M
 from demokit.envs.sawyer import STEP_M
 from demokit.types import Array, FloatArray
 from recorders.scripted.point import straight
@@ -14,7 +13,9 @@ from recorders.scripted.point import straight
 PUSH_HEIGHT_W_M = 0.05
 CLEAR_HEIGHT_W_M = 0.12  # the fingertips (4.5 cm below the hand) pass over the block (5 cm)
 BEHIND_M = 0.045  # farther back than this, the fingers cannot touch the block
-CRADLE_HALF_WIDTH_M = 0.025
+CRADLE_HALF_WIDTH_M = 0.03
+CRADLE_DEPTH_M = 0.012  # nearer than this the hand is over the block, not behind it
+CENTRING = 1.0  # share of the lateral offset from the block that one step takes back
 STANDOFF_M = 0.052  # where the hand comes down behind the block
 APART_M = 0.085  # farther away than this in the plane, rising first is not needed
 ARRIVED_M = 0.004
@@ -41,10 +42,10 @@ class PushExpert:
         behind = ahead < -BEHIND_M
         low = hand[:, 2] < PUSH_HEIGHT_W_M + 0.025
         cradled = (
-            ~behind & low & (ahead < -0.7 * BLOCK_RADIUS_M)
+            ~behind & low & (ahead < -CRADLE_DEPTH_M)
             & (np.abs(offset[:, 0]) < CRADLE_HALF_WIDTH_M)
         )  # fmt: skip
-        move = np.where(cradled[:, None], _push(hand, error), _around(hand, offset, side))
+        move = np.where(cradled[:, None], _push(hand, error, offset), _around(hand, offset, side))
         move = np.where((behind & ~cradled)[:, None], _approach(hand, offset, side), move)
         arrived = np.linalg.norm(error, axis=1) < ARRIVED_M
         move = np.where(arrived[:, None] & low[:, None], 0.0, move)
@@ -58,9 +59,11 @@ def _side(error: FloatArray, offset: FloatArray) -> FloatArray:
     return np.where(np.abs(error[:, 1]) < 0.02, here, wanted)
 
 
-def _push(hand: FloatArray, error: FloatArray) -> FloatArray:
-    """The block's way to the goal, at the push height."""
-    return np.column_stack([error, PUSH_HEIGHT_W_M - hand[:, 2]])
+def _push(hand: FloatArray, error: FloatArray, offset: FloatArray) -> FloatArray:
+    """The block's way to the goal, at the push height, the block kept between the fingers."""
+    way = straight(error, STEP_M) * STEP_M
+    way[:, 0] -= CENTRING * offset[:, 0]
+    return np.column_stack([way, PUSH_HEIGHT_W_M - hand[:, 2]])
 
 
 def _approach(hand: FloatArray, offset: FloatArray, side: FloatArray) -> FloatArray:
