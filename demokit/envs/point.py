@@ -95,7 +95,8 @@ class Point(Family):
 
     def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
         """`1 - distance / 0.5` within SPARSE_RADIUS_M, else 0."""
-        return np.maximum(0, 1 - _distance_m(terms, context) / SPARSE_RADIUS_M)
+        reward: FloatArray = np.maximum(0, 1 - _distance_m(terms, context) / SPARSE_RADIUS_M)
+        return reward
 
     def success(self, terms: Terms, context: FloatArray) -> Array:
         """Within SUCCESS_RADIUS_M of the goal."""
@@ -107,5 +108,5 @@ class Point(Family):
 
 
 def _distance_m(terms: Terms, context: FloatArray) -> FloatArray:
-    offset = terms["point_pos_w_m"] - context
-    return np.sqrt(np.einsum("ni,ni->n", offset, offset))
+    distance: FloatArray = np.linalg.norm(terms["point_pos_w_m"] - context, axis=1)
+    return distance

@@ -35,6 +35,7 @@ class Push(SawyerFamily):
     horizon = 50
     hand_start_w_m = (0.0, 0.4, 0.05)
     home_rad = (1.037378, -1.24105, 0.087269, 2.551003, -0.108566, 0.263477, 1.399336)
+    object_term = "block_pos_w_m"
     gripper = 0.25  # fingers 5 cm apart
     terms = (
         *HAND_TERMS,

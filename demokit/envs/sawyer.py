@@ -124,5 +124,5 @@ def finger_command(gripper: FloatArray) -> FloatArray:
 
 def distance_m(a: FloatArray, b: FloatArray) -> FloatArray:
     """Euclidean distances (N,) between points (N, D)."""
-    offset = a - b
-    return np.sqrt(np.einsum("nd,nd->n", offset, offset))
+    distance: FloatArray = np.linalg.norm(a - b, axis=1)
+    return distance

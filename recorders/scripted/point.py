@@ -28,4 +28,5 @@ def straight(offset_m: FloatArray, step_m: float) -> FloatArray:
     """
     action = offset_m / step_m
     excess = np.abs(action).max(axis=1, keepdims=True)
-    return (action / np.maximum(excess, 1)).astype(np.float32)
+    straightened: FloatArray = (action / np.maximum(excess, 1)).astype(np.float32)
+    return straightened
