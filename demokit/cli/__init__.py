@@ -1,0 +1,112 @@
+"""The command line: a click group that imports a command only when it is asked for.
+
+Commands come from the entry points of group `demokit.commands`, so that `recorders` and `gmps`
+add theirs without being imported by `demokit`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from demokit import __version__
+from demokit.errors import DemokitError
+
+INTERRUPTED = 130
+
+
+def dashes(name: str) -> str:
+    """`name` as commands and options spell it: `--num_episodes` means `--num-episodes`."""
+    return name.replace("_", "-")
+
+
+class Commands(click.Group):
+    """Loads commands lazily and turns every foreseen error into one sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names of the installed commands."""
+        return sorted(_entry_points())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name, imported now; None when there is none."""
+        point = _entry_points().get(dashes(cmd_name))
+        if point is None:
+            return None
+        try:
+            command: click.Command = point.load()
+        except (ImportError, AttributeError) as error:
+            raise DemokitError(
+                f"The command '{cmd_name}' cannot be loaded ({error}): install demokit again."
+            ) from error
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name; an unknown one gets a suggestion."""
+        name = args[0]
+        if dashes(name) in _entry_points() or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(dashes(name), self.list_commands(ctx), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "see `demokit --help`."
+        raise click.UsageError(f"There is no command '{name}': {hint}", ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        rows = [(name, _summary(_entry_points()[name])) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a DemokitError is one sentence and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except DemokitError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(1)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="demokit.commands")}
+
+
+def _summary(point: EntryPoint) -> str:
+    """First sentence of a command's docstring, read from its source."""
+    spec = find_spec(point.module)
+    if spec is None or spec.origin is None:
+        return "(not installed)"
+    for node in _functions(Path(spec.origin)):
+        if node.name == point.attr:
+            text = ast.get_docstring(node) or ""
+            return " ".join(text.split("\n\n")[0].split())
+    return ""
+
+
+def _functions(path: Path) -> Sequence[ast.FunctionDef]:
+    tree = ast.parse(path.read_bytes())
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
+@click.command(
+    cls=Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": dashes,
+        "max_content_width": 100,
+    },
+)
+@click.version_option(__version__, prog_name="demokit")
+def main() -> None:
+    """Record demonstrations of many related tasks, inspect them, and meta-learn from them."""

@@ -1,0 +1,72 @@
+"""`--config FILE.toml` for every command: the keys are the command's own option names."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Decorated = TypeVar("Decorated", bound="Callable[..., Any] | click.Command")
+
+
+def config_option(command: Decorated) -> Decorated:
+    """Decorator that adds `--config`; options on the command line win over the file.
+
+    Keys may use dashes or underscores. Values are checked as if typed on the command line.
+    """
+    return click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_load,
+        help="TOML file whose keys are options of this command.",
+    )(command)
+
+
+def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{path} is not valid TOML ({error}).", ctx) from error
+    options = _options(ctx.command)
+    defaults = {
+        _name(key, options, path, ctx): _typed(key, value, path, ctx)
+        for key, value in content.items()
+    }
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _options(command: click.Command) -> dict[str, str]:
+    """Option as it is typed, with dashes -> the name click gives its value."""
+    return {
+        option.lstrip("-").replace("_", "-"): parameter.name
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and parameter.name not in (None, "config")
+        for option in parameter.opts
+        if option.startswith("--") and parameter.name
+    }
+
+
+def _name(key: str, options: dict[str, str], path: Path, ctx: click.Context) -> str:
+    typed = key.replace("_", "-")
+    if typed in options:
+        return options[typed]
+    near = difflib.get_close_matches(typed, options, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(options))}."
+    raise click.UsageError(f"{path} has an unknown option '{key}': {hint}", ctx)
+
+
+def _typed(key: str, value: Any, path: Path, ctx: click.Context) -> Any:
+    """The value as text, so that click checks it exactly as it checks the command line."""
+    if isinstance(value, dict):
+        raise click.UsageError(f"{path}: '{key}' is a table, an option needs a value.", ctx)
+    if isinstance(value, list):
+        return [_typed(key, item, path, ctx) for item in value]
+    return str(value)

@@ -1,0 +1,105 @@
+"""What commands share when they print: tables, and progress with rate and time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+PLAIN_INTERVAL_S = 0.5
+PLAIN_WIDTH = 120
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console; where it is not a terminal its lines are wide and without colour."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
+
+
+def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
+    """An empty table; columns in `numbers` are right-aligned, all '' means no header."""
+    from rich.table import Table
+
+    shown = any(columns)
+    made = Table(title=title, title_justify="left", header_style="bold", show_header=shown)
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left")
+    return made
+
+
+@contextmanager
+def progress(what: str, total: int, *, start: int = 0) -> Iterator[Callable[[int], None]]:
+    """Shows how far a task is, on stderr; yields a function to call with the count done.
+
+    A bar in a terminal; elsewhere a plain line at most every PLAIN_INTERVAL_S.
+
+    Args:
+        what: such as "saved" or "evaluated".
+        total: the count at the end.
+        start: the count at the beginning, left out of the rate.
+    """
+    if sys.stderr.isatty():
+        with _bar(what, total, start) as update:
+            yield update
+    else:
+        yield _PlainProgress(what, total, start).update
+
+
+@contextmanager
+def _bar(what: str, total: int, start: int) -> Iterator[Callable[[int], None]]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    begun = time.monotonic()
+    with Progress(*columns, console=console(stderr=True)) as bar:
+        task = bar.add_task(what, total=total, completed=start, rate="")
+
+        def update(done: int) -> None:
+            bar.update(task, completed=done, rate=f"{_rate(done - start, begun):.1f}/s")
+
+        yield update
+
+
+class _PlainProgress:
+    def __init__(self, what: str, total: int, start: int) -> None:
+        self._what, self._total, self._start = what, total, start
+        self._begun = time.monotonic()
+        self._shown_at = float("-inf")
+
+    def update(self, done: int) -> None:
+        """Print `done` unless a line was printed a moment ago."""
+        now = time.monotonic()
+        if done < self._total and now - self._shown_at < PLAIN_INTERVAL_S:
+            return
+        self._shown_at = now
+        rate = _rate(done - self._start, self._begun)
+        left = f", {(self._total - done) / rate:.0f} s left" if rate and done < self._total else ""
+        print(
+            f"{self._what} {done} of {self._total} ({rate:.1f}/s{left})",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _rate(count: int, begun: float) -> float:
+    return count / max(time.monotonic() - begun, 1e-6)

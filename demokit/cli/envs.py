@@ -1,0 +1,104 @@
+"""`demokit envs`: which task families there are, and what each one shows and hides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from demokit.envs.family import Family
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def envs(name: str | None, as_json: bool) -> None:
+    """List the task families, or describe one."""
+    import json
+
+    from demokit.envs import family_names, make_family
+
+    families = [make_family(each) for each in ([name] if name else family_names())]
+    if as_json:
+        found = [_describe(family) for family in families]
+        click.echo(json.dumps(found[0] if name else found, indent=2))
+    elif name:
+        _print_family(families[0])
+    else:
+        _print_overview(families)
+
+
+def _describe(family: Family) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from demokit.envs.tasks import task_sets
+
+    return {
+        "name": family.name,
+        "horizon": family.horizon,
+        "control_rate_hz": round(1 / family.control_dt_s, 3),
+        "actions": list(family.actions),
+        "observation_width": family.observation_width,
+        "terms": [asdict(term) for term in family.terms],
+        "context": asdict(family.context),
+        "task_sets": {name: list(splits) for name, splits in task_sets(family).items()},
+        "model_hash": family.model_hash,
+    }
+
+
+def _print_overview(families: list[Family]) -> None:
+    from demokit.cli.console import console, table
+
+    numbers = ("horizon", "rate (Hz)", "observation")
+    rows = table(
+        "Task families", "name", *numbers, "actions", "context", "task sets", numbers=numbers
+    )
+    for family in families:
+        about = _describe(family)
+        rows.add_row(
+            family.name,
+            str(family.horizon),
+            f"{about['control_rate_hz']:g}",
+            str(family.observation_width),
+            str(len(family.actions)),
+            ", ".join(family.context.names),
+            "; ".join(f"{name}: {', '.join(s)}" for name, s in about["task_sets"].items()),
+        )
+    console().print(rows)
+
+
+def _print_family(family: Family) -> None:
+    from demokit.cli.console import console, table
+
+    out = console()
+    about = _describe(family)
+    out.print(
+        f"{family.name}: {family.horizon} steps at {about['control_rate_hz']:g} Hz, "
+        f"observation of {family.observation_width} numbers",
+        style="bold",
+    )
+    terms = table("Terms", "name", "width", "unit", "frame", "group", numbers=("width",))
+    for term in family.terms:
+        terms.add_row(term.name, str(term.width), term.unit, term.frame, term.group)
+    out.print(terms)
+    out.print(_context_table(family))
+    actions = table("Actions, in [-1, 1]", "index", "meaning", numbers=("index",))
+    for index, meaning in enumerate(family.actions):
+        actions.add_row(str(index), meaning)
+    out.print(actions)
+    for name, splits in about["task_sets"].items():
+        out.print(f"task set {name}: {', '.join(splits)}")
+
+
+def _context_table(family: Family) -> Any:
+    from demokit.cli.console import table
+
+    space = family.context
+    rows = table("Context (privileged)", "name", "unit", "training", "out of distribution")
+    bounds = zip(space.low, space.high, space.ood_low, space.ood_high, strict=True)
+    for name, unit, (low, high, ood_low, ood_high) in zip(
+        space.names, space.units, bounds, strict=True
+    ):
+        rows.add_row(name, unit, f"{low:g} to {high:g}", f"{ood_low:g} to {ood_high:g}")
+    return rows

@@ -1,0 +1,147 @@
+"""`demokit inspect`: what a dataset contains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from demokit.data.store import Dataset
+    from demokit.data.summary import ArrayRange, Summary
+
+MAX_ROWS = 40
+
+
+@click.command()
+@click.argument("dataset", metavar="PATH|ID")
+@click.option("--episode", type=int, help="Describe one episode, counted from 0.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def inspect(dataset: str, episode: int | None, as_json: bool) -> None:
+    """Show what a dataset contains: tasks, success, returns, ranges, provenance."""
+    import json
+
+    from demokit.data import open_dataset
+    from demokit.data.summary import summarize
+
+    found = open_dataset(dataset)
+    if episode is not None:
+        about = _episode(found, episode)
+        click.echo(json.dumps(about, indent=2)) if as_json else _print_episode(about)
+        return
+    summary = summarize(found)
+    if as_json:
+        click.echo(json.dumps(summary.to_json(), indent=2))
+    else:
+        _print_summary(summary)
+
+
+def _episode(dataset: Dataset, index: int) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from demokit.data.summary import array_range
+
+    with dataset:
+        episode = dataset[index]
+        record = dataset.episodes[index]
+        arrays = dataset.window(index, 0, len(episode) + 1)
+    ranges = [array_range(name, values) for name, values in arrays.items()]
+    about = {**vars(record), "task": asdict(record.task), "options": dict(record.options)}
+    return {**about, "arrays": [{**asdict(r), "rows": len(arrays[r.name])} for r in ranges]}
+
+
+def _print_episode(about: dict[str, Any]) -> None:
+    from demokit.cli.console import console, table
+
+    rows = table(f"Episode {about['index']}", "", "")
+    task = about["task"]
+    rows.add_row("task", f"{task['id']} ({task['split']})")
+    rows.add_row("context", ", ".join(f"{value:.4g}" for value in task["context"]))
+    for name in ("length", "seed", "success", "episode_return", "recorder", "options", "digest"):
+        rows.add_row(name.replace("_", " "), str(about[name]))
+    arrays = table("Arrays", "name", "rows", "shape", "dtype", "least", "greatest")
+    for row in about["arrays"]:
+        low, high = min(row["low"], default=0.0), max(row["high"], default=0.0)
+        cells = str(row["rows"]), _shape(row["shape"]), row["dtype"], f"{low:.4g}", f"{high:.4g}"
+        arrays.add_row(row["name"], *cells)
+    console().print(rows, arrays)
+
+
+def _print_summary(summary: Summary) -> None:
+    from demokit.cli.console import console
+
+    out = console()
+    if summary.unfinished:
+        out.print(
+            f"Unfinished recording: these are the episodes saved so far. Go on with "
+            f"`demokit record --out {summary.path} --resume`.",
+            style="yellow",
+        )
+    out.print(_totals(summary), task_table(summary), _range_table(summary.ranges))
+    out.print(_provenance(summary))
+
+
+def _totals(summary: Summary) -> Table:
+    from demokit.cli.console import table
+
+    about = summary.metadata
+    splits = (f"{name} {t} tasks, {e} episodes" for name, (t, e) in summary.splits().items())
+    rows = table(summary.path, "", "")
+    rows.add_row("family", f"{about.family} ({about.reward} reward, horizon {about.horizon})")
+    rows.add_row("task set", f"{about.task_set}: {'; '.join(splits)}")
+    rows.add_row("episodes", f"{summary.episodes} ({summary.steps} steps)")
+    rows.add_row("success rate", f"{summary.success_rate:.1%}")
+    rows.add_row("length", "least {:g}, mean {:.1f}, greatest {:g}".format(*summary.lengths))
+    rows.add_row("return", "least {:.2f}, mean {:.2f}, greatest {:.2f}".format(*summary.returns))
+    rows.add_row("size on disk", f"{summary.size_bytes / 1e6:.2f} MB")
+    rows.add_row("licence", about.license or "none stated")
+    return rows
+
+
+def task_table(summary: Summary) -> Table:
+    """Episodes, success and return of each task, the first MAX_ROWS of them."""
+    from demokit.cli.console import table
+
+    numbers = ("episodes", "success", "mean return")
+    rows = table("Tasks", "task", "split", "context", *numbers, numbers=numbers)
+    for row in summary.tasks[:MAX_ROWS]:
+        context = ", ".join(f"{value:.3g}" for value in row.task.context)
+        cells = str(row.episodes), f"{row.success_rate:.0%}", f"{row.mean_return:.2f}"
+        rows.add_row(row.task.id, row.task.split, context, *cells)
+    if len(summary.tasks) > MAX_ROWS:
+        rows.add_row(f"and {len(summary.tasks) - MAX_ROWS} more", "", "", "", "", "")
+    return rows
+
+
+def _range_table(ranges: tuple[ArrayRange, ...]) -> Table:
+    from demokit.cli.console import table
+
+    rows = table("Ranges", "array", "shape", "dtype", "least", "greatest", "constant components")
+    for row in ranges:
+        low, high = min(row.low, default=0.0), max(row.high, default=0.0)
+        constant = ", ".join(map(str, row.constant)) or "none"
+        rows.add_row(row.name, _shape(row.shape), row.dtype, f"{low:.4g}", f"{high:.4g}", constant)
+    return rows
+
+
+def _provenance(summary: Summary) -> Table:
+    from demokit.cli.console import table
+
+    about, source = summary.metadata, summary.metadata.provenance
+    rows = table("Provenance", "", "")
+    rows.add_row("recorder", f"{source.recorder}, expert {source.expert}")
+    rows.add_row("action noise", f"{source.noise_std:g}")
+    rows.add_row("kept", "successful episodes only" if source.only_success else "every episode")
+    rows.add_row("operator", source.operator or "not stated")
+    rows.add_row("seed", str(source.seed))
+    rows.add_row("created", source.created)
+    rows.add_row("versions", ", ".join(f"{name} {v}" for name, v in source.versions.items()))
+    rows.add_row("model", f"{about.model_hash[:16]} (MuJoCo {about.mujoco_version})")
+    rows.add_row("schema version", str(about.schema_version))
+    return rows
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "scalar"

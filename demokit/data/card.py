@@ -1,0 +1,126 @@
+"""The dataset card NAME.md: a Hugging Face card rendered from metadata and summary."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from demokit.data.files import explain_write, write_durably
+from demokit.data.store import open_dataset
+from demokit.data.summary import Summary, summarize
+
+_HUB_LICENSES = {"mit", "apache-2.0", "bsd-3-clause", "odbl", "cc0-1.0", "cc-by-4.0"} | {
+    f"cc-by-{kind}-4.0" for kind in ("sa", "nc", "nd", "nc-sa", "nc-nd")
+}
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
+
+
+def write_card(path: str | Path) -> Path:
+    """Write the card of a finished dataset next to it; returns its path.
+
+    Raises:
+        DemokitError: the dataset cannot be read or the card cannot be written.
+    """
+    summary = summarize(open_dataset(path))
+    target = Path(path).with_suffix(".md")
+    with explain_write(target, "the dataset itself is complete."):
+        write_durably(target, render_card(summary).encode())
+    return target
+
+
+def render_card(summary: Summary) -> str:
+    """The card as Markdown with YAML front matter."""
+    parts = (_front_matter(summary), _about(summary), _contents(summary), _provenance(summary))
+    return "\n".join(parts)
+
+
+def _front_matter(summary: Summary) -> str:
+    about = summary.metadata
+    tags = ["demokit", "minari", "demonstrations", "imitation-learning", "mujoco", about.family]
+    lines = [f"pretty_name: {_quoted(f'{about.family} demonstrations')}"]
+    lines += _license_lines(about.license)
+    lines += ["task_categories:", "- robotics", "- reinforcement-learning"]
+    lines += [f"size_categories:\n- {_size_category(summary.steps)}", "tags:"]
+    lines += [f"- {_quoted(tag)}" for tag in tags]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _license_lines(license: str | None) -> list[str]:
+    """The Hub knows some licences by name; any other is named in full."""
+    if license is None:
+        return []
+    if license.lower() in _HUB_LICENSES:
+        return [f"license: {license.lower()}"]
+    return ["license: other", f"license_name: {_quoted(license)}"]
+
+
+def _quoted(text: str) -> str:
+    """A YAML string: JSON strings are YAML."""
+    return json.dumps(text)
+
+
+def _size_category(steps: int) -> str:
+    return next((name for limit, name in _SIZES if steps < limit), "n>1M")
+
+
+def _about(summary: Summary) -> str:
+    about = summary.metadata
+    name = Path(summary.path).stem
+    least, mean, greatest = summary.returns
+    return f"""
+# {name}
+
+{about.description or f"Demonstrations of the task family `{about.family}`."}
+
+| | |
+|---|---|
+| family | `{about.family}`, {about.reward} reward, horizon {about.horizon} steps |
+| task set | `{about.task_set}`, {len(summary.tasks)} of {len(about.tasks)} tasks have episodes |
+| episodes | {summary.episodes} ({summary.steps} steps, {summary.size_bytes / 1e6:.1f} MB) |
+| success rate | {summary.success_rate:.0%} |
+| mean return | {mean:.2f} (from {least:.2f} to {greatest:.2f}) |
+| licence | {about.license or "none stated: ask the author before you use or share it"} |
+"""
+
+
+def _contents(summary: Summary) -> str:
+    rows = "\n".join(
+        f"| `{row.task.id}` | {', '.join(f'{c:.3g}' for c in row.task.context)} | "
+        f"{row.episodes} | {row.success_rate:.0%} | {row.mean_return:.2f} |"
+        for row in summary.tasks
+    )
+    return f"""## Tasks
+
+| task | context | episodes | success | mean return |
+|---|---|---|---|---|
+{rows}
+
+## Layout
+
+One HDF5 file in Minari's layout: `episode_<i>/observations` (T+1 rows), `actions`, `rewards`,
+`terminations`, `truncations` (T rows), and under `infos/privileged` (T+1 rows) what a learner must
+not see: the simulator's full `state`, the task's `context`, and the expert's action in every
+state, `expert_action`.
+
+```python
+from demokit.data import open_dataset
+
+with open_dataset("{Path(summary.path).name}") as dataset:
+    episode = dataset[0]
+```
+"""
+
+
+def _provenance(summary: Summary) -> str:
+    about, source = summary.metadata, summary.metadata.provenance
+    versions = ", ".join(f"{name} {number}" for name, number in source.versions.items())
+    kept = "only successful episodes were kept" if source.only_success else "all were kept"
+    return f"""## Provenance
+
+- recorder `{source.recorder}`, expert `{source.expert}`, action noise {source.noise_std:g}; {kept}
+- operator: {source.operator or "not stated"}
+- seed {source.seed}, recorded {source.created}
+- versions: {versions}
+- model: SHA-256 `{about.model_hash}`, MuJoCo {about.mujoco_version}
+- schema version {about.schema_version}
+"""

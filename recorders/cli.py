@@ -1,0 +1,272 @@
+"""`demokit record`: demonstrations of many tasks from an expert."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from demokit.cli.config import config_option
+
+if TYPE_CHECKING:
+    from demokit.data.metadata import DatasetMetadata
+    from demokit.data.writer import DatasetWriter
+    from demokit.envs.family import Family
+    from demokit.protocols import Expert
+    from recorders.loop import Schedule, Tried
+
+EPISODES_PER_TASK = 10
+WEAK_SUCCESS = 0.5
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `record`, each as on the command line."""
+
+    env: str
+    expert: str
+    task_set: str | None
+    split: str | None
+    tasks: int | None
+    num_episodes: int | None
+    episodes_per_task: int | None
+    noise: float
+    reward: str
+    out: Path | None
+    seed: int
+    resume: bool
+    overwrite: bool
+    only_success: bool
+    license: str | None
+    operator: str | None
+    batch_size: int
+
+    @property
+    def path(self) -> Path:
+        """Where the dataset goes."""
+        return self.out or Path("datasets") / f"{self.env}.hdf5"
+
+
+@click.command()
+@click.option("--env", required=True, help="Task family: see `demokit envs`.")
+@click.option("--expert", default="scripted", show_default=True, help="Who demonstrates.")
+@click.option("--task-set", help="Task set; default: paper where there is one, else uniform.")
+@click.option("--split", help="train, validation or ood; default: train where there is one.")
+@click.option("--tasks", type=click.IntRange(min=1), help="Number of tasks; default: all.")
+@click.option(
+    "--num-episodes", type=click.IntRange(min=1), help="Episodes kept in all, spread over tasks."
+)
+@click.option(
+    "--episodes-per-task",
+    type=click.IntRange(min=1),
+    help=f"Episodes kept of each task; default {EPISODES_PER_TASK}.",
+)
+@click.option(
+    "--noise",
+    type=click.FloatRange(min=0),
+    default=0.2,
+    show_default=True,
+    help="Standard deviation of the noise on executed actions; labels have none.",
+)
+@click.option(
+    "--reward",
+    type=click.Choice(["dense", "sparse"]),
+    default="dense",
+    show_default=True,
+    help="Which reward to record; both are kept as privileged terms.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The dataset; default datasets/ENV.hdf5.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with, or extend, what is there.")
+@click.option("--overwrite", is_flag=True, help="Replace what is there, once all is recorded.")
+@click.option("--only-success", is_flag=True, help="Keep successful episodes only.")
+@click.option("--license", help="Licence of the dataset, such as CC-BY-4.0.")
+@click.option("--operator", help="Who records, for the provenance.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Simultaneous episodes; changes the speed, not the episodes.",
+)
+@config_option
+@click.pass_context
+def record(ctx: click.Context, /, **given: object) -> None:
+    """Record demonstrations of many tasks from an expert into one dataset.
+
+    Every episode is safe on disk as soon as it is counted; stop at any time and go on with
+    --resume.
+    """
+    options = _checked(ctx, given)
+    _record(options)
+
+
+def _checked(ctx: click.Context, given: dict[str, object]) -> Options:
+    """The options, after the checks that need no simulator; raises click.UsageError."""
+    amounts = ("num_episodes", "episodes_per_task")
+    if all(given[name] is not None for name in amounts):
+        # An amount typed on the command line wins over the other one in the config file.
+        typed = [n for n in amounts if ctx.get_parameter_source(n) == ParameterSource.COMMANDLINE]
+        if len(typed) != 1:
+            raise click.UsageError("Give --num-episodes or --episodes-per-task, not both.", ctx)
+        given[next(name for name in amounts if name not in typed)] = None
+    if given["resume"] and given["overwrite"]:
+        raise click.UsageError(
+            "--resume keeps what is there and --overwrite drops it: choose one.", ctx
+        )
+    return Options(**given)  # type: ignore[arg-type]
+
+
+def _record(options: Options) -> None:
+    from demokit.data import DatasetWriter
+    from demokit.data.card import write_card
+    from demokit.envs import make_family
+
+    family = make_family(options.env)
+    expert = _expert(options)
+    metadata = _metadata(options, family, expert)
+    with DatasetWriter(
+        options.path, metadata, resume=options.resume, overwrite=options.overwrite
+    ) as writer:
+        tally = _fill(options, family, expert, writer)
+        path = writer.finish()
+    card = write_card(path)
+    _report(path, card, tally)
+
+
+def _expert(options: Options) -> Expert:
+    from demokit.errors import unknown_name
+    from recorders.scripted import make_scripted
+
+    if options.expert != "scripted":
+        raise unknown_name("expert", options.expert, ("scripted",))
+    return make_scripted(options.env)
+
+
+def _metadata(options: Options, family: Family, expert: Expert) -> DatasetMetadata:
+    from demokit.data import Provenance, describe
+    from demokit.envs.tasks import make_tasks, task_sets
+
+    sets = task_sets(family)
+    task_set = options.task_set or next(iter(sets))
+    split = options.split or sets.get(task_set, ("train",))[0]
+    if not options.split and "train" in sets.get(task_set, ()):
+        split = "train"
+    tasks = make_tasks(family, task_set, split, num_tasks=options.tasks, seed=options.seed)
+    return describe(
+        family,
+        reward=options.reward,
+        task_set=task_set,
+        tasks=tasks,
+        license=options.license,
+        provenance=Provenance(
+            recorder=options.expert,
+            expert=expert.name,
+            noise_std=options.noise,
+            seed=options.seed,
+            only_success=options.only_success,
+            operator=options.operator,
+        ),
+    )
+
+
+class _Tally:
+    """Attempts and successes per task id in this run, rejected attempts included."""
+
+    def __init__(self) -> None:
+        self.tried: Counter[str] = Counter()
+        self.solved: Counter[str] = Counter()
+
+    def count(self, tried: Tried) -> None:
+        self.tried[tried.episode.task.id] += 1
+        self.solved[tried.episode.task.id] += tried.episode.success
+
+    def weak(self) -> dict[str, float]:
+        """Task id -> success rate, where it is below WEAK_SUCCESS."""
+        rates = {task: self.solved[task] / count for task, count in self.tried.items()}
+        return {task: rate for task, rate in rates.items() if rate < WEAK_SUCCESS}
+
+
+def _fill(options: Options, family: Family, expert: Expert, writer: DatasetWriter) -> _Tally:
+    """Record what is missing into the writer."""
+    from demokit.cli.console import progress
+    from demokit.envs.batch import SimBatch
+    from recorders.loop import record as run
+    from recorders.noise import EpisodeNoise, NoisyExpert
+
+    tally = _Tally()
+    schedule, total = _schedule(options, writer)
+    missing = total - len(writer)
+    if missing <= 0:
+        return tally
+    sims = SimBatch(family, min(options.batch_size, missing), reward=options.reward)
+    episodes = run(
+        sims,
+        lambda seeds: NoisyExpert(expert, options.noise, EpisodeNoise(seeds)),
+        writer.metadata.tasks,
+        schedule,
+        seed=options.seed,
+        recorder=options.expert,
+        on_attempt=tally.count,
+    )
+    try:
+        with progress("saved", total, start=len(writer)) as update:
+            for episode in episodes:
+                update(writer.add(episode))
+    except KeyboardInterrupt:
+        click.echo(f"\n{len(writer)} of {total} episodes are saved; {_go_on()}", err=True)
+        raise
+    if len(writer) < total:
+        click.echo(
+            f"Only {len(writer)} of {total} episodes succeeded within the tries allowed.", err=True
+        )
+    return tally
+
+
+def _schedule(options: Options, writer: DatasetWriter) -> tuple[Schedule, int]:
+    """What to record, and how many episodes the dataset has at the end."""
+    from recorders.loop import Schedule, saved_attempts, spread
+
+    tasks = writer.metadata.tasks
+    per_task = options.episodes_per_task or EPISODES_PER_TASK
+    total = options.num_episodes or per_task * len(tasks)
+    saved = saved_attempts(((r.task.id, r.options) for r in writer.records), tasks)
+    quotas = spread(total, len(tasks))
+    return Schedule(quotas, only_success=options.only_success, saved=saved), total
+
+
+def _go_on() -> str:
+    """How to go on: the same command with --resume."""
+    arguments = [a for a in sys.argv[1:] if a not in ("--resume", "--overwrite")]
+    return f"go on with: demokit {shlex.join([*arguments, '--resume'])}"
+
+
+def _report(path: Path, card: Path, tally: _Tally) -> None:
+    from demokit.cli.console import console
+    from demokit.cli.inspect import task_table
+    from demokit.data import open_dataset
+    from demokit.data.summary import summarize
+
+    summary = summarize(open_dataset(path), ranges=False)
+    out = console()
+    out.print(task_table(summary))
+    out.print(
+        f"{summary.episodes} episodes of {len(summary.tasks)} tasks in {path} "
+        f"(card: {card}): success rate {summary.success_rate:.1%}, "
+        f"mean return {summary.returns[1]:.2f}.",
+        soft_wrap=True,
+    )
+    for task, rate in sorted(tally.weak().items()):
+        click.echo(f"Weak expert: it solves {task} in {rate:.0%} of its tries only.", err=True)
+    if summary.metadata.license is None:
+        click.echo("No licence is stated: pass --license before you share it.", err=True)
