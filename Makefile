@@ -1,0 +1,50 @@
+# Every target sets up what is missing; `make help` lists them.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+RUNS   := runs
+SEEDS  ?= 0 1 2
+# Rendering without a display; MuJoCo reads it.
+export MUJOCO_GL ?= egl
+
+.PHONY: help setup demo results test test-all lint type bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## make .venv with the exact versions of constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(READY)  ## record -> inspect -> meta-train -> evaluate -> plot on Push, under 10 minutes
+	$(BIN)/demokit record --env push --noise 0.2 --license MIT --out $(RUNS)/demo/push.hdf5 --overwrite
+	$(BIN)/demokit inspect $(RUNS)/demo/push.hdf5
+	$(BIN)/demokit meta-train --demos $(RUNS)/demo/push.hdf5 --output-dir $(RUNS)/demo/gmps-0 --overwrite
+	$(BIN)/demokit meta-train --demos $(RUNS)/demo/push.hdf5 --method imitation --output-dir $(RUNS)/demo/imitation-0 --overwrite
+	$(BIN)/demokit evaluate $(RUNS)/demo/gmps-0 $(RUNS)/demo/imitation-0 --output-dir $(RUNS)/demo/comparison
+
+results: $(READY)  ## the figures of docs/results.md: Push and Door, three seeds (about an hour)
+	BIN=$(BIN) RUNS=$(RUNS) SEEDS="$(SEEDS)" sh docs/results.sh
+
+test: $(READY)  ## the tests, without the slow ones
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: $(READY)  ## all tests
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)  ## ruff: lint and format
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+type: $(READY)  ## mypy --strict
+	$(BIN)/mypy
+
+bench: $(READY)  ## every benchmark
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:  ## remove the virtual environment, caches and runs
+	rm -rf $(VENV) $(RUNS) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

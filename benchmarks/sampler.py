@@ -1,0 +1,81 @@
+"""Closed-loop sampling against bare simulation, in one run.
+
+    python benchmarks/sampler.py [family]
+
+Ours: 20 tasks x 20 episodes, a policy with parameters of its own per task, observations,
+log-probabilities and rewards of every step kept. The limit: `mujoco.batch` stepping the same
+model through the same physics (the same start and target positions) with nothing around it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+
+import numpy as np
+import torch
+from mujoco.batch import Batch
+
+from demokit.envs import make_family
+from demokit.envs.batch import SimBatch
+from demokit.envs.tasks import make_tasks, task_sets
+from gmps.policy import GaussianPolicy
+from gmps.rollout import Sampler, replicate
+
+NUM_TASKS, EPISODES, REPEATS = 20, 20, 7
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    family = make_family(sys.argv[1] if len(sys.argv) > 1 else "push")
+    tasks = make_tasks(family, next(iter(task_sets(family))), "train", num_tasks=NUM_TASKS)
+    sampler = Sampler(family, tasks, "dense", explore=EPISODES)
+    zeros = torch.zeros(family.observation_width)
+    policy = GaussianPolicy(zeros, zeros + 1, len(family.actions))
+    params = replicate(policy.init(torch.Generator().manual_seed(0)), NUM_TASKS)
+
+    states = record_states(family, len(tasks) * EPISODES)
+    bare = Batch(family.model, NUM_TASKS * EPISODES, 0)
+    ours_s, bare_s = [], []
+    for _ in range(REPEATS):
+        ours_s.append(timed(lambda: sampler(policy, params, np.random.default_rng(0))))
+        bare_s.append(timed(lambda: step_bare(bare, family, states)))
+    steps = sampler.num_steps
+    ours, limit = steps / statistics.median(ours_s), steps / statistics.median(bare_s)
+    print(f"{family.name}: {NUM_TASKS} tasks x {EPISODES} episodes x {family.horizon} steps")
+    print(f"  closed loop, all arrays filled  {ours:10,.0f} control steps/s")
+    print(f"  mujoco.batch alone              {limit:10,.0f} control steps/s")
+    print(f"  ratio                           {ours / limit:10.2f}   (target >= 0.70)")
+
+
+def record_states(family, num_sims: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The start state and every step's mocap targets of a random closed-loop run."""
+    sims = SimBatch(family, num_sims)
+    rng = np.random.default_rng(0)
+    sims.reset(np.tile(family.context.low, (num_sims, 1)), range(num_sims))
+    start, targets = sims.get_state().physics, []
+    probe = Batch(family.model, num_sims, 0)
+    for _ in range(family.horizon):
+        sims.step(rng.uniform(-1, 1, (num_sims, len(family.actions))))
+        probe.state[:] = sims.get_state().physics
+        targets.append(probe.mocap_pos.copy())
+    return start, targets
+
+
+def step_bare(bare: Batch, family, states: tuple[np.ndarray, list[np.ndarray]]) -> None:
+    start, targets = states
+    bare.state[:] = start
+    for target in targets:
+        bare.mocap_pos[:] = target
+        bare.step(nstep=family.frame_skip)
+
+
+def timed(work) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
