@@ -82,8 +82,8 @@ def explain_write(path: Path, advice: str) -> Iterator[None]:
     """Turn a failed write near `path` into a DemokitError that ends with `advice`."""
     try:
         yield
-    except OSError as error:
-        number = error.errno or _errno_in(str(error))
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", 0) or _errno_in(str(error))
         if number in (errno.ENOSPC, errno.EDQUOT):
             reason = "the disk is full"
         else:

@@ -111,8 +111,7 @@ class DatasetWriter:
             raise DemokitError(f"No episode was saved: {self.path} was not written.")
         if len(self._records) > self._first or self._replaces:
             self._publish()
-        shutil.rmtree(self.folder)
-        self.close()
+        self._drop_folder()
         return self.path
 
     @property
@@ -128,7 +127,21 @@ class DatasetWriter:
             rename_durably(aside, self.path)
 
     def close(self) -> None:
-        """Let go of the recording; an unfinished one stays as it is."""
+        """Let go of the recording; an unfinished one stays as it is, if it saved anything."""
+        if self._lock is None:
+            return
+        if len(self._records) == self._first:
+            self._drop_folder()
+        else:
+            self._let_go()
+
+    def _drop_folder(self) -> None:
+        # Without its state file the folder counts as empty, whatever a kill leaves in it.
+        (self.folder / STATE_FILE).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None

@@ -1,0 +1,426 @@
+"""The store: bit-for-bit round trips, laziness, safe writing, clear errors."""
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from demokit.data import ArraySpec, DatasetMetadata, DatasetWriter, open_dataset
+from demokit.data.layout import digest
+from demokit.data.summary import summarize
+from demokit.data.writer import staging_folder
+from demokit.errors import DemokitError
+from demokit.types import Episode, Task
+
+IMAGE = ArraySpec((8, 9, 3), "uint8", 0, 255)
+
+
+def write(path, metadata, episodes, **options):
+    with DatasetWriter(path, metadata, **options) as writer:
+        for episode in episodes:
+            writer.add(episode)
+        return writer.finish()
+
+
+def assert_same(first: Episode, second: Episode) -> None:
+    assert digest(first) == digest(second)
+    for name in ("task", "seed", "success", "recorder"):
+        assert getattr(first, name) == getattr(second, name)
+    assert dict(first.options) == dict(second.options)
+    assert isinstance(first.observations, Mapping) == isinstance(second.observations, Mapping)
+
+
+def test_round_trip_is_exact(tmp_path, metadata, make_episode):
+    episodes = [make_episode(i, steps=3 + i) for i in range(4)]
+    path = write(tmp_path / "a.hdf5", metadata, episodes)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.hdf5"]
+    with open_dataset(path) as dataset:
+        assert dataset.metadata == metadata
+        assert len(dataset) == 4
+        assert not dataset.unfinished
+        assert dataset.total_steps == 3 + 4 + 5 + 6
+        for i, episode in enumerate(episodes):
+            assert_same(dataset[i], episode)
+            dataset.verify(i)
+            record = dataset.episodes[i]
+            assert (record.index, record.length, record.task) == (i, 3 + i, episode.task)
+            assert record.episode_return == episode.rewards.sum()
+
+
+def test_images_are_lossless_and_chunked_by_frame(tmp_path, metadata, make_episode):
+    state = ArraySpec((4,), "float32", -np.inf, np.inf)
+    about = replace(metadata, observation_space={"image": IMAGE, "state": state})
+    rng = np.random.default_rng(0)
+    observations = {
+        "image": rng.integers(0, 256, (6, 8, 9, 3)).astype(np.uint8),
+        "state": rng.normal(size=(6, 4)).astype(np.float32),
+    }
+    episode = make_episode(0, observations=observations)
+    path = write(tmp_path / "a.hdf5", about, [episode])
+    dataset = open_dataset(path)
+    assert dataset.metadata == about
+    assert_same(dataset[0], episode)
+    with h5py.File(path) as file:
+        image = file["episode_0/observations/image"]
+        assert image.chunks == (1, 8, 9, 3)
+        assert image.compression == "gzip"
+        assert not file.attrs["jpeg_encoding"]
+
+
+def test_large_spaces_fit_in_the_attributes(tmp_path, metadata, make_episode):
+    spec = ArraySpec((48, 64, 3), "uint8", 0, 255)
+    about = replace(metadata, observation_space=spec)
+    images = np.zeros((6, 48, 64, 3), np.uint8)
+    path = write(tmp_path / "a.hdf5", about, [make_episode(0, observations=images)])
+    assert open_dataset(path).metadata.observation_space == spec
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_valid_episode_round_trips(tmp_path_factory, metadata, data):
+    steps = data.draw(st.integers(1, 6))
+    width = data.draw(st.integers(1, 4))
+    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+    finite = st.floats(-1e3, 1e3, width=32)
+    actions = hnp.arrays(np.float32, (steps, 2), elements=st.floats(-1, 1, width=32))
+    episode = Episode(
+        task=metadata.tasks[data.draw(st.integers(0, 2))],
+        observations=data.draw(hnp.arrays(np.float32, (steps + 1, width), elements=finite)),
+        actions=data.draw(actions),
+        rewards=data.draw(hnp.arrays(np.float64, steps, elements=finite)),
+        terminations=np.arange(steps) == (steps - 1 if data.draw(st.booleans()) else -1),
+        truncations=np.zeros(steps, bool),
+        privileged={"state": data.draw(hnp.arrays(dtype, (steps + 1, 3), elements=finite))},
+        seed=data.draw(st.integers(0, 2**63 - 1)),
+        success=data.draw(st.booleans()),
+        recorder=data.draw(st.sampled_from(["scripted", "teleop:keyboard", "SAC \u00e9"])),
+    )
+    about = replace(metadata, observation_space=ArraySpec((width,), "float32", -np.inf, np.inf))
+    path = tmp_path_factory.mktemp("any") / "a.hdf5"
+    assert_same(open_dataset(write(path, about, [episode]))[0], episode)
+
+
+BROKEN = {
+    "observations": lambda v: v[:-1],
+    "actions": lambda v: v * 5,
+    "rewards": lambda v: np.where(np.arange(len(v)) == 2, np.nan, v),
+    "terminations": lambda v: np.arange(len(v)) == 1,
+    "truncations": lambda v: v.astype(int),
+    "privileged": lambda v: {k: a for k, a in v.items() if k != "state"},
+}
+
+
+@pytest.mark.parametrize("field", BROKEN)
+def test_an_unsound_episode_is_refused(make_episode, field):
+    episode = make_episode(0)
+    with pytest.raises(DemokitError):
+        replace(episode, **{field: BROKEN[field](getattr(episode, field))})
+
+
+@given(row=st.integers(0, 5), bad=st.sampled_from([np.nan, np.inf, -np.inf]))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nothing_that_is_not_finite_gets_in(make_episode, row, bad):
+    episode = make_episode(0)
+    state = episode.privileged["state"].copy()
+    state[row, 3] = bad
+    with pytest.raises(DemokitError, match=f"step {row}"):
+        replace(episode, privileged={**episode.privileged, "state": state})
+
+
+def test_windows_slices_and_selections(tmp_path, metadata, make_episode):
+    path = write(tmp_path / "a.hdf5", metadata, [make_episode(i) for i in range(6)])
+    dataset = open_dataset(path)
+    rows = dataset.window(2, 1, 3, ["privileged/state", "actions"])
+    assert set(rows) == {"privileged/state", "actions"}
+    np.testing.assert_array_equal(rows["actions"], dataset[2].actions[1:3])
+    np.testing.assert_array_equal(rows["privileged/state"], dataset[2].privileged["state"][1:3])
+    middle = dataset[2:4]
+    assert [record.index for record in middle.episodes] == [2, 3]
+    assert_same(middle[-1], dataset[3])
+    assert [len(e) for e in dataset.select([5, 0])] == [5, 5]
+    with pytest.raises(DemokitError, match="has no array 'reward'"):
+        dataset.window(0, 0, 1, ["reward"])
+    with pytest.raises(DemokitError, match="no episode 6"):
+        dataset[6]
+
+
+def test_opening_reads_no_episode(tmp_path, metadata, make_episode, monkeypatch):
+    path = write(tmp_path / "a.hdf5", metadata, [make_episode(i) for i in range(3)])
+    reads = []
+    real = h5py.Dataset.__getitem__
+    monkeypatch.setattr(
+        h5py.Dataset,
+        "__getitem__",
+        lambda self, *a, **k: reads.append(self.name) or real(self, *a, **k),
+    )
+    dataset = open_dataset(path)
+    assert len(dataset.episodes) == 3
+    assert dataset.metadata.family == "point"
+    assert reads == []
+    dataset.window(1, 0, 2, ["actions"])
+    assert reads == ["/episode_1/actions"]
+    dataset[0]
+    assert {name.split("/")[1] for name in reads[1:]} == {"episode_0"}
+
+
+def test_with_block_opens_the_file_once(tmp_path, metadata, make_episode, monkeypatch):
+    path = write(tmp_path / "a.hdf5", metadata, [make_episode(i) for i in range(3)])
+    opened = []
+    real = h5py.File
+    with open_dataset(path) as dataset:
+        monkeypatch.setattr(h5py, "File", lambda *a, **k: opened.append(a) or real(*a, **k))
+        assert len(list(dataset)) == len(dataset.episodes) == 3
+        assert opened == []
+    dataset[0]
+    assert len(opened) == 1
+
+
+def test_a_changed_episode_is_found(tmp_path, metadata, make_episode):
+    path = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
+    with h5py.File(path, "r+") as file:
+        file["episode_0/rewards"][1] += 1
+    with pytest.raises(DemokitError, match="checksum"):
+        open_dataset(path).verify(0)
+
+
+def test_unfinished_recording_reads_what_is_saved(tmp_path, metadata, make_episode):
+    path = tmp_path / "a.hdf5"
+    with DatasetWriter(path, metadata) as writer:
+        assert [writer.add(make_episode(i)) for i in range(2)] == [1, 2]
+    assert not path.exists()
+    for name in (path, staging_folder(path)):
+        dataset = open_dataset(name)
+        assert dataset.unfinished
+        assert len(dataset) == 2
+        assert_same(dataset[1], make_episode(1))
+    assert summarize(dataset).size_bytes > 0
+    with pytest.raises(DemokitError, match="2 saved episodes"):
+        DatasetWriter(path, metadata)
+
+
+def test_resume_continues_and_extends(tmp_path, metadata, make_episode):
+    path = tmp_path / "a.hdf5"
+    with DatasetWriter(path, metadata) as writer:
+        writer.add(make_episode(0))
+    later = replace(metadata, license="MIT", provenance=replace(metadata.provenance, created="x"))
+    with DatasetWriter(path, later, resume=True) as writer:
+        assert len(writer) == 1
+        writer.add(make_episode(1))
+        writer.finish()
+    with DatasetWriter(path, metadata, resume=True) as writer:
+        assert [record.index for record in writer.records] == [0, 1]
+        writer.add(make_episode(2))
+        assert len(open_dataset(path)) == 2
+        writer.finish()
+    dataset = open_dataset(path)
+    assert [record.index for record in dataset.episodes] == [0, 1, 2]
+    for i in range(3):
+        assert_same(dataset[i], make_episode(i))
+    assert dataset.metadata == replace(metadata, license="MIT")
+
+
+def test_killed_between_rename_and_clean_up(tmp_path, metadata, make_episode, monkeypatch):
+    path = tmp_path / "a.hdf5"
+    monkeypatch.setattr(DatasetWriter, "_drop_folder", lambda self: self._let_go())
+    write(path, metadata, [make_episode(0), make_episode(1)])
+    monkeypatch.undo()
+    assert staging_folder(path).exists()
+    with DatasetWriter(path, metadata, resume=True) as writer:
+        assert len(writer) == 2
+        writer.add(make_episode(2))
+        writer.finish()
+    assert [r.seed for r in open_dataset(path).episodes] == [make_episode(i).seed for i in range(3)]
+
+
+def test_overwrite_replaces_at_the_end_only(tmp_path, metadata, make_episode):
+    path = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
+    with DatasetWriter(path, metadata, overwrite=True) as writer:
+        writer.add(make_episode(1))
+        assert_same(open_dataset(path)[0], make_episode(0))
+    with DatasetWriter(path, metadata, resume=True) as writer:
+        assert len(writer) == 1
+        writer.finish()
+    assert_same(open_dataset(path)[0], make_episode(1))
+
+
+DIFFERENT = {
+    "family": (
+        {"family": "push", "tasks": (Task("push", "a", (0.0,), "train"),)},
+        "pass --env point",
+    ),
+    "reward": ({"reward": "sparse"}, "pass --reward dense"),
+    "task set": ({"task_set": "paper"}, "pass --task-set test"),
+    "model": ({"model_hash": "1" * 64}, "other model"),
+    "spaces": ({"observation_space": ArraySpec((5,), "float32", -1, 1)}, "observation space"),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_resume_refuses_another_recording(tmp_path, metadata, make_episode, what):
+    changes, message = DIFFERENT[what]
+    path = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
+    before = path.read_bytes()
+    with pytest.raises(DemokitError, match=message):
+        DatasetWriter(path, replace(metadata, **changes), resume=True)
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.hdf5"]
+
+
+def test_two_processes_do_not_write_one_dataset(tmp_path, metadata, make_episode):
+    path = tmp_path / "a.hdf5"
+    with DatasetWriter(path, metadata) as writer:
+        writer.add(make_episode(0))
+        with pytest.raises(DemokitError, match="Another process"):
+            DatasetWriter(path, metadata, overwrite=True)
+        writer.finish()
+    assert len(open_dataset(path)) == 1
+
+
+def test_a_writer_that_saved_nothing_leaves_nothing(tmp_path, metadata):
+    with DatasetWriter(tmp_path / "a.hdf5", metadata) as writer, pytest.raises(DemokitError):
+        writer.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_episodes_that_do_not_fit_are_refused(tmp_path, metadata, make_episode):
+    stranger = replace(make_episode(0), task=Task("point", "x", (0.0, 0.0), "train"))
+    wide = make_episode(0, observations=np.zeros((6, 5), np.float32))
+    named = make_episode(0, observations={"state": np.zeros((6, 4), np.float32)})
+    with DatasetWriter(tmp_path / "a.hdf5", metadata) as writer:
+        for episode in (stranger, wide, named):
+            with pytest.raises(DemokitError):
+                writer.add(episode)
+        assert len(writer) == 0
+
+
+def test_disk_full_keeps_what_is_saved(tmp_path, metadata, make_episode, monkeypatch):
+    path = tmp_path / "a.hdf5"
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with DatasetWriter(path, metadata) as writer:
+        writer.add(make_episode(0))
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(DemokitError, match=r"disk is full.*1 episodes are saved"):
+            writer.add(make_episode(1))
+        with pytest.raises(DemokitError, match="disk is full"):
+            writer.finish()
+    monkeypatch.undo()
+    assert_same(open_dataset(path)[0], make_episode(0))
+    assert len(open_dataset(path)) == 1
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, metadata):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DemokitError, match="--out"):
+        DatasetWriter(tmp_path / "file" / "a.hdf5", metadata)
+
+
+def damaged(tmp_path: Path, kind: str, sound: Path) -> Path:
+    path = tmp_path / "bad.hdf5"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("not HDF5")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "truncated":
+        path.write_bytes(sound.read_bytes()[:-2000])
+    elif kind != "missing":
+        path.write_bytes(sound.read_bytes())
+        with h5py.File(path, "r+") as file:
+            if kind == "foreign":
+                del file.attrs["demokit_schema_version"]
+            elif kind == "newer":
+                file.attrs["demokit_schema_version"] = 99
+            elif kind == "no tasks":
+                file.attrs["tasks"] = "["
+            elif kind == "no group":
+                del file["episode_1"]
+    return path
+
+
+ERRORS = {
+    "missing": "There is no dataset at",
+    "directory": "is a directory",
+    "text": "is not an HDF5 file",
+    "empty": "is not an HDF5 file",
+    "truncated": "is truncated",
+    "foreign": "not a demokit dataset",
+    "newer": "schema version 99.*upgrade",
+    "no tasks": "metadata of .* is damaged",
+    "no group": "is damaged",
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_unusable_files_say_why(tmp_path, metadata, make_episode, kind):
+    sound = write(tmp_path / "a.hdf5", metadata, [make_episode(0), make_episode(1)])
+    with pytest.raises(DemokitError, match=ERRORS[kind]):
+        open_dataset(damaged(tmp_path, kind, sound))[1]
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOLCK])
+def test_locks_are_explained(tmp_path, metadata, make_episode, monkeypatch, number):
+    path = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
+
+    def locked(*_, **__):
+        raise OSError(number, f"unable to lock file, errno = {number}")
+
+    monkeypatch.setattr(h5py, "File", locked)
+    with pytest.raises(DemokitError, match="HDF5_USE_FILE_LOCKING"):
+        open_dataset(path)
+
+
+def test_requirements_on_family_and_episodes(tmp_path, metadata, make_episode):
+    path = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
+    dataset = open_dataset(path)
+    assert dataset.require_family("point") is dataset.require_episodes()
+    with pytest.raises(DemokitError, match="'point', not of 'push'"):
+        dataset.require_family("push")
+    with h5py.File(path, "r+") as file:
+        del file["episode_0"]
+        file.attrs["total_episodes"] = 0
+    empty = open_dataset(path)
+    assert summarize(empty).episodes == 0
+    with pytest.raises(DemokitError, match="no episodes"):
+        empty.require_episodes()
+
+
+def test_summary_counts_and_ranges(tmp_path, metadata, make_episode):
+    episodes = [make_episode(i) for i in range(4)]
+    summary = summarize(open_dataset(write(tmp_path / "a.hdf5", metadata, episodes)))
+    assert (summary.episodes, summary.steps, summary.success_rate) == (4, 20, 0.5)
+    assert [row.episodes for row in summary.tasks] == [2, 1, 1]
+    assert summary.splits() == {"train": (3, 4)}
+    assert summary.returns[2] == max(e.rewards.sum() for e in episodes)
+    actions = np.concatenate([e.actions for e in episodes])
+    found = next(row for row in summary.ranges if row.name == "actions")
+    np.testing.assert_array_equal(found.low, actions.min(axis=0))
+    np.testing.assert_array_equal(found.high, actions.max(axis=0))
+    json.dumps(summary.to_json())
+
+
+def test_metadata_refuses_nonsense(metadata: DatasetMetadata):
+    for changes in (
+        {"reward": "shaped"},
+        {"horizon": 0},
+        {"tasks": ()},
+        {"tasks": metadata.tasks[:1] * 2},
+        {"family": "push"},
+        {"license": " "},
+    ):
+        with pytest.raises(DemokitError):
+            replace(metadata, **changes)
