@@ -18,7 +18,9 @@ from gmps.rollout import Rollouts, Sampler, replicate
 
 MEAN_EPISODES = 5
 TUNING_STEPS = 3
-STEP_SIZE_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+STEP_SIZE_GRID = (0.0003, 0.001, 0.003, 0.01, 0.03)
+_GRID_FACTOR = 3.0
+_MAX_CANDIDATES = 12
 
 
 class Outcome(NamedTuple):
@@ -84,15 +86,14 @@ class Tuning(NamedTuple):
 
 
 def choose_step_size(
-    learned: Learned,
-    rng_seed: int,
-    grid: Sequence[float] = STEP_SIZE_GRID,
-    on_candidate: Callable[[float, float], None] = lambda lr, score: None,
+    learned: Learned, rng_seed: int, grid: Sequence[float] = STEP_SIZE_GRID
 ) -> Tuning:
     """The scalar step size with the best mean return over steps 1..3 on the *training* tasks.
 
-    The same rule serves GMPS (for the steps after its learned one) and MultiTask Imitation (for
-    all steps). Every candidate meets the same noise.
+    The grid grows by factors of 3 until its best value has a worse one on both sides, then the
+    two values half-way to its neighbours are tried. The same rule serves GMPS (for the steps
+    after its learned one) and MultiTask Imitation (for all steps). Every candidate meets the
+    same noise.
     """
     sampler = Sampler(
         learned.family,
@@ -102,13 +103,21 @@ def choose_step_size(
         mean=MEAN_EPISODES,
     )
     scores: dict[float, float] = {}
-    for lr in grid:
-        rng = np.random.default_rng(rng_seed)
-        curve = adaptation_curve(learned, sampler, rng, TUNING_STEPS, later_lr=lr)
-        scores[lr] = float(np.nan_to_num(curve.mean.episode_return[1:].mean(), nan=-np.inf))
-        on_candidate(lr, scores[lr])
+
+    def score(candidates: Sequence[float]) -> float:
+        for lr in candidates:
+            rng = np.random.default_rng(rng_seed)
+            curve = adaptation_curve(learned, sampler, rng, TUNING_STEPS, later_lr=lr)
+            scores[lr] = float(np.nan_to_num(curve.mean.episode_return[1:].mean(), nan=-np.inf))
+        return max(scores, key=scores.__getitem__)
+
+    best = score(grid)
+    while best in (min(scores), max(scores)) and len(scores) < _MAX_CANDIDATES:
+        is_lowest = best == min(scores)
+        best = score([best / _GRID_FACTOR if is_lowest else best * _GRID_FACTOR])
+    best = score([best / _GRID_FACTOR**0.5, best * _GRID_FACTOR**0.5])
     spent = len(scores) * (TUNING_STEPS + 1) * sampler.num_steps
-    return Tuning(max(scores, key=scores.__getitem__), scores, spent)
+    return Tuning(best, dict(sorted(scores.items())), spent)
 
 
 def with_step_size(learned: Learned, tuning: Tuning) -> Learned:

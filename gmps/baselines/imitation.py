@@ -33,7 +33,7 @@ def train_imitation(
         torch.nn.utils.clip_grad_norm_(learned.meta.leaves(), config.max_grad_norm)
         optimizer.step()
         if (iteration + 1) % _LOG_EVERY == 0 or iteration + 1 == config.imitation_steps:
-            scalars = {"loss": float(loss), "env_steps": float(learned.env_steps)}
+            scalars = {"loss": float(loss.detach()), "env_steps": float(learned.env_steps)}
             run.log(iteration, scalars)
             report(iteration, scalars)
             run.save(learned, optimizer, iteration + 1)

@@ -1,0 +1,185 @@
+"""Training runs end to end on a small real dataset: resume, step sizes, wrong input."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import gmps.train
+from demokit.data import open_dataset
+from demokit.learning.checkpoint import load_checkpoint
+from gmps.config import TrainConfig
+from gmps.demos import load_demos
+from gmps.learned import load, start
+from gmps.runs import Run
+from gmps.train import train
+
+from conftest import DEMOS, NUM_TASKS, SHORT
+
+
+def config(**changes):
+    defaults = {
+        "demos_per_task": DEMOS,
+        "iterations": 4,
+        "outer_steps": 2,
+        "rollouts_per_task": 3,
+        "checkpoint_every": 1,
+    }
+    return TrainConfig(**{**defaults, **changes})
+
+
+def test_a_run_writes_what_it_says(point_run):
+    settings = json.loads((point_run / "config.json").read_text())
+    assert settings["config"]["iterations"] == 4
+    rows = list(csv.DictReader((point_run / "metrics.csv").open()))
+    assert [int(row["iteration"]) for row in rows] == [0, 1, 2, 3]
+    steps = [float(row["env_steps"]) for row in rows]
+    # Demonstrations, then K roll-outs of 20 steps per task; the first iteration also adapts.
+    rollouts = NUM_TASKS * 3 * 20
+    assert steps[1] - steps[0] == rollouts
+    assert steps[0] == NUM_TASKS * DEMOS * 20 + rollouts + 2 * NUM_TASKS * (3 + 5) * 20
+    learned, _, progress = load(point_run)
+    assert progress == {"iteration": 4}
+    assert learned.later_lr in [
+        float(row["step_size"]) for row in csv.DictReader((point_run / "step_sizes.csv").open())
+    ]
+    assert list((point_run / "tensorboard").iterdir())
+
+
+class Killed(Exception):
+    """Stands for whatever ends a process between two iterations."""
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2])
+def test_resuming_gives_the_same_bits(point_demos, tmp_path, monkeypatch, stop_after):
+    demos = load_demos(point_demos, DEMOS)
+    whole = Run(tmp_path / "whole", config(), "demos")
+    train(demos, whole)
+    folder = tmp_path / "cut"
+
+    def die(iteration, scalars):  # after the row is logged, before the checkpoint
+        if iteration == stop_after + 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(demos, Run(folder, config(), "demos"), die)
+    train(demos, Run(folder, config(), "demos", resume=True))
+    expected, wanted_header = load_checkpoint(whole.checkpoint)
+    found, header = load_checkpoint(folder / "checkpoint.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert header == wanted_header
+    assert (folder / "metrics.csv").read_text() == whole.metrics.read_text()
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(point_demos, tmp_path):
+    demos = load_demos(point_demos, DEMOS)
+    thetas = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run = Run(tmp_path / name, config(iterations=1, seed=seed), "demos")
+        thetas.append(train(demos, run).meta.theta["0.weight"])
+    assert torch.equal(thetas[0], thetas[1])
+    assert not torch.equal(thetas[0], thetas[2])
+
+
+def test_training_lowers_the_loss_after_adaptation(point_demos, tmp_path):
+    losses = []
+    run = Run(tmp_path / "run", config(iterations=10, outer_steps=10), "demos")
+    train(load_demos(point_demos, DEMOS), run, lambda i, scalars: losses.append(scalars))
+    assert losses[-1]["loss_post"] < losses[0]["loss_post"]
+    assert losses[-1]["loss_post"] < losses[-1]["loss_pre"]
+
+
+def test_demonstrations_are_the_recorded_labels(point_demos):
+    demos = load_demos(point_demos, DEMOS)
+    assert demos.observation.shape == (NUM_TASKS, DEMOS, 20, 2)
+    with open_dataset(point_demos) as dataset:
+        for i, record in enumerate(dataset.episodes):
+            episode = dataset[i]
+            m = [task.id for task in demos.tasks].index(record.task.id)
+            matches = [
+                np.array_equal(demos.observation[m, e], episode.observations[:-1])
+                and np.array_equal(demos.action[m, e], episode.privileged["expert_action"][:-1])
+                for e in range(DEMOS)
+            ]
+            assert any(matches)
+
+
+def test_the_furthest_demonstration_is_the_one_that_went_furthest(point_demos):
+    demos = load_demos(point_demos, DEMOS)
+    travelled = (demos.observation[:, :, -1] - demos.observation[:, :, 0]).norm(dim=-1)
+    m, e = np.unravel_index(int(travelled.argmax()), travelled.shape)
+    chosen = demos.furthest(fraction=0.01)
+    assert torch.equal(chosen.observation, demos.observation[m, e])
+
+
+def test_imitation_has_no_learned_step_sizes(point_demos, tmp_path, invoke):
+    folder = tmp_path / "imitation-0"
+    options = ("--method", "imitation", "--output-dir", folder, *SHORT)
+    invoke("meta-train", "--demos", point_demos, *options)
+    learned, _, _ = load(folder)
+    assert learned.meta.step_sizes == {}
+    first = learned.step_sizes(0)["0.weight"]
+    torch.testing.assert_close(first, torch.full_like(first, learned.later_lr))
+
+
+def test_learned_step_sizes_serve_the_first_step_only(point_run):
+    learned, _, _ = load(point_run)
+    assert learned.step_sizes(0) is learned.meta.step_sizes
+    later = learned.step_sizes(1)["0.bias"]
+    torch.testing.assert_close(later, torch.full_like(later, learned.later_lr))
+
+
+def test_starting_point_standardises_observations(point_demos):
+    demos = load_demos(point_demos, DEMOS)
+    learned = start(config(), demos)
+    flat = demos.observation.flatten(0, 2)
+    standard = (flat - learned.policy.observation_mean) / learned.policy.observation_scale
+    torch.testing.assert_close(standard.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(standard.std(0), torch.ones(2))
+
+
+def test_algorithm_1_is_one_visible_function():
+    lines = gmps.train.train.__code__
+    assert max(line for _, _, line in lines.co_lines() if line) - lines.co_firstlineno < 60
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--demos-per-task", "50"), "50 are asked for"),
+        (("--inner-lr", "-1"), "inner_lr must be positive"),
+        (("--discount", "1.5"), "at most 1"),
+    ],
+)
+def test_wrong_options_are_one_sentence(point_demos, tmp_path, invoke, options, message):
+    folder = tmp_path / "run"
+    result = invoke(
+        *("meta-train", "--demos", point_demos, "--output-dir", folder, *options), exit_code=1
+    )
+    assert message in result.output
+    assert not folder.exists()
+
+
+def test_a_folder_with_a_run_is_not_overwritten(point_run, point_demos, invoke):
+    before = (point_run / "checkpoint.safetensors").read_bytes()
+    again = ("meta-train", "--demos", point_demos, "--output-dir", point_run)
+    assert "--resume" in invoke(*again, *SHORT, exit_code=1).output
+    changed = invoke(*again, *SHORT, "--resume", "--inner-lr", "0.3", exit_code=1)
+    assert "another inner_lr" in changed.output
+    assert (point_run / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_config_file_sets_options_and_refuses_unknown_ones(point_demos, tmp_path, invoke):
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text("inner_lr = 0.25\niterations = 1\nouter-steps = 1\nrollouts_per_task = 2\n")
+    bad.write_text("inner_lrr = 0.25\n")
+    folder = tmp_path / "run"
+    args = ("meta-train", "--demos", point_demos, "--demos-per-task", DEMOS)
+    invoke(*args, "--output-dir", folder, "--config", good)
+    assert load(folder)[0].config.inner_lr == 0.25
+    refused = invoke(*args, "--config", bad, exit_code=2)
+    assert "inner_lrr" in refused.output
+    assert "inner-lr" in refused.output
