@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(point_demos, tmp_
 
 def test_training_lowers_the_loss_after_adaptation(point_demos, tmp_path):
     losses = []
-    run = Run(tmp_path / "run", config(iterations=10, outer_steps=10), "demos")
+    run = Run(tmp_path / "run", config(iterations=10, outer_steps=10, rollouts_per_task=10), "demos")
     train(load_demos(point_demos, DEMOS), run, lambda i, scalars: losses.append(scalars))
     assert losses[-1]["loss_post"] < losses[0]["loss_post"]
     assert losses[-1]["loss_post"] < losses[-1]["loss_pre"]
