@@ -36,25 +36,27 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{path} is not valid TOML ({error}).", ctx) from error
     options = _options(ctx.command)
-    defaults = {
-        _name(key, options, path, ctx): _typed(key, value, path, ctx)
-        for key, value in content.items()
-    }
+    defaults: dict[str, Any] = {}
+    for key, value in content.items():
+        option = _find(key, options, path, ctx)
+        defaults[str(option.name)] = _typed(key, value, option, path, ctx)
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
-def _options(command: click.Command) -> dict[str, str]:
-    """Option as it is typed, with dashes -> the name click gives its value."""
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """Each option as it is typed, with dashes and without the leading ones."""
     return {
-        option.lstrip("-").replace("_", "-"): parameter.name
+        spelt.lstrip("-").replace("_", "-"): parameter
         for parameter in command.params
-        if isinstance(parameter, click.Option) and parameter.name not in (None, "config")
-        for option in parameter.opts
-        if option.startswith("--") and parameter.name
+        if isinstance(parameter, click.Option) and parameter.name != "config"
+        for spelt in parameter.opts
+        if spelt.startswith("--")
     }
 
 
-def _name(key: str, options: dict[str, str], path: Path, ctx: click.Context) -> str:
+def _find(
+    key: str, options: dict[str, click.Option], path: Path, ctx: click.Context
+) -> click.Option:
     typed = key.replace("_", "-")
     if typed in options:
         return options[typed]
@@ -63,10 +65,12 @@ def _name(key: str, options: dict[str, str], path: Path, ctx: click.Context) -> 
     raise click.UsageError(f"{path} has an unknown option '{key}': {hint}", ctx)
 
 
-def _typed(key: str, value: Any, path: Path, ctx: click.Context) -> Any:
+def _typed(key: str, value: Any, option: click.Option, path: Path, ctx: click.Context) -> Any:
     """The value as text, so that click checks it exactly as it checks the command line."""
-    if isinstance(value, dict):
-        raise click.UsageError(f"{path}: '{key}' is a table, an option needs a value.", ctx)
+    takes_several = option.multiple or option.nargs != 1
+    if isinstance(value, dict) or (isinstance(value, list) and not takes_several):
+        kind = "table" if isinstance(value, dict) else "list"
+        raise click.UsageError(f"{path}: '{key}' is a {kind}, the option takes one value.", ctx)
     if isinstance(value, list):
-        return [_typed(key, item, path, ctx) for item in value]
-    return str(value)
+        return [str(item) for item in value]
+    return [str(value)] if takes_several else str(value)

@@ -213,6 +213,7 @@ def _identity(metadata: DatasetMetadata) -> dict[str, Any]:
         "reward": metadata.reward,
         "horizon": metadata.horizon,
         "task set": metadata.task_set,
+        "seed": source.seed,
         "tasks": metadata.tasks,
         "observation space": metadata.space_items(),
         "action space": metadata.action_space,
@@ -220,7 +221,6 @@ def _identity(metadata: DatasetMetadata) -> dict[str, Any]:
         "recorder": source.recorder,
         "expert": source.expert,
         "noise": source.noise_std,
-        "seed": source.seed,
         "only-success": source.only_success,
     }
 

@@ -68,7 +68,8 @@ def register(path: str | Path, dataset_id: str) -> Path:
     """Make a dataset known to Minari; returns the folder it now has under the local root.
 
     The file is hard-linked, or copied when the root lies on another disk; episodes are not
-    rewritten. `minari.load_dataset(dataset_id)` works afterwards.
+    rewritten. Changing episodes through Minari changes the linked file too.
+    `minari.load_dataset(dataset_id)` works afterwards.
 
     Args:
         path: a finished dataset, or the id of one.

@@ -34,10 +34,22 @@ _FIXES = {
     "family": "pass --env {}",
     "reward": "pass --reward {}",
     "task set": "pass --task-set {}",
+    "tasks": "pass the same --tasks and --split",
+    "observation space": "use the version that recorded it",
+    "action space": "use the version that recorded it",
+    "model": "use the version that recorded it",
     "recorder": "use that recorder",
     "expert": "pass --expert {}",
     "noise": "pass --noise {}",
     "seed": "pass --seed {}",
+}
+
+# Differences too long to print.
+_OTHER = {
+    "tasks": "other tasks",
+    "observation space": "another observation space",
+    "action space": "another action space",
+    "model": "another model",
 }
 
 
@@ -272,18 +284,12 @@ def _staged(path: Path) -> StagedEpisodes | None:
 
 def _check_same(earlier: DatasetMetadata, now: DatasetMetadata, path: Path) -> None:
     """Raise DemokitError naming the first difference and its fix."""
-    differences = earlier.differences(now)
-    if not differences:
-        return
-    name, (old, new) = next(iter(differences.items()))
-    if name in ("tasks", "observation space", "action space", "model"):
-        what = f"other {name}s" if name != "tasks" else f"{len(old)} other tasks"
-        fix = "pass the same --tasks, --split and --seed" if name == "tasks" else "use that version"
-        said = f"{path} was recorded with {what}"
-    else:
+    for name, (old, new) in earlier.differences(now).items():
+        said = _OTHER.get(name, f"{name} {old}, not {new}")
         fix = _FIXES.get(name, "record as before").format(old)
-        said = f"{path} was recorded with {name} {old}, not {new}"
-    raise DemokitError(f"{said}: {fix}, or record to another --out.")
+        if name == "only-success":
+            fix = "pass --only-success" if old else "leave out --only-success"
+        raise DemokitError(f"{path} was recorded with {said}: {fix}, or record to another --out.")
 
 
 def _merged(earlier: DatasetMetadata, now: DatasetMetadata) -> DatasetMetadata:

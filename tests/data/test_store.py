@@ -261,7 +261,7 @@ DIFFERENT = {
     ),
     "reward": ({"reward": "sparse"}, "pass --reward dense"),
     "task set": ({"task_set": "paper"}, "pass --task-set test"),
-    "model": ({"model_hash": "1" * 64}, "other model"),
+    "model": ({"model_hash": "1" * 64}, "another model"),
     "spaces": ({"observation_space": ArraySpec((5,), "float32", -1, 1)}, "observation space"),
 }
 
