@@ -49,7 +49,8 @@ class Advantage:
         delta = reward + self.discount * next_value - value
         advantage = discounted_returns(delta, self.discount * self.gae_lambda)
         centred = advantage - advantage.mean()
-        return (centred / (centred.square().mean().sqrt() + 1e-8)).float()
+        normalised: Tensor = centred / (centred.square().mean().sqrt() + 1e-8)
+        return normalised.to(observation.dtype)
 
     def _values(self, observation: Tensor, reward: Tensor) -> Tensor:
         """Ridge regression of the returns on the features, evaluated where it was fitted."""
@@ -59,7 +60,7 @@ class Advantage:
         target = discounted_returns(reward, self.discount).flatten()
         gram = features.T @ features
         ridge = _RIDGE * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        weights = torch.linalg.solve(gram + ridge, features.T @ target)
+        weights: Tensor = torch.linalg.solve(gram + ridge, features.T @ target)
         return (features @ weights).view_as(reward)
 
     def _features(self, observation: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -94,7 +95,9 @@ def meta_train(
 @click.argument(
     "runs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="RUN..."
 )
-@click.option("--task-set", help="Task set. Default: 'paper' where the family has it, or 'uniform'.")
+@click.option(
+    "--task-set", help="Task set. Default: 'paper' where the family has it, or 'uniform'."
+)
 @click.option("--split", type=click.Choice(SPLITS), default="validation", show_default=True)
 @click.option("--num-tasks", type=click.IntRange(1), help="First so many tasks. Default: all.")
 @click.option(
@@ -114,7 +117,9 @@ def meta_train(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @config_option
-def evaluate(runs: tuple[Path, ...], output_dir: Path | None, as_json: bool, **options: Any) -> None:
+def evaluate(
+    runs: tuple[Path, ...], output_dir: Path | None, as_json: bool, **options: Any
+) -> None:
     """Fine-tune runs on held-out tasks by reward alone, and compare them.
 
     Runs whose folders differ only in a trailing number (gmps-0, gmps-1) are seeds of one method.
@@ -146,7 +151,9 @@ def evaluate(runs: tuple[Path, ...], output_dir: Path | None, as_json: bool, **o
                     shown.add_row(name, actor, *cells, total)
         console().print(shown)
     _draw(folder, title)
-    console(stderr=True).print(f"Picture: {folder / 'evaluation.png'}   Page: {folder / 'report.md'}")
+    console(stderr=True).print(
+        f"Picture: {folder / 'evaluation.png'}   Page: {folder / 'report.md'}"
+    )
 
 
 def _evaluate_runs(
@@ -159,7 +166,7 @@ def _evaluate_runs(
     adapt_steps: int,
     rollouts: int | None,
     seed: int,
-) -> "tuple[list[Row], list[dict[str, Any]], str]":
+) -> tuple[list[Row], list[dict[str, Any]], str]:
     """Evaluate every run on the same tasks: the rows, the runs' budgets, a title."""
     from demokit.cli.console import progress
     from demokit.envs.tasks import make_tasks, task_sets
@@ -173,8 +180,9 @@ def _evaluate_runs(
     tasks = make_tasks(family, chosen, split, num_tasks=num_tasks)
     rows: list[Row] = []
     budget: list[dict[str, Any]] = []
+    measured = count(1)
     with progress("adaptation steps", len(loaded) * (adapt_steps + 1)) as done:
-        for i, (path, learned) in enumerate(loaded):
+        for path, learned in loaded:
             curve = evaluate_run(
                 learned,
                 tasks,
@@ -182,14 +190,14 @@ def _evaluate_runs(
                 rollouts_per_task=rollouts or learned.config.rollouts_per_task,
                 seed=seed,
                 reward=reward,
-                on_step=lambda step, i=i: done(i * (adapt_steps + 1) + step + 1),
+                on_step=lambda _: done(next(measured)),
             )
             rows += rows_of(label_of(path), learned, tasks, curve)
             budget.append(_budget(path, learned))
     return rows, budget, f"{family.name}, {len(tasks)} {split} tasks of '{chosen}'"
 
 
-def _common_family(loaded: "list[tuple[Path, Learned]]") -> Any:
+def _common_family(loaded: list[tuple[Path, Learned]]) -> Any:
     from demokit.errors import DemokitError
 
     first_path, first = loaded[0]
@@ -202,7 +210,7 @@ def _common_family(loaded: "list[tuple[Path, Learned]]") -> Any:
     return first.family
 
 
-def _budget(path: Path, learned: "Learned") -> dict[str, Any]:
+def _budget(path: Path, learned: Learned) -> dict[str, Any]:
     """What a run took, as a row of the report."""
     differing = {
         name: value
@@ -219,7 +227,7 @@ def _budget(path: Path, learned: "Learned") -> dict[str, Any]:
     }
 
 
-def _step_names(rows: "list[Row]") -> list[str]:
+def _step_names(rows: list[Row]) -> list[str]:
     return [f"{step} steps" for step in sorted({row.step for row in rows})]
 
 

@@ -17,7 +17,7 @@ BASELINES = ("linear", "radial", "zero")
 OUTER_LOSSES = ("squared", "log_likelihood")
 
 
-def _option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:  # noqa: A002
+def _option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
     return field(default=default, metadata={"help": help, "choices": choices})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from demokit.data import Dataset, open_dataset
 from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
-from demokit.types import Task
+from demokit.types import Array, FloatArray, Task
 from gmps.meta import Demos
 
 _MIN_SCALE = 1e-3
@@ -119,7 +120,7 @@ def _choose(dataset: Dataset, demos_per_task: int) -> dict[str, list[int]]:
     return {task: indices[:demos_per_task] for task, indices in found.items()}
 
 
-def _labels(privileged: "dict[str, np.ndarray]", actions: np.ndarray) -> np.ndarray:
+def _labels(privileged: Mapping[str, Array], actions: FloatArray) -> Array:
     """The expert's labels (T, A) where they were recorded, else the executed actions."""
     labels = privileged.get("expert_action")
     return actions if labels is None else labels[: len(actions)].astype(np.float32)

@@ -121,7 +121,7 @@ def choose_step_size(
 
 
 def with_step_size(learned: Learned, tuning: Tuning) -> Learned:
-    """The same policy with its scalar step size settled, and the roll-outs of the search counted."""
+    """The same policy with its step size settled, and the roll-outs of the search counted."""
     spent = learned.env_steps + tuning.env_steps
     return replace(learned, later_lr=tuning.best, env_steps=spent)
 

@@ -59,9 +59,7 @@ class Learned:
     def inner(self) -> InnerStep:
         """The inner step; everything but the standard deviation adapts."""
         spec = AdaptSpec.all_but(self.meta.theta, "log_std")
-        return InnerStep(
-            self.policy, spec, self.config.ratio_clip, self.config.ratio_gradient
-        )
+        return InnerStep(self.policy, spec, self.config.ratio_clip, self.config.ratio_gradient)
 
     def step_sizes(self, step: int, later_lr: float | None = None) -> dict[str, Tensor]:
         """Step sizes of adaptation step 0, 1, ...: the learned ones first, then the scalar.
@@ -98,7 +96,7 @@ def start(config: TrainConfig, demos: DemoSet) -> Learned:
 
 
 def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[str, Any]) -> None:
-    """Write a checkpoint; `extra` tensors (of the optimiser) and `progress` come back from `load`."""
+    """Write a checkpoint; `extra` (the optimiser) and `progress` come back from `load`."""
     tensors = {
         **{f"theta.{name}": value for name, value in learned.meta.theta.items()},
         **{f"alpha.{name}": value for name, value in learned.meta.step_sizes.items()},
@@ -193,9 +191,7 @@ def _advantage(config: TrainConfig, demos: DemoSet) -> Advantage:
     if config.baseline != "radial":
         return _base_advantage(config)
     columns = demos.object_columns()
-    centers, width = spread_centers(
-        demos.observation[..., columns].flatten(0, 2), _NUM_CENTERS
-    )
+    centers, width = spread_centers(demos.observation[..., columns].flatten(0, 2), _NUM_CENTERS)
     return replace(
         _base_advantage(config), centers=centers, radial_columns=columns, radial_width=width
     )

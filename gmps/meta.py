@@ -63,7 +63,7 @@ class MetaObjective:
     def losses(
         self, meta: MetaParams, batches: InnerBatch, demos: Demos, pre_demos: Demos
     ) -> MetaLosses:
-        """Losses for tasks with a leading axis M; `pre_demos` are for the policy before adaptation."""
+        """Losses for tasks with a leading axis M; `pre_demos` are for theta itself."""
         post = torch.func.vmap(self.task_loss, in_dims=(None, 0, 0))(meta, batches, demos)
         before = self.inner.policy.dist(meta.theta, pre_demos.observation)
         pre = behaviour_cloning(before, pre_demos.action, kind=self.outer_loss)

@@ -11,6 +11,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from gmps.report import Row, interval, labels, read_rows, values
 
@@ -49,6 +50,6 @@ def _panel(axes: Axes, rows: Sequence[Row], measure: str) -> None:
                 axes.fill_between(list(cells), *found[:, 1:].T, color=color, alpha=0.15, lw=0)
     axes.set_xlabel("policy-gradient steps on the new task")
     axes.set_ylabel(f"{_NAMES[measure]} (95% interval)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -180,9 +180,7 @@ def markdown(title: str, rows: Sequence[Row], runs: list[dict[str, Any]]) -> str
     return "\n".join(parts)
 
 
-def mean_cells(
-    rows: Sequence[Row], label: str, actor: str, measure: str, digits: int
-) -> list[str]:
+def mean_cells(rows: Sequence[Row], label: str, actor: str, measure: str, digits: int) -> list[str]:
     """A method's means with intervals after each step, as text."""
     found = (interval(cell) for cell in values(rows, label, actor, measure).values())
     return [f"{m:.{digits}f} [{lo:.{digits}f}, {hi:.{digits}f}]" for m, lo, hi in found]

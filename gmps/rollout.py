@@ -80,7 +80,9 @@ class Sampler:
         return self._sims.num_sims * self.horizon
 
     @torch.no_grad()
-    def __call__(self, policy: GaussianPolicy, params: Params, rng: np.random.Generator) -> Rollouts:
+    def __call__(
+        self, policy: GaussianPolicy, params: Params, rng: np.random.Generator
+    ) -> Rollouts:
         """Roll out parameters with a leading axis M; `rng` decides start and action noise.
 
         Episodes 0..K-1 of each task explore, K..K+E-1 take the mean action.

@@ -43,10 +43,11 @@ class Run:
         overwrite: bool = False,
     ) -> None:
         self.folder, self.config = folder, config
-        self._settings = {"config": asdict(config), "demos": demos, "versions": _versions()}
+        self._options = asdict(config)
         self.resumed = self._prepare(resume, overwrite)
-        (folder / "config.json").write_text(json.dumps(self._settings, indent=2) + "\n")
-        self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+        settings = {"config": self._options, "demos": demos, "versions": _versions()}
+        (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+        self._board = SummaryWriter(str(folder / "tensorboard"))
 
     @property
     def checkpoint(self) -> Path:
@@ -82,7 +83,7 @@ class Run:
             writer.writerow({"iteration": iteration, **scalars})
         for name, value in scalars.items():
             if value == value:  # NaN marks what was not measured in this iteration
-                self._board.add_scalar(name, value, iteration)  # type: ignore[no-untyped-call]
+                self._board.add_scalar(name, value, iteration)
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write a small table NAME.csv."""
@@ -93,7 +94,7 @@ class Run:
 
     def close(self) -> None:
         """Flush TensorBoard."""
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
     def _prepare(self, resume: bool, overwrite: bool) -> bool:
         """Make the folder ready; returns whether there is a checkpoint to continue from."""
@@ -113,9 +114,7 @@ class Run:
 
     def _require_same_config(self) -> None:
         before = json.loads((self.folder / "config.json").read_text())["config"]
-        changed = [
-            name for name, value in self._settings["config"].items() if before.get(name) != value
-        ]
+        changed = [name for name, value in self._options.items() if before.get(name) != value]
         if changed:
             raise DemokitError(
                 f"{self.folder} was started with another {changed[0]} "

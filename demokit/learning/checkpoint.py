@@ -44,6 +44,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise DemokitError(
-            f"{path} is no demokit checkpoint or is damaged ({error}): train again, or name another."
+            f"{path} is no demokit checkpoint, or a damaged one ({error}): "
+            "train again, or name another."
         ) from None
     return tensors, header

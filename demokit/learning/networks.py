@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TypeAlias
 
 import torch
@@ -18,7 +19,7 @@ def init_mlp(rng: torch.Generator, widths: Sequence[int]) -> Params:
     Names are "0.weight" (in, out), "0.bias" (out,), "1.weight", ...
     """
     params: Params = {}
-    for i, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (fan_in, fan_out) in enumerate(pairwise(widths)):
         bound = (6 / (fan_in + fan_out)) ** 0.5
         params[f"{i}.weight"] = bound * (2 * torch.rand(fan_in, fan_out, generator=rng) - 1)
         params[f"{i}.bias"] = torch.zeros(fan_out)

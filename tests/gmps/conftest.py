@@ -2,19 +2,9 @@
 
 import pytest
 from click.testing import CliRunner
+from short_run import DEMOS, NUM_TASKS, SHORT
 
 from demokit.cli import main
-
-NUM_TASKS, DEMOS = 3, 2
-SHORT = (
-    *("--demos-per-task", str(DEMOS)),
-    *("--iterations", "4"),
-    *("--outer-steps", "2"),
-    *("--rollouts-per-task", "3"),
-    *("--imitation-steps", "200"),
-    *("--checkpoint-every", "1"),
-    *("--threads", "1"),
-)
 
 
 @pytest.fixture(scope="session")

@@ -127,9 +127,7 @@ def test_markdown_has_a_row_per_seed():
             row
             for seed in (0, 1)
             for actor in ("mean", "stochastic")
-            for row in [
-                Row("a", seed, "task/0", step, actor, 1.0, 1.0) for step in range(4)
-            ]
+            for row in [Row("a", seed, "task/0", step, actor, 1.0, 1.0) for step in range(4)]
         ],
         [{"run": "a-0"}],
     )

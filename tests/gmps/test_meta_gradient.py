@@ -105,9 +105,7 @@ def test_batched_loss_is_the_mean_of_the_tasks(problem):
     objective = objective_of(policy, spec, ratio_gradient=False)
     flat = Demos(demos.observation.flatten(0, 1), demos.action.flatten(0, 1))
     batched = objective.losses(meta, batches, demos, flat).post
-    single = [
-        objective.task_loss(meta, task(batches, i), task(demos, i)) for i in range(NUM_TASKS)
-    ]
+    single = [objective.task_loss(meta, task(batches, i), task(demos, i)) for i in range(NUM_TASKS)]
     torch.testing.assert_close(batched, torch.stack(single).mean())
 
 

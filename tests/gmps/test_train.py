@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from short_run import DEMOS, NUM_TASKS, SHORT
 
 import gmps.train
 from demokit.data import open_dataset
@@ -15,8 +16,6 @@ from gmps.demos import load_demos
 from gmps.learned import load, start
 from gmps.runs import Run
 from gmps.train import train
-
-from conftest import DEMOS, NUM_TASKS, SHORT
 
 
 def config(**changes):
@@ -48,22 +47,22 @@ def test_a_run_writes_what_it_says(point_run):
     assert list((point_run / "tensorboard").iterdir())
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for whatever ends a process between two iterations."""
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 2])
-def test_resuming_gives_the_same_bits(point_demos, tmp_path, monkeypatch, stop_after):
+def test_resuming_gives_the_same_bits(point_demos, tmp_path, stop_after):
     demos = load_demos(point_demos, DEMOS)
     whole = Run(tmp_path / "whole", config(), "demos")
     train(demos, whole)
     folder = tmp_path / "cut"
 
-    def die(iteration, scalars):  # after the row is logged, before the checkpoint
+    def die(iteration, _):  # after the row is logged, before the checkpoint
         if iteration == stop_after + 1:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(demos, Run(folder, config(), "demos"), die)
     train(demos, Run(folder, config(), "demos", resume=True))
     expected, wanted_header = load_checkpoint(whole.checkpoint)
@@ -86,8 +85,10 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(point_demos, tmp_
 
 def test_training_lowers_the_loss_after_adaptation(point_demos, tmp_path):
     losses = []
-    run = Run(tmp_path / "run", config(iterations=10, outer_steps=10, rollouts_per_task=10), "demos")
-    train(load_demos(point_demos, DEMOS), run, lambda i, scalars: losses.append(scalars))
+    run = Run(
+        tmp_path / "run", config(iterations=10, outer_steps=10, rollouts_per_task=10), "demos"
+    )
+    train(load_demos(point_demos, DEMOS), run, lambda _, scalars: losses.append(scalars))
     assert losses[-1]["loss_post"] < losses[0]["loss_post"]
     assert losses[-1]["loss_post"] < losses[-1]["loss_pre"]
 
