@@ -6,7 +6,8 @@ radian up to the target and falling symmetrically beyond it while the fingers ar
 the handle, success within 0.1 rad.
 
 Choices of ours. The door's front stands at y = 0.85 (the paper's centre: 1.0), so that reaching
-takes 42 of the 100 steps. The handle is a horizontal bar on two standoffs; the closed fingers come
+takes 42 of the 100 steps, and it is low (26 cm; the paper's centre is at 0.3 m), so that the wrist
+stays above it. The handle is a horizontal bar on two standoffs; the closed fingers come
 down into its slot, which is 5 cm wider than they are, and there they pull and push. The observation
 holds the door's angle, as the paper's does, and no gripper state, which never changes.
 """
@@ -21,15 +22,15 @@ from demokit.envs.family import ContextSpace, Term, Terms, Views
 from demokit.envs.sawyer import HAND_TERMS, SawyerFamily, distance_m
 from demokit.types import Array, FloatArray
 
-HINGE_W_M = (-0.2, 0.85, 0.3)
+HINGE_W_M = (-0.2, 0.85, 0.13)
 HINGE_DAMPING = 100.0
 HINGE_RANGE_RAD = (0.0, 1.6)
-PANEL_HALF_SIZE_M = (0.2, 0.01, 0.28)
+PANEL_HALF_SIZE_M = (0.2, 0.01, 0.11)
 # In the door's frame: origin at the hinge, x along the panel, y into the cabinet.
 BAR_Y_M = -0.08
 BAR_HALF_LENGTH_M = 0.075
 BAR_RADIUS_M = 0.01
-HANDLE_DOOR_M = (0.2, -0.035, -0.18)  # the middle of the slot, at the bar's height
+HANDLE_DOOR_M = (0.2, -0.035, 0.03)  # the middle of the slot, at the bar's height
 HOLD_DISTANCE_M = 0.1
 SUCCESS_RAD = 0.1
 REWARD_PER_RAD = 10.0
@@ -119,7 +120,8 @@ def handle_at(angle_rad: FloatArray) -> FloatArray:
     x, y, z = HANDLE_DOOR_M
     cos, sin = np.cos(angle_rad), np.sin(angle_rad)
     turned = np.stack([x * cos + y * sin, -x * sin + y * cos, np.full_like(cos, z)], axis=1)
-    return np.array(HINGE_W_M) + turned
+    handle: FloatArray = np.array(HINGE_W_M) + turned
+    return handle
 
 
 def _add_panel(door: mujoco.MjsBody) -> None:
@@ -158,6 +160,22 @@ def _add_handle(door: mujoco.MjsBody) -> None:
 
 
 def _add_frame(spec: mujoco.MjSpec) -> None:
-    spec.worldbody.add_site(
-        name="goal", pos=[0, 0.8, 0.12], size=[0.02, 0, 0], rgba=[0.1, 0.7, 0.25, 0.8]
+    """What people see: the cabinet, the target's marker, a camera in front of the door."""
+    spec.worldbody.add_geom(
+        name="cabinet",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        pos=[0, 0.965, 0.13],
+        size=[0.21, 0.09, 0.13],
+        material="",
+        rgba=[0.36, 0.42, 0.46, 1],
     )
+    spec.worldbody.add_site(
+        name="goal",
+        group=4,
+        pos=[0, 0.8, 0.16],
+        size=[0.02, 0, 0],
+        rgba=[0.1, 0.7, 0.25, 0.8],
+    )
+    camera = spec.camera("scene")
+    camera.pos = [1.35, 0.05, 0.95]
+    camera.alt.xyaxes = [0.343, 0.939, 0.0, -0.406, 0.148, 0.902]

@@ -31,7 +31,7 @@ _XML = """
     <geom name="floor" type="plane" size="2 2 0.1" rgba="0.9 0.9 0.88 1" contype="0"
           conaffinity="0"/>
     <camera name="scene" pos="0 0 3.2" fovy="50"/>
-    <site name="goal" pos="0 0 0.02" size="0.1" rgba="0.1 0.7 0.2 0.5"/>
+    <site name="goal" group="4" pos="0 0 0.02" size="0.1" rgba="0.1 0.7 0.2 0.5"/>
     <body name="target" mocap="true"/>
     <body name="point" pos="0 0 0">
       <joint name="x" type="slide" axis="1 0 0"/>

@@ -67,10 +67,11 @@ class Push(SawyerFamily):
             contype=1,
             conaffinity=2,
             material="",
-            rgba=[0.12, 0.35, 0.72, 1],
+            rgba=[0.10, 0.45, 0.95, 1],
         )
         spec.worldbody.add_site(
             name="goal",
+            group=4,
             type=mujoco.mjtGeom.mjGEOM_CYLINDER,
             pos=[0, 0.75, 0.001],
             size=[SUCCESS_RADIUS_M, 0.001, 0],
