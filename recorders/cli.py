@@ -138,8 +138,13 @@ def _record(options: Options) -> None:
     with DatasetWriter(
         options.path, metadata, resume=options.resume, overwrite=options.overwrite
     ) as writer:
-        tally = _fill(options, family, expert, writer)
-        path = writer.finish()
+        schedule, total = _schedule(options, writer)
+        try:
+            tally = _fill(options, family, expert, writer, schedule, total)
+            path = writer.finish()
+        except KeyboardInterrupt:
+            click.echo(f"\n{len(writer)} of {total} episodes are saved; {_go_on()}", err=True)
+            raise
     card = write_card(path)
     _report(path, card, tally)
 
@@ -197,7 +202,14 @@ class _Tally:
         return {task: rate for task, rate in rates.items() if rate < WEAK_SUCCESS}
 
 
-def _fill(options: Options, family: Family, expert: Expert, writer: DatasetWriter) -> _Tally:
+def _fill(
+    options: Options,
+    family: Family,
+    expert: Expert,
+    writer: DatasetWriter,
+    schedule: Schedule,
+    total: int,
+) -> _Tally:
     """Record what is missing into the writer."""
     from demokit.cli.console import progress
     from demokit.envs.batch import SimBatch
@@ -205,7 +217,6 @@ def _fill(options: Options, family: Family, expert: Expert, writer: DatasetWrite
     from recorders.noise import EpisodeNoise, NoisyExpert
 
     tally = _Tally()
-    schedule, total = _schedule(options, writer)
     missing = total - len(writer)
     if missing <= 0:
         return tally
@@ -219,13 +230,9 @@ def _fill(options: Options, family: Family, expert: Expert, writer: DatasetWrite
         recorder=options.expert,
         on_attempt=tally.count,
     )
-    try:
-        with progress("saved", total, start=len(writer)) as update:
-            for episode in episodes:
-                update(writer.add(episode))
-    except KeyboardInterrupt:
-        click.echo(f"\n{len(writer)} of {total} episodes are saved; {_go_on()}", err=True)
-        raise
+    with progress("saved", total, start=len(writer)) as update:
+        for episode in episodes:
+            update(writer.add(episode))
     if len(writer) < total:
         click.echo(
             f"Only {len(writer)} of {total} episodes succeeded within the tries allowed.", err=True

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_INTERVAL_S = 0.5
+PLAIN_SHARE = 0.1
 PLAIN_WIDTH = 120
 
 
@@ -39,7 +40,7 @@ def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
 def progress(what: str, total: int, *, start: int = 0) -> Iterator[Callable[[int], None]]:
     """Shows how far a task is, on stderr; yields a function to call with the count done.
 
-    A bar in a terminal; elsewhere a plain line at most every PLAIN_INTERVAL_S.
+    A bar in a terminal; elsewhere plain lines, less often the longer it takes.
 
     Args:
         what: such as "saved" or "evaluated".
@@ -89,7 +90,8 @@ class _PlainProgress:
     def update(self, done: int) -> None:
         """Print `done` unless a line was printed a moment ago."""
         now = time.monotonic()
-        if done < self._total and now - self._shown_at < PLAIN_INTERVAL_S:
+        pause = max(PLAIN_INTERVAL_S, PLAIN_SHARE * (now - self._begun))
+        if done < self._total and now - self._shown_at < pause:
             return
         self._shown_at = now
         rate = _rate(done - self._start, self._begun)

@@ -75,8 +75,8 @@ def _print_summary(summary: Summary) -> None:
     out = console()
     if summary.unfinished:
         out.print(
-            f"Unfinished recording: these are the episodes saved so far. Go on with "
-            f"`demokit record --out {summary.path} --resume`.",
+            "Unfinished recording: these are the episodes saved so far. To go on, add --resume to "
+            "the command that began it.",
             style="yellow",
         )
     out.print(_totals(summary), task_table(summary), _range_table(summary.ranges))
