@@ -174,6 +174,8 @@ def _metadata(options: Options, family: Family, expert: Expert) -> DatasetMetada
         task_set=task_set,
         tasks=tasks,
         license=options.license,
+        description=f"Demonstrations of {family.name} by the {expert.name} expert: task set "
+        f"{task_set}, {split} tasks.",
         provenance=Provenance(
             recorder=options.expert,
             expert=expert.name,

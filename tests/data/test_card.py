@@ -1,0 +1,36 @@
+"""The card: front matter that YAML and the Hugging Face Hub read, numbers of the dataset."""
+
+from dataclasses import replace
+
+import pytest
+
+from demokit.data import DatasetWriter
+from demokit.data.card import write_card
+
+yaml = pytest.importorskip("yaml")
+
+
+@pytest.mark.parametrize(
+    ("license", "expected"),
+    [
+        (None, {}),
+        ("CC-BY-4.0", {"license": "cc-by-4.0"}),
+        ("ours: ask #1", {"license": "other", "license_name": "ours: ask #1"}),
+    ],
+)
+def test_card(tmp_path, metadata, make_episode, license, expected):
+    about = replace(metadata, license=license, description="Two: short # episodes")
+    with DatasetWriter(tmp_path / "a.hdf5", about) as writer:
+        writer.add(make_episode(0))
+        writer.add(make_episode(1))
+        card = write_card(writer.finish())
+    assert card == tmp_path / "a.md"
+    _, front, body = card.read_text().split("---\n", 2)
+    head = yaml.safe_load(front)
+    assert {key: head[key] for key in head if key.startswith("license")} == expected
+    assert head["size_categories"] == ["n<1K"]
+    assert "point" in head["tags"]
+    assert "Two: short # episodes" in body
+    assert "| episodes | 2 (10 steps" in body
+    assert "| success rate | 50% |" in body
+    assert ("none stated" in body) == (license is None)
