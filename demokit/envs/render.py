@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from copy import copy
 from importlib import import_module
 from typing import Any
 
@@ -37,7 +38,7 @@ class Renderer:
         self._family = family
         self._gl = make_gl_context(width, height)
         self._gl.make_current()
-        self._model = family.model
+        self._model = copy(family.model)
         self._model.vis.global_.offwidth = max(width, self._model.vis.global_.offwidth)
         self._model.vis.global_.offheight = max(height, self._model.vis.global_.offheight)
         self._scene = mujoco.MjvScene(self._model, _MAX_GEOMS)

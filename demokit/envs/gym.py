@@ -1,0 +1,333 @@
+"""The Gymnasium face of the families: `Env` is a batch of one, `VectorEnv` is the batch itself.
+
+Importing this module registers `demokit/Point-v0`, `demokit/Push-v0` and `demokit/Door-v0`;
+`gymnasium.make("demokit.envs.gym:demokit/Push-v0")` imports it by itself.
+
+Both faces draw a task from a task set for each episode. The goal is never in the observation;
+`info` always holds "success", "task" (its id) and "privileged" (what `SimBatch.privileged` gives).
+An episode is truncated by the family at its horizon: no TimeLimit wrapper is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from demokit.envs import family_names, make_family
+from demokit.envs.batch import SimBatch
+from demokit.envs.family import Family
+from demokit.envs.tasks import make_tasks, task_sets
+from demokit.errors import DemokitError, unknown_name
+from demokit.types import Array, FloatArray, Task
+
+OBSERVATION_BOUND = 100.0  # metres or radians: nothing gets there, and Gymnasium asks for a bound
+_MAX_SEED = 2**31
+
+
+class TaskSource:
+    """The tasks that episodes are drawn from.
+
+    Args:
+        family: the task family.
+        task_set: a task set of the family; None takes "paper" where there is one, else "uniform".
+        split: a split of the task set.
+        tasks: these tasks instead of a task set.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        task_set: str | None = None,
+        split: str = "train",
+        tasks: Sequence[Task] | None = None,
+    ) -> None:
+        if tasks is not None and not tasks:
+            raise DemokitError("An environment needs at least one task.")
+        chosen = task_set or next(iter(task_sets(family)))
+        self.tasks = tuple(tasks if tasks is not None else make_tasks(family, chosen, split))
+        for task in self.tasks:
+            if task.family != family.name:
+                raise DemokitError(f"Task '{task.id}' is not a task of {family.name}.")
+
+    def draw(self, rng: np.random.Generator, wanted: Task | str | None) -> tuple[Task, int]:
+        """A task (the one that is wanted, else a random one) and a seed for its episode."""
+        index, seed = int(rng.integers(len(self.tasks))), int(rng.integers(_MAX_SEED))
+        if isinstance(wanted, Task):
+            return wanted, seed
+        if wanted is None:
+            return self.tasks[index], seed
+        by_id = {task.id: task for task in self.tasks}
+        if wanted not in by_id:
+            raise unknown_name("task", wanted, tuple(by_id))
+        return by_id[wanted], seed
+
+
+class Env(gymnasium.Env[FloatArray, FloatArray]):
+    """One simulation of a family.
+
+    Args:
+        family: name of the family.
+        reward: "dense" or "sparse".
+        task_set, split, tasks: see `TaskSource`.
+        render_mode: None or "rgb_array".
+        width, height, camera: of the pictures, in pixels.
+
+    `reset(options={"task": t})` fixes the episode's task, by id or as a `Task`.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+
+    def __init__(
+        self,
+        family: str,
+        *,
+        reward: str = "dense",
+        task_set: str | None = None,
+        split: str = "train",
+        tasks: Sequence[Task] | None = None,
+        render_mode: str | None = None,
+        width: int = 640,
+        height: int = 480,
+        camera: str = "scene",
+    ) -> None:
+        self.family = make_family(family)
+        self.metadata = _metadata(self.family)
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise unknown_name("render mode", str(render_mode), ("rgb_array",))
+        self.render_mode = render_mode
+        self.observation_space, self.action_space = _spaces(self.family)
+        self.task_source = TaskSource(self.family, task_set, split, tasks)
+        self.sims = SimBatch(self.family, 1, reward=reward, num_threads=1)
+        self._picture = {"width": width, "height": height}, camera
+        self._renderer: Any = None
+        self._task: Task | None = None
+
+    @property
+    def task(self) -> Task:
+        """The episode's task; raises DemokitError before the first reset."""
+        if self._task is None:
+            raise DemokitError("The environment has no task yet: call reset() first.")
+        return self._task
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[FloatArray, dict[str, Any]]:
+        """Draw a task and start an episode; returns the observation (O,) and the info."""
+        super().reset(seed=seed)
+        self._task, episode_seed = self.task_source.draw(self.np_random, _wanted(options))
+        observation = self.sims.reset(np.array([self._task.context]), [episode_seed])
+        return observation[0], self._info()
+
+    def step(self, action: FloatArray) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
+        """Apply an action (A,), clipped to [-1, 1]."""
+        _ = self.task
+        step = self.sims.step(np.asarray(action)[None])
+        ended = bool(step.terminated[0]), bool(step.truncated[0])
+        return step.observation[0], float(step.reward[0]), *ended, self._info()
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """The scene with the goal, (height, width, 3) uint8; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            from demokit.envs.render import Renderer
+
+            size, camera = self._picture
+            self._renderer = Renderer(self.family, **size, camera=camera)
+        picture: NDArray[np.uint8] = self._renderer.render(
+            self.sims, 0, np.array(self.task.context)
+        )
+        return picture
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _info(self) -> dict[str, Any]:
+        privileged = {name: values[0] for name, values in self.sims.privileged().items()}
+        success = bool(privileged["success"])
+        return {"success": success, "task": self.task.id, "privileged": privileged}
+
+
+class VectorEnv(gymnasium.vector.VectorEnv[FloatArray, FloatArray, Array]):
+    """N simulations of a family, stepped together; each draws its own tasks.
+
+    Simulation i behaves, bit for bit, like an `Env` whose seed is i more. `autoreset_mode` is
+    any of Gymnasium's; with SAME_STEP, `info["final_obs"]` and `info["final_info"]` hold the
+    last step of the episodes that ended.
+
+    Args:
+        family, reward, task_set, split, tasks: see `Env`.
+        num_envs: N.
+        autoreset_mode: an `AutoresetMode` or its value, such as "SameStep".
+        num_threads: threads that step the simulations; 0 takes every CPU.
+        render_mode: None or "rgb_array".
+    """
+
+    def __init__(
+        self,
+        family: str,
+        num_envs: int = 1,
+        *,
+        reward: str = "dense",
+        task_set: str | None = None,
+        split: str = "train",
+        tasks: Sequence[Task] | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        num_threads: int = 0,
+        render_mode: str | None = None,
+    ) -> None:
+        self.num_envs = num_envs
+        self.family = make_family(family)
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**_metadata(self.family), "autoreset_mode": self.autoreset_mode}
+        self.render_mode = render_mode
+        self.single_observation_space, self.single_action_space = _spaces(self.family)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.task_source = TaskSource(self.family, task_set, split, tasks)
+        self.sims = SimBatch(self.family, num_envs, reward=reward, num_threads=num_threads)
+        self.tasks: list[Task | None] = [None] * num_envs
+        self._rngs = [np.random.default_rng() for _ in range(num_envs)]
+        self._ended = np.zeros(num_envs, np.bool_)
+        self._renderer: Any = None
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[FloatArray, dict[str, Any]]:
+        """Start episodes in all simulations, or in those of `options["reset_mask"]` (N,)."""
+        seeds = _seeds(seed, self.num_envs)
+        for index, each in enumerate(seeds):
+            if each is not None:
+                self._rngs[index] = gymnasium.utils.seeding.np_random(each)[0]
+        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_)))
+        observation = self._start(np.flatnonzero(mask), _wanted(options))
+        return observation, self._info(mask)
+
+    def step(
+        self, actions: FloatArray
+    ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Apply actions (N, A), clipped to [-1, 1]; ended episodes restart as the mode says."""
+        if None in self.tasks:
+            raise DemokitError("The environments have no tasks yet: call reset() first.")
+        before = self._ended
+        if self.autoreset_mode == AutoresetMode.DISABLED and before.any():
+            raise DemokitError("An episode has ended: reset it with options={'reset_mask': ...}.")
+        step = self.sims.step(actions)
+        observation, reward = step.observation, step.reward
+        terminated, truncated = step.terminated, step.truncated
+        extra: dict[str, Any] = {}
+        if self.autoreset_mode == AutoresetMode.NEXT_STEP and before.any():
+            observation = self._start(np.flatnonzero(before), None)
+            reward, terminated, truncated = (
+                np.where(before, 0, reward), terminated & ~before, truncated & ~before,
+            )  # fmt: skip
+        self._ended = terminated | truncated
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
+            extra = self._final(observation)
+            ended = self._ended
+            observation, self._ended = self._start(np.flatnonzero(ended), None), ended & False
+        info = {**self._info(np.ones(self.num_envs, np.bool_)), **extra}
+        return observation, reward, terminated, truncated, info
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """One picture per simulation, see `Env.render`."""
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            from demokit.envs.render import Renderer
+
+            self._renderer = Renderer(self.family)
+        contexts = [np.array(task.context) for task in self.tasks if task is not None]
+        return tuple(self._renderer.render(self.sims, i, c) for i, c in enumerate(contexts))
+
+    def close_extras(self, **kwargs: Any) -> None:  # noqa: ARG002
+        """Free the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _start(self, ids: NDArray[np.int64], wanted: Task | str | None) -> FloatArray:
+        """Draw tasks for simulations `ids` and reset them; observations of all, (N, O)."""
+        drawn = [self.task_source.draw(self._rngs[i], wanted) for i in ids]
+        for index, (task, _) in zip(ids, drawn, strict=True):
+            self.tasks[index] = task
+        self._ended = self._ended & ~np.isin(np.arange(self.num_envs), ids)
+        contexts = np.array([task.context for task, _ in drawn])
+        return self.sims.reset(contexts, [seed for _, seed in drawn], ids)
+
+    def _info(self, mask: NDArray[np.bool_]) -> dict[str, Any]:
+        """Gymnasium's layout: each key with a mask of the simulations that it holds for."""
+        privileged = self.sims.privileged()
+        ids = np.array([task.id if task else None for task in self.tasks], dtype=object)
+        flat = {"success": privileged["success"], "task": ids}
+        return {**_masked(flat, mask), **_masked({"privileged": _masked(privileged, mask)}, mask)}
+
+    def _final(self, observation: FloatArray) -> dict[str, Any]:
+        """The last observation and info of the episodes that ended in this step."""
+        last = np.full(self.num_envs, None, dtype=object)
+        for index in np.flatnonzero(self._ended):
+            last[index] = observation[index].copy()
+        return _masked({"final_obs": last, "final_info": self._info(self._ended)}, self._ended)
+
+
+def register_envs() -> None:
+    """Register every family as `demokit/<Name>-v0`; again is allowed."""
+    for name in family_names():
+        env_id = f"demokit/{name.capitalize()}-v0"
+        if env_id not in gymnasium.registry:
+            gymnasium.register(
+                env_id,
+                entry_point="demokit.envs.gym:Env",
+                vector_entry_point="demokit.envs.gym:VectorEnv",
+                kwargs={"family": name},
+            )
+
+
+def _metadata(family: Family) -> dict[str, Any]:
+    return {"render_modes": ["rgb_array"], "render_fps": round(1 / family.control_dt_s)}
+
+
+def _spaces(family: Family) -> tuple[Any, Any]:
+    bound = OBSERVATION_BOUND
+    observation = Box(-bound, bound, (family.observation_width,), np.float32)
+    return observation, Box(-1, 1, (len(family.actions),), np.float32)
+
+
+def _wanted(options: Mapping[str, Any] | None) -> Task | str | None:
+    wanted: Task | str | None = (options or {}).get("task")
+    return wanted
+
+
+def _seeds(seed: int | Sequence[int | None] | None, num: int) -> Sequence[int | None]:
+    """One seed per simulation: an int counts up, as in Gymnasium's own vector environments."""
+    if seed is None:
+        return [None] * num
+    if isinstance(seed, int | np.integer):
+        return [int(seed) + i for i in range(num)]
+    if len(seed) != num:
+        raise DemokitError(f"{len(seed)} seeds were given for {num} simulations.")
+    return seed
+
+
+def _masked(values: Mapping[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Every value, and under `_key` the simulations that it holds for."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        out[key], out[f"_{key}"] = value, mask.copy()
+    return out
+
+
+register_envs()
