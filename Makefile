@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 RUNS   := runs
 SEEDS  ?= 0 1 2
+JOBS   ?= 2
 # Rendering without a display; MuJoCo reads it.
 export MUJOCO_GL ?= egl
 
@@ -28,7 +29,7 @@ demo: $(READY)  ## record -> inspect -> meta-train -> evaluate -> plot on Push, 
 	$(BIN)/demokit evaluate $(RUNS)/demo/gmps-0 $(RUNS)/demo/imitation-0 --output-dir $(RUNS)/demo/comparison
 
 results: $(READY)  ## the figures of docs/results.md: Push and Door, three seeds (about an hour)
-	BIN=$(BIN) RUNS=$(RUNS) SEEDS="$(SEEDS)" sh docs/results.sh
+	BIN=$(BIN) RUNS=$(RUNS) SEEDS="$(SEEDS)" JOBS=$(JOBS) sh docs/results.sh
 
 test: $(READY)  ## the tests, without the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow"
