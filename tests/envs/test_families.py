@@ -1,0 +1,175 @@
+"""Families: worked numbers for rewards and success, starts, workspace, and no goal to be seen."""
+
+import numpy as np
+import pytest
+
+from demokit.envs import family_names, make_family
+from demokit.envs.batch import SimBatch
+from demokit.envs.door import HINGE_DAMPING, Door, handle_at
+from demokit.envs.point import Point
+from demokit.envs.push import Push
+from demokit.envs.sawyer import WORKSPACE_HIGH_W_M, WORKSPACE_LOW_W_M, finger_command
+from demokit.errors import DemokitError
+
+NO_ACTION = np.zeros((1, 3))
+
+
+def push_terms(hand, block):
+    return {"hand_pos_w_m": np.array([hand]), "block_pos_w_m": np.array([block])}
+
+
+def door_terms(hand, angle):
+    handle = handle_at(np.array([angle]))
+    return {
+        "hand_pos_w_m": handle + np.array([hand]),
+        "handle_pos_w_m": handle,
+        "door_angle_rad": np.array([[angle]]),
+    }
+
+
+@pytest.mark.parametrize("name", family_names())
+def test_the_context_never_reaches_the_observation(name):
+    family = make_family(name)
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (15, len(family.actions)))
+    actions[:, 1] = 1
+    contexts = np.concatenate([family.context.sample(rng, 2), family.context.sample_ood(rng, 2)])
+    sims = SimBatch(family, 4)
+    seen = [sims.reset(contexts, [3] * 4)]
+    seen += [sims.step(np.tile(action, (4, 1))).observation for action in actions]
+    for observation in seen:
+        assert (observation == observation[0]).all()
+    assert family.observation_width == seen[0].shape[1]
+    assert not any("goal" in t.name or "target_a" in t.name for t in family.observation_terms)
+
+
+@pytest.mark.parametrize("name", family_names())
+def test_terms_have_their_declared_widths(name):
+    family = make_family(name)
+    sims = SimBatch(family, 2)
+    sims.reset(family.context.sample(np.random.default_rng(0), 2), [0, 1])
+    assert {k: v.shape for k, v in sims.terms.items()} == {
+        t.name: (2, t.width) for t in family.terms
+    }
+    assert family.object_term in [t.name for t in family.observation_terms]
+
+
+@pytest.mark.parametrize("name", ["push", "door"])
+def test_the_hand_starts_at_the_papers_start_within_a_centimetre(name):
+    family = make_family(name)
+    sims = SimBatch(family, 50)
+    sims.reset(family.context.sample(np.random.default_rng(0), 50), range(50))
+    offset = sims.terms["hand_pos_w_m"] - np.array(family.hand_start_w_m)
+    assert np.abs(offset).max() < 0.0101
+    assert np.abs(offset[:, :2]).max() > 0.008
+    assert np.abs(offset[:, 2]).max() < 0.0005
+
+
+@pytest.mark.parametrize("name", ["push", "door"])
+def test_the_home_joints_put_the_hand_there(name):
+    import mujoco
+
+    family = make_family(name)
+    data = mujoco.MjData(family.model)
+    mujoco.mj_resetDataKeyframe(family.model, data, 0)
+    mujoco.mj_forward(family.model, data)
+    np.testing.assert_allclose(data.site("hand").xpos, family.hand_start_w_m, atol=1e-4)
+    np.testing.assert_allclose(data.body("hand").xquat, (0.5, -0.5, 0.5, 0.5), atol=1e-4)
+
+
+@pytest.mark.parametrize("direction", [(1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, -1, -1)])
+def test_the_hands_target_stays_in_the_workspace(direction):
+    family = make_family("push")
+    sims = SimBatch(family, 1)
+    sims.reset(np.array([[0.0, 0.75]]), [0])
+    for _ in range(60):
+        sims.step(np.array([direction], np.float64))
+    target = sims.terms["hand_target_w_m"][0]
+    assert (target >= WORKSPACE_LOW_W_M - 0.0101).all()
+    assert (target <= WORKSPACE_HIGH_W_M).all()
+
+
+def test_one_action_moves_the_hand_one_centimetre():
+    family = make_family("push")
+    sims = SimBatch(family, 1)
+    start = sims.reset(np.array([[0.0, 0.75]]), [0])[0, :3]
+    for _ in range(5):
+        sims.step(np.array([[0.5, 0.0, 1.0]]))
+    for _ in range(3):
+        sims.step(NO_ACTION)
+    moved = sims.observe()[0, :3] - start
+    np.testing.assert_allclose(moved, [0.025, 0.0, 0.05], atol=1e-3)
+
+
+def test_fingers_open_and_close_symmetrically():
+    np.testing.assert_allclose(finger_command(np.array([-1.0, 1.0])), [[0, 0], [0.04, -0.04]])
+
+
+def test_point_rewards():
+    family, goal = Point(), np.array([[0.3, 0.4]])
+    at = {"point_pos_w_m": np.zeros((1, 2))}
+    assert family.reward_dense(at, goal, NO_ACTION) == pytest.approx(-0.5)
+    assert family.reward_sparse(at, goal, NO_ACTION) == pytest.approx(0)
+    assert not family.success(at, goal)[0]
+    near = {"point_pos_w_m": np.array([[0.3, 0.35]])}
+    assert family.reward_sparse(near, goal, NO_ACTION) == pytest.approx(0.9)
+    assert family.success(near, goal)[0]
+
+
+def test_push_dense_reward():
+    family, goal = Push(), np.array([[0.0, 0.77]])  # d0 = 0.25 m
+    at_start = push_terms([0, 0.4, 0.05], [0, 0.52, 0.05])
+    assert family.reward_dense(at_start, goal, NO_ACTION) == pytest.approx(-0.12)
+    half_way = push_terms([0, 0.61, 0.05], [0, 0.65, 0.02])
+    assert family.reward_dense(half_way, goal, NO_ACTION) == pytest.approx(-0.05 + 100 * 0.13)
+    worse = push_terms([0, 0.4, 0.05], [0, 0.50, 0.05])
+    assert family.reward_dense(worse, goal, NO_ACTION) == pytest.approx(-0.10)
+
+
+def test_push_sparse_reward_and_success():
+    family, goal = Push(), np.array([[0.0, 0.77]])
+    outside = push_terms([0, 0.68, 0.05], [0, 0.719, 0.05])
+    inside = push_terms([0, 0.68, 0.05], [0.0, 0.721, 0.05])
+    at_start = -np.hypot(0.12, 0.025)  # the block's middle is 2.5 cm below the hand
+    assert family.reward_sparse(outside, goal, NO_ACTION) == pytest.approx(at_start)
+    assert family.reward_sparse(inside, goal, NO_ACTION) == pytest.approx(-0.041 + 20.1)
+    assert not family.success(outside, goal)[0]
+    assert family.success(inside, goal)[0]
+
+
+def test_door_reward_rises_to_the_target_and_falls_beyond():
+    family, target = Door(), np.array([[0.5]])
+    for angle, reward in ((0.0, 0.0), (0.3, 3.0), (0.5, 5.0), (0.7, 3.0), (1.2, -2.0)):
+        held = door_terms([0, 0, 0.025], angle)
+        assert family.reward_dense(held, target, NO_ACTION) == pytest.approx(reward)
+        assert family.reward_sparse(held, target, NO_ACTION) == pytest.approx(reward)
+    let_go = door_terms([0, 0.08, 0.07], 0.5)  # 10.6 cm away
+    assert family.reward_dense(let_go, target, NO_ACTION) == 0
+
+
+def test_door_success_is_within_a_tenth_of_a_radian():
+    family, target = Door(), np.array([[0.5]])
+    angles = (0.39, 0.41, 0.59, 0.61)
+    assert [bool(family.success(door_terms([0, 0, 0], a), target)[0]) for a in angles] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_door_handle_follows_the_hinge():
+    family = Door()
+    np.testing.assert_allclose(handle_at(np.array([0.0])), [[0.0, 0.815, 0.16]], atol=1e-9)
+    np.testing.assert_allclose(handle_at(np.array([np.pi / 2])), [[-0.235, 0.65, 0.16]], atol=1e-9)
+    sims = SimBatch(family, 1)
+    sims.reset(np.array([[0.5]]), [0])
+    np.testing.assert_allclose(
+        sims.terms["handle_pos_w_m"], handle_at(sims.terms["door_angle_rad"][:, 0]), atol=1e-6
+    )
+    assert family.model.joint("hinge").damping[0] == HINGE_DAMPING == 100
+
+
+def test_unknown_families_suggest_the_nearest():
+    with pytest.raises(DemokitError, match="did you mean 'push'"):
+        make_family("pusch")

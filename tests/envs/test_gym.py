@@ -1,0 +1,170 @@
+"""The Gymnasium face: the checker, vector against single, autoreset modes, seeds, tasks."""
+
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+import demokit.envs.gym as demokit_gym
+from demokit.envs import make_family
+from demokit.envs.tasks import make_tasks
+from demokit.errors import DemokitError
+
+IDS = ("demokit/Point-v0", "demokit/Push-v0", "demokit/Door-v0")
+
+
+def can_draw():
+    from demokit.envs.render import make_gl_context
+
+    try:
+        make_gl_context(8, 8).free()
+    except DemokitError:
+        return False
+    return True
+
+
+def make_vec(mode=AutoresetMode.NEXT_STEP, num_envs=3, env_id=IDS[0], **kwargs):
+    return gymnasium.make_vec(
+        env_id,
+        num_envs=num_envs,
+        vectorization_mode="vector_entry_point",
+        autoreset_mode=mode,
+        **kwargs,
+    )
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_gymnasiums_checker_has_nothing_to_say(env_id):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gymnasium.make(env_id).unwrapped, skip_render_check=not can_draw())
+
+
+@pytest.mark.skipif(not can_draw(), reason="no OpenGL here")
+def test_rendering_shows_the_goal_to_people():
+    pictures = []
+    for task in make_tasks(make_family("push"), "paper", "train", num_tasks=2):
+        env = gymnasium.make(IDS[1], render_mode="rgb_array", width=160, height=120)
+        env.reset(seed=0, options={"task": task})
+        pictures.append(env.render())
+        env.close()
+    assert pictures[0].shape == (120, 160, 3)
+    assert pictures[0].dtype == np.uint8
+    assert pictures[0].std() > 10
+    assert (pictures[0] != pictures[1]).any()
+
+
+def test_without_opengl_the_error_says_what_to_install(monkeypatch):
+    from demokit.envs import render
+
+    def missing(name):
+        raise ImportError(f"no {name}")
+
+    monkeypatch.setattr(render, "import_module", missing)
+    monkeypatch.setattr(render.sys, "platform", "linux")
+    with pytest.raises(DemokitError, match="apt install libegl1 libgl1-mesa-dri"):
+        render.make_gl_context(8, 8)
+
+
+@pytest.mark.parametrize("env_id", IDS[:2])
+def test_the_vector_env_equals_single_envs_bit_for_bit(env_id):
+    native = make_vec(env_id=env_id)
+    single = gymnasium.make_vec(env_id, num_envs=3, vectorization_mode="sync")
+    rng = np.random.default_rng(0)
+    pairs = [(native.reset(seed=7), single.reset(seed=7))]
+    for _ in range(native.unwrapped.family.horizon + 5):
+        action = rng.uniform(-1, 1, native.action_space.shape).astype(np.float32)
+        pairs.append((native.step(action), single.step(action)))
+    for ours, theirs in pairs:
+        for a, b in zip(ours[:-1], theirs[:-1], strict=True):
+            assert np.array_equal(a, b)
+        assert list(ours[-1]["task"]) == list(theirs[-1]["task"])
+        assert np.array_equal(ours[-1]["success"], theirs[-1]["success"])
+        for name, values in theirs[-1]["privileged"].items():
+            assert np.array_equal(ours[-1]["privileged"][name], values), name
+
+
+def test_next_step_autoreset():
+    env = make_vec()
+    env.reset(seed=0)
+    idle = np.zeros(env.action_space.shape, np.float32)
+    for _ in range(19):
+        *_, truncated, _ = env.step(idle)
+        assert not truncated.any()
+    last, _, terminated, truncated, _ = env.step(idle)
+    assert truncated.all()
+    assert not terminated.any()
+    first, reward, _, truncated, _ = env.step(np.ones_like(idle))
+    assert not truncated.any()
+    assert (reward == 0).all()
+    assert np.abs(first[:, :2]).max() <= 0.1001
+    assert (first != last).any()
+
+
+def test_same_step_autoreset_keeps_the_last_observation():
+    env, twin = make_vec(AutoresetMode.SAME_STEP), make_vec()
+    env.reset(seed=0)
+    twin.reset(seed=0)
+    action = np.full(env.action_space.shape, 0.5, np.float32)
+    for _ in range(20):
+        observation, reward, _, truncated, info = env.step(action)
+        last, last_reward, _, _, last_info = twin.step(action)
+    assert truncated.all()
+    assert np.array_equal(reward, last_reward)
+    assert np.array_equal(np.stack(info["final_obs"]), last)
+    assert list(info["final_info"]["task"]) == list(last_info["task"])
+    assert info["_final_obs"].all()
+    after, *_ = twin.step(action)
+    assert np.array_equal(observation, after)
+
+
+def test_disabled_autoreset_asks_for_a_reset():
+    env = make_vec(AutoresetMode.DISABLED)
+    env.reset(seed=0)
+    idle = np.zeros(env.action_space.shape, np.float32)
+    for _ in range(20):
+        env.step(idle)
+    with pytest.raises(DemokitError, match="reset_mask"):
+        env.step(idle)
+    env.reset(options={"reset_mask": np.ones(3, np.bool_)})
+    env.step(idle)
+
+
+def test_seeds_repeat_episodes_and_tasks_are_drawn_anew():
+    env = gymnasium.make(IDS[0])
+    first = [env.reset(seed=3)[1]["task"], *(env.reset()[1]["task"] for _ in range(5))]
+    again = [env.reset(seed=3)[1]["task"], *(env.reset()[1]["task"] for _ in range(5))]
+    assert first == again
+    assert len(set(first)) > 1
+
+
+def test_a_task_can_be_fixed():
+    tasks = make_tasks(make_family("push"), "paper", "validation")
+    env = gymnasium.make(IDS[1], tasks=tasks)
+    for wanted in (tasks[4], tasks[4].id):
+        _, info = env.reset(options={"task": wanted})
+        assert info["task"] == tasks[4].id
+        assert tuple(info["privileged"]["context"]) == tasks[4].context
+    with pytest.raises(DemokitError, match="did you mean"):
+        env.reset(options={"task": "push/paper/validation/4"})
+
+
+def test_the_info_has_one_schema():
+    env = gymnasium.make(IDS[1], reward="sparse")
+    _, start = env.reset(seed=0)
+    _, reward, _, _, info = env.step(env.action_space.sample())
+    assert set(start) == set(info) == {"success", "task", "privileged"}
+    assert set(start["privileged"]) == set(info["privileged"])
+    assert reward == info["privileged"]["reward_sparse"]
+
+
+def test_wrong_options_are_refused():
+    with pytest.raises(DemokitError, match="did you mean 'paper'"):
+        gymnasium.make(IDS[1], task_set="papers")
+    with pytest.raises(DemokitError, match="not a task of door"):
+        demokit_gym.Env("door", tasks=make_tasks(make_family("push"), "paper", "train"))
+    with pytest.raises(DemokitError, match="call reset"):
+        demokit_gym.VectorEnv("point", 2).step(np.zeros((2, 2)))

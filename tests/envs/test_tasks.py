@@ -1,0 +1,62 @@
+"""Task sets: the published values, disjoint splits, and errors that help."""
+
+import numpy as np
+import pytest
+
+from demokit.envs import family_names, make_family
+from demokit.envs.tasks import make_tasks, task_sets
+from demokit.errors import DemokitError
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("push", (0.012390842712626512, 0.7361439953750322)), ("door", None)]
+)
+def test_the_paper_sets_are_the_published_ones(name, first):
+    family = make_family(name)
+    for split in ("train", "validation"):
+        tasks = make_tasks(family, "paper", split)
+        assert len(tasks) == 20
+        assert all(family.context.contains(np.array(task.context)) for task in tasks)
+        assert tasks[3].id == f"{name}/paper/{split}/03"
+    if first:
+        assert make_tasks(family, "paper", "train")[0].context == first
+
+
+@pytest.mark.parametrize("name", family_names())
+def test_splits_are_disjoint_and_ood_is_outside(name):
+    family = make_family(name)
+    contexts = {
+        task.context
+        for task_set, splits in task_sets(family).items()
+        for split in splits
+        for task in make_tasks(family, task_set, split)
+    }
+    expected = sum(20 for splits in task_sets(family).values() for _ in splits)
+    assert len(contexts) == expected
+    for task in make_tasks(family, "ood", "ood", num_tasks=50):
+        context = np.array(task.context)
+        assert not family.context.contains(context)
+        assert (context >= family.context.ood_low).all()
+        assert (context <= family.context.ood_high).all()
+
+
+def test_draws_depend_on_the_seed_alone():
+    family = make_family("point")
+    a = make_tasks(family, "uniform", "train", num_tasks=5, seed=4)
+    assert a == make_tasks(family, "uniform", "train", num_tasks=9, seed=4)[:5]
+    assert a != make_tasks(family, "uniform", "train", num_tasks=5, seed=5)
+
+
+@pytest.mark.parametrize(
+    ("task_set", "split", "num", "message"),
+    [
+        ("papper", "train", None, "did you mean 'paper'"),
+        ("paper", "validaton", None, "did you mean 'validation'"),
+        ("paper", "train", 21, "has 20 train tasks, not 21"),
+        ("uniform", "train", 0, "At least one task"),
+        ("ood", "train", None, "Unknown split"),
+    ],
+)
+def test_errors_say_what_to_do(task_set, split, num, message):
+    with pytest.raises(DemokitError, match=message):
+        make_tasks(make_family("push"), task_set, split, num_tasks=num)

@@ -1,0 +1,123 @@
+"""Scripted experts: their figures on a small sample, and that they are pure functions."""
+
+import numpy as np
+import pytest
+
+from demokit.envs import family_names, make_family
+from demokit.envs.batch import SimBatch
+from demokit.envs.tasks import make_tasks
+from demokit.errors import DemokitError
+from recorders.noise import NoisyExpert
+from recorders.scripted import make_scripted
+
+
+def roll_out(name, contexts, noise_std=0.0, seed=0):
+    family = make_family(name)
+    sims = SimBatch(family, len(contexts))
+    source = NoisyExpert(make_scripted(name), noise_std, np.random.default_rng(seed))
+    observation = sims.reset(contexts, np.arange(len(contexts)))
+    returns = np.zeros(len(contexts))
+    for _ in range(family.horizon):
+        step = sims.step(source.decide(observation, sims.privileged()).action)
+        observation, returns = step.observation, returns + step.reward
+    return returns, sims.privileged()
+
+
+def paper_contexts(name, num_tasks, episodes):
+    tasks = make_tasks(make_family(name), "paper", "train", num_tasks=num_tasks)
+    return np.repeat([task.context for task in tasks], episodes, axis=0)
+
+
+def block_error_m(final):
+    return np.linalg.norm(final["block_pos_w_m"][:, :2] - final["context"], axis=1)
+
+
+def test_push_beats_the_released_experts():
+    returns, final = roll_out("push", paper_contexts("push", 10, 4))
+    assert returns.mean() > 669.7
+    assert block_error_m(final).mean() < 0.031
+    assert final["success"].mean() >= 0.97
+
+
+def test_push_survives_action_noise():
+    _, final = roll_out("push", paper_contexts("push", 10, 4), noise_std=0.2)
+    assert final["success"].mean() >= 0.95
+
+
+def test_push_recovers_from_states_it_would_not_visit():
+    """The hand drifts away from, onto or past the block; the expert brings the block home."""
+    family = make_family("push")
+    rng = np.random.default_rng(0)
+    num = 48
+    sims, expert = SimBatch(family, num), make_scripted("push")
+    observation = sims.reset(family.context.sample(rng, num), np.arange(num))
+    drift = rng.uniform(-1, 1, (num, 3))
+    for _ in range(20):
+        observation = sims.step(drift + np.array([0, 0.7, -0.3])).observation
+    for _ in range(75):
+        step = sims.step(expert.act(observation, sims.privileged()))
+        observation = step.observation
+    assert step.success.mean() >= 0.9
+
+
+@pytest.mark.parametrize("noise_std", [0.0, 0.2])
+def test_door_reaches_every_angle(noise_std):
+    targets = np.linspace(0.04, np.pi / 3, 40)[:, None]
+    _, final = roll_out("door", targets, noise_std)
+    error = np.abs(final["door_angle_rad"] - targets)
+    assert (error < 0.05).mean() >= 0.97
+    assert final["success"].all()
+
+
+def test_point_goes_straight_to_the_goal():
+    contexts = make_family("point").context.sample(np.random.default_rng(0), 40)
+    _, final = roll_out("point", contexts)
+    assert np.abs(final["point_pos_w_m"] - contexts).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", family_names())
+def test_experts_are_pure_functions_of_the_privileged_state(name):
+    family, expert = make_family(name), make_scripted(name)
+    sims = SimBatch(family, 5)
+    sims.reset(family.context.sample(np.random.default_rng(0), 5), np.arange(5))
+    for _ in range(10):
+        privileged = sims.privileged()
+        kept = {key: values.copy() for key, values in privileged.items()}
+        action = expert.act(sims.observe(), privileged)
+        assert action.dtype == np.float32
+        assert np.abs(action).max() <= 1
+        assert np.array_equal(action, make_scripted(name).act(np.zeros((5, 1)), privileged))
+        for row in range(5):
+            one = {key: values[row : row + 1] for key, values in kept.items()}
+            assert np.array_equal(expert.act(np.zeros((1, 1)), one)[0], action[row])
+        assert all(np.array_equal(kept[key], privileged[key]) for key in kept)
+        sims.step(action)
+
+
+@pytest.mark.parametrize("name", ["push", "door"])
+def test_before_anything_has_moved_the_tasks_look_alike(name):
+    family, expert = make_family(name), make_scripted(name)
+    contexts = family.context.sample(np.random.default_rng(0), 20)
+    sims = SimBatch(family, 20)
+    sims.reset(contexts, [4] * 20)
+    for _ in range(6):
+        action = expert.act(sims.observe(), sims.privileged())
+        assert np.ptp(action, axis=0).max() < 1e-6
+        sims.step(action)
+
+
+def test_noise_keeps_the_label_and_the_bounds():
+    privileged = {"point_pos_w_m": np.zeros((500, 2)), "context": np.full((500, 2), 0.05)}
+    source = NoisyExpert(make_scripted("point"), 0.2, np.random.default_rng(0))
+    decision = source.decide(np.zeros((500, 2)), privileged)
+    assert np.allclose(decision.label, 0.5)
+    assert np.abs(decision.action).max() <= 1
+    assert decision.action.dtype == np.float32
+    assert (decision.action - decision.label).std() == pytest.approx(0.2, abs=0.02)
+    with pytest.raises(DemokitError, match="at least 0"):
+        NoisyExpert(make_scripted("point"), -1.0, np.random.default_rng(0))
+
+
+def test_families_without_an_expert_say_what_to_do():
+    with pytest.raises(DemokitError, match="did you mean 'push'"):
+        make_scripted("puush")
