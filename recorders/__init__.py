@@ -1,0 +1,1 @@
+"""Recorders: one recording loop, and the action sources that drive it."""
