@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import platform
+import shutil
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -47,12 +48,16 @@ class Run:
         self.resumed = self._prepare(resume, overwrite)
         settings = {"config": self._options, "demos": demos, "versions": _versions()}
         (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
-        self._board = SummaryWriter(str(folder / "tensorboard"))
+        self._board = SummaryWriter(str(self._tensorboard))
 
     @property
     def checkpoint(self) -> Path:
         """The run's one checkpoint file."""
         return self.folder / CHECKPOINT
+
+    @property
+    def _tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
 
     @property
     def metrics(self) -> Path:
@@ -106,10 +111,12 @@ class Run:
             )
         if exists and resume:
             self._require_same_config()
-            return self.checkpoint.exists()
+            if self.checkpoint.exists():
+                return True
         self.folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint.unlink(missing_ok=True)
         self.metrics.unlink(missing_ok=True)
+        shutil.rmtree(self._tensorboard, ignore_errors=True)
         return False
 
     def _require_same_config(self) -> None:

@@ -51,7 +51,7 @@ class KilledError(Exception):
     """Stands for whatever ends a process between two iterations."""
 
 
-@pytest.mark.parametrize("stop_after", [0, 1, 2])
+@pytest.mark.parametrize("stop_after", [-1, 0, 1, 2])
 def test_resuming_gives_the_same_bits(point_demos, tmp_path, stop_after):
     demos = load_demos(point_demos, DEMOS)
     whole = Run(tmp_path / "whole", config(), "demos")
