@@ -15,10 +15,11 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from demokit.collect import collect
 from demokit.envs.batch import SimBatch
 from demokit.errors import DemokitError
 from demokit.protocols import ActionSource
-from demokit.types import Array, Episode, FloatArray, Task
+from demokit.types import Episode, Task
 
 SourceFactory: TypeAlias = Callable[[Sequence[int]], ActionSource]
 """Makes the action source of one wave from the noise seeds of its N episodes."""
@@ -160,81 +161,17 @@ def record(
         # The batch has a fixed size: spare simulations repeat the last attempt, unseen.
         filled = wave + [wave[-1]] * (sims.num_sims - len(wave))
         seeds = [attempt_seeds(seed, attempt) for attempt in filled]
-        rows = _run(sims, source([noise for _, noise in seeds]), filled, tasks, seeds)
-        for sim, attempt in enumerate(wave):
-            episode = _episode(rows, sim, attempt, tasks[attempt.task], seeds[sim][0], recorder)
+        episodes = collect(
+            sims,
+            source([noise for _, noise in seeds]),
+            [tasks[attempt.task] for attempt in filled],
+            [start for start, _ in seeds],
+            recorder=recorder,
+            options=[{"attempt": attempt.number} for attempt in filled],
+        )
+        for attempt, episode in zip(wave, episodes, strict=False):
             kept = schedule.accept(attempt, success=episode.success)
             if on_attempt is not None:
                 on_attempt(Tried(episode, kept))
             if kept:
                 yield episode
-
-
-class _Rows(NamedTuple):
-    """A wave, time first: (T+1, N, ...) observations and privileged, (T, N, ...) the rest."""
-
-    observations: FloatArray
-    actions: FloatArray
-    rewards: FloatArray
-    terminations: Array
-    truncations: Array
-    success: Array
-    privileged: Mapping[str, Array]
-
-
-def _run(
-    sims: SimBatch,
-    source: ActionSource,
-    wave: Sequence[Attempt],
-    tasks: Sequence[Task],
-    seeds: Sequence[tuple[int, int]],
-) -> _Rows:
-    """Step N simulations until each of them has ended once."""
-    context = np.array([tasks[attempt.task].context for attempt in wave])
-    observation = sims.reset(context, [start for start, _ in seeds])
-    observations, actions, steps, seen = [observation], [], [], []
-    ended = np.zeros(sims.num_sims, np.bool_)
-    while True:
-        privileged = sims.privileged()
-        decision = source.decide(observation, privileged)
-        seen.append({**privileged, "expert_action": np.asarray(decision.label, np.float32)})
-        if ended.all():
-            break
-        # What is stored is what the simulator executes.
-        actions.append(np.clip(np.asarray(decision.action, np.float32), -1, 1))
-        steps.append(sims.step(actions[-1]))
-        observation = steps[-1].observation
-        observations.append(observation)
-        ended |= steps[-1].terminated | steps[-1].truncated
-    return _Rows(
-        observations=np.stack(observations),
-        actions=np.stack(actions),
-        rewards=np.stack([step.reward for step in steps]),
-        terminations=np.stack([step.terminated for step in steps]),
-        truncations=np.stack([step.truncated for step in steps]),
-        success=np.stack([step.success for step in steps]),
-        privileged={name: np.stack([row[name] for row in seen]) for name in seen[0]},
-    )
-
-
-def _episode(
-    rows: _Rows, sim: int, attempt: Attempt, task: Task, start_seed: int, recorder: str
-) -> Episode:
-    """One simulation of a wave, cut where it ended first."""
-    ended = rows.terminations[:, sim] | rows.truncations[:, sim]
-    steps = int(ended.argmax()) + 1
-    return Episode(
-        task=task,
-        observations=rows.observations[: steps + 1, sim].copy(),
-        actions=rows.actions[:steps, sim].copy(),
-        rewards=np.asarray(rows.rewards[:steps, sim], np.float64),
-        terminations=rows.terminations[:steps, sim].copy(),
-        truncations=rows.truncations[:steps, sim].copy(),
-        privileged={
-            name: values[: steps + 1, sim].copy() for name, values in rows.privileged.items()
-        },
-        seed=start_seed,
-        success=bool(rows.success[steps - 1, sim]),
-        recorder=recorder,
-        options={"attempt": attempt.number},
-    )
