@@ -114,10 +114,11 @@ with open_dataset("{Path(summary.path).name}") as dataset:
 def _provenance(summary: Summary) -> str:
     about, source = summary.metadata, summary.metadata.provenance
     versions = ", ".join(f"{name} {number}" for name, number in source.versions.items())
+    noise = "that differs" if source.noise_std is None else f"{source.noise_std:g}"
     kept = "only successful episodes were kept" if source.only_success else "all were kept"
     return f"""## Provenance
 
-- recorder `{source.recorder}`, expert `{source.expert}`, action noise {source.noise_std:g}; {kept}
+- recorder `{source.recorder}`, expert `{source.expert}`, action noise {noise}; {kept}
 - operator: {source.operator or "not stated"}
 - seed {source.seed}, recorded {source.created}
 - versions: {versions}

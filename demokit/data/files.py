@@ -5,39 +5,90 @@ from __future__ import annotations
 import errno
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import h5py
 
 from demokit.errors import DemokitError
 
+# With these bounds HDF5 keeps a checksum of all its own structures: a flipped bit in them is an
+# error, where the older format makes the library crash or hang.
+CHECKED_FORMAT = ("v110", "v110")
+# What reading broken content raises, from a missing group to text that is not UTF-8.
+DAMAGE = (
+    OSError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+)
+_SUPERBLOCK_VERSION_AT = 8
+_OLD_FORMAT = 2
+_PROBE_LIMIT_S = 60
+
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """A file opened for reading, as briefly as the block lasts.
+    """A file opened for reading; what h5py raises in the block becomes a DemokitError.
 
     Raises:
         DemokitError: missing, a directory, not HDF5, truncated, locked, or damaged inside.
     """
+    with open_file(path) as file, explain_damage(path):
+        yield file
+
+
+def open_file(path: Path) -> h5py.File:
+    """A file opened for reading.
+
+    Raises:
+        DemokitError: missing, a directory, not HDF5, truncated, locked, or damaged.
+    """
     check_is_file(path)
     try:
+        _probe(path)
         # A dataset is replaced by renaming, never changed in place: a lock that the file system
         # cannot give is not needed.
-        file = h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
+        return h5py.File(path, "r", locking="best-effort")
+    except (OSError, RuntimeError) as error:
         raise _explain_open(path, error) from error
-    with file, explain_damage(path):
-        yield file
+
+
+def _probe(path: Path) -> None:
+    """Walk a file of the older format in a process of its own: damaged, it could crash this one."""
+    with path.open("rb") as file:
+        head = file.read(_SUPERBLOCK_VERSION_AT + 1)
+    if len(head) > _SUPERBLOCK_VERSION_AT and head[_SUPERBLOCK_VERSION_AT] < _OLD_FORMAT:
+        status = path.stat()
+        _walk_apart(str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _walk_apart(path: str, *_: int) -> None:
+    """Raise DemokitError when reading the structures of `path` crashes or never ends."""
+    command = [sys.executable, "-m", "demokit.data.probe", path]
+    try:
+        code = subprocess.run(command, timeout=_PROBE_LIMIT_S, capture_output=True).returncode
+    except subprocess.TimeoutExpired:
+        code = -1
+    if code < 0:
+        raise DemokitError(f"{path} is damaged (HDF5 cannot read it): take it from a backup.")
 
 
 @contextmanager
 def explain_damage(path: Path) -> Iterator[None]:
-    """Turn what h5py raises on missing or broken content into a DemokitError."""
+    """Turn what h5py and numpy raise on missing or broken content into a DemokitError."""
     try:
         yield
-    except (OSError, KeyError, RuntimeError) as error:
+    except DAMAGE as error:
         raise DemokitError(
             f"{path} is damaged ({_first_line(error)}): take it from a backup or record again."
         ) from error
@@ -51,9 +102,9 @@ def check_is_file(path: Path) -> None:
         raise DemokitError(f"There is no dataset at {path}: check the path, or record one.")
 
 
-def _explain_open(path: Path, error: OSError) -> DemokitError:
+def _explain_open(path: Path, error: Exception) -> DemokitError:
     text = str(error)
-    number = error.errno or _errno_in(text)
+    number = getattr(error, "errno", 0) or _errno_in(text)
     if number in (errno.EACCES, errno.EPERM):
         return DemokitError(f"{path} cannot be read: permission denied.")
     if number in (errno.EAGAIN, errno.ENOLCK):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -11,12 +13,17 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5a, h5d, h5l, h5z
 
+from demokit.data.files import CHECKED_FORMAT
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode, Task
 
 PRIVILEGED = "infos/privileged"
 _STEP_ARRAYS = ("actions", "rewards", "terminations", "truncations")
+_FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
+# The most that deflate can expand its input.
+_MOST_EXPANSION = 1032
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,8 @@ class EpisodeRecord:
     """What is known of an episode without reading its arrays.
 
     `length` is T in steps, `episode_return` the undiscounted sum of rewards; `options` are the
-    reset options, such as the number of the attempt; `digest` is the SHA-256 of the arrays.
+    reset options, such as the number of the attempt; `digest` is the SHA-256 of the arrays and
+    `record_digest` that of everything else here, both "" where none was stored.
     """
 
     index: int
@@ -36,6 +44,26 @@ class EpisodeRecord:
     recorder: str
     options: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
+    record_digest: str = ""
+
+    def compute_digest(self) -> str:
+        """SHA-256 of all fields but the digests."""
+        fields = {
+            "id": self.index,
+            "total_steps": self.length,
+            "task": [self.task.id, self.task.context, self.task.split],
+            "seed": self.seed,
+            "success": self.success,
+            "return": self.episode_return,
+            "recorder": self.recorder,
+            "options": dict(self.options),
+        }
+        text = json.dumps(fields, sort_keys=True, default=_plain)
+        return sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return np.asarray(value).tolist()
 
 
 def episode_name(index: int) -> str:
@@ -92,9 +120,24 @@ def write_episode(file: h5py.Group, index: int, episode: Episode) -> None:
             "return": episode.episode_return,
             "recorder": episode.recorder,
             "sha256": digest(episode),
+            "record_sha256": record_of(index, episode).compute_digest(),
         }
     )
     group.attrs.update(_flat_options(episode.options))
+
+
+def record_of(index: int, episode: Episode) -> EpisodeRecord:
+    """The record of an episode that is in memory."""
+    return EpisodeRecord(
+        index=index,
+        length=len(episode),
+        task=episode.task,
+        seed=episode.seed,
+        success=bool(episode.success),
+        episode_return=episode.episode_return,
+        recorder=episode.recorder,
+        options=dict(episode.options),
+    )
 
 
 def _storage(values: Array) -> dict[str, Any]:
@@ -133,14 +176,36 @@ def _nested_options(attributes: Mapping[str, Any]) -> dict[str, Any]:
 def episode_bytes(index: int, episode: Episode) -> bytes:
     """A whole HDF5 file, in memory, that holds this episode alone."""
     image = io.BytesIO()
-    with h5py.File(image, "w") as file:
+    with h5py.File(image, "w", libver=CHECKED_FORMAT) as file:
         write_episode(file, index, episode)
     return image.getvalue()
 
 
+def episode_group(file: h5py.Group, index: int) -> h5py.Group:
+    """The group of an episode; raises DemokitError or KeyError when there is none."""
+    name = episode_name(index)
+    _check_links(file, name)
+    return h5py.Group(h5py.h5g.open(file.id, name.encode()))
+
+
+def read_attributes(node: h5py.Group) -> dict[str, Any]:
+    """All attributes; several times faster than going through `node.attrs`."""
+    found = {}
+    for index in range(h5a.get_num_attrs(node.id)):
+        attribute = h5a.open(node.id, index=index)
+        name = attribute.name.decode()
+        if attribute.dtype.kind in "fiub":
+            values = np.empty(attribute.shape, attribute.dtype)
+            attribute.read(values)
+            found[name] = values if values.shape else values[()]
+        else:
+            found[name] = node.attrs[name]
+    return found
+
+
 def read_record(group: h5py.Group, index: int, family: str) -> EpisodeRecord:
     """The attributes of an episode; reads no array."""
-    attributes = dict(group.attrs)
+    attributes = read_attributes(group)
     return EpisodeRecord(
         index=index,
         length=int(attributes["total_steps"]),
@@ -156,16 +221,18 @@ def read_record(group: h5py.Group, index: int, family: str) -> EpisodeRecord:
         recorder=str(attributes["recorder"]),
         options=MappingProxyType(_nested_options(attributes)),
         digest=str(attributes.get("sha256", "")),
+        record_digest=str(attributes.get("record_sha256", "")),
     )
 
 
 def read_episode(group: h5py.Group, record: EpisodeRecord) -> Episode:
     """The whole episode, checked; raises DemokitError when it is not sound."""
+    steps = record.length
     return Episode(
         task=record.task,
-        observations=_read_tree(group["observations"]),
-        **{name: group[name][()] for name in _STEP_ARRAYS},
-        privileged=_read_tree(group[PRIVILEGED]),
+        observations=_read_tree(group, "observations", steps + 1),
+        **{name: _read_array(group, name, steps) for name in _STEP_ARRAYS},
+        privileged=_read_tree(group, PRIVILEGED, steps + 1),
         seed=record.seed,
         success=record.success,
         recorder=record.recorder,
@@ -173,10 +240,59 @@ def read_episode(group: h5py.Group, record: EpisodeRecord) -> Episode:
     )
 
 
-def _read_tree(node: h5py.Group | h5py.Dataset) -> Any:
-    if isinstance(node, h5py.Dataset):
-        return node[()]
-    return {name: child[()] for name, child in node.items()}
+def _read_tree(group: h5py.Group, path: str, rows: int) -> Any:
+    children = _children(group, path)
+    if children is None:
+        return _read_array(group, path, rows)
+    return {name: _read_array(group, f"{path}/{name}", rows) for name in children}
+
+
+def _read_array(group: h5py.Group, path: str, rows: int) -> Array:
+    """A whole array of `rows` rows; nothing is allocated before the claim is checked."""
+    stored = open_array(group, path)
+    if stored.shape[:1] != (rows,):
+        raise DemokitError(f"Episode {path} has shape {stored.shape}, not {rows} rows.")
+    values = np.empty(stored.shape, stored.dtype)
+    stored.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    return values
+
+
+def _children(group: h5py.Group, path: str) -> list[str] | None:
+    """Names in the group at `path`; None when an array is there."""
+    _check_links(group, path)
+    node = group[path]
+    return list(node) if isinstance(node, h5py.Group) else None
+
+
+def _check_links(group: h5py.Group, path: str) -> None:
+    """Raise DemokitError when `path` leads through a link to another place or file."""
+    parts = path.encode().split(b"/")
+    for depth in range(1, len(parts) + 1):
+        place = b"/".join(parts[:depth])
+        if group.id.links.get_info(place).type != h5l.TYPE_HARD:
+            raise DemokitError(f"{path} is a link to somewhere else: it is not followed.")
+
+
+def open_array(group: h5py.Group, path: str) -> h5d.DatasetID:
+    """An array that can be read: of numbers, in this file, with its claimed size on disk.
+
+    Raises:
+        DemokitError: anything else; reading it could need any amount of memory, or other files.
+    """
+    _check_links(group, path)
+    stored = h5d.open(group.id, path.encode())
+    plan = stored.get_create_plist()
+    filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
+    if plan.get_layout() == h5d.VIRTUAL or plan.get_external_count() or filters - _FILTERS:
+        raise DemokitError(f"Episode {path} is stored in a way that demokit does not read.")
+    if stored.dtype.kind not in "fiub":
+        raise DemokitError(f"Episode {path} holds no numbers.")
+    row_bytes = stored.dtype.itemsize
+    chunk = plan.get_chunk() if plan.get_layout() == h5d.CHUNKED else ()
+    claimed = row_bytes * max(math.prod(stored.shape), math.prod(chunk) if chunk else 0)
+    if claimed > stored.get_storage_size() * (_MOST_EXPANSION if filters else 1):
+        raise DemokitError(f"Episode {path} claims {claimed} bytes, which are not in the file.")
+    return stored
 
 
 def read_window(
@@ -190,15 +306,15 @@ def read_window(
             f"Episode has no array '{sorted(unknown)[0]}': it has {', '.join(sorted(found))}."
         )
     chosen = found if names is None else names
-    return {name: group[found[name]][start:stop] for name in chosen}
+    return {name: h5py.Dataset(open_array(group, found[name]))[start:stop] for name in chosen}
 
 
 def _array_paths(group: h5py.Group) -> Iterator[tuple[str, str]]:
     """Short name, such as privileged/state -> path in the group."""
     for name in ("observations", *_STEP_ARRAYS, PRIVILEGED):
-        node = group[name]
         short = name.removeprefix("infos/")
-        if isinstance(node, h5py.Dataset):
+        children = _children(group, name)
+        if children is None:
             yield short, name
         else:
-            yield from ((f"{short}/{child}", f"{name}/{child}") for child in node)
+            yield from ((f"{short}/{child}", f"{name}/{child}") for child in children)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,6 +23,8 @@ SCHEMA_VERSION = 1
 MINARI_VERSION = "0.5.4"
 REWARDS = ("dense", "sparse")
 _LIBRARIES = ("demokit", "mujoco", "numpy", "h5py")
+# What the checksum of the metadata leaves out: itself, and what changes with the file's name.
+_UNSIGNED = ("metadata_sha256", "dataset_id", "dataset_size")
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,15 @@ class ArraySpec:
     high: float
 
     def __post_init__(self) -> None:
-        """Check the bounds; raises DemokitError."""
+        """Check bounds, dtype and shape; raises DemokitError."""
         if not self.low <= self.high:
             raise DemokitError(f"Space bounds [{self.low}, {self.high}] are not in order.")
+        try:
+            numeric = np.dtype(self.dtype).kind in "fiub"
+        except TypeError:
+            numeric = False
+        if not numeric or not all(isinstance(n, int) and n >= 0 for n in self.shape):
+            raise DemokitError(f"A space of {self.dtype} {self.shape} is no array of numbers.")
 
     def to_json(self) -> dict[str, Any]:
         """As Minari writes a Box: bounds as nested lists of the full shape."""
@@ -53,7 +62,7 @@ class ArraySpec:
     def from_json(cls, box: Mapping[str, Any]) -> ArraySpec:
         """The inverse of `to_json`."""
         bounds = float(np.min(box["low"])), float(np.max(box["high"]))
-        return cls(tuple(box["shape"]), box["dtype"], *bounds)
+        return cls(tuple(box["shape"]), str(box["dtype"]), *bounds)
 
 
 Space: TypeAlias = ArraySpec | Mapping[str, ArraySpec]
@@ -66,22 +75,86 @@ class Provenance:
     Attributes:
         recorder: which recorder, such as "scripted".
         expert: name of the expert that acted or labelled.
-        noise_std: standard deviation of the noise added to its actions.
-        seed: the seed of the recording; all episode seeds derive from it.
+        noise_std: standard deviation of the noise added to its actions; None where the sources
+            of a merged dataset differ.
+        seed: the seed of the recording; all episode seeds derive from it. None as `noise_std`.
         only_success: whether failed episodes were dropped.
         operator: the person, if given.
         created: ISO 8601 time in UTC.
         versions: library -> version.
+        missing: what the source of an imported dataset did not hold -> what stands in its place,
+            such as "state" or "last observation".
     """
 
     recorder: str
     expert: str
-    noise_std: float
-    seed: int
+    noise_std: float | None
+    seed: int | None
     only_success: bool = False
     operator: str | None = None
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     versions: Mapping[str, str] = field(default_factory=lambda: library_versions())
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def restorable(self) -> bool:
+        """Whether every episode holds the simulator's state, so that it can be restored."""
+        return "state" not in self.missing
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Provenance:
+        """The inverse of `asdict`; raises TypeError, ValueError or KeyError on anything else."""
+        noise, seed, operator = values["noise_std"], values["seed"], values.get("operator")
+        checked = {
+            **values,
+            "recorder": str(values["recorder"]),
+            "expert": str(values["expert"]),
+            "noise_std": None if noise is None else float(noise),
+            "seed": None if seed is None else int(seed),
+            "only_success": bool(values.get("only_success", False)),
+            "operator": None if operator is None else str(operator),
+        }
+        if "versions" in values:
+            checked["versions"] = {str(k): str(v) for k, v in dict(values["versions"]).items()}
+        checked["missing"] = {str(k): str(v) for k, v in dict(values.get("missing", {})).items()}
+        return cls(**checked)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that episodes of an edited dataset came from.
+
+    Attributes:
+        name: its name, without the folder.
+        sha256: of the whole file, in hexadecimal.
+        episodes: how many episodes came from it; they stand one after another, in the order of
+            the sources.
+        edit: what was done, such as "merge".
+        task_set: its task set.
+        provenance: who recorded it.
+        sources: the files it was itself made from.
+    """
+
+    name: str
+    sha256: str
+    episodes: int
+    edit: str
+    task_set: str
+    provenance: Provenance
+    sources: tuple[SourceFile, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SourceFile:
+        """The inverse of `asdict`; raises TypeError, ValueError or KeyError on anything else."""
+        return cls(
+            name=str(values["name"]),
+            sha256=str(values["sha256"]),
+            episodes=int(values["episodes"]),
+            edit=str(values["edit"]),
+            task_set=str(values["task_set"]),
+            provenance=Provenance.from_json(values["provenance"]),
+            sources=tuple(map(cls.from_json, values.get("sources", ()))),
+        )
 
 
 @dataclass(frozen=True)
@@ -101,6 +174,7 @@ class DatasetMetadata:
         provenance: who recorded it.
         license: SPDX identifier, or None when nobody stated one.
         description: a sentence for the card.
+        sources: the files it was made from, when it was made by merging or another edit.
     """
 
     family: str
@@ -116,6 +190,7 @@ class DatasetMetadata:
     license: str | None = None
     description: str = ""
     schema_version: int = SCHEMA_VERSION
+    sources: tuple[SourceFile, ...] = ()
 
     def __post_init__(self) -> None:
         """Check reward, horizon and tasks; raises DemokitError."""
@@ -157,7 +232,11 @@ class DatasetMetadata:
             "mujoco_version": self.mujoco_version,
             "provenance": json.dumps(asdict(self.provenance)),
         }
-        return attributes if self.license is None else {**attributes, "license": self.license}
+        if self.license is not None:
+            attributes["license"] = self.license
+        if self.sources:
+            attributes["sources"] = json.dumps([asdict(source) for source in self.sources])
+        return attributes
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any], where: str) -> DatasetMetadata:
@@ -166,33 +245,38 @@ class DatasetMetadata:
         Raises:
             DemokitError: not a demokit dataset, a newer schema, or damaged metadata.
         """
-        check_schema(attributes, where)
         try:
-            environment = json.loads(attributes["environment"])
-            tasks = json.loads(attributes["tasks"])
-            family = str(environment["family"])
-            return cls(
-                family=family,
-                reward=environment["reward"],
-                horizon=environment["horizon"],
-                task_set=attributes["task_set"],
-                tasks=tuple(
-                    Task(family, t["id"], tuple(map(float, t["context"])), t["split"])
-                    for t in tasks
-                ),
-                observation_space=space_from_json(json.loads(attributes["observation_space"])),
-                action_space=ArraySpec.from_json(json.loads(attributes["action_space"])),
-                model_hash=attributes["model_hash"],
-                mujoco_version=attributes["mujoco_version"],
-                provenance=Provenance(**json.loads(attributes["provenance"])),
-                license=attributes.get("license"),
-                description=attributes.get("description", ""),
-                schema_version=int(attributes["demokit_schema_version"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            check_schema(attributes, where)
+            return cls._parsed(attributes)
+        except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise DemokitError(
                 f"The metadata of {where} is damaged ({error}): take it from a backup."
             ) from error
+
+    @classmethod
+    def _parsed(cls, attributes: Mapping[str, Any]) -> DatasetMetadata:
+        environment = json.loads(attributes["environment"])
+        family = str(environment["family"])
+        license = attributes.get("license")
+        return cls(
+            family=family,
+            reward=str(environment["reward"]),
+            horizon=int(environment["horizon"]),
+            task_set=str(attributes["task_set"]),
+            tasks=tuple(
+                Task(family, str(t["id"]), tuple(map(float, t["context"])), str(t["split"]))
+                for t in json.loads(attributes["tasks"])
+            ),
+            observation_space=space_from_json(json.loads(attributes["observation_space"])),
+            action_space=ArraySpec.from_json(json.loads(attributes["action_space"])),
+            model_hash=str(attributes["model_hash"]),
+            mujoco_version=str(attributes["mujoco_version"]),
+            provenance=Provenance.from_json(json.loads(attributes["provenance"])),
+            license=None if license is None else str(license),
+            description=str(attributes.get("description", "")),
+            schema_version=int(attributes["demokit_schema_version"]),
+            sources=tuple(map(SourceFile.from_json, json.loads(attributes.get("sources", "[]")))),
+        )
 
     def differences(self, other: DatasetMetadata) -> dict[str, tuple[Any, Any]]:
         """What a recording that continues this one may not change: name -> (mine, other's)."""
@@ -210,6 +294,7 @@ def _identity(metadata: DatasetMetadata) -> dict[str, Any]:
     source = metadata.provenance
     return {
         "family": metadata.family,
+        "sources": bool(metadata.sources),
         "reward": metadata.reward,
         "horizon": metadata.horizon,
         "task set": metadata.task_set,
@@ -223,6 +308,19 @@ def _identity(metadata: DatasetMetadata) -> dict[str, Any]:
         "noise": source.noise_std,
         "only-success": source.only_success,
     }
+
+
+def metadata_digest(attributes: Mapping[str, Any]) -> str:
+    """SHA-256 of a file's root attributes, in hexadecimal.
+
+    Of JSON with sorted keys and without `metadata_sha256`, `dataset_id` and `dataset_size`.
+    """
+    signed = {
+        name: np.asarray(value).tolist()
+        for name, value in attributes.items()
+        if name not in _UNSIGNED
+    }
+    return sha256(json.dumps(signed, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def check_schema(attributes: Mapping[str, Any], where: str) -> None:

@@ -11,10 +11,13 @@ from typing import Any, Protocol, Self, overload
 
 import h5py
 
-from demokit.data.files import explain_damage, open_hdf5
+from demokit.data.files import DAMAGE, explain_damage, open_file, open_hdf5
 from demokit.data.layout import (
     EpisodeRecord,
+    episode_arrays,
+    episode_group,
     episode_name,
+    read_attributes,
     read_episode,
     read_record,
     read_window,
@@ -55,11 +58,12 @@ class FinishedFile:
 
     def __init__(self, path: Path) -> None:
         with open_hdf5(path) as file:
-            attributes = dict(file.attrs)
+            attributes = read_attributes(file)
         self.path = path
         self.metadata = DatasetMetadata.from_attributes(attributes, str(path))
         self.attributes = attributes
-        self.num_episodes = int(attributes.get("total_episodes", 0))
+        with explain_damage(path):
+            self.num_episodes = int(attributes.get("total_episodes", 0))
         self._kept: h5py.File | None = None
 
     @contextmanager
@@ -68,7 +72,7 @@ class FinishedFile:
         if self._kept is not None:
             yield
             return
-        with open_hdf5(self.path) as file:
+        with open_file(self.path) as file:
             self._kept = file
             try:
                 yield
@@ -80,10 +84,10 @@ class FinishedFile:
         """See `Source`."""
         if self._kept is not None:
             with explain_damage(self.path):
-                yield self._kept[episode_name(index)]
+                yield episode_group(self._kept, index)
         else:
             with open_hdf5(self.path) as file:
-                yield file[episode_name(index)]
+                yield episode_group(file, index)
 
 
 class StagedEpisodes:
@@ -96,8 +100,9 @@ class StagedEpisodes:
         self.metadata = DatasetMetadata.from_attributes(
             self.state["metadata"], str(self.folder / STATE_FILE)
         )
-        self.first = int(self.state["first"])
-        self.replaces = bool(self.state["replaces"])
+        with explain_damage(self.folder / STATE_FILE):
+            self.first = int(self.state["first"])
+            self.replaces = bool(self.state["replaces"])
         self.num_episodes = self.first
         while staged_file(self.folder, self.num_episodes).exists():
             self.num_episodes += 1
@@ -106,13 +111,14 @@ class StagedEpisodes:
     def group(self, index: int) -> Iterator[h5py.Group]:
         """See `Source`."""
         with open_hdf5(staged_file(self.folder, index)) as file:
-            yield file[episode_name(index)]
+            yield episode_group(file, index)
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
-    except (OSError, ValueError) as error:
+        state: dict[str, Any] = dict(json.loads((folder / STATE_FILE).read_text()))
+        dict(state["metadata"])
+    except DAMAGE as error:
         raise DemokitError(
             f"The unfinished recording {folder} cannot be read ({error}): delete the folder."
         ) from error
@@ -196,9 +202,7 @@ class Dataset:
         """
         if isinstance(index, slice):
             return self.select(range(len(self))[index])
-        position = self._position(index)
-        with self._source.group(position) as group:
-            return read_episode(group, read_record(group, position, self.metadata.family))
+        return self._read(self._position(index))[0]
 
     def select(self, indices: Collection[int]) -> Dataset:
         """A dataset of the chosen episodes, in that order, read lazily."""
@@ -224,15 +228,17 @@ class Dataset:
 
     def verify(self, index: int) -> None:
         """Raise DemokitError when an episode's arrays are not those that were written."""
-        position = self._position(index)
-        with self._source.group(position) as group:
-            record = read_record(group, position, self.metadata.family)
-            sound = episode_digest(read_episode(group, record)) == record.digest
-        if not sound:
-            raise DemokitError(
-                f"Episode {index} of {self.path} was changed after it was recorded: its checksum "
-                "does not match."
-            )
+        episode, record = self._read(self._position(index))
+        for stored, now in (
+            (record.digest, episode_digest(episode)),
+            # Files of the first demokit have no checksum of the record.
+            (record.record_digest or None, record.compute_digest()),
+        ):
+            if stored not in (None, now):
+                raise DemokitError(
+                    f"Episode {index} of {self.path} was changed after it was recorded: its "
+                    "checksum does not match."
+                )
 
     def require_family(self, family: str) -> Self:
         """The dataset itself; raises DemokitError when it belongs to another family."""
@@ -272,6 +278,32 @@ class Dataset:
             )
         return self._indices[index]
 
+    def _read(self, position: int) -> tuple[Episode, EpisodeRecord]:
+        with self._source.group(position) as group:
+            record = read_record(group, position, self.metadata.family)
+            episode = read_episode(group, record)
+        check_fits(self.metadata, episode, self.path)
+        return episode, record
+
     def _record(self, position: int) -> EpisodeRecord:
         with self._source.group(position) as group:
             return read_record(group, position, self.metadata.family)
+
+
+def check_fits(metadata: DatasetMetadata, episode: Episode, path: Path) -> None:
+    """Raise DemokitError unless an episode has a task and the arrays of its dataset."""
+    if episode.task not in metadata.tasks:
+        raise DemokitError(f"Task '{episode.task.id}' is not one of the tasks of {path}.")
+    specs = {f"observations/{name}".rstrip("/"): s for name, s in metadata.space_items().items()}
+    specs["actions"] = metadata.action_space
+    arrays = dict(episode_arrays(episode))
+    given = {name for name in arrays if name.startswith("observations")}
+    if given | {"actions"} != set(specs):
+        raise DemokitError(f"Episode has {sorted(given)}, {path} needs {sorted(specs)}.")
+    for name, spec in specs.items():
+        found = arrays[name].shape[1:], str(arrays[name].dtype)
+        if found != (spec.shape, spec.dtype):
+            raise DemokitError(
+                f"Episode {name}: {found[1]} {found[0]} per step, {path} needs "
+                f"{spec.dtype} {spec.shape}."
+            )

@@ -16,14 +16,27 @@ from typing import IO, Self
 
 import h5py
 
-from demokit.data.files import explain_write, open_hdf5, rename_durably, sync, write_durably
-from demokit.data.layout import EpisodeRecord, episode_arrays, episode_bytes, episode_name
-from demokit.data.metadata import DatasetMetadata, default_dataset_id
+from demokit.data.files import (
+    CHECKED_FORMAT,
+    explain_write,
+    open_hdf5,
+    rename_durably,
+    sync,
+    write_durably,
+)
+from demokit.data.layout import (
+    EpisodeRecord,
+    episode_bytes,
+    episode_name,
+    record_of,
+)
+from demokit.data.metadata import DatasetMetadata, default_dataset_id, metadata_digest
 from demokit.data.store import (
     STATE_FILE,
     Dataset,
     FinishedFile,
     StagedEpisodes,
+    check_fits,
     staged_file,
     staging_folder,
 )
@@ -42,10 +55,12 @@ _FIXES = {
     "expert": "pass --expert {}",
     "noise": "pass --noise {}",
     "seed": "pass --seed {}",
+    "sources": "record apart and use `demokit merge`",
 }
 
 # Differences too long to print.
 _OTHER = {
+    "sources": "other commands, such as merge",
     "tasks": "other tasks",
     "observation space": "another observation space",
     "action space": "another action space",
@@ -105,12 +120,12 @@ class DatasetWriter:
         Raises:
             DemokitError: the episode does not fit the dataset, or it cannot be written.
         """
-        self._check_fits(episode)
+        check_fits(self.metadata, episode, self.path)
         index = len(self._records)
         target = staged_file(self.folder, index)
         with explain_write(target, f"{index} episodes are saved; make room, then use --resume."):
             write_durably(target, episode_bytes(index, episode))
-        self._records.append(_record_of(index, episode))
+        self._records.append(record_of(index, episode))
         return len(self._records)
 
     def finish(self) -> Path:
@@ -204,51 +219,42 @@ class DatasetWriter:
 
     def _saved(self, staged: StagedEpisodes | None) -> list[EpisodeRecord]:
         base = list(Dataset(self._base_file).episodes) if self._base_file else []
-        if staged is None:
+        # A file that grew since the recording began holds what is staged: it was finished, or
+        # repaired, and killed before the folder was removed.
+        if staged is None or len(base) != staged.first:
             return base
-        # Killed between the final rename and the removal of the folder, the finished file
-        # already holds what is staged.
-        pending = range(max(len(base), staged.first), staged.num_episodes)
+        pending = range(staged.first, staged.num_episodes)
         return base + list(Dataset(staged, pending).episodes)
-
-    def _check_fits(self, episode: Episode) -> None:
-        if episode.task not in self.metadata.tasks:
-            raise DemokitError(f"Task '{episode.task.id}' is not one of the tasks of {self.path}.")
-        specs = {
-            f"observations/{name}".rstrip("/"): spec
-            for name, spec in self.metadata.space_items().items()
-        }
-        specs["actions"] = self.metadata.action_space
-        arrays = dict(episode_arrays(episode))
-        given = {name for name in arrays if name.startswith("observations")}
-        if given | {"actions"} != set(specs):
-            raise DemokitError(f"Episode has {sorted(given)}, {self.path} needs {sorted(specs)}.")
-        for name, spec in specs.items():
-            found = arrays[name].shape[1:], str(arrays[name].dtype)
-            if found != (spec.shape, spec.dtype):
-                raise DemokitError(
-                    f"Episode {name}: {found[1]} {found[0]} per step, {self.path} needs "
-                    f"{spec.dtype} {spec.shape}."
-                )
 
     def _assemble(self, aside: Path) -> None:
         if self._base_file:
             shutil.copyfile(self.path, aside)
-        with h5py.File(aside, "r+" if self._base_file else "w") as file:
+        mode = "r+" if self._base_file else "w"
+        with h5py.File(aside, mode, libver=CHECKED_FORMAT) as file:
+            # Attributes first: at the front of the file they survive a truncation.
+            file.attrs.update(self._root_attributes())
             for index in range(self._first, len(self._records)):
                 with open_hdf5(staged_file(self.folder, index)) as staged:
                     staged.copy(episode_name(index), file)
-            file.attrs.update(self._root_attributes())
             file.flush()
             file.attrs["dataset_size"] = round(os.path.getsize(aside) / 1e6, 1)
 
     def _root_attributes(self) -> dict[str, object]:
-        return {
-            **self.metadata.to_attributes(),
-            "total_episodes": len(self._records),
-            "total_steps": sum(record.length for record in self._records),
-            "dataset_id": default_dataset_id(self.metadata.family, self.path.stem),
-        }
+        steps = sum(record.length for record in self._records)
+        return root_attributes(self.metadata, self.path, len(self._records), steps)
+
+
+def root_attributes(
+    metadata: DatasetMetadata, path: Path, episodes: int, steps: int
+) -> dict[str, object]:
+    """The attributes of a finished file, with their checksum."""
+    attributes = {
+        **metadata.to_attributes(),
+        "total_episodes": episodes,
+        "total_steps": steps,
+        "dataset_id": default_dataset_id(metadata.family, path.stem),
+    }
+    return {**attributes, "metadata_sha256": metadata_digest(attributes)}
 
 
 def _check_target(path: Path, *, resume: bool, overwrite: bool) -> None:
@@ -302,19 +308,6 @@ def _merged(earlier: DatasetMetadata, now: DatasetMetadata) -> DatasetMetadata:
         provenance=source,
         license=now.license or earlier.license,
         description=now.description or earlier.description,
-    )
-
-
-def _record_of(index: int, episode: Episode) -> EpisodeRecord:
-    return EpisodeRecord(
-        index=index,
-        length=len(episode),
-        task=episode.task,
-        seed=episode.seed,
-        success=bool(episode.success),
-        episode_return=episode.episode_return,
-        recorder=episode.recorder,
-        options=dict(episode.options),
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from demokit.data import ArraySpec, DatasetMetadata, DatasetWriter, open_dataset
+from demokit.data import ArraySpec, DatasetMetadata, DatasetWriter, layout, open_dataset
 from demokit.data.layout import digest
 from demokit.data.summary import summarize
 from demokit.data.writer import staging_folder
@@ -158,11 +158,11 @@ def test_windows_slices_and_selections(tmp_path, metadata, make_episode):
 def test_opening_reads_no_episode(tmp_path, metadata, make_episode, monkeypatch):
     path = write(tmp_path / "a.hdf5", metadata, [make_episode(i) for i in range(3)])
     reads = []
-    real = h5py.Dataset.__getitem__
+    real = layout.open_array
     monkeypatch.setattr(
-        h5py.Dataset,
-        "__getitem__",
-        lambda self, *a, **k: reads.append(self.name) or real(self, *a, **k),
+        layout,
+        "open_array",
+        lambda group, at: reads.append(f"{group.name}/{at}") or real(group, at),
     )
     dataset = open_dataset(path)
     assert len(dataset.episodes) == 3
