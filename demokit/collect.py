@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from demokit.envs.batch import SimBatch
-from demokit.protocols import ActionSource
+from demokit.protocols import ActionSource, Decision
 from demokit.types import Array, Episode, FloatArray, Task
 
 
@@ -66,7 +66,7 @@ def _run(
     while True:
         privileged = sims.privileged()
         decision = source.decide(observation, privileged)
-        seen.append({**privileged, "expert_action": np.asarray(decision.label, np.float32)})
+        seen.append({**privileged, **_labels(decision)})
         if ended.all():
             break
         # What is stored is what the simulator executes.
@@ -84,6 +84,14 @@ def _run(
         success=np.stack([step.success for step in steps]),
         privileged={name: np.stack([row[name] for row in seen]) for name in seen[0]},
     )
+
+
+def _labels(decision: Decision) -> dict[str, Array]:
+    """The privileged terms that a recording adds to those of the family."""
+    return {
+        "expert_action": np.asarray(decision.label, np.float32),
+        "by_expert": np.asarray(decision.by_expert, np.bool_),
+    }
 
 
 def _episode(

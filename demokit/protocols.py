@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from demokit.types import Array, FloatArray
 
 
@@ -29,11 +32,13 @@ class Expert(Protocol):
 class Decision(NamedTuple):
     """What an action source decides for N simulations.
 
-    `action` (N, A) is executed; `label` (N, A) is what the expert would have done there.
+    `action` (N, A) is executed; `label` (N, A) is what the expert would have done there;
+    `by_expert` (N,) bool says whether the expert chose the action (noise added or not).
     """
 
     action: FloatArray
     label: FloatArray
+    by_expert: NDArray[np.bool_]
 
 
 class ActionSource(Protocol):

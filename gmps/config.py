@@ -61,6 +61,17 @@ class TrainConfig:
     outer_steps: int = _option(20, "Outer steps per set of roll-outs (gmps).")
     rollouts_per_task: int = _option(20, "K, roll-outs per task and adaptation step.")
     demos_per_task: int = _option(10, "Demonstrations used per task.")
+    # DAgger: the expert labels what the adapted policies visit.
+    dagger: bool = _option(False, "Ask the expert about the adapted policies' states (gmps).")
+    expert: str = _option("scripted", "Expert that answers the queries of --dagger.")
+    dagger_every: int = _option(2, "Query every so many iterations.")
+    dagger_episodes: int = _option(2, "Labelled roll-outs per task and round.")
+    dagger_mixing: float = _option(
+        0.0, "Share of steps that the expert takes in round 1; its r-th power in round r."
+    )
+    outer_demos_per_task: int = _option(
+        10, "Demonstrations per task in one outer step; drawn anew when there are more."
+    )
     imitation_steps: int = _option(3000, "Gradient steps of MultiTask Imitation.")
     # Book-keeping.
     eval_every: int = _option(10, "Roll out adapted policies every so many iterations.")
@@ -74,8 +85,13 @@ class TrainConfig:
             if choices and value not in choices:
                 raise DemokitError(f"Option {option.name}: '{value}' is none of {choices}.")
             numeric = isinstance(value, int | float) and not isinstance(value, bool)
-            may_be_zero = option.name in ("seed", "pre_update_weight", "bias_transform_width")
+            may_be_zero = option.name in (
+                "seed",
+                "pre_update_weight",
+                "bias_transform_width",
+                "dagger_mixing",
+            )
             if numeric and (value < 0 or (value == 0 and not may_be_zero)):
                 raise DemokitError(f"Option {option.name} must be positive, not {value}.")
-        if self.discount > 1 or self.gae_lambda > 1:
-            raise DemokitError("Options discount and gae_lambda must be at most 1.")
+        if max(self.discount, self.gae_lambda, self.dagger_mixing) > 1:
+            raise DemokitError("Options discount, gae_lambda, dagger_mixing: at most 1.")

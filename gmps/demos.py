@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,25 @@ class DemoSet:
     def all(self) -> Demos:
         """Every demonstration, (M, E * T, ...)."""
         return Demos(self.observation.flatten(1, 2), self.action.flatten(1, 2))
+
+    def sample(self, rng: np.random.Generator, per_task: int) -> Demos:
+        """`per_task` demonstrations of every task, all when there are no more (Alg. 2, line 8)."""
+        available = self.observation.shape[1]
+        if available <= per_task:
+            return self.all()
+        chosen = torch.from_numpy(rng.permutation(available)[:per_task])
+        return Demos(
+            self.observation[:, chosen].flatten(1, 2), self.action[:, chosen].flatten(1, 2)
+        )
+
+    def aggregated(self, observation: Tensor, action: Tensor, num_steps: int) -> DemoSet:
+        """D* with labelled roll-outs (M, E', T, ...) added, which cost `num_steps`."""
+        return replace(
+            self,
+            observation=torch.cat((self.observation, observation), 1),
+            action=torch.cat((self.action, action), 1),
+            num_steps=self.num_steps + num_steps,
+        )
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and scale (O,) of the demonstrated observations; the scale is never near zero."""

@@ -23,7 +23,8 @@ class Rollouts:
     """Episodes of M tasks, K each, of T steps.
 
     `observation` (M, K, T, O), `action` (M, K, T, A) before clipping, `log_prob` and `reward`
-    (M, K, T), `success` (M, K) at the end.
+    (M, K, T), `success` (M, K) at the end. Episodes that end before T keep stepping, unpaid: their
+    later rewards are 0, and success is that at their end.
     """
 
     observation: Tensor
@@ -98,6 +99,8 @@ class Sampler:
             torch.empty(shape),
             torch.empty(shape[:2], dtype=torch.bool),
         )
+        alive = np.ones(self._sims.num_sims, np.bool_)
+        success = np.zeros(self._sims.num_sims, np.bool_)
         act = torch.func.vmap(policy.dist)
         for t in range(self.horizon):
             seen = torch.from_numpy(observation).view(*shape[:2], -1)
@@ -108,9 +111,12 @@ class Sampler:
             record.observation[:, :, t] = seen
             record.action[:, :, t] = action
             record.log_prob[:, :, t] = dist.log_prob(action)
-            record.reward[:, :, t] = torch.from_numpy(step.reward).view(shape[:2])
+            paid = np.where(alive, step.reward, 0)
+            record.reward[:, :, t] = torch.from_numpy(paid).view(shape[:2])
+            success = np.where(alive, step.success, success)
+            alive &= ~step.terminated
             observation = step.observation
-        record.success[:] = torch.from_numpy(step.success).view(shape[:2])
+        record.success[:] = torch.from_numpy(success).view(shape[:2])
         return record
 
     def _action_noise(self, rng: np.random.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Algorithm 1 of the paper, from demonstrations."""
+"""Algorithm 1 of the paper, from demonstrations, with expert queries or without."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from gmps.dagger import Aggregation, is_round
 from gmps.demos import DemoSet
 from gmps.evaluate import (
     MEAN_EPISODES,
@@ -29,20 +30,29 @@ def train(demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: 
     """Meta-train from demonstrations; returns what was learned, its step size chosen.
 
     Numbers at the margin are the lines of the paper's Algorithm 1 (A1) and Algorithm 2 (A2).
-    The experts and their demonstrations (A1: 1-2) come with `demos`.
+    The experts and their demonstrations (A1: 1-2) come with `demos`. The roll-outs of theta
+    serve both algorithms; with `dagger` off, A1: 8-10 are left out.
     """
     learned, optimizer, first = run.restore(start(run.config, demos))  # A1: 3
     config, meta = learned.config, learned.meta
     objective = MetaObjective(learned.inner, config.outer_loss, config.pre_update_weight)
     sampler = _sampler(demos, config.rollouts_per_task)
-    expert_actions = demos.all()
-    pre_actions = demos.furthest() if config.sweep else _flat(expert_actions)
+    pre_actions = demos.furthest() if config.sweep else _flat(demos.all())
+    queries = Aggregation(demos, run.folder, learned, resume=first > 0) if config.dagger else None
+    if queries and first:
+        demos = queries.restored(demos, first)
     for iteration in range(first, config.iterations):  # A1: 4
         rng = np.random.default_rng([config.seed, iteration])
         params = replicate(meta.theta, sampler.num_tasks)
-        rollouts = sampler(learned.policy, params, rng)  # A2: 3
+        rollouts = sampler(learned.policy, params, rng)  # A1: 7, A2: 3
+        spent = sampler.num_steps
+        if queries and is_round(iteration, config.dagger_every):
+            before = demos.num_steps
+            demos = queries.round(learned, demos, rollouts, iteration, rng)  # A1: 8-10
+            spent += demos.num_steps - before
         batches = rollouts.inner_batch(learned.advantage)
-        for _ in range(config.outer_steps):  # A2: 5-10
+        for _ in range(config.outer_steps):  # A1: 5, A2: 5-10
+            expert_actions = demos.sample(rng, config.outer_demos_per_task)  # A2: 8
             losses = outer_step(
                 objective,
                 meta,
@@ -52,11 +62,10 @@ def train(demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: 
                 pre_actions,
                 config.max_grad_norm,
             )
-        spent = sampler.num_steps
         last = iteration == config.iterations - 1
         adapted = None
         if last or iteration % config.eval_every == 0:
-            adapted, steps = _adapt_to_training_tasks(learned, demos, rng)  # A1: 6-11
+            adapted, steps = _evaluate_on_training_tasks(learned, demos, rng)
             spent += steps
         learned = replace(learned, env_steps=learned.env_steps + spent)
         scalars = _scalars(losses, rollouts, adapted, learned.env_steps)
@@ -64,6 +73,8 @@ def train(demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: 
         report(iteration, scalars)
         if last or (iteration + 1) % config.checkpoint_every == 0:
             run.save(learned, optimizer, iteration + 1)
+    if queries:
+        queries.finish()
     return settle_step_size(learned, optimizer, run, config.iterations)
 
 
@@ -91,10 +102,10 @@ def _flat(demos: Demos) -> Demos:
     return Demos(demos.observation.flatten(0, 1), demos.action.flatten(0, 1))
 
 
-def _adapt_to_training_tasks(
+def _evaluate_on_training_tasks(
     learned: Learned, demos: DemoSet, rng: np.random.Generator
 ) -> tuple[Curve, int]:
-    """A1: 7-9: roll out theta, adapt, roll out the adapted policies; and the steps it took."""
+    """What one adaptation step earns on the training tasks; and the steps it took to know."""
     sampler = _sampler(demos, learned.config.rollouts_per_task, MEAN_EPISODES)
     return adaptation_curve(learned, sampler, rng, num_steps=1), 2 * sampler.num_steps
 

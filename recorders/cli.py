@@ -131,9 +131,10 @@ def _record(options: Options) -> None:
     from demokit.data import DatasetWriter
     from demokit.data.card import write_card
     from demokit.envs import make_family
+    from demokit.experts import load_expert
 
     family = make_family(options.env)
-    expert = _expert(options)
+    expert = load_expert(options.expert, options.env)
     metadata = _metadata(options, family, expert)
     with DatasetWriter(
         options.path, metadata, resume=options.resume, overwrite=options.overwrite
@@ -147,15 +148,6 @@ def _record(options: Options) -> None:
             raise
     card = write_card(path)
     _report(path, card, tally)
-
-
-def _expert(options: Options) -> Expert:
-    from demokit.errors import unknown_name
-    from recorders.scripted import make_scripted
-
-    if options.expert != "scripted":
-        raise unknown_name("expert", options.expert, ("scripted",))
-    return make_scripted(options.env)
 
 
 def _metadata(options: Options, family: Family, expert: Expert) -> DatasetMetadata:

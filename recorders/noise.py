@@ -56,4 +56,4 @@ class NoisyExpert:
         label = self._expert.act(observation, privileged)
         noise = self._noise_std * self._rng.standard_normal(label.shape)
         action = np.clip(label + noise, -1, 1).astype(np.float32)
-        return Decision(action=action, label=label)
+        return Decision(action, label, by_expert=np.ones(len(label), np.bool_))

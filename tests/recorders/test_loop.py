@@ -43,7 +43,7 @@ class Coin:
 
     def decide(self, observation, privileged):
         label = self._expert.act(observation, privileged)
-        return Decision(label * self._solves, label)
+        return Decision(label * self._solves, label, np.ones(len(label), bool))
 
 
 def test_spread_is_even():
@@ -109,7 +109,7 @@ def test_an_expert_that_never_succeeds_comes_to_an_end():
     class Still(Coin):
         def decide(self, observation, privileged):
             label = self._expert.act(observation, privileged)
-            return Decision(0 * label, label)
+            return Decision(0 * label, label, np.ones(len(label), bool))
 
     tried = []
     schedule = Schedule((1, 2, 0), only_success=True)

@@ -1,0 +1,183 @@
+"""Data aggregation: the adapted policies act, the expert says what it would have done.
+
+Algorithm 1, lines 6-11. The labelled roll-outs are a dataset of their own, like any other: who
+acted at each step, in which round, with which theta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from demokit.collect import collect
+from demokit.data import DatasetWriter, Provenance, describe, open_dataset
+from demokit.envs.batch import SimBatch
+from demokit.experts import load_expert
+from demokit.learning.networks import Params
+from demokit.protocols import Decision, Expert
+from demokit.types import Array, Episode, FloatArray
+from gmps.demos import DemoSet
+from gmps.learned import Learned
+from gmps.rollout import Rollouts, replicate
+
+AGGREGATED = "aggregated.hdf5"
+
+
+def is_round(iteration: int, every: int) -> bool:
+    """Whether the expert is asked in this iteration: every so many, but not about a fresh theta."""
+    return iteration > 0 and iteration % every == 0
+
+
+def expert_share(round_index: int, mixing: float) -> float:
+    """Share of steps the expert takes in round 1, 2, ...: `mixing ** round` (DAgger's beta_i)."""
+    return mixing**round_index
+
+
+class AdaptedPolicies:
+    """An action source: phi_m acts in the simulations of task m, the expert labels every step.
+
+    Args:
+        learned: the policy.
+        phi: adapted parameters with a leading axis M.
+        episodes: E, simulations per task, one task after the other.
+        expert: answers the queries.
+        share: probability with which the expert itself acts in a step.
+        rng: action noise, and who acts.
+    """
+
+    name = "dagger"
+
+    def __init__(
+        self,
+        learned: Learned,
+        phi: Params,
+        episodes: int,
+        expert: Expert,
+        share: float,
+        rng: np.random.Generator,
+    ) -> None:
+        self._act = torch.func.vmap(learned.policy.dist)
+        self._phi, self._episodes = phi, episodes
+        self._expert, self._share, self._rng = expert, share, rng
+
+    @torch.no_grad()
+    def decide(self, observation: FloatArray, privileged: Mapping[str, Array]) -> Decision:
+        """See `ActionSource`."""
+        label = self._expert.act(observation, privileged)
+        seen = torch.from_numpy(observation).view(-1, self._episodes, observation.shape[1])
+        dist = self._act(self._phi, seen)
+        noise = torch.from_numpy(self._rng.standard_normal(label.shape, np.float32))
+        std = dist.std.unsqueeze(1).expand_as(dist.mean)
+        own = (dist.mean + std * noise.view_as(dist.mean)).flatten(0, 1).numpy()
+        by_expert = self._rng.random(len(label)) < self._share
+        return Decision(np.where(by_expert[:, None], label, own), label, by_expert)
+
+
+class Aggregation:
+    """Rounds of expert queries of one run, and the dataset that they fill.
+
+    Args:
+        demos: what is aggregated to.
+        folder: of the run; the dataset is written to aggregated.hdf5 there.
+        learned: the policy; its configuration names the expert.
+        resume: go on with the dataset in the folder.
+    """
+
+    def __init__(self, demos: DemoSet, folder: Path, learned: Learned, *, resume: bool) -> None:
+        config = learned.config
+        self._path = folder / AGGREGATED
+        self.expert = load_expert(config.expert, learned.family_name)
+        self._episodes = config.dagger_episodes
+        self._tasks = [task for task in demos.tasks for _ in range(self._episodes)]
+        self._sims = SimBatch(learned.family, len(self._tasks), reward=demos.reward)
+        self._written = 0
+        self._writer = DatasetWriter(
+            self._path,
+            describe(
+                learned.family,
+                reward=demos.reward,
+                task_set="aggregated",
+                tasks=demos.tasks,
+                description="States visited by adapted meta-policies, labelled by the expert.",
+                provenance=Provenance("dagger", self.expert.name, 0.0, config.seed),
+            ),
+            resume=resume,
+            overwrite=not resume,
+        )
+
+    def round(
+        self,
+        learned: Learned,
+        demos: DemoSet,
+        rollouts: Rollouts,
+        iteration: int,
+        rng: np.random.Generator,
+    ) -> DemoSet:
+        """One round: adapt on the roll-outs of theta, roll out, label, aggregate."""
+        phi = adapt(learned, rollouts)
+        round_index = iteration // learned.config.dagger_every
+        share = expert_share(round_index, learned.config.dagger_mixing)
+        source = AdaptedPolicies(learned, phi, self._episodes, self.expert, share, rng)
+        episodes = collect(
+            self._sims,
+            source,
+            self._tasks,
+            [int(seed) for seed in rng.integers(2**31, size=len(self._tasks))],
+            recorder=source.name,
+            options=[{"round": round_index, "iteration": iteration}] * len(self._tasks),
+        )
+        self._save(episodes)
+        return aggregate(demos, episodes)
+
+    def restored(self, demos: DemoSet, iteration: int) -> DemoSet:
+        """D* as it was when `iteration` began, from the dataset of a run that is resumed."""
+        with open_dataset(self._path) as dataset:
+            saved = [dataset[i] for i in range(len(dataset))]
+        earlier = [e for e in saved if int(e.options["iteration"]) < iteration]
+        self._written = len(earlier)
+        per_round = len(self._tasks)
+        for start in range(0, len(earlier), per_round):
+            demos = aggregate(demos, earlier[start : start + per_round])
+        return demos
+
+    def finish(self) -> None:
+        """Assemble the dataset."""
+        if len(self._writer):
+            self._writer.finish()
+        self._writer.close()
+
+    def _save(self, episodes: list[Episode]) -> None:
+        """Write the episodes; a resumed run collects some again that are saved already."""
+        for episode in episodes:
+            if self._written >= len(self._writer):
+                self._writer.add(episode)
+            self._written += 1
+
+
+@torch.no_grad()
+def adapt(learned: Learned, rollouts: Rollouts) -> Params:
+    """A1: 8: parameters phi with a leading axis M, after the first inner step from theta."""
+    theta = replicate(learned.meta.theta, len(rollouts.reward))
+    phi: Params = torch.func.vmap(learned.inner, in_dims=(0, None, 0))(
+        theta, learned.step_sizes(0), rollouts.inner_batch(learned.advantage)
+    )
+    return phi
+
+
+def aggregate(demos: DemoSet, episodes: list[Episode]) -> DemoSet:
+    """D* and the episodes' states with the expert's labels."""
+    steps = len(episodes[0])
+
+    def stack(arrays: list[Array]) -> Tensor:
+        flat = torch.from_numpy(np.stack(arrays))
+        return flat.view(len(demos.tasks), -1, *flat.shape[1:])
+
+    return demos.aggregated(
+        stack([np.asarray(episode.observations)[:-1] for episode in episodes]),
+        stack([episode.privileged["expert_action"][:-1] for episode in episodes]),
+        steps * len(episodes),
+    )

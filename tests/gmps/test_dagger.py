@@ -1,0 +1,143 @@
+"""Expert queries: the schedule, who acts, the labels, the dataset they leave, and resuming."""
+
+import numpy as np
+import pytest
+import torch
+from short_run import DEMOS, NUM_TASKS
+
+from demokit.data import open_dataset
+from demokit.envs.batch import SimBatch
+from demokit.experts import load_expert
+from demokit.learning.checkpoint import load_checkpoint
+from gmps.config import TrainConfig
+from gmps.dagger import AdaptedPolicies, expert_share, is_round
+from gmps.demos import load_demos
+from gmps.learned import start
+from gmps.rollout import replicate
+from gmps.runs import Run
+from gmps.train import train
+
+EPISODES = 3
+
+
+def config(**changes):
+    defaults = {
+        "demos_per_task": DEMOS,
+        "iterations": 4,
+        "outer_steps": 2,
+        "rollouts_per_task": 3,
+        "checkpoint_every": 1,
+        "dagger": True,
+        "dagger_every": 1,
+        "dagger_episodes": EPISODES,
+    }
+    return TrainConfig(**{**defaults, **changes})
+
+
+@pytest.fixture
+def demos(point_demos):
+    return load_demos(point_demos, DEMOS)
+
+
+def test_rounds_come_every_so_many_iterations_but_not_first():
+    assert [i for i in range(7) if is_round(i, 2)] == [2, 4, 6]
+
+
+def test_the_experts_share_decays():
+    assert [expert_share(r, 0.5) for r in (1, 2, 3)] == [0.5, 0.25, 0.125]
+    assert expert_share(1, 0.0) == 0.0
+
+
+def test_the_adapted_policies_act_and_the_expert_labels(demos):
+    learned = start(config(), demos)
+    expert = load_expert("scripted", "point")
+    phi = {n: v.clone() for n, v in replicate(learned.meta.theta, NUM_TASKS).items()}
+    phi["2.bias"][1] += 5.0
+    sims = SimBatch(demos.family, NUM_TASKS * 2)
+    contexts = np.array([task.context for task in demos.tasks]).repeat(2, axis=0)
+    observation = sims.reset(contexts, range(NUM_TASKS * 2))
+
+    def decide(share):
+        rng = np.random.default_rng(0)
+        source = AdaptedPolicies(learned, phi, 2, expert, share, rng)
+        return source.decide(observation, sims.privileged())
+
+    own, mixed = decide(0.0), decide(1.0)
+    np.testing.assert_array_equal(own.label, expert.act(observation, sims.privileged()))
+    assert not own.by_expert.any()
+    assert (own.action[2:4] > 3).all()  # the second task's own parameters
+    assert (np.abs(own.action[[0, 1, 4, 5]]) < 3).all()
+    assert mixed.by_expert.all()
+    np.testing.assert_array_equal(mixed.action, mixed.label)
+
+
+def test_rounds_leave_a_dataset_that_says_who_did_what(demos, tmp_path):
+    learned = train(demos, Run(tmp_path / "run", config(dagger_mixing=0.5), "demos"))
+    expert = load_expert("scripted", "point")
+    with open_dataset(tmp_path / "run" / "aggregated.hdf5") as dataset:
+        episodes = list(dataset)
+    assert len(episodes) == 3 * NUM_TASKS * EPISODES
+    assert [e.options["round"] for e in episodes[:: NUM_TASKS * EPISODES]] == [1, 2, 3]
+    for episode in episodes[:EPISODES]:
+        assert episode.task == demos.tasks[0]
+        labels = expert.act(episode.observations, episode.privileged)
+        np.testing.assert_array_equal(episode.privileged["expert_action"], labels)
+        by_expert = episode.privileged["by_expert"][:-1]
+        np.testing.assert_array_equal(episode.actions[by_expert], labels[:-1][by_expert])
+        assert 0 < by_expert.mean() < 1
+    # Queried roll-outs count like all others.
+    without = train(demos, Run(tmp_path / "plain", config(dagger=False), "demos"))
+    assert learned.env_steps - without.env_steps == len(episodes) * 20
+
+
+def test_aggregated_roll_outs_replay_bit_for_bit(demos, tmp_path):
+    train(demos, Run(tmp_path / "run", config(), "demos"))
+    with open_dataset(tmp_path / "run" / "aggregated.hdf5") as dataset:
+        episode = dataset[len(dataset) - 1]
+    sims = SimBatch(demos.family, 1)
+    sims.reset(np.array([episode.task.context]), [episode.seed])
+    for action in episode.actions:
+        sims.step(action[None])
+    np.testing.assert_array_equal(sims.get_state().physics[0], episode.privileged["state"][-1])
+
+
+class KilledError(Exception):
+    """Stands for whatever ends a process between two iterations."""
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2])
+def test_resuming_gives_the_same_bits_and_the_same_dataset(demos, tmp_path, stop_after):
+    def die(iteration, _):
+        if iteration == stop_after + 1:
+            raise KilledError
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(demos, Run(whole, config(), "demos"))
+    with pytest.raises(KilledError):
+        train(demos, Run(cut, config(), "demos"), die)
+    train(demos, Run(cut, config(), "demos", resume=True))
+    expected, _ = load_checkpoint(whole / "checkpoint.safetensors")
+    found, _ = load_checkpoint(cut / "checkpoint.safetensors")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    with open_dataset(whole / "aggregated.hdf5") as a, open_dataset(cut / "aggregated.hdf5") as b:
+        assert [record.digest for record in a.episodes] == [r.digest for r in b.episodes]
+
+
+def test_outer_steps_draw_from_what_was_aggregated(demos):
+    extra = torch.full_like(demos.observation, 7.0), torch.zeros_like(demos.action)
+    grown = demos.aggregated(*extra, num_steps=5)
+    assert grown.num_steps == demos.num_steps + 5
+    rng = np.random.default_rng(0)
+    drawn = [grown.sample(rng, DEMOS).observation for _ in range(20)]
+    assert {tuple(d.shape) for d in drawn} == {(NUM_TASKS, DEMOS * 20, 2)}
+    assert any((d == 7).all() for d in drawn)
+    assert any((d == 7).any() and (d != 7).any() for d in drawn)
+
+
+def test_unknown_expert_is_one_sentence(point_demos, tmp_path, invoke):
+    result = invoke(
+        *("meta-train", "--demos", point_demos, "--demos-per-task", DEMOS, "--dagger"),
+        *("--expert", "scriptd", "--output-dir", tmp_path / "run"),
+        exit_code=1,
+    )
+    assert "did you mean 'scripted'" in result.output
