@@ -63,7 +63,7 @@ def meta_train(
     """
     import torch
 
-    from demokit.cli.console import console, progress
+    from demokit.cli.console import progress
     from gmps.baselines.imitation import train_imitation
     from gmps.demos import load_demos
     from gmps.runs import Run
@@ -81,11 +81,11 @@ def meta_train(
         with progress(f"{config.method} on {loaded.family.name}", total) as done:
             learned = method(loaded, run, lambda iteration, scalars: done(iteration + 1))
     except KeyboardInterrupt:
-        console(stderr=True).print(f"Stopped: continue with --resume --output-dir {folder}")
+        click.echo(f"Stopped: continue with --resume --output-dir {folder}", err=True)
         raise
     finally:
         run.close()
-    console().print(
+    click.echo(
         f"{folder}: {learned.env_steps:,} environment steps, fine-tuning step size "
         f"{learned.later_lr:g} (chosen on training tasks, see step_sizes.csv)"
     )
@@ -151,9 +151,8 @@ def evaluate(
                     shown.add_row(name, actor, *cells, total)
         console().print(shown)
     _draw(folder, title)
-    console(stderr=True).print(
-        f"Picture: {folder / 'evaluation.png'}   Page: {folder / 'report.md'}"
-    )
+    click.echo(f"Picture: {folder / 'evaluation.png'}", err=True)
+    click.echo(f"Page:    {folder / 'report.md'}", err=True)
 
 
 def _evaluate_runs(
