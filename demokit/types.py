@@ -66,7 +66,8 @@ class Episode:
         rewards: (T,) float64.
         terminations, truncations: (T,) bool; nothing but the last step may end the episode.
         privileged: name -> (T+1, ...), what only recorders, experts and evaluation may see;
-            "state" (T+1, S) float64 restores the simulator at any step.
+            "state" (T+1, S) float64 restores the simulator at any step; only datasets that say
+            they are not restorable hold episodes without it.
         seed: the seed that its reset was given.
         success: whether the task was solved at the end.
         recorder: who acted, such as "scripted".
@@ -97,8 +98,6 @@ class Episode:
             self._check(f"observations {name}".strip(), values, steps + 1, "fu")
         for name, values in self.privileged.items():
             self._check(f"privileged {name}", values, steps + 1, "fiub")
-        if "state" not in self.privileged:
-            raise DemokitError("Episode lacks privileged 'state': it could not be restored.")
         if np.abs(self.actions).max() > 1:
             raise DemokitError(
                 "Episode actions leave the bounds [-1, 1]: record the executed (clipped) action."

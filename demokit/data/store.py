@@ -300,6 +300,8 @@ def check_fits(metadata: DatasetMetadata, episode: Episode, path: Path) -> None:
     given = {name for name in arrays if name.startswith("observations")}
     if given | {"actions"} != set(specs):
         raise DemokitError(f"Episode has {sorted(given)}, {path} needs {sorted(specs)}.")
+    if metadata.provenance.restorable and "state" not in episode.privileged:
+        raise DemokitError("Episode lacks privileged 'state': it could not be restored.")
     for name, spec in specs.items():
         found = arrays[name].shape[1:], str(arrays[name].dtype)
         if found != (spec.shape, spec.dtype):

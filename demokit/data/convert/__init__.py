@@ -1,0 +1,152 @@
+"""Conversions to and from the formats of neighbours: one file per format, this is the registry.
+
+An export writes what the format can hold and lists the rest; an import lists what the source did
+not hold and what stands in its place, and the dataset keeps that list (`Provenance.missing`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from demokit.data.files import explain_write
+from demokit.data.metadata import DatasetMetadata
+from demokit.data.store import Dataset
+from demokit.data.writer import DatasetWriter
+from demokit.errors import DemokitError, unknown_name
+from demokit.types import Episode
+
+# Name -> whether datasets can be exported to it; each is read and written by the module of its
+# name.
+FORMATS = {"gmps_release": False, "lerobot": True, "minari": True, "robomimic": True}
+
+
+class Loss(NamedTuple):
+    """Something that a conversion cannot carry, and why or what stands in its place."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """What a reader found: metadata, the episodes (read one at a time), and what is lost."""
+
+    metadata: DatasetMetadata
+    episodes: Iterable[Episode]
+    losses: tuple[Loss, ...]
+
+
+def export_dataset(
+    dataset: Dataset, name: str, target: Path, *, overwrite: bool = False, dry_run: bool = False
+) -> tuple[Loss, ...]:
+    """Write `dataset` to `target` in the format `name`; returns what is lost.
+
+    Args:
+        dataset: a finished dataset with episodes.
+        name: a format of `FORMATS` that can be written.
+        target: the file (robomimic) or folder (lerobot; minari: a root folder) to make.
+        overwrite: replace what is there, once the export is complete.
+        dry_run: only say what would be lost.
+
+    Raises:
+        DemokitError: unknown format, unusable dataset, a target that exists or cannot be written.
+    """
+    module = _module(name, writing=True)
+    if dataset.require_episodes().unfinished:
+        raise DemokitError(f"{dataset.path} is unfinished: finish it with `demokit record`.")
+    losses: tuple[Loss, ...] = module.losses(dataset)
+    place: Path = module.place(dataset, target)
+    if place.exists() and not overwrite:
+        raise DemokitError(f"{place} exists: pass --overwrite to replace it, or another -o.")
+    if not dry_run:
+        with explain_write(place, "choose another place with -o."):
+            _write_aside(module, dataset, place)
+    return losses
+
+
+def import_dataset(
+    source: Path,
+    name: str,
+    target: Path,
+    *,
+    env: str | None = None,
+    license: str | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> tuple[Loss, ...]:
+    """Read `source`, which has the format `name`, into a dataset at `target`.
+
+    Args:
+        source: the file or folder to read.
+        name: a format of `FORMATS`.
+        target: NAME.hdf5.
+        env: the task family, where the source does not say it.
+        license: the licence, where the source does not say it.
+        overwrite: replace what is there, once the import is complete.
+        dry_run: only say what would be lost.
+
+    Returns:
+        What is lost, and what stands in its place.
+
+    Raises:
+        DemokitError: unknown format, a source that cannot be used, a target that exists.
+    """
+    module = _module(name, writing=False)
+    if not source.exists():
+        raise DemokitError(f"There is nothing at {source}: check the path.")
+    if source.absolute() == target.absolute():
+        raise DemokitError("The source cannot be the output too: choose another -o.")
+    found: Imported = module.read(source, env)
+    metadata = replace(found.metadata, license=license or found.metadata.license)
+    if not dry_run:
+        with DatasetWriter(target, metadata, overwrite=overwrite) as writer:
+            _fill(writer, found.episodes)
+    return found.losses
+
+
+def _fill(writer: DatasetWriter, episodes: Iterable[Episode]) -> None:
+    """Write all episodes or none: what an import staged is worth nothing by itself."""
+    try:
+        for episode in episodes:
+            writer.add(episode)
+        writer.finish()
+    except BaseException:
+        shutil.rmtree(writer.folder, ignore_errors=True)
+        raise
+
+
+def _write_aside(module: Any, dataset: Dataset, place: Path) -> None:
+    """Export next to `place`, then rename; what was there goes only then."""
+    aside, old = (place.with_name(place.name + ending) for ending in (".tmp", ".old.tmp"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _remove(aside)
+    try:
+        with dataset:
+            module.export(dataset, aside)
+        if place.is_dir():
+            _remove(old)
+            place.rename(old)
+        aside.replace(place)
+    finally:
+        _remove(aside)
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _module(name: str, *, writing: bool) -> Any:
+    known = [known for known, writable in FORMATS.items() if writable or not writing]
+    name = name.replace("-", "_")
+    if name not in known:
+        raise unknown_name("format to write" if writing else "format", name, known)
+    return import_module(f"demokit.data.convert.{name}")
