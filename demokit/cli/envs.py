@@ -96,9 +96,13 @@ def _context_table(family: Family) -> Any:
 
     space = family.context
     rows = table("Context (privileged)", "name", "unit", "training", "out of distribution")
-    bounds = zip(space.low, space.high, space.ood_low, space.ood_high, strict=True)
-    for name, unit, (low, high, ood_low, ood_high) in zip(
-        space.names, space.units, bounds, strict=True
-    ):
-        rows.add_row(name, unit, f"{low:g} to {high:g}", f"{ood_low:g} to {ood_high:g}")
+    for index, (name, unit) in enumerate(zip(space.names, space.units, strict=True)):
+        boxes = space.regions or ((space.low, space.high),)
+        inside = dict.fromkeys(_range(low[index], high[index]) for low, high in boxes)
+        outside = _range(space.ood_low[index], space.ood_high[index]) if space.ood_low else "none"
+        rows.add_row(name, unit, " or ".join(inside), outside)
     return rows
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -13,6 +13,12 @@ _FAMILIES = {
     "point": "demokit.envs.point:Point",
     "push": "demokit.envs.push:Push",
     "door": "demokit.envs.door:Door",
+    "pick-place": "demokit.envs.pick_place:PickPlace",
+    "ant": "demokit.envs.ant:Ant",
+    "ant-dir": "demokit.envs.ant_dir:AntDir",
+    "cheetah-vel": "demokit.envs.cheetah_vel:CheetahVel",
+    "cheetah-dir": "demokit.envs.cheetah_dir:CheetahDir",
+    "point-corner": "demokit.envs.point_corner:PointCorner",
 }
 
 

@@ -105,12 +105,13 @@ class SimBatch:
             raise DemokitError("An action is NaN or infinite: the simulation was not stepped.")
         self._write(self.family.control(self._views, self._action), slice(None))
         self._sims.step(nstep=self.family.frame_skip, stage=_POSITIONS)
+        self._write(self.family.carry(self._views), slice(None))
         self._step_index += 1
         self._terms = self.family.read(self._views)
         return Step(
             observation=self.observe(),
             reward=self._reward(self._terms, self._context, self._action),
-            terminated=np.zeros(self.num_sims, np.bool_),
+            terminated=self.family.terminated(self._terms),
             truncated=self._step_index >= self.family.horizon,
             success=self.family.success(self._terms, self._context),
         )

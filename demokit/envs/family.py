@@ -16,6 +16,7 @@ from typing import ClassVar, Literal, TypeAlias
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
+from numpy.typing import NDArray
 
 from demokit.types import Array, FloatArray
 
@@ -45,15 +46,18 @@ class Term:
 class ContextSpace:
     """The task distribution: contexts are uniform in [low, high].
 
-    Out-of-distribution contexts are uniform in [ood_low, ood_high] without [low, high].
+    With `regions`, boxes (low, high) within it, they are uniform in these, which take turns; a box
+    of equal bounds is a single context. Out-of-distribution contexts are uniform in
+    [ood_low, ood_high] without the distribution; a family whose `ood_low` is empty has none.
     """
 
     names: tuple[str, ...]
     units: tuple[str, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    ood_low: tuple[float, ...]
-    ood_high: tuple[float, ...]
+    ood_low: tuple[float, ...] = ()
+    ood_high: tuple[float, ...] = ()
+    regions: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
 
     @property
     def width(self) -> int:
@@ -62,7 +66,11 @@ class ContextSpace:
 
     def sample(self, rng: np.random.Generator, num: int) -> FloatArray:
         """Contexts (num, C) of the training distribution."""
-        return rng.uniform(self.low, self.high, (num, self.width))
+        if not self.regions:
+            return rng.uniform(self.low, self.high, (num, self.width))
+        turns = (rng.integers(len(self.regions)) + np.arange(num)) % len(self.regions)
+        drawn = np.array(self.regions)[turns]
+        return rng.uniform(drawn[:, 0], drawn[:, 1])
 
     def sample_ood(self, rng: np.random.Generator, num: int) -> FloatArray:
         """Contexts (num, C) outside the training distribution."""
@@ -75,7 +83,8 @@ class ContextSpace:
 
     def contains(self, context: FloatArray) -> bool:
         """Whether a context (C,) lies in the training distribution."""
-        return bool(np.all((context >= self.low) & (context <= self.high)))
+        boxes = self.regions or ((self.low, self.high),)
+        return any(bool(np.all((context >= low) & (context <= high))) for low, high in boxes)
 
 
 class Family(ABC):
@@ -91,6 +100,8 @@ class Family(ABC):
         object_term: the observation term of what the task is about moving.
         start_noise_width: how many uniform numbers in [-1, 1] a reset consumes.
         settle_steps: simulator steps between the written start state and step 0.
+        paper_sizes: split -> tasks of its "paper" set, where the papers publish none: as many as
+            they use, drawn once and for all from the distribution.
     """
 
     name: ClassVar[str]
@@ -102,6 +113,7 @@ class Family(ABC):
     object_term: ClassVar[str]
     start_noise_width: ClassVar[int] = 0
     settle_steps: ClassVar[int] = 0
+    paper_sizes: ClassVar[Mapping[str, int]] = {}
 
     @abstractmethod
     def spec(self) -> mujoco.MjSpec:
@@ -119,6 +131,10 @@ class Family(ABC):
     def control(self, views: Views, action: FloatArray) -> Views:
         """Values to write into `views` before a step, from actions (N, A) in [-1, 1]."""
 
+    def carry(self, views: Views) -> Views:  # noqa: ARG002
+        """Values to write into `views` after a step: what the next states must remember."""
+        return {}
+
     @abstractmethod
     def read(self, views: Views) -> Terms:
         """All terms, as fresh arrays."""
@@ -134,6 +150,10 @@ class Family(ABC):
     @abstractmethod
     def success(self, terms: Terms, context: FloatArray) -> Array:
         """Whether the tasks are solved in this state, (N,) bool."""
+
+    def terminated(self, terms: Terms) -> NDArray[np.bool_]:
+        """Whether the episodes end here, before the horizon, (N,) bool; by default never."""
+        return np.zeros(len(next(iter(terms.values()))), np.bool_)
 
     def goal_marker(self, context: FloatArray) -> Mapping[str, FloatArray]:  # noqa: ARG002
         """Site name -> position (3,) in the world that shows people the goal of context (C,)."""

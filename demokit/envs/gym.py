@@ -1,7 +1,7 @@
 """The Gymnasium face of the families: `Env` is a batch of one, `VectorEnv` is the batch itself.
 
-Importing this module registers `demokit/Point-v0`, `demokit/Push-v0` and `demokit/Door-v0`;
-`gymnasium.make("demokit.envs.gym:demokit/Push-v0")` imports it by itself.
+Importing this module registers every family, `push` as `demokit/Push-v0` and `ant-dir` as
+`demokit/AntDir-v0`; `gymnasium.make("demokit.envs.gym:demokit/Push-v0")` imports it by itself.
 
 Both faces draw a task from a task set for each episode. The goal is never in the observation;
 `info` always holds "success", "task" (its id) and "privileged" (what `SimBatch.privileged` gives).
@@ -286,7 +286,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[FloatArray, FloatArray, Array]):
 def register_envs() -> None:
     """Register every family as `demokit/<Name>-v0`; again is allowed."""
     for name in family_names():
-        env_id = f"demokit/{name.capitalize()}-v0"
+        env_id = f"demokit/{name.title().replace('-', '')}-v0"
         if env_id not in gymnasium.registry:
             gymnasium.register(
                 env_id,

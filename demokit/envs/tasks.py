@@ -1,7 +1,7 @@
 """Task sets: named, seeded, with disjoint splits.
 
-`paper` holds the tasks published with the GMPS release; `uniform` draws from the family's
-distribution; `ood` draws outside it.
+`paper` holds the tasks published with the GMPS release, or as many as the papers use, drawn once
+and for all; `uniform` draws from the family's distribution; `ood` draws outside it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from demokit.errors import DemokitError, unknown_name
 from demokit.types import FloatArray, Task
 
 DEFAULT_NUM_TASKS = 20
+PAPER_SEED = 2019
 
 
 def task_sets(family: Family) -> dict[str, tuple[str, ...]]:
     """Name of each task set of the family -> its splits."""
     paper = {"paper": tuple(sorted(_paper(family)))} if _paper(family) else {}
-    return {**paper, "uniform": ("train", "validation"), "ood": ("ood",)}
+    ood = {"ood": ("ood",)} if family.context.ood_low else {}
+    return {**paper, "uniform": ("train", "validation"), **ood}
 
 
 def make_tasks(
@@ -76,9 +78,13 @@ def _draw(family: Family, task_set: str, split: str, num: int, seed: int) -> Flo
 
 
 def _paper(family: Family) -> dict[str, FloatArray]:
-    """Split -> contexts (num, C) of the GMPS release's task sets; empty for other families."""
+    """Split -> contexts (num, C) of the family's `paper` set; empty where there is none."""
     published: dict[str, Any] = json.loads(
         (files("demokit.envs") / "assets" / "paper_tasks.json").read_text()
     )
     splits = published.get(family.name, {})
-    return {name: np.array(splits[name]) for name in ("train", "validation") if name in splits}
+    drawn = {
+        split: _draw(family, "uniform", split, num, PAPER_SEED)
+        for split, num in family.paper_sizes.items()
+    }
+    return drawn or {name: np.array(splits[name]) for name in splits if name != "context"}

@@ -13,6 +13,8 @@ _EXPERTS = {
     "point": "recorders.scripted.point:PointExpert",
     "push": "recorders.scripted.push:PushExpert",
     "door": "recorders.scripted.door:DoorExpert",
+    "pick-place": "recorders.scripted.pick_place:PickPlaceExpert",
+    "point-corner": "recorders.scripted.point:PointExpert",
 }
 
 
@@ -25,8 +27,8 @@ def make_scripted(family_name: str) -> Expert:
     if family_name not in _EXPERTS:
         if family_name in family_names():
             raise DemokitError(
-                f"'{family_name}' has no scripted expert: train one with SAC, or record by hand "
-                f"(scripted experts exist for {', '.join(_EXPERTS)})."
+                f"'{family_name}' has no scripted expert: train one with SAC, record by hand, or "
+                f"take --expert random (scripted experts exist for {', '.join(_EXPERTS)})."
             )
         raise unknown_name("environment", family_name, family_names())
     module, _, attribute = _EXPERTS[family_name].partition(":")

@@ -1,5 +1,8 @@
 """Batches: the same numbers at any thread count and batch size, and from any saved moment."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -56,6 +59,31 @@ def test_a_simulation_does_not_depend_on_its_neighbours(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_four_hundred_are_the_same_as_one(name):
+    family = make_family(name)
+    context, actions = context_of(family, 400), actions_for(family, 400, steps=3)
+    together = roll_out(SimBatch(family, 400), context, range(400), actions)
+    for i in (0, 399):
+        alone = roll_out(SimBatch(family, 1), context[i : i + 1], [i], actions[:, i : i + 1])
+        assert np.array_equal(alone[0][:, 0], together[0][:, i])
+        assert np.array_equal(alone[1][:, 0], together[1][:, i])
+        assert np.array_equal(alone[2][0], together[2][i])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_other_processes_compute_the_same(name):
+    family = make_family(name)
+    here = roll_out(SimBatch(family, 2), context_of(family, 2), range(2), actions_for(family, 2))
+    code = (
+        f"from tests.envs.test_batch import *; family = make_family({name!r}); "
+        "print(roll_out(SimBatch(family, 2), context_of(family, 2), range(2), "
+        "actions_for(family, 2))[2].tobytes().hex())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == here[2].tobytes().hex()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_resuming_from_a_saved_state_repeats_the_episode(name):
     family = make_family(name)
     context, actions = context_of(family, 3), actions_for(family, 3, 2 * STEPS)
@@ -97,7 +125,7 @@ def test_seeds_decide_the_start(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_horizon_truncates_and_nothing_terminates(name):
+def test_the_horizon_truncates_and_nobody_idle_terminates(name):
     family = make_family(name)
     sims = SimBatch(family, 1)
     sims.reset(context_of(family, 1), [0])

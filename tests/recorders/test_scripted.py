@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from demokit.envs import family_names, make_family
+from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
 from recorders.noise import NoisyExpert
 from recorders.scripted import make_scripted
+from recorders.scripted.random import make_random
 
 
 def roll_out(name, contexts, noise_std=0.0, seed=0):
@@ -75,7 +76,32 @@ def test_point_goes_straight_to_the_goal():
     assert np.abs(final["point_pos_w_m"] - contexts).max() < 1e-3
 
 
-@pytest.mark.parametrize("name", family_names())
+SCRIPTED = ("point", "push", "door", "pick-place", "point-corner")
+
+
+@pytest.mark.parametrize("noise_std", [0.0, 0.2])
+def test_pick_place_lifts_the_block_to_its_goal(noise_std):
+    _, final = roll_out("pick-place", paper_contexts("pick-place", 20, 3), noise_std)
+    error = np.linalg.norm(final["block_pos_w_m"] - final["context"], axis=1)
+    assert final["success"].mean() >= 0.95
+    assert np.median(error) < 0.01
+
+
+@pytest.mark.parametrize("name", ["ant", "cheetah-vel", "push"])
+def test_random_actions_are_spread_and_depend_on_the_state_alone(name):
+    family, expert = make_family(name), make_random(name)
+    sims = SimBatch(family, 200)
+    sims.reset(family.context.sample(np.random.default_rng(0), 200), range(200))
+    privileged = sims.privileged()
+    action = expert.act(sims.observe(), privileged)
+    assert action.shape == (200, len(family.actions))
+    assert np.abs(action.mean()) < 0.05
+    assert action.std() == pytest.approx(3**-0.5, abs=0.03)
+    alone = expert.act(np.zeros((1, 1)), {"state": privileged["state"][7:8]})
+    assert np.array_equal(alone[0], action[7])
+
+
+@pytest.mark.parametrize("name", SCRIPTED)
 def test_experts_are_pure_functions_of_the_privileged_state(name):
     family, expert = make_family(name), make_scripted(name)
     sims = SimBatch(family, 5)
@@ -121,3 +147,5 @@ def test_noise_keeps_the_label_and_the_bounds():
 def test_families_without_an_expert_say_what_to_do():
     with pytest.raises(DemokitError, match="did you mean 'push'"):
         make_scripted("puush")
+    with pytest.raises(DemokitError, match="--expert random"):
+        make_scripted("ant")
