@@ -6,7 +6,7 @@ Torch is imported inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from demokit.cli.config import config_option
+from demokit.errors import DemokitError
 from demokit.types import SPLITS
-from gmps.config import TrainConfig
+from gmps.config import TrainConfig, differing_options
 
 if TYPE_CHECKING:
     from gmps.learned import Learned
@@ -89,6 +90,39 @@ def meta_train(
         f"{folder}: {learned.env_steps:,} environment steps, fine-tuning step size "
         f"{learned.later_lr:g} (chosen on training tasks, see step_sizes.csv)"
     )
+
+
+@click.command()
+@click.argument(
+    "root", default="runs", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+def runs(root: Path) -> None:
+    """List the training runs below a folder, side by side."""
+    from demokit.cli.console import console, table
+    from gmps.runs import find_runs, summarise
+
+    folders = find_runs(root)
+    if not folders:
+        raise DemokitError(f"No run below {root}: `demokit meta-train` makes one.")
+    columns = ("run", "family", "method", "seed", "iterations", "return", "success", "steps")
+    shown = table(f"Runs below {root}", *columns, "options", numbers=columns[3:])
+    for folder in folders:
+        found = summarise(folder)
+        shown.add_row(
+            str(folder.relative_to(root)),
+            found.family,
+            found.config.method,
+            str(found.config.seed),
+            f"{found.iteration}" + ("" if found.finished else ", unfinished"),
+            *(
+                f"{found.scalars[name]:.{digits}f}" if name in found.scalars else "-"
+                for name, digits in (("return_post", 1), ("success_post", 2))
+            ),
+            f"{found.env_steps:,}",
+            differing_options(found.config),
+        )
+    console().print(shown)
+    click.echo("return, success: on the training tasks after one adaptation step.")
 
 
 @click.command()
@@ -197,8 +231,6 @@ def _evaluate_runs(
 
 
 def _common_family(loaded: list[tuple[Path, Learned]]) -> Any:
-    from demokit.errors import DemokitError
-
     first_path, first = loaded[0]
     for path, learned in loaded[1:]:
         if learned.family_name != first.family_name:
@@ -211,18 +243,12 @@ def _common_family(loaded: list[tuple[Path, Learned]]) -> Any:
 
 def _budget(path: Path, learned: Learned) -> dict[str, Any]:
     """What a run took, as a row of the report."""
-    differing = {
-        name: value
-        for name, value in asdict(learned.config).items()
-        if value != TrainConfig.__dataclass_fields__[name].default
-        and name not in ("seed", "method", "threads")
-    }
     return {
         "run": path.name,
         "seed": learned.config.seed,
         "environment steps": f"{learned.env_steps:,}",
         "fine-tuning step size": learned.later_lr,
-        "options other than default": ", ".join(f"{k}={v}" for k, v in differing.items()) or "none",
+        "options other than default": differing_options(learned.config) or "none",
     }
 
 

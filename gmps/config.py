@@ -95,3 +95,13 @@ class TrainConfig:
                 raise DemokitError(f"Option {option.name} must be positive, not {value}.")
         if max(self.discount, self.gae_lambda, self.dagger_mixing) > 1:
             raise DemokitError("Options discount, gae_lambda, dagger_mixing: at most 1.")
+
+
+def differing_options(config: TrainConfig) -> str:
+    """The options whose values are not the defaults, but for seed, method and threads."""
+    return ", ".join(
+        f"{option.name}={getattr(config, option.name)}"
+        for option in fields(config)
+        if getattr(config, option.name) != option.default
+        and option.name not in ("seed", "method", "threads")
+    )

@@ -133,12 +133,24 @@ def load(path: Path) -> tuple[Learned, dict[str, Tensor], dict[str, Any]]:
     tensors, header = load_checkpoint(path)
     if header.get("kind") != "gmps":
         raise DemokitError(f"{path} is a checkpoint of '{header.get('kind')}', not of gmps.")
-    config = TrainConfig(**header["config"])
-    if make_family(header["family"]).model_hash != header["model_hash"]:
+    try:
+        learned = _from_parts(tensors, header)
+        extra, progress = _section(tensors, "extra."), dict(header["progress"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DemokitError(
-            f"{path} was trained on another model of {header['family']}: train again."
+            f"{path} was written by another version of demokit or by hand ({error}): train again."
+        ) from None
+    if learned.family.model_hash != header["model_hash"]:
+        raise DemokitError(
+            f"{path} was trained on another model of {learned.family_name}: train again."
         )
-    learned = Learned(
+    return learned, extra, progress
+
+
+def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
+    config = TrainConfig(**header["config"])
+    columns = header["radial_columns"]
+    return Learned(
         config,
         header["family"],
         header["reward"],
@@ -153,13 +165,12 @@ def load(path: Path) -> tuple[Learned, dict[str, Tensor], dict[str, Any]]:
         replace(
             _base_advantage(config),
             centers=tensors.get("centers"),
-            radial_columns=slice(*header["radial_columns"]) if header["radial_columns"] else None,
-            radial_width=header["radial_width"],
+            radial_columns=slice(*columns) if columns else None,
+            radial_width=float(header["radial_width"]),
         ),
         header["later_lr"],
-        header["env_steps"],
+        int(header["env_steps"]),
     )
-    return learned, _section(tensors, "extra."), header["progress"]
 
 
 def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import platform
 import shutil
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -153,3 +155,45 @@ def _restore_adam(optimizer: torch.optim.Adam, tensors: dict[str, torch.Tensor])
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run as a line of a table; what its last logged iteration measured, NaN where nothing."""
+
+    folder: Path
+    family: str
+    config: TrainConfig
+    iteration: int
+    finished: bool
+    env_steps: int
+    scalars: Mapping[str, float]
+
+
+def find_runs(root: Path) -> list[Path]:
+    """The run folders at or below `root`, in the order of their names."""
+    return sorted(path.parent for path in root.rglob(CHECKPOINT))
+
+
+def summarise(folder: Path) -> RunSummary:
+    """What a run has come to; raises DemokitError when its checkpoint cannot be read."""
+    learned, _, progress = load(folder)
+    return RunSummary(
+        folder,
+        learned.family_name,
+        learned.config,
+        progress["iteration"],
+        learned.later_lr is not None,
+        learned.env_steps,
+        _last_scalars(folder / "metrics.csv"),
+    )
+
+
+def _last_scalars(metrics: Path) -> dict[str, float]:
+    """The last value of every scalar that was measured at all."""
+    found: dict[str, float] = {}
+    if metrics.exists():
+        with metrics.open(newline="") as file:
+            for row in csv.DictReader(file):
+                found |= {n: float(v) for n, v in row.items() if v and not math.isnan(float(v))}
+    return found

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from demokit.envs.tasks import make_tasks
+from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from gmps.evaluate import adaptation_curve, choose_step_size
 from gmps.learned import load
 from gmps.report import Row, area, interval, label_of, markdown, values
@@ -118,6 +119,22 @@ def test_wrong_runs_are_one_sentence(tmp_path, invoke):
     broken.write_bytes(b"\x80\x04\x95 not a checkpoint")
     assert "no demokit checkpoint" in invoke("evaluate", broken, exit_code=1).output
     assert invoke("evaluate", tmp_path / "absent", exit_code=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": {"optoin": 1}}, "another version"),
+        ({"tasks": None}, "another version"),
+        ({"kind": "sac"}, "of 'sac'"),
+        ({"model_hash": "0"}, "another model"),
+        ({"family": "pusj"}, "did you mean 'push'"),
+    ],
+)
+def test_checkpoints_that_do_not_fit_are_one_sentence(point_run, tmp_path, invoke, change, message):
+    tensors, header = load_checkpoint(point_run / "checkpoint.safetensors")
+    save_checkpoint(tmp_path / "checkpoint.safetensors", tensors, {**header, **change})
+    assert message in invoke("evaluate", tmp_path, exit_code=1).output
 
 
 def test_markdown_has_a_row_per_seed():

@@ -142,6 +142,17 @@ def test_starting_point_standardises_observations(point_demos):
     torch.testing.assert_close(standard.std(0), torch.ones(2))
 
 
+def test_runs_are_listed(point_run, invoke):
+    output = invoke("runs", point_run.parent).output
+    assert "gmps-0" in output
+    assert "rollouts_per_task=3" in output
+    assert "unfinished" not in output
+
+
+def test_no_runs_is_one_sentence(tmp_path, invoke):
+    assert "No run below" in invoke("runs", tmp_path, exit_code=1).output
+
+
 def test_algorithm_1_is_one_visible_function():
     lines = gmps.train.train.__code__
     assert max(line for _, _, line in lines.co_lines() if line) - lines.co_firstlineno < 60
