@@ -12,7 +12,7 @@ import numpy as np
 
 from demokit.envs.batch import SimBatch
 from demokit.protocols import ActionSource, Decision
-from demokit.types import Array, Episode, FloatArray, Task
+from demokit.types import Array, Episode, FloatArray, Observation, Task
 
 
 def collect(
@@ -47,7 +47,7 @@ def collect(
 class _Rows(NamedTuple):
     """A batch of episodes, time first: (T+1, N, ...) what is seen, (T, N, ...) the rest."""
 
-    observations: FloatArray
+    observations: Observation
     actions: FloatArray
     rewards: FloatArray
     terminations: Array
@@ -76,7 +76,7 @@ def _run(
         observations.append(observation)
         ended |= steps[-1].terminated | steps[-1].truncated
     return _Rows(
-        observations=np.stack(observations),
+        observations=_stacked(observations),
         actions=np.stack(actions),
         rewards=np.stack([step.reward for step in steps]),
         terminations=np.stack([step.terminated for step in steps]),
@@ -84,6 +84,20 @@ def _run(
         success=np.stack([step.success for step in steps]),
         privileged={name: np.stack([row[name] for row in seen]) for name in seen[0]},
     )
+
+
+def _stacked(observations: Sequence[Observation]) -> Observation:
+    """Observations of all steps, time first; mappings stay mappings."""
+    if isinstance(observations[0], Mapping):
+        return {name: np.stack([each[name] for each in observations]) for name in observations[0]}
+    return np.stack(observations)
+
+
+def _one_of(observations: Observation, rows: int, sim: int) -> Observation:
+    """The first rows of one simulation."""
+    if isinstance(observations, Mapping):
+        return {name: values[:rows, sim].copy() for name, values in observations.items()}
+    return observations[:rows, sim].copy()
 
 
 def _labels(decision: Decision) -> dict[str, Array]:
@@ -102,7 +116,7 @@ def _episode(
     steps = int(ended.argmax()) + 1
     return Episode(
         task=task,
-        observations=rows.observations[: steps + 1, sim].copy(),
+        observations=_one_of(rows.observations, steps + 1, sim),
         actions=rows.actions[:steps, sim].copy(),
         rewards=np.asarray(rows.rewards[:steps, sim], np.float64),
         terminations=rows.terminations[:steps, sim].copy(),

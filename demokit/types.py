@@ -13,6 +13,8 @@ from demokit.errors import DemokitError
 
 Array: TypeAlias = NDArray[Any]
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
+Observation: TypeAlias = Any
+"""(N, O) float32; or, where images are observed, a mapping name -> (N, ...)."""
 Split = Literal["train", "validation", "ood"]
 SPLITS: tuple[str, ...] = get_args(Split)
 
@@ -44,11 +46,11 @@ class Task:
 class Step(NamedTuple):
     """What one step of N simulations returns; every array has the leading axis N.
 
-    `observation` (N, O) float32; `reward` (N,) float64; `terminated`, `truncated`,
-    `success` (N,) bool.
+    `observation` (N, O) float32, or for vision name -> (N, ...); `reward` (N,) float64;
+    `terminated`, `truncated`, `success` (N,) bool.
     """
 
-    observation: FloatArray
+    observation: Observation
     reward: FloatArray
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from demokit.data.metadata import DatasetMetadata
     from demokit.data.writer import DatasetWriter
     from demokit.envs.family import Family
+    from demokit.envs.vision import Vision
     from demokit.protocols import Expert
     from recorders.loop import Schedule, Tried
 
@@ -38,6 +39,9 @@ class Options:
     episodes_per_task: int | None
     noise: float
     reward: str
+    observation: str
+    image_size: tuple[int, int]
+    camera: tuple[str, ...]
     out: Path | None
     seed: int
     resume: bool
@@ -80,6 +84,28 @@ class Options:
     default="dense",
     show_default=True,
     help="Which reward to record; both are kept as privileged terms.",
+)
+@click.option(
+    "--observation",
+    type=click.Choice(["state", "vision"]),
+    default="state",
+    show_default=True,
+    help="What policies will see: the state, or images and the hand's position.",
+)
+@click.option(
+    "--image-size",
+    type=(click.IntRange(min=1), click.IntRange(min=1)),
+    metavar="HEIGHT WIDTH",
+    default=(48, 64),
+    show_default=True,
+    help="Size of the images, in pixels.",
+)
+@click.option(
+    "--camera",
+    multiple=True,
+    default=("policy",),
+    show_default=True,
+    help="Camera of the images; several if given again.",
 )
 @click.option(
     "--out",
@@ -150,8 +176,18 @@ def _record(options: Options) -> None:
     _report(path, card, tally)
 
 
+def _observation(options: Options) -> str | Vision:
+    from demokit.envs.vision import Vision
+
+    if options.observation == "state":
+        return "state"
+    return Vision(*options.image_size, tuple(options.camera))
+
+
 def _metadata(options: Options, family: Family, expert: Expert) -> DatasetMetadata:
     from demokit.data import Provenance, describe
+    from demokit.data.metadata import vision_space
+    from demokit.envs.batch import checked_vision
     from demokit.envs.tasks import make_tasks, task_sets
 
     sets = task_sets(family)
@@ -160,9 +196,11 @@ def _metadata(options: Options, family: Family, expert: Expert) -> DatasetMetada
     if not options.split and "train" in sets.get(task_set, ()):
         split = "train"
     tasks = make_tasks(family, task_set, split, num_tasks=options.tasks, seed=options.seed)
+    vision = checked_vision(family, _observation(options))
     return describe(
         family,
         reward=options.reward,
+        observation_space=vision_space(family, vision) if vision else None,
         task_set=task_set,
         tasks=tasks,
         license=options.license,
@@ -214,7 +252,12 @@ def _fill(
     missing = total - len(writer)
     if missing <= 0:
         return tally
-    sims = SimBatch(family, min(options.batch_size, missing), reward=options.reward)
+    sims = SimBatch(
+        family,
+        min(options.batch_size, missing),
+        reward=options.reward,
+        observation=_observation(options),
+    )
     episodes = run(
         sims,
         lambda seeds: NoisyExpert(expert, options.noise, EpisodeNoise(seeds)),

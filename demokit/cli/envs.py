@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,9 +14,20 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def envs(name: str | None, as_json: bool) -> None:
-    """List the task families, or describe one."""
+@click.option("--render", metavar="NAME", help="Write a picture of a family instead.")
+@click.option("--camera", default="scene", show_default=True, help="Camera of the picture.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The picture; default NAME.png, 640x480."
+)
+def envs(
+    name: str | None, as_json: bool, render: str | None, camera: str, out: Path | None
+) -> None:
+    """List the task families, describe one, or draw one."""
     import json
+
+    if render is not None:
+        click.echo(_draw(render, camera, out or Path(f"{render}.png")))
+        return
 
     from demokit.envs import family_names, make_family
 
@@ -27,6 +39,13 @@ def envs(name: str | None, as_json: bool) -> None:
         _print_family(families[0])
     else:
         _print_overview(families)
+
+
+def _draw(name: str, camera: str, path: Path) -> Path:
+    from demokit.envs import make_family
+    from demokit.envs.snapshot import write_snapshot
+
+    return write_snapshot(make_family(name), path, camera=camera)
 
 
 def _describe(family: Family) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from demokit.types import Task
 
 if TYPE_CHECKING:
     from demokit.envs.family import Family
+    from demokit.envs.vision import Vision
 
 SCHEMA_VERSION = 1
 MINARI_VERSION = "0.5.4"
@@ -366,6 +367,16 @@ def default_dataset_id(family: str, stem: str) -> str:
     """The Minari id of a dataset nobody has registered yet, such as demokit/push/door-v0."""
     name = re.sub(r"[^-\w]+", "-", stem).strip("-") or "dataset"
     return f"demokit/{family}/{name}-v0"
+
+
+def vision_space(family: Family, vision: Vision) -> dict[str, ArraySpec]:
+    """The space of observations through images."""
+    image = ArraySpec((vision.height, vision.width, 3), "uint8", 0, 255)
+    widths = {term.name: term.width for term in family.terms}
+    return {
+        **dict.fromkeys(vision.image_names().values(), image),
+        **{t: ArraySpec((widths[t],), "float32", -np.inf, np.inf) for t in family.vision_terms},
+    }
 
 
 def describe(

@@ -15,11 +15,13 @@ from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 from demokit.envs.family import Family, Terms, Views
+from demokit.envs.vision import ImageRenderer, Vision
 from demokit.errors import DemokitError, unknown_name
-from demokit.types import Array, FloatArray, Step
+from demokit.types import Array, FloatArray, Observation, Step
 
 RewardKind = Literal["dense", "sparse"]
 REWARDS: tuple[str, ...] = get_args(RewardKind)
+OBSERVATIONS = ("state", "vision")
 _POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value
 
 
@@ -42,11 +44,19 @@ class SimBatch:
         family: the task family.
         num_sims: N.
         reward: "dense" or "sparse", the reward that `step` returns.
-        num_threads: threads that step the simulations; 0 takes every CPU.
+        num_threads: threads that step and draw the simulations; 0 takes every CPU.
+        observation: "state", the observation terms as one vector; "vision", images and the
+            family's `vision_terms`, by name; or a `Vision`, the same with other images.
     """
 
     def __init__(
-        self, family: Family, num_sims: int, *, reward: str = "dense", num_threads: int = 0
+        self,
+        family: Family,
+        num_sims: int,
+        *,
+        reward: str = "dense",
+        num_threads: int = 0,
+        observation: str | Vision = "state",
     ) -> None:
         if reward not in REWARDS:
             raise unknown_name("reward", reward, REWARDS)
@@ -56,6 +66,8 @@ class SimBatch:
         self.num_sims = num_sims
         self.reward = reward
         self._reward = family.reward_dense if reward == "dense" else family.reward_sparse
+        self.vision = checked_vision(family, observation)
+        self._eyes = ImageRenderer(family, self.vision, num_threads) if self.vision else None
         self._sims = Batch(family.model, num_sims, num_threads)
         self._views = family.views(self._sims)
         self._step_index = np.zeros(num_sims, np.int64)
@@ -67,7 +79,7 @@ class SimBatch:
         context: FloatArray,
         seeds: Sequence[int] | NDArray[np.int64],
         ids: NDArray[np.int64] | None = None,
-    ) -> FloatArray:
+    ) -> Observation:
         """Start episodes; returns the observations of all simulations, (N, O).
 
         Args:
@@ -116,9 +128,13 @@ class SimBatch:
             success=self.family.success(self._terms, self._context),
         )
 
-    def observe(self) -> FloatArray:
-        """What a policy may see now, (N, O) float32."""
-        return self.family.observe(self._terms)
+    def observe(self) -> Observation:
+        """What a policy may see now: (N, O) float32, or for vision name -> (N, ...)."""
+        if self._eyes is None:
+            return self.family.observe(self._terms)
+        images = self._eyes.render(self._sims.state)
+        names = self.family.vision_terms
+        return {**images, **{name: self._terms[name].astype(np.float32) for name in names}}
 
     @property
     def terms(self) -> Terms:
@@ -145,7 +161,7 @@ class SimBatch:
         """A copy of everything that `set_state` needs to come back to this moment."""
         return SimState(self._sims.state.copy(), self._step_index.copy(), self._context.copy())
 
-    def set_state(self, state: SimState) -> FloatArray:
+    def set_state(self, state: SimState) -> Observation:
         """Come back to a moment, bit for bit; returns the observations (N, O).
 
         Raises:
@@ -169,9 +185,25 @@ class SimBatch:
         """Simulation `sim` as an MjData, for rendering."""
         return self._sims.get_data(sim)
 
+    def close(self) -> None:
+        """Free what draws the images; a batch without images needs no closing."""
+        if self._eyes is not None:
+            self._eyes.close()
+
     def _write(self, values: Views, ids: NDArray[np.int64] | slice) -> None:
         for name, rows in values.items():
             self._views[name][ids] = rows
+
+
+def checked_vision(family: Family, observation: str | Vision) -> Vision | None:
+    """The images that are observed, None for states; raises DemokitError for anything else."""
+    if observation == "state":
+        return None
+    if isinstance(observation, str) and observation != "vision":
+        raise unknown_name("observation", observation, OBSERVATIONS)
+    if "policy" not in family.viewpoints:
+        raise DemokitError(f"{family.name} cannot be observed through images: take 'state'.")
+    return observation if isinstance(observation, Vision) else Vision()
 
 
 def _start_noise(seeds: Sequence[int] | NDArray[np.int64], width: int) -> FloatArray:

@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from demokit.envs.family import ContextSpace, Term, Terms, Views
+from demokit.envs.family import ContextSpace, Term, Terms, Viewpoint, Views
 from demokit.envs.sawyer import HAND_TERMS, SawyerFamily, distance_m
 from demokit.types import Array, FloatArray
 
@@ -44,6 +44,10 @@ class Door(SawyerFamily):
     hand_start_w_m = (0.0, 0.4, 0.1)
     home_rad = (1.147322, -1.413821, -0.071181, 2.530996, 0.02535, 0.454126, 1.228755)
     object_term = "door_angle_rad"
+    # From the side: the cabinet would hide the hand from the viewpoint of the others.
+    viewpoints = {  # noqa: RUF012
+        "policy": Viewpoint((-0.02, 0.68, 0.14), 0.95, 205.0, -40.0)
+    }
     gripper = 1.0
     terms = (
         *HAND_TERMS,

@@ -70,7 +70,8 @@ class ContextSpace:
             return rng.uniform(self.low, self.high, (num, self.width))
         turns = (rng.integers(len(self.regions)) + np.arange(num)) % len(self.regions)
         drawn = np.array(self.regions)[turns]
-        return rng.uniform(drawn[:, 0], drawn[:, 1])
+        contexts: FloatArray = rng.uniform(drawn[:, 0], drawn[:, 1])
+        return contexts
 
     def sample_ood(self, rng: np.random.Generator, num: int) -> FloatArray:
         """Contexts (num, C) outside the training distribution."""
@@ -87,6 +88,16 @@ class ContextSpace:
         return any(bool(np.all((context >= low) & (context <= high))) for low, high in boxes)
 
 
+@dataclass(frozen=True)
+class Viewpoint:
+    """A camera that looks at a point of the world; no part of the model, nor of its hash."""
+
+    lookat_w_m: tuple[float, float, float]
+    distance_m: float
+    azimuth_deg: float
+    elevation_deg: float
+
+
 class Family(ABC):
     """A task family. Subclasses state the source of every constant in their docstring.
 
@@ -100,6 +111,9 @@ class Family(ABC):
         object_term: the observation term of what the task is about moving.
         start_noise_width: how many uniform numbers in [-1, 1] a reset consumes.
         settle_steps: simulator steps between the written start state and step 0.
+        viewpoints: cameras beside those of the model; a family with one called "policy" can be
+            observed through images.
+        vision_terms: the terms that are observed beside the images.
         paper_sizes: split -> tasks of its "paper" set, where the papers publish none: as many as
             they use, drawn once and for all from the distribution.
     """
@@ -113,6 +127,8 @@ class Family(ABC):
     object_term: ClassVar[str]
     start_noise_width: ClassVar[int] = 0
     settle_steps: ClassVar[int] = 0
+    viewpoints: ClassVar[Mapping[str, Viewpoint]] = {}
+    vision_terms: ClassVar[tuple[str, ...]] = ()
     paper_sizes: ClassVar[Mapping[str, int]] = {}
 
     @abstractmethod

@@ -10,22 +10,25 @@ An episode is truncated by the family at its horizon: no TimeLimit wrapper is ne
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from demokit.envs import family_names, make_family
-from demokit.envs.batch import SimBatch
+from demokit.envs.batch import SimBatch, SimState
 from demokit.envs.family import Family
 from demokit.envs.tasks import make_tasks, task_sets
+from demokit.envs.vision import Vision
 from demokit.errors import DemokitError, unknown_name
-from demokit.types import Array, FloatArray, Task
+from demokit.types import Array, FloatArray, Observation, Task
 
 OBSERVATION_BOUND = 100.0  # metres or radians: nothing gets there, and Gymnasium asks for a bound
 _MAX_SEED = 2**31
@@ -69,26 +72,38 @@ class TaskSource:
         return by_id[wanted], seed
 
 
-class Env(gymnasium.Env[FloatArray, FloatArray]):
-    """One simulation of a family.
+class EnvState(NamedTuple):
+    """A moment of an `Env`: the state of its simulation, and the task."""
+
+    sims: SimState
+    task: Task
+
+
+class Env(gymnasium.Env[Any, FloatArray]):
+    """One simulation of a family; it can be pickled and copied, mid-episode too.
 
     Args:
         family: name of the family.
         reward: "dense" or "sparse".
+        observation: "state", "vision" or a `Vision`, see `SimBatch`.
         task_set, split, tasks: see `TaskSource`.
-        render_mode: None or "rgb_array".
+        render_mode: None, "rgb_array", or where there is a display "human".
         width, height, camera: of the pictures, in pixels.
 
     `reset(options={"task": t})` fixes the episode's task, by id or as a `Task`.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": ["rgb_array", "human"],
+        "render_fps": 20,
+    }
 
     def __init__(
         self,
         family: str,
         *,
         reward: str = "dense",
+        observation: str | Vision = "state",
         task_set: str | None = None,
         split: str = "train",
         tasks: Sequence[Task] | None = None,
@@ -97,14 +112,14 @@ class Env(gymnasium.Env[FloatArray, FloatArray]):
         height: int = 480,
         camera: str = "scene",
     ) -> None:
+        self._options = {k: v for k, v in locals().items() if k != "self"}
         self.family = make_family(family)
         self.metadata = _metadata(self.family)
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise unknown_name("render mode", str(render_mode), ("rgb_array",))
+        _check_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        self.observation_space, self.action_space = _spaces(self.family)
         self.task_source = TaskSource(self.family, task_set, split, tasks)
-        self.sims = SimBatch(self.family, 1, reward=reward, num_threads=1)
+        self.sims = SimBatch(self.family, 1, reward=reward, num_threads=1, observation=observation)
+        self.observation_space, self.action_space = _spaces(self.family, self.sims.vision)
         self._picture = {"width": width, "height": height}, camera
         self._renderer: Any = None
         self._task: Task | None = None
@@ -118,23 +133,37 @@ class Env(gymnasium.Env[FloatArray, FloatArray]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[FloatArray, dict[str, Any]]:
-        """Draw a task and start an episode; returns the observation (O,) and the info."""
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Draw a task and start an episode; returns the observation and the info."""
         super().reset(seed=seed)
         self._task, episode_seed = self.task_source.draw(self.np_random, _wanted(options))
         observation = self.sims.reset(np.array([self._task.context]), [episode_seed])
-        return observation[0], self._info()
+        self._show()
+        return _row(observation, 0), self._info()
 
-    def step(self, action: FloatArray) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: FloatArray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Apply an action (A,), clipped to [-1, 1]."""
         _ = self.task
         step = self.sims.step(np.asarray(action)[None])
+        self._show()
         ended = bool(step.terminated[0]), bool(step.truncated[0])
-        return step.observation[0], float(step.reward[0]), *ended, self._info()
+        return _row(step.observation, 0), float(step.reward[0]), *ended, self._info()
+
+    def get_state(self) -> EnvState:
+        """Physics, step counter and task now; raises DemokitError before a reset."""
+        return EnvState(self.sims.get_state(), self.task)
+
+    def set_state(self, state: EnvState) -> Observation:
+        """Come back to a moment, bit for bit; returns its observation."""
+        self._task = state.task
+        return _row(self.sims.set_state(state.sims), 0)
 
     def render(self) -> NDArray[np.uint8] | None:
-        """The scene with the goal, (height, width, 3) uint8; None without a render mode."""
-        if self.render_mode is None:
+        """The scene with the goal, (height, width, 3) uint8; None without a render mode.
+
+        With "human" it shows itself after every step, and this returns None.
+        """
+        if self.render_mode != "rgb_array":
             return None
         if self._renderer is None:
             from demokit.envs.render import Renderer
@@ -147,10 +176,33 @@ class Env(gymnasium.Env[FloatArray, FloatArray]):
         return picture
 
     def close(self) -> None:
-        """Free the renderer."""
+        """Free the renderer; the simulation can still be stepped."""
+        self.sims.close()
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        moment = None if self._task is None else self.get_state()
+        kept = ("_np_random", "_np_random_seed", "spec")
+        return {"options": self._options, "moment": moment, **{k: getattr(self, k) for k in kept}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state.pop("options"))  # type: ignore[misc]
+        moment = state.pop("moment")
+        self.__dict__.update(state)
+        if moment is not None:
+            self.set_state(moment)
+
+    def _show(self) -> None:
+        """Keep the window of render mode "human" up to date."""
+        if self.render_mode != "human":
+            return
+        if self._renderer is None:
+            from demokit.envs.render import Window
+
+            self._renderer = Window(self.family)
+        self._renderer.show(self.sims, 0, np.array(self.task.context))
 
     def _info(self) -> dict[str, Any]:
         privileged = {name: values[0] for name, values in self.sims.privileged().items()}
@@ -158,7 +210,7 @@ class Env(gymnasium.Env[FloatArray, FloatArray]):
         return {"success": success, "task": self.task.id, "privileged": privileged}
 
 
-class VectorEnv(gymnasium.vector.VectorEnv[FloatArray, FloatArray, Array]):
+class VectorEnv(gymnasium.vector.VectorEnv[Any, FloatArray, Array]):
     """N simulations of a family, stepped together; each draws its own tasks.
 
     Simulation i behaves, bit for bit, like an `Env` whose seed is i more. `autoreset_mode` is
@@ -166,10 +218,10 @@ class VectorEnv(gymnasium.vector.VectorEnv[FloatArray, FloatArray, Array]):
     last step of the episodes that ended.
 
     Args:
-        family, reward, task_set, split, tasks: see `Env`.
+        family, reward, observation, task_set, split, tasks: see `Env`.
         num_envs: N.
         autoreset_mode: an `AutoresetMode` or its value, such as "SameStep".
-        num_threads: threads that step the simulations; 0 takes every CPU.
+        num_threads: threads that step and draw the simulations; 0 takes every CPU.
         render_mode: None or "rgb_array".
     """
 
@@ -179,6 +231,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[FloatArray, FloatArray, Array]):
         num_envs: int = 1,
         *,
         reward: str = "dense",
+        observation: str | Vision = "state",
         task_set: str | None = None,
         split: str = "train",
         tasks: Sequence[Task] | None = None,
@@ -190,12 +243,20 @@ class VectorEnv(gymnasium.vector.VectorEnv[FloatArray, FloatArray, Array]):
         self.family = make_family(family)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**_metadata(self.family), "autoreset_mode": self.autoreset_mode}
+        _check_render_mode(render_mode, ("rgb_array",))
         self.render_mode = render_mode
-        self.single_observation_space, self.single_action_space = _spaces(self.family)
+        self.sims = SimBatch(
+            self.family,
+            num_envs,
+            reward=reward,
+            num_threads=num_threads,
+            observation=observation,
+        )
+        spaces = _spaces(self.family, self.sims.vision)
+        self.single_observation_space, self.single_action_space = spaces
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.task_source = TaskSource(self.family, task_set, split, tasks)
-        self.sims = SimBatch(self.family, num_envs, reward=reward, num_threads=num_threads)
         self.tasks: list[Task | None] = [None] * num_envs
         self._rngs = [np.random.default_rng() for _ in range(num_envs)]
         self._ended = np.zeros(num_envs, np.bool_)
@@ -206,7 +267,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[FloatArray, FloatArray, Array]):
         *,
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
-    ) -> tuple[FloatArray, dict[str, Any]]:
+    ) -> tuple[Observation, dict[str, Any]]:
         """Start episodes in all simulations, or in those of `options["reset_mask"]` (N,)."""
         seeds = _seeds(seed, self.num_envs)
         for index, each in enumerate(seeds):
@@ -218,7 +279,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[FloatArray, FloatArray, Array]):
 
     def step(
         self, actions: FloatArray
-    ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    ) -> tuple[Observation, FloatArray, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Apply actions (N, A), clipped to [-1, 1]; ended episodes restart as the mode says."""
         if None in self.tasks:
             raise DemokitError("The environments have no tasks yet: call reset() first.")
@@ -254,12 +315,13 @@ class VectorEnv(gymnasium.vector.VectorEnv[FloatArray, FloatArray, Array]):
         return tuple(self._renderer.render(self.sims, i, c) for i, c in enumerate(contexts))
 
     def close_extras(self, **kwargs: Any) -> None:  # noqa: ARG002
-        """Free the renderer."""
+        """Free the renderers."""
+        self.sims.close()
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
 
-    def _start(self, ids: NDArray[np.int64], wanted: Task | str | None) -> FloatArray:
+    def _start(self, ids: NDArray[np.int64], wanted: Task | str | None) -> Observation:
         """Draw tasks for simulations `ids` and reset them; observations of all, (N, O)."""
         drawn = [self.task_source.draw(self._rngs[i], wanted) for i in ids]
         for index, (task, _) in zip(ids, drawn, strict=True):
@@ -275,11 +337,11 @@ class VectorEnv(gymnasium.vector.VectorEnv[FloatArray, FloatArray, Array]):
         flat = {"success": privileged["success"], "task": ids}
         return {**_masked(flat, mask), **_masked({"privileged": _masked(privileged, mask)}, mask)}
 
-    def _final(self, observation: FloatArray) -> dict[str, Any]:
+    def _final(self, observation: Observation) -> dict[str, Any]:
         """The last observation and info of the episodes that ended in this step."""
         last = np.full(self.num_envs, None, dtype=object)
         for index in np.flatnonzero(self._ended):
-            last[index] = observation[index].copy()
+            last[index] = _row(observation, int(index))
         return _masked({"final_obs": last, "final_info": self._info(self._ended)}, self._ended)
 
 
@@ -297,13 +359,37 @@ def register_envs() -> None:
 
 
 def _metadata(family: Family) -> dict[str, Any]:
-    return {"render_modes": ["rgb_array"], "render_fps": round(1 / family.control_dt_s)}
+    display = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    modes = ["rgb_array", "human"] if display else ["rgb_array"]
+    return {"render_modes": modes, "render_fps": round(1 / family.control_dt_s)}
 
 
-def _spaces(family: Family) -> tuple[Any, Any]:
-    bound = OBSERVATION_BOUND
-    observation = Box(-bound, bound, (family.observation_width,), np.float32)
-    return observation, Box(-1, 1, (len(family.actions),), np.float32)
+def _check_render_mode(mode: str | None, known: Sequence[str]) -> None:
+    if mode == "human" and mode not in known:
+        raise DemokitError("Render mode 'human' shows one simulation, and needs a display.")
+    if mode not in (None, *known):
+        raise unknown_name("render mode", str(mode), tuple(known))
+
+
+def _spaces(family: Family, vision: Vision | None) -> tuple[Any, Any]:
+    action = Box(-1, 1, (len(family.actions),), np.float32)
+    if vision is None:
+        return _bounded(family.observation_width), action
+    image = Box(0, 255, (vision.height, vision.width, 3), np.uint8)
+    widths = {term.name: term.width for term in family.terms}
+    images = dict.fromkeys(vision.image_names().values(), image)
+    return Dict({**images, **{t: _bounded(widths[t]) for t in family.vision_terms}}), action
+
+
+def _bounded(width: int) -> Box:
+    return Box(-OBSERVATION_BOUND, OBSERVATION_BOUND, (width,), np.float32)
+
+
+def _row(observation: Observation, index: int) -> Observation:
+    """A copy of one simulation's observation."""
+    if isinstance(observation, Mapping):
+        return {name: values[index].copy() for name, values in observation.items()}
+    return observation[index].copy()
 
 
 def _wanted(options: Mapping[str, Any] | None) -> Task | str | None:

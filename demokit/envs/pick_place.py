@@ -19,7 +19,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from demokit.envs.family import ContextSpace, Term, Terms, Views
+from demokit.envs.family import ContextSpace, Term, Terms, Viewpoint, Views
 from demokit.envs.sawyer import HAND_TERMS, SawyerFamily, distance_m
 from demokit.types import Array, FloatArray
 
@@ -46,6 +46,10 @@ class PickPlace(SawyerFamily):
     hand_start_w_m = (0.0, 0.4, 0.1)
     home_rad = (1.147322, -1.413821, -0.071181, 2.530996, 0.02535, 0.454126, 1.228755)
     object_term = "block_pos_w_m"
+    viewpoints = {  # noqa: RUF012
+        "policy": Viewpoint((0.0, 0.62, 0.12), 0.9, -90.0, -35.0)
+    }
+    vision_terms = ("hand_pos_w_m", "finger_pos_m")
     gripper = -1.0
     terms = (
         *(

@@ -17,6 +17,7 @@ the arm's reach.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import ClassVar
 
@@ -24,7 +25,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from demokit.envs.family import Family, Term, Terms, Views
+from demokit.envs.family import Family, Term, Terms, Viewpoint, Views
 from demokit.types import FloatArray
 
 STEP_M = 0.01
@@ -58,6 +59,11 @@ class SawyerFamily(Family):
     frame_skip = 5
     start_noise_width = 2
     settle_steps = 25
+    # From behind the table towards the robot: what is pushed away from it never hides.
+    viewpoints: ClassVar[Mapping[str, Viewpoint]] = {
+        "policy": Viewpoint((0.0, 0.62, 0.05), 0.75, -90.0, -45.0)
+    }
+    vision_terms: ClassVar[tuple[str, ...]] = ("hand_pos_w_m",)
     actions: ClassVar[tuple[str, ...]] = ("dx / 0.01 m", "dy / 0.01 m", "dz / 0.01 m")
     hand_start_w_m: ClassVar[tuple[float, float, float]]
     home_rad: ClassVar[tuple[float, ...]]

@@ -1,0 +1,50 @@
+"""A picture of a family, as a small PNG: the first task, in the middle of an episode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demokit.envs.batch import SimBatch
+from demokit.envs.family import Family
+from demokit.envs.render import Renderer
+from demokit.envs.tasks import make_tasks, task_sets
+from demokit.errors import DemokitError
+from demokit.types import FloatArray
+
+COLOURS = 128  # of the palette: a quarter of the size, no difference to be seen
+
+
+def write_snapshot(
+    family: Family, path: Path, *, camera: str = "scene", actions: FloatArray | None = None
+) -> Path:
+    """Write a 640x480 PNG of simulation 0 after `actions` (T, A); returns the path.
+
+    Raises:
+        DemokitError: nothing to draw with, no such camera, or the file cannot be written.
+    """
+    task = make_tasks(family, next(iter(task_sets(family))), "train", num_tasks=1)[0]
+    context = np.array(task.context)
+    sims = SimBatch(family, 1)
+    sims.reset(context[None], [0])
+    for action in np.zeros((0, len(family.actions))) if actions is None else actions:
+        sims.step(action[None])
+    renderer = Renderer(family, camera=camera)
+    try:
+        write_png(renderer.render(sims, 0, context), path)
+    finally:
+        renderer.close()
+    return path
+
+
+def write_png(picture: NDArray[np.uint8], path: Path) -> None:
+    """Write a picture (height, width, 3) as a PNG with a palette."""
+    from PIL import Image
+
+    image = Image.fromarray(picture).quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG)
+    try:
+        image.save(path, format="PNG", optimize=True)
+    except OSError as error:
+        raise DemokitError(f"{path} cannot be written ({error}): choose another --out.") from error
