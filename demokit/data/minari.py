@@ -7,12 +7,17 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from demokit.errors import DemokitError
+
+if TYPE_CHECKING:
+    from demokit.data.metadata import DatasetMetadata
 
 _ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+")
 _TAKEN_OVER = (
@@ -83,6 +88,7 @@ def register(path: str | Path, dataset_id: str) -> Path:
             f"'{dataset_id}' is no Minari id: it must look like demokit/push/scripted-v0."
         )
     source, metadata = _finished(path)
+    metadata["dataset_id"] = dataset_id
     target = local_root() / dataset_id
     if target.exists():
         raise DemokitError(
@@ -90,8 +96,8 @@ def register(path: str | Path, dataset_id: str) -> Path:
             f"`minari delete {dataset_id}`."
         )
     try:
-        _place(source, target, {**metadata, "dataset_id": dataset_id})
-        _describe_namespaces(target.parent)
+        _place(source, target, metadata)
+        describe_namespaces(target, dataset_id)
     except OSError as error:
         raise DemokitError(f"Cannot write under {local_root()} ({error.strerror}).") from error
     return target
@@ -110,11 +116,56 @@ def _finished(path: str | Path) -> tuple[Path, dict[str, Any]]:
     attributes = FinishedFile(dataset.path).attributes
     chosen = {name: _plain(attributes[name]) for name in _TAKEN_OVER if name in attributes}
     operator = dataset.metadata.provenance.operator
-    return dataset.path, {**chosen, **({"author": [operator]} if operator else {})}
+    author = {"author": [operator]} if operator else {}
+    return dataset.path, {**chosen, **author, **_env_spec(dataset.metadata)}
+
+
+def _env_spec(about: DatasetMetadata) -> dict[str, str]:
+    """What `recover_environment` makes the environment from; nothing for unknown families."""
+    from demokit.envs import family_names, make_family
+    from demokit.envs.tasks import task_sets
+
+    if about.family not in family_names():
+        return {}
+    spec = gym_spec(about.family)
+    spec.kwargs["reward"] = about.reward
+    splits = {task.split for task in about.tasks}
+    known = task_sets(make_family(about.family)).get(about.task_set, ())
+    if len(splits) == 1 and splits <= set(known):
+        spec.kwargs |= {"task_set": about.task_set, "split": next(iter(splits))}
+    return {"env_spec": spec.to_json()}
+
+
+def gym_spec(family: str) -> Any:
+    """A copy of the Gymnasium registration of a family that demokit has."""
+    import gymnasium
+
+    import demokit.envs.gym  # noqa: F401 - registers them
+
+    registered = gymnasium.registry.values()
+    return deepcopy(next(s for s in registered if s.kwargs.get("family") == family))
 
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+def write_copy(path: str | Path, folder: Path, dataset_id: str) -> None:
+    """Make `folder` a Minari dataset: a copy of the dataset and Minari's metadata.json.
+
+    Raises:
+        DemokitError: a dataset that is unfinished or empty.
+    """
+    source, metadata = _finished(path)
+    _fill(folder, source, {**metadata, "dataset_id": dataset_id}, shutil.copyfile)
+
+
+def describe_namespaces(folder: Path, dataset_id: str) -> None:
+    """Every folder between the root and a dataset is a namespace with a metadata file."""
+    for namespace, _ in zip(folder.parents, dataset_id.split("/")[1:], strict=False):
+        described = namespace / "namespace_metadata.json"
+        if not described.exists():
+            described.write_text("{}")
 
 
 def _place(source: Path, target: Path, metadata: dict[str, Any]) -> None:
@@ -123,14 +174,20 @@ def _place(source: Path, target: Path, metadata: dict[str, Any]) -> None:
     aside = Path(tempfile.mkdtemp(prefix=".demokit-", dir=target.parent))
     try:
         aside.chmod(0o755)
-        data = aside / "data"
-        data.mkdir()
-        _link_or_copy(source, data / "main_data.hdf5")
-        (data / "metadata.json").write_text(json.dumps(metadata, indent=1))
+        _fill(aside, source, metadata, _link_or_copy)
         aside.rename(target)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def _fill(
+    folder: Path, source: Path, metadata: dict[str, Any], put: Callable[[Path, Path], object]
+) -> None:
+    data = folder / "data"
+    data.mkdir(parents=True)
+    put(source, data / "main_data.hdf5")
+    (data / "metadata.json").write_text(json.dumps(metadata, indent=1))
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -138,12 +195,3 @@ def _link_or_copy(source: Path, target: Path) -> None:
         os.link(source.resolve(), target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _describe_namespaces(folder: Path) -> None:
-    """Every folder between the root and a dataset is a namespace with a metadata file."""
-    while folder != local_root() and local_root() in folder.parents:
-        described = folder / "namespace_metadata.json"
-        if not described.exists():
-            described.write_text("{}")
-        folder = folder.parent

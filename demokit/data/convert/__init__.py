@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from demokit.data.files import explain_write
+from demokit.data.files import explain_damage, explain_write
 from demokit.data.metadata import DatasetMetadata
 from demokit.data.store import Dataset
 from demokit.data.writer import DatasetWriter
@@ -101,11 +101,12 @@ def import_dataset(
         raise DemokitError(f"There is nothing at {source}: check the path.")
     if source.absolute() == target.absolute():
         raise DemokitError("The source cannot be the output too: choose another -o.")
-    found: Imported = module.read(source, env)
-    metadata = replace(found.metadata, license=license or found.metadata.license)
-    if not dry_run:
-        with DatasetWriter(target, metadata, overwrite=overwrite) as writer:
-            _fill(writer, found.episodes)
+    with explain_damage(source):
+        found: Imported = module.read(source, env)
+        metadata = replace(found.metadata, license=license or found.metadata.license)
+        if not dry_run:
+            with DatasetWriter(target, metadata, overwrite=overwrite) as writer:
+                _fill(writer, found.episodes)
     return found.losses
 
 

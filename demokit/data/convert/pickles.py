@@ -12,7 +12,7 @@ import math
 import pickle
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from demokit.types import Array
 
 _LARGEST_BYTES = 2**30
 _SCALARS = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"x\x9c": "zlib", b"x\xda": "zlib"}
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"x\x9c": "zlib"}
 
 
 def read_pickle(path: Path) -> Any:
@@ -40,7 +40,7 @@ def read_pickle(path: Path) -> Any:
         raise DemokitError(f"{path} is compressed ({_COMPRESSED[data[:2]]}): decompress it first.")
     try:
         return _finished(_Reader(io.BytesIO(data)).load(), {})
-    except _Refused as refused:
+    except _RefusedError as refused:
         raise DemokitError(
             f"{path} was not read: it asks for {refused}, and only arrays and plain containers "
             "are read from pickles."
@@ -50,7 +50,7 @@ def read_pickle(path: Path) -> Any:
         raise DemokitError(f"{path} is damaged or no pickle ({type(error).__name__}).") from error
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The pickle asks for something that is not admitted."""
 
 
@@ -59,7 +59,7 @@ class _DType:
 
     def __init__(self, text: object, *_: object) -> None:
         if not isinstance(text, str) or not _SCALARS.fullmatch(text):
-            raise _Refused(f"arrays of '{text}'")
+            raise _RefusedError(f"arrays of '{text}'")
         self.text = text
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -85,11 +85,10 @@ class _Array:
     def make(self) -> Array:
         data = self.data.make() if isinstance(self.data, _Encoded) else self.data
         if not isinstance(self.dtype, _DType) or not isinstance(data, bytes | bytearray):
-            raise _Refused("arrays of objects")
+            raise _RefusedError("arrays of objects")
         flat = np.frombuffer(bytes(data), self.dtype.make())
-        if self.order not in ("C", "F"):
-            raise _Refused("an array of unknown order")
-        return flat.reshape(self.shape, order=self.order).astype(flat.dtype.newbyteorder("="))
+        native = flat.astype(flat.dtype.newbyteorder("="))
+        return native.reshape(self.shape, order="F" if self.order == "F" else "C")
 
 
 class _JoblibArray(_Array):
@@ -103,7 +102,7 @@ class _JoblibArray(_Array):
     def read(self, file: io.BytesIO) -> None:
         """Take the array's bytes from the file."""
         if not isinstance(self.dtype, _DType):
-            raise _Refused("arrays of objects")
+            raise _RefusedError("arrays of objects")
         if self.alignment is not None:
             file.read(file.read(1)[0])
         size = math.prod(self.shape) * self.dtype.make().itemsize
@@ -118,13 +117,13 @@ class _Scalar:
 
     def __init__(self, dtype: object, data: object) -> None:
         if not isinstance(dtype, _DType):
-            raise _Refused("a scalar of objects")
+            raise _RefusedError("a scalar of objects")
         self.dtype, self.data = dtype, data
 
     def make(self) -> Any:
         data = self.data.make() if isinstance(self.data, _Encoded) else self.data
         if not isinstance(data, bytes):
-            raise _Refused("a scalar of objects")
+            raise _RefusedError("a scalar of objects")
         return np.frombuffer(data, self.dtype.make())[0].item()
 
 
@@ -133,7 +132,7 @@ class _Encoded:
 
     def __init__(self, text: object, encoding: object) -> None:
         if not isinstance(text, str) or encoding != "latin1":
-            raise _Refused("an encoding other than latin1")
+            raise _RefusedError("an encoding other than latin1")
         self.text = text
 
     def make(self) -> bytes:
@@ -172,34 +171,35 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 
 
 # The C reader looks ahead in the file and cannot be stopped between two opcodes.
-class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
+class _Reader(pickle._Unpickler):
     """Reads opcodes; whatever they name is looked up in `_ADMITTED` alone."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
         self._file = file
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for a name; raises `_Refused` for any that is not admitted."""
+        """The stand-in for a name; raises `_RefusedError` for any that is not admitted."""
         if (module, name) not in _ADMITTED:
-            raise _Refused(f"'{module}.{name}'")
+            raise _RefusedError(f"'{module}.{name}'")
         return _ADMITTED[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
         """Persistent ids name things outside the file: refused."""
-        raise _Refused(f"the outside object {pid!r}")
+        raise _RefusedError(f"the outside object {pid!r}")
 
     def get_extension(self, code: int) -> Any:
         """Extension codes name classes too: refused."""
-        raise _Refused(f"extension {code}")
+        raise _RefusedError(f"extension {code}")
 
     def load_build(self) -> None:
         """BUILD: only our stand-ins take a state; joblib's array takes its bytes after it."""
         target = self.stack[-2]
         if not isinstance(target, _DType | _Array):
-            raise _Refused(f"a state for {type(target).__name__}")
+            raise _RefusedError(f"a state for {type(target).__name__}")
         target.__setstate__(self.stack.pop())
         if isinstance(target, _JoblibArray):
             target.read(self._file)
@@ -221,7 +221,7 @@ def _finished(value: Any, done: dict[int, Any]) -> Any:
         return done[key]
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return value
-    raise _Refused(f"an object of type {type(value).__name__}")
+    raise _RefusedError(f"an object of type {type(value).__name__}")
 
 
 def _replaced(value: Any, done: dict[int, Any]) -> Any:

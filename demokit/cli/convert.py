@@ -1,0 +1,80 @@
+"""`demokit convert`: datasets to and from the formats of neighbours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from demokit.data.convert import Loss
+
+
+@click.command()
+@click.argument("source", metavar="SRC")
+@click.option("--to", "to_format", help="Export to: minari, robomimic or lerobot.")
+@click.option("--from", "from_format", help="Import from one of these, or gmps-release.")
+@click.option(
+    "-o", "--output", "--out", type=click.Path(path_type=Path), required=True,
+    help="Import: NAME.hdf5. Export: a file (robomimic), a folder (lerobot), or the folder that "
+    "will hold Minari's datasets (minari).",
+)  # fmt: skip
+@click.option("--env", help="Import: the task family, where the source does not say it.")
+@click.option("--license", help="Import: the licence, where the source does not say it.")
+@click.option("--dry-run", is_flag=True, help="Write nothing: only say what would be lost.")
+@click.option("--overwrite", is_flag=True, help="Replace what is there, once all is converted.")
+def convert(
+    source: str,
+    to_format: str | None,
+    from_format: str | None,
+    output: Path,
+    env: str | None,
+    license: str | None,
+    dry_run: bool,
+    overwrite: bool,
+) -> None:
+    """Convert a dataset to or from another format, and say what it cannot carry."""
+    if (to_format is None) == (from_format is None):
+        raise click.UsageError("Give --to FORMAT or --from FORMAT, one of them.")
+    if to_format and (env or license):
+        raise click.UsageError("--env and --license are for imports.")
+    common = {"overwrite": overwrite, "dry_run": dry_run}
+    if to_format:
+        losses = _export(source, to_format, output, **common)
+    else:
+        losses = _import(source, str(from_format), output, env=env, license=license, **common)
+    _report(losses, output, dry_run=dry_run)
+
+
+def _export(source: str, name: str, output: Path, **options: bool) -> tuple[Loss, ...]:
+    from demokit.data import open_dataset
+    from demokit.data.convert import export_dataset
+
+    return export_dataset(open_dataset(source), name, output, **options)
+
+
+def _import(
+    source: str, name: str, output: Path, *, dry_run: bool, **options: str | bool | None
+) -> tuple[Loss, ...]:
+    from demokit.data.card import write_card
+    from demokit.data.convert import import_dataset
+    from demokit.data.minari import resolve
+
+    losses = import_dataset(resolve(source), name, output, dry_run=dry_run, **options)  # type: ignore[arg-type]
+    if not dry_run:
+        write_card(output)
+    return losses
+
+
+def _report(losses: tuple[Loss, ...], output: Path, *, dry_run: bool) -> None:
+    from demokit.cli.console import console, table
+
+    out = console()
+    if losses:
+        rows = table("Not carried, or not as it was", "what", "why")
+        for loss in losses:
+            rows.add_row(loss.what, loss.why)
+        out.print(rows)
+    done = f"Nothing was written to {output} (dry run)." if dry_run else f"Wrote {output}."
+    out.print(done if losses else f"{done} Nothing is lost.", soft_wrap=True)

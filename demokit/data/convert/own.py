@@ -1,0 +1,93 @@
+"""What other formats carry for us unread: a dataset's metadata and an episode's record as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from demokit.data.layout import EpisodeRecord
+from demokit.data.metadata import DatasetMetadata
+from demokit.errors import DemokitError
+from demokit.types import Array, Episode, Task
+
+KEY = "demokit"
+PLAIN_NAME = "state"  # what a plain observation vector is called where observations need names
+
+
+def metadata_json(metadata: DatasetMetadata) -> str:
+    """All of a dataset's metadata."""
+    return json.dumps(metadata.to_attributes())
+
+
+def metadata_from_json(text: str, where: str) -> DatasetMetadata:
+    """The inverse of `metadata_json`; raises DemokitError naming `where`."""
+    return DatasetMetadata.from_attributes(_loads(text, where), where)
+
+
+def record_json(record: EpisodeRecord) -> str:
+    """What is known of an episode besides its arrays."""
+    task = {"id": record.task.id, "context": record.task.context, "split": record.task.split}
+    about = {
+        "task": task,
+        "seed": record.seed,
+        "success": record.success,
+        "recorder": record.recorder,
+        "options": dict(record.options),
+    }
+    return json.dumps(about, default=lambda value: np.asarray(value).tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """An episode's arrays, observations by name: (T+1, ...), (T, A), (T,), and privileged."""
+
+    observations: Mapping[str, Array]
+    actions: Array
+    rewards: Array
+    terminations: Array
+    truncations: Array
+    privileged: Mapping[str, Array]
+
+
+def episode_from_json(text: str, arrays: Arrays, metadata: DatasetMetadata, where: str) -> Episode:
+    """An episode of ours that came back from another format; raises DemokitError."""
+    about = _loads(text, where)
+    observations: Array | Mapping[str, Array] = arrays.observations
+    if not isinstance(metadata.observation_space, Mapping):
+        observations = next(iter(arrays.observations.values()))
+    try:
+        task = about["task"]
+        return Episode(
+            task=Task(metadata.family, task["id"], tuple(task["context"]), task["split"]),
+            observations=observations,
+            actions=arrays.actions,
+            rewards=arrays.rewards,
+            terminations=arrays.terminations,
+            truncations=arrays.truncations,
+            privileged=arrays.privileged,
+            seed=int(about["seed"]),
+            success=bool(about["success"]),
+            recorder=str(about["recorder"]),
+            options=about["options"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DemokitError(f"What demokit kept in {where} is damaged ({error}).") from error
+
+
+def named_observations(episode: Episode) -> Mapping[str, Array]:
+    """The observations with a name each."""
+    return {name or PLAIN_NAME: rows for name, rows in episode.named_observations().items()}
+
+
+def _loads(text: str, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise DemokitError(f"What demokit kept in {where} is damaged ({error}).") from error
+    if not isinstance(found, dict):
+        raise DemokitError(f"What demokit kept in {where} is damaged: it is no JSON object.")
+    return found

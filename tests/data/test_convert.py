@@ -1,0 +1,257 @@
+"""Conversions: there and back bit for bit, and files of others filled in, marked and reported."""
+
+import json
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+
+import h5py
+import numpy as np
+import pytest
+
+from demokit.data import ArraySpec, DatasetWriter, open_dataset
+from demokit.data.convert import export_dataset, import_dataset
+from demokit.errors import DemokitError
+
+needs_arrow = pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs demokit[convert]")
+EXPORTS = ["minari", "robomimic", pytest.param("lerobot", marks=needs_arrow)]
+
+
+@pytest.fixture
+def dataset(tmp_path, metadata, make_episode):
+    with DatasetWriter(tmp_path / "a.hdf5", replace(metadata, license="MIT")) as writer:
+        for i in range(4):
+            writer.add(make_episode(i, steps=4 + i))
+        return open_dataset(writer.finish())
+
+
+@pytest.fixture
+def images(tmp_path, metadata, make_episode):
+    spaces = {"cam": ArraySpec((32, 40, 3), "uint8", 0, 255), "x": metadata.observation_space}
+    about = replace(metadata, observation_space=spaces)
+    with DatasetWriter(tmp_path / "i.hdf5", about) as writer:
+        for i in range(2):
+            rng = np.random.default_rng(i)
+            cam = rng.integers(0, 256, (6, 32, 40, 3)).astype(np.uint8)
+            x = rng.normal(size=(6, 4)).astype(np.float32)
+            writer.add(make_episode(i, observations={"cam": cam, "x": x}))
+        return open_dataset(writer.finish())
+
+
+def there_and_back(dataset, name, folder):
+    export_dataset(dataset, name, folder / "out")
+    source = folder / "out"
+    if name == "minari":
+        source = next(source.glob("demokit/*/*-v0"))
+    assert import_dataset(source, name, folder / "back.hdf5") == ()
+    return open_dataset(folder / "back.hdf5")
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+@pytest.mark.parametrize("kind", ["dataset", "images"])
+def test_there_and_back_is_bit_for_bit(name, kind, tmp_path, request):
+    before = request.getfixturevalue(kind)
+    after = there_and_back(before, name, tmp_path)
+    assert after.metadata == before.metadata
+    assert after.episodes == before.episodes  # with the digests of all arrays
+    for index in range(len(after)):
+        after.verify(index)
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_dry_run_says_the_same_and_writes_nothing(name, dataset, tmp_path):
+    said = export_dataset(dataset, name, tmp_path / "out", dry_run=True)
+    assert said
+    assert not (tmp_path / "out").exists()
+    assert export_dataset(dataset, name, tmp_path / "out") == said
+    assert import_dataset(dataset.path, "minari", tmp_path / "b.hdf5", dry_run=True) == ()
+    assert not (tmp_path / "b.hdf5").exists()
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_what_is_there_is_kept_unless_overwrite(name, dataset, tmp_path):
+    export_dataset(dataset, name, tmp_path / "out")
+    with pytest.raises(DemokitError, match="--overwrite"):
+        export_dataset(dataset, name, tmp_path / "out")
+    export_dataset(dataset, name, tmp_path / "out", overwrite=True)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_robomimic_file_passes_its_own_checks(dataset, tmp_path):
+    """What get_dataset_info and SequenceDataset ask of a file."""
+    export_dataset(dataset, "robomimic", tmp_path / "r.hdf5")
+    with h5py.File(tmp_path / "r.hdf5") as file:
+        demos = sorted(file["data"], key=lambda name: int(name[5:]))
+        assert demos == ["demo_0", "demo_1", "demo_2", "demo_3"]
+        assert file["data"].attrs["total"] == dataset.total_steps
+        env = json.loads(file["data"].attrs["env_args"])
+        assert set(env) == {"env_name", "type", "env_version", "env_kwargs"}
+        assert env["type"] == 2
+        assert [name.decode() for name in file["mask/train"]] == demos
+        for index, name in enumerate(demos):
+            demo, episode = file["data"][name], dataset[index]
+            steps = demo.attrs["num_samples"]
+            assert steps == len(demo["actions"]) == len(episode)
+            assert np.abs(demo["actions"][()]).max() <= 1
+            for key in ("rewards", "dones"):
+                assert demo[key].shape == (steps,)
+            assert demo["dones"].dtype.kind == "i"
+            assert demo["dones"][-1] == 1
+            np.testing.assert_array_equal(demo["states"], episode.privileged["state"][:-1])
+            np.testing.assert_array_equal(demo["obs/state"], episode.observations[:-1])
+            np.testing.assert_array_equal(demo["next_obs/state"], episode.observations[1:])
+
+
+def test_robomimic_itself_reads_an_export(dataset, tmp_path):
+    pytest.importorskip("robomimic.utils.dataset")
+    import robomimic.utils.obs_utils as obs_utils
+    from robomimic.utils.dataset import SequenceDataset
+
+    export_dataset(dataset, "robomimic", tmp_path / "r.hdf5")
+    obs_utils.initialize_obs_utils_with_obs_specs({"obs": {"low_dim": ["state"]}})
+    keys = ["actions", "rewards", "dones", "states"]
+    read = SequenceDataset(
+        str(tmp_path / "r.hdf5"), ["state"], keys, seq_length=3, filter_by_attribute="train"
+    )
+    assert len(read) == dataset.total_steps
+    assert read[0]["obs"]["state"].shape == (3, 4)
+
+
+@needs_arrow
+def test_lerobot_folder_has_every_file_and_column(images, tmp_path):
+    import pandas
+    from pyarrow import parquet
+
+    export_dataset(images, "lerobot", tmp_path / "l")
+    info = json.loads((tmp_path / "l/meta/info.json").read_text())
+    assert (info["codebase_version"], info["fps"], info["chunks_size"]) == ("v3.0", 10, 1000)
+    assert (info["total_episodes"], info["total_frames"], info["total_tasks"]) == (2, 10, 2)
+    assert info["splits"] == {"train": "0:2"}
+    assert info["video_path"] is None
+    data = info["data_path"].format(chunk_index=0, file_index=0)
+    frames = parquet.ParquetFile(tmp_path / "l" / data)
+    assert frames.metadata.num_row_groups == 2
+    assert set(frames.schema_arrow.names) == set(info["features"])
+    assert {
+        *("observation.x", "observation.images.cam", "action", "next.reward", "next.done"),
+        *("next.success", "timestamp", "frame_index", "episode_index", "index", "task_index"),
+    } <= set(info["features"])
+    kinds = {field.name: str(field.type) for field in frames.schema_arrow}
+    assert kinds["action"].startswith("fixed_size_list<")
+    assert kinds["action"].endswith("[2]")
+    for name in ("frame_index", "episode_index", "index", "task_index"):
+        assert kinds[name] == "int64"
+    table = frames.read().to_pandas()
+    np.testing.assert_allclose(table["timestamp"], table["frame_index"] / 10)
+    tasks = pandas.read_parquet(tmp_path / "l/meta/tasks.parquet")
+    assert tasks.index.name == "task"
+    assert list(tasks["task_index"]) == [0, 1]
+    episodes = pandas.read_parquet(tmp_path / "l/meta/episodes/chunk-000/file-000.parquet")
+    wanted = ["episode_index", "tasks", "length", "data/chunk_index", "data/file_index"]
+    assert {*wanted, "dataset_from_index", "dataset_to_index"} <= set(episodes)
+    stats = json.loads((tmp_path / "l/meta/stats.json").read_text())
+    assert set(stats["action"]) == {"min", "max", "mean", "std", "count"}
+    actions = np.stack(table["action"])
+    np.testing.assert_allclose(stats["action"]["std"], actions.std(0), rtol=1e-5)
+
+
+@needs_arrow
+def test_lerobot_of_others(dataset, tmp_path):
+    """Without our columns: no last observation, no contexts, and it says so."""
+    from pyarrow import parquet
+
+    export_dataset(dataset, "lerobot", tmp_path / "l")
+    path = tmp_path / "l/meta/info.json"
+    info = json.loads(path.read_text())
+    del info["demokit"]
+    path.write_text(json.dumps(info))
+    episodes = tmp_path / "l/meta/episodes/chunk-000/file-000.parquet"
+    table = parquet.read_table(episodes)
+    table = table.drop([name for name in table.column_names if name.startswith("demokit")])
+    parquet.write_table(table, episodes)
+    losses = import_dataset(tmp_path / "l", "lerobot", tmp_path / "b.hdf5")
+    assert {"state", "last observation", "context"} <= {loss.what for loss in losses}
+    after = open_dataset(tmp_path / "b.hdf5")
+    assert not after.metadata.provenance.restorable
+    assert "last observation" in after.metadata.provenance.missing
+    np.testing.assert_array_equal(after[1].observations[:-1], dataset[1].observations[:-1])
+    np.testing.assert_array_equal(after[1].observations[-1], dataset[1].observations[-2])
+    np.testing.assert_array_equal(after[1].actions, dataset[1].actions)
+    assert after.episodes[1].task.id == "point/lerobot/point-test-train-01"
+
+
+@needs_arrow
+def test_lerobot_without_pyarrow_says_what_to_install(dataset, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DemokitError, match=r"pip install 'demokit\[convert\]'"):
+        export_dataset(dataset, "lerobot", tmp_path / "l")
+    assert not (tmp_path / "l").exists()
+
+
+def test_robomimic_of_others_with_wide_actions(tmp_path):
+    with h5py.File(tmp_path / "r.hdf5", "w") as file:
+        file["data/demo_0/actions"] = np.array([[0.5, -4.0], [1.0, 2.0]])
+        file["data/demo_0/rewards"] = np.array([0.0, 1.0])
+        file["data/demo_0/obs/object"] = np.arange(6.0).reshape(2, 3)
+        file["data"].attrs["env_args"] = json.dumps({"env_name": "Lift", "type": 1})
+    losses = dict(import_dataset(tmp_path / "r.hdf5", "robomimic", tmp_path / "b.hdf5"))
+    assert "[1.0, 4.0]" in losses["action range"]
+    after = open_dataset(tmp_path / "b.hdf5")
+    np.testing.assert_array_equal(after[0].actions, [[0.5, -1.0], [1.0, 0.5]])
+    assert after.metadata.family == "lift"
+    assert after.episodes[0].success
+    np.testing.assert_array_equal(after[0].observations["object"][-2:], [[3, 4, 5]] * 2)
+
+
+def test_minari_of_others(tmp_path):
+    data = tmp_path / "m" / "data"
+    data.mkdir(parents=True)
+    spec = json.dumps({"id": "PointMaze-v3"})
+    about = {"dataset_id": "D4RL/maze-v2", "env_spec": spec}
+    (data / "metadata.json").write_text(json.dumps(about))
+    with h5py.File(data / "main_data.hdf5", "w") as file:
+        for i in range(2):
+            episode = file.create_group(f"episode_{i}")
+            episode.attrs.update({"id": i, "total_steps": 3, "seed": 7})
+            episode["observations/at"] = np.ones((4, 2))
+            episode["observations/goal/place"] = np.ones((4, 2))
+            episode["actions"] = np.full((3, 2), 0.5, np.float32)
+            episode["rewards"] = np.arange(3.0)
+            episode["terminations"] = [False, False, True]
+            episode["truncations"] = [False] * 3
+            episode["infos/success"] = [False, False, False, True]
+    losses = {loss.what for loss in import_dataset(tmp_path / "m", "minari", tmp_path / "b.hdf5")}
+    assert losses == {"state", "model", "context", "infos"}
+    after = open_dataset(tmp_path / "b.hdf5")
+    assert set(after[0].observations) == {"at", "goal.place"}
+    assert after[1].success
+    assert after[1].terminations[-1]
+    assert (after.episodes[0].seed, after.metadata.family) == (7, "pointmaze-v3")
+
+
+@pytest.mark.parametrize("name", ["robomimic", "minari", "lerobot", "gmps_release"])
+def test_files_of_another_kind_are_refused(name, tmp_path, dataset):
+    for source in (tmp_path, tmp_path / "none", tmp_path / "text"):
+        (tmp_path / "text").write_text("x")
+        with pytest.raises(DemokitError):
+            import_dataset(source, name, tmp_path / "b.hdf5")
+    if name == "robomimic":
+        with pytest.raises(DemokitError, match="no robomimic file"):
+            import_dataset(dataset.path, name, tmp_path / "b.hdf5")
+    assert not list(tmp_path.glob("b.hdf5*"))
+
+
+def test_an_import_that_fails_half_way_leaves_nothing(tmp_path, dataset):
+    export_dataset(dataset, "robomimic", tmp_path / "r.hdf5")
+    with h5py.File(tmp_path / "r.hdf5", "r+") as file:
+        del file["data/demo_2/rewards"]
+    with pytest.raises(DemokitError):
+        import_dataset(tmp_path / "r.hdf5", "robomimic", tmp_path / "b.hdf5")
+    assert not list(tmp_path.glob("b.hdf5*"))
+
+
+def test_unknown_formats(dataset, tmp_path):
+    with pytest.raises(DemokitError, match="did you mean 'robomimic'"):
+        export_dataset(dataset, "robomimc", tmp_path / "x")
+    with pytest.raises(DemokitError, match="format to write"):
+        export_dataset(dataset, "gmps_release", tmp_path / "x")

@@ -1,0 +1,250 @@
+"""The GMPS release's pickles: read without running anything, imported with what they lack said."""
+
+import builtins
+import io
+import os
+import pickle
+import subprocess
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+from demokit.data import open_dataset
+from demokit.data.convert import import_dataset
+from demokit.data.convert.pickles import read_pickle
+from demokit.errors import DemokitError
+
+
+class JoblibWrapper:
+    """Pickles as joblib's array wrapper does: attributes in the pickle, bytes behind them."""
+
+
+JoblibWrapper.__module__, JoblibWrapper.__qualname__ = "joblib.numpy_pickle", "NumpyArrayWrapper"
+
+
+class JoblibPickler(pickle._Pickler):
+    """Writes what `joblib.dump` writes, byte for byte in structure, without joblib."""
+
+    def __init__(self, file, *, aligned):
+        super().__init__(file, protocol=3)
+        self._out, self._aligned = file, aligned
+
+    def save(self, value, save_persistent_id=True):
+        if type(value) is not np.ndarray:
+            return super().save(value, save_persistent_id)
+        state = {"subclass": np.ndarray, "shape": value.shape, "order": "C", "dtype": value.dtype}
+        self.write(pickle.GLOBAL + b"joblib.numpy_pickle\nNumpyArrayWrapper\n")
+        self.write(pickle.EMPTY_TUPLE + pickle.NEWOBJ)
+        super().save({**state, **({"numpy_array_alignment_bytes": 16} if self._aligned else {})})
+        self.write(pickle.BUILD)
+        if self._aligned:
+            self._out.write(b"\x03...")
+        self._out.write(value.tobytes())
+        return None
+
+
+def joblib_bytes(value, *, aligned=False):
+    file = io.BytesIO()
+    JoblibPickler(file, aligned=aligned).dump(value)
+    return file.getvalue()
+
+
+def episodes(num, steps, width, actions, rng):
+    return [
+        {
+            "observations": rng.normal(size=(steps, width)),
+            "actions": rng.uniform(-1, 1, (steps, actions)).astype(np.float32),
+            "rewards": rng.normal(size=steps),
+            "env_infos": {"reachDist": rng.normal(size=steps)},
+            "agent_infos": {},
+        }
+        for _ in range(num)
+    ]
+
+
+def write(path, value, how):
+    if how.startswith("joblib"):
+        data = joblib_bytes(value, aligned=how == "joblib aligned")
+    else:
+        data = pickle.dumps(value, protocol=int(how[-1]))
+    path.write_bytes(data)
+
+
+HOW = ["joblib", "joblib aligned", "protocol 2", "protocol 4", "protocol 5"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_pickles_of_arrays_and_containers(how, tmp_path):
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(3, 2))
+    value = {
+        "a": [shared, shared, np.arange(3)],
+        "t": (1, "x", None, True, 2.5),
+        "o": OrderedDict(b=np.float32(1.5), f=np.array([True, False])),
+        "big": np.arange(4, dtype=">i2"),
+    }
+    write(tmp_path / "a.pkl", value, how)
+    read = read_pickle(tmp_path / "a.pkl")
+    np.testing.assert_array_equal(read["a"][0], shared)
+    np.testing.assert_array_equal(read["a"][2], [0, 1, 2])
+    assert read["t"] == value["t"]
+    assert read["o"]["b"] == 1.5
+    np.testing.assert_array_equal(read["o"]["f"], [True, False])
+    np.testing.assert_array_equal(read["big"], [0, 1, 2, 3])
+    assert read["big"].dtype.isnative
+
+
+class Evil:
+    def __init__(self, call, *arguments):
+        self._reduced = call, arguments
+
+    def __reduce__(self):
+        return self._reduced
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize(
+    ("evil", "named"),
+    [
+        (Evil(os.system, "touch mark"), "posix.system"),
+        (Evil(builtins.eval, "open('mark', 'w')"), "builtins.eval"),
+        (Evil(builtins.exec, "open('mark', 'w')"), "builtins.exec"),
+        (Evil(subprocess.call, ["touch", "mark"]), "call'"),
+        (Evil(builtins.getattr, [], "append"), "getattr"),
+        (np.array([Evil(os.system, "touch mark")], dtype=object), "arrays of 'O8'"),
+        (np.array([{}, None], dtype=object), "arrays of 'O8'"),
+        ({"a": 1j}, "builtins.complex"),
+    ],
+)
+def test_hostile_pickles_run_nothing(evil, named, protocol, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = pickle.dumps([{"observations": evil}], protocol=protocol)
+    (tmp_path / "0.pkl").write_bytes(data)
+    with pytest.raises(DemokitError) as refused:
+        import_dataset(tmp_path, "gmps_release", tmp_path / "b.hdf5")
+    text = str(refused.value).replace("__builtin__", "builtins")
+    assert "0.pkl was not read: it asks for" in text
+    assert named in text or protocol == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["0.pkl"]
+
+
+def test_other_ways_out_of_a_pickle(tmp_path):
+    path = tmp_path / "0.pkl"
+    for data, message in [
+        (b"cos\nsystem\n(S'id'\ntR.", "os.system"),
+        (b"(S'id'\nios\nsystem\n.", "os.system"),
+        (b"(cos\nsystem\nS'id'\no.", "os.system"),
+        (b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02id\x85R.", "os.system"),
+        (b"P1\n.", "outside object"),
+        (b"\x80\x02\x82\x01.", "extension"),
+        (b"\x80\x02]}b.", "a state for list"),
+        (b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f.", "damaged"),
+        (b"(" * 100_000 + b"l" * 100_000 + b".", "damaged"),
+        (b"\x1f\x8b....", "compressed"),
+        (b"", "damaged"),
+        (b"hello", "damaged"),
+    ]:
+        path.write_bytes(data)
+        with pytest.raises(DemokitError, match=message):
+            read_pickle(path)
+
+
+def test_a_pickle_that_repeats_itself_stays_small(tmp_path):
+    value = ["x"]
+    for _ in range(60):
+        value = [value, value]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(value))
+    assert len(read_pickle(tmp_path / "a.pkl")) == 2
+
+
+def test_claimed_sizes_are_checked(tmp_path):
+    data = joblib_bytes(np.zeros(4)).replace(b"K\x04\x85", b"J\xff\xff\xff\x7f\x85")
+    (tmp_path / "a.pkl").write_bytes(data)
+    with pytest.raises(DemokitError, match="damaged"):
+        read_pickle(tmp_path / "a.pkl")
+
+
+@pytest.fixture
+def push(tmp_path):
+    """A folder as the release has it for Push: one episode of each of three tasks."""
+    rng = np.random.default_rng(1)
+    folder = tmp_path / "SAC-pushing"
+    folder.mkdir()
+    goals = [rng.uniform((-0.1, 0.7), (0.1, 0.8)) for _ in range(3)]
+    for index, goal in enumerate(goals):
+        (episode,) = episodes(1, 50, 6, 3, rng)
+        if index < 2:
+            episode["observations"][-1, 3:5] = goal
+        write(folder / f"{index}.pkl", [episode], "joblib")
+    pool = [{"goal": goal, "obj_init_pos": np.zeros(2)} for goal in goals]
+    write(folder / "tasks_pool.pkl", {"tasks_pool": pool}, "joblib")
+    return folder, goals
+
+
+def test_push(push, tmp_path):
+    folder, goals = push
+    losses = import_dataset(folder, "gmps-release", tmp_path / "b.hdf5", license="MIT")
+    assert {loss.what for loss in losses} == {
+        *("state", "model", "last observation", "env_infos", "double precision")
+    }
+    dataset = open_dataset(tmp_path / "b.hdf5")
+    about = dataset.metadata
+    assert (about.family, about.horizon, about.license) == ("push", 50, "MIT")
+    assert set(about.provenance.missing) == {"state", "model", "last observation"}
+    assert not about.provenance.restorable
+    assert [r.task.context for r in dataset.episodes] == [tuple(goal) for goal in goals]
+    assert [r.success for r in dataset.episodes] == [True, True, False]
+    episode = dataset[0]
+    assert episode.observations.shape == (51, 6)
+    np.testing.assert_array_equal(episode.observations[-1], episode.observations[-2])
+    np.testing.assert_array_equal(episode.privileged["block_pos_w_m"], episode.observations[:, 3:])
+    assert "state" not in episode.privileged
+    for index in range(3):
+        dataset.verify(index)
+
+
+def test_push_can_be_meta_trained_on(push, tmp_path):
+    pytest.importorskip("torch")
+    from gmps.demos import load_demos
+
+    import_dataset(push[0], "gmps_release", tmp_path / "b.hdf5")
+    demos = load_demos(tmp_path / "b.hdf5", 1)
+    assert demos.observation.shape == (3, 1, 50, 6)
+    assert demos.action.shape == (3, 1, 50, 3)
+
+
+def test_ant_has_other_observations_than_any_family_here(tmp_path):
+    rng = np.random.default_rng(2)
+    folder = tmp_path / "ant"
+    folder.mkdir()
+    for index in range(2):
+        write(folder / f"{index}.pkl", episodes(20, 200, 122, 8, rng), "joblib")
+    write(folder / "tasks_pool.pkl", [np.array([1.0, 2.0]), np.array([0.5, 2.5])], "joblib")
+    with pytest.raises(DemokitError, match="name it with --env"):
+        import_dataset(folder, "gmps_release", tmp_path / "b.hdf5")
+    losses = import_dataset(folder, "gmps_release", tmp_path / "b.hdf5", env="ant")
+    assert "success" in {loss.what for loss in losses}
+    dataset = open_dataset(tmp_path / "b.hdf5")
+    assert (len(dataset), dataset.total_steps) == (40, 8000)
+    assert dataset[21].observations.shape == (201, 122)
+    assert dataset.episodes[21].task.context == (0.5, 2.5)
+    assert dataset.metadata.family in ("ant", "ant-release")
+
+
+def test_episodes_that_do_not_fit(tmp_path):
+    rng = np.random.default_rng(3)
+    good = episodes(1, 50, 6, 3, rng)
+    for content, message in [
+        ([], "no episodes"),
+        ([3], "no dict with the arrays"),
+        ([{"observations": np.zeros((50, 6))}], "no dict with the arrays"),
+        ([{**good[0], "actions": np.zeros(50)}], "actions of"),
+        ([{**good[0], "actions": np.zeros((9, 3))}], "9 actions and"),
+        ([{**good[0], "actions": np.full((50, 3), np.nan)}], "not finite"),
+        ([{**good[0], "rewards": np.zeros(7)}], "rewards"),
+    ]:
+        write(tmp_path / "0.pkl", content, "joblib")
+        with pytest.raises(DemokitError, match=message):
+            import_dataset(tmp_path, "gmps_release", tmp_path / "b.hdf5", env="push")
+        assert not list(tmp_path.glob("b.hdf5*"))
