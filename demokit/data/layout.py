@@ -105,7 +105,7 @@ def digest(episode: Episode) -> str:
 
 def write_episode(file: h5py.Group, index: int, episode: Episode) -> None:
     """Add `episode` as group `episode_<index>`."""
-    group = file.create_group(episode_name(index))
+    group = file.require_group(episode_name(index))
     for name, values in episode_arrays(episode):
         group.create_dataset(name, data=values, **_storage(values))
     group.attrs.update(
@@ -124,6 +124,7 @@ def write_episode(file: h5py.Group, index: int, episode: Episode) -> None:
         }
     )
     group.attrs.update(_flat_options(episode.options))
+    file.file.flush()
 
 
 def record_of(index: int, episode: Episode) -> EpisodeRecord:
@@ -181,6 +182,27 @@ def episode_bytes(index: int, episode: Episode) -> bytes:
     return image.getvalue()
 
 
+def reserve_groups(file: h5py.Group, indices: range) -> None:
+    """Make the groups of episodes that will be written.
+
+    The table of groups then stands at the front of the file, where it survives a truncation.
+    """
+    for index in indices:
+        file.create_group(episode_name(index))
+    # HDF5 chooses places when it writes.
+    file.file.flush()
+
+
+def copy_episode(source: h5py.Group, target: h5py.Group, index: int) -> None:
+    """Copy an episode into the group reserved for it, byte for byte."""
+    found, place = source[episode_name(index)], target[episode_name(index)]
+    for name in found:
+        found.copy(name, place)
+    place.attrs.update(found.attrs)
+    # So that its structures stand with its data, where a truncation later on spares them.
+    target.file.flush()
+
+
 def episode_group(file: h5py.Group, index: int) -> h5py.Group:
     """The group of an episode; raises DemokitError or KeyError when there is none."""
     name = episode_name(index)
@@ -190,7 +212,7 @@ def episode_group(file: h5py.Group, index: int) -> h5py.Group:
 
 def read_attributes(node: h5py.Group) -> dict[str, Any]:
     """All attributes; several times faster than going through `node.attrs`."""
-    found = {}
+    found: dict[str, Any] = {}
     for index in range(h5a.get_num_attrs(node.id)):
         attribute = h5a.open(node.id, index=index)
         name = attribute.name.decode()
@@ -199,7 +221,8 @@ def read_attributes(node: h5py.Group) -> dict[str, Any]:
             attribute.read(values)
             found[name] = values if values.shape else values[()]
         else:
-            found[name] = node.attrs[name]
+            value = node.attrs[name]
+            found[name] = value.decode() if isinstance(value, bytes) else value
     return found
 
 

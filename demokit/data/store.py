@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ from demokit.errors import DemokitError
 from demokit.types import Array, Episode
 
 STATE_FILE = "recording.json"
+_EPISODE = re.compile(r"episode_(0|[1-9]\d{0,17})")
 
 
 def staging_folder(path: Path) -> Path:
@@ -50,6 +52,10 @@ class Source(Protocol):
 
     def group(self, index: int) -> AbstractContextManager[h5py.Group]:
         """The HDF5 group of an episode, open while the block lasts."""
+        ...
+
+    def present(self) -> list[int]:
+        """The episodes that are there, ascending, whatever the metadata says."""
         ...
 
 
@@ -89,6 +95,15 @@ class FinishedFile:
             with open_hdf5(self.path) as file:
                 yield episode_group(file, index)
 
+    def names(self) -> set[str]:
+        """All names at the top of the file."""
+        with self.keep_open(), explain_damage(self.path):
+            return set(self._kept or ())
+
+    def present(self) -> list[int]:
+        """See `Source`."""
+        return _indices(self.names())
+
 
 class StagedEpisodes:
     """The saved episodes of an unfinished recording; `first` is the index of the first one."""
@@ -113,6 +128,15 @@ class StagedEpisodes:
         with open_hdf5(staged_file(self.folder, index)) as file:
             yield episode_group(file, index)
 
+    def present(self) -> list[int]:
+        """See `Source`."""
+        return _indices(path.stem for path in self.folder.glob("episode_*.hdf5"))
+
+
+def _indices(names: Iterable[str]) -> list[int]:
+    found = (_EPISODE.fullmatch(name) for name in names)
+    return sorted(int(match[1]) for match in found if match)
+
 
 def _read_state(folder: Path) -> dict[str, Any]:
     try:
@@ -134,13 +158,17 @@ def open_dataset(path_or_id: str | Path) -> Dataset:
     Raises:
         DemokitError: nothing there, not a demokit dataset, truncated, locked or too new.
     """
-    path = resolve(path_or_id)
+    return Dataset(open_source(resolve(path_or_id)))
+
+
+def open_source(path: Path) -> FinishedFile | StagedEpisodes:
+    """What lies at `path`; see `open_dataset`."""
     if not path.exists() and (staging_folder(path) / STATE_FILE).exists():
         staged = StagedEpisodes(path)
         if staged.first:
             raise DemokitError(f"{path} is gone, and {staged.folder} only continues it.")
-        return Dataset(staged)
-    return Dataset(FinishedFile(path))
+        return staged
+    return FinishedFile(path)
 
 
 class Dataset:
@@ -226,8 +254,8 @@ class Dataset:
         with self._source.group(self._position(index)) as group:
             return read_window(group, start, stop, names)
 
-    def verify(self, index: int) -> None:
-        """Raise DemokitError when an episode's arrays are not those that were written."""
+    def verify(self, index: int) -> Episode:
+        """The episode; raises DemokitError when it is not as it was written."""
         episode, record = self._read(self._position(index))
         for stored, now in (
             (record.digest, episode_digest(episode)),
@@ -239,6 +267,7 @@ class Dataset:
                     f"Episode {index} of {self.path} was changed after it was recorded: its "
                     "checksum does not match."
                 )
+        return episode
 
     def require_family(self, family: str) -> Self:
         """The dataset itself; raises DemokitError when it belongs to another family."""

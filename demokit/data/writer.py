@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Self
 
 import h5py
+import numpy as np
 
 from demokit.data.files import (
     CHECKED_FORMAT,
@@ -22,13 +23,15 @@ from demokit.data.files import (
     open_hdf5,
     rename_durably,
     sync,
+    try_lock,
     write_durably,
 )
 from demokit.data.layout import (
     EpisodeRecord,
+    copy_episode,
     episode_bytes,
-    episode_name,
     record_of,
+    reserve_groups,
 )
 from demokit.data.metadata import DatasetMetadata, default_dataset_id, metadata_digest
 from demokit.data.store import (
@@ -198,7 +201,7 @@ class DatasetWriter:
         with explain_write(self.path, advice):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / "lock").open("wb")
-        if not _try_lock(lock):
+        if not try_lock(lock):
             lock.close()
             raise DemokitError(f"Another process is recording {self.path}: wait until it ends.")
         with explain_write(self.path, advice):
@@ -210,11 +213,9 @@ class DatasetWriter:
         for leftover in self.folder.iterdir():
             if leftover.name != "lock":
                 leftover.unlink()
-        state = {
-            "first": self._first,
-            "replaces": self._replaces,
-            "metadata": self.metadata.to_attributes(),
-        }
+        attributes = self.metadata.to_attributes()
+        signed = {**attributes, "metadata_sha256": metadata_digest(attributes)}
+        state = {"first": self._first, "replaces": self._replaces, "metadata": signed}
         write_durably(self.folder / STATE_FILE, json.dumps(state).encode())
 
     def _saved(self, staged: StagedEpisodes | None) -> list[EpisodeRecord]:
@@ -231,13 +232,13 @@ class DatasetWriter:
             shutil.copyfile(self.path, aside)
         mode = "r+" if self._base_file else "w"
         with h5py.File(aside, mode, libver=CHECKED_FORMAT) as file:
-            # Attributes first: at the front of the file they survive a truncation.
-            file.attrs.update(self._root_attributes())
-            for index in range(self._first, len(self._records)):
+            put_root_attributes(file, self._root_attributes())
+            new = range(self._first, len(self._records))
+            reserve_groups(file, new)
+            for index in new:
                 with open_hdf5(staged_file(self.folder, index)) as staged:
-                    staged.copy(episode_name(index), file)
-            file.flush()
-            file.attrs["dataset_size"] = round(os.path.getsize(aside) / 1e6, 1)
+                    copy_episode(staged, file, index)
+            put_size(file, aside)
 
     def _root_attributes(self) -> dict[str, object]:
         steps = sum(record.length for record in self._records)
@@ -254,7 +255,27 @@ def root_attributes(
         "total_steps": steps,
         "dataset_id": default_dataset_id(metadata.family, path.stem),
     }
-    return {**attributes, "metadata_sha256": metadata_digest(attributes)}
+    signature = np.bytes_(metadata_digest(attributes))
+    return {**attributes, "dataset_size": 0.0, "metadata_sha256": signature}
+
+
+def put_root_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None:
+    """Write the root attributes: before the episodes, and again where they changed.
+
+    What stands at the front of a file survives a truncation, so they are changed in place.
+    """
+    for name, value in attributes.items():
+        if name not in file.attrs:
+            file.attrs[name] = value
+        elif file.attrs[name] != value:
+            file.attrs.modify(name, value)
+    file.flush()
+
+
+def put_size(file: h5py.File, path: Path) -> None:
+    """Write the size of the file, in MB, as Minari does."""
+    file.flush()
+    file.attrs.modify("dataset_size", round(os.path.getsize(path) / 1e6, 1))
 
 
 def _check_target(path: Path, *, resume: bool, overwrite: bool) -> None:
@@ -309,19 +330,3 @@ def _merged(earlier: DatasetMetadata, now: DatasetMetadata) -> DatasetMetadata:
         license=now.license or earlier.license,
         description=now.description or earlier.description,
     )
-
-
-def _try_lock(file: IO[bytes]) -> bool:
-    """Whether the lock was free; the kernel frees it when the process dies."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # Some network file systems know no locks: recording there is still crash-safe.
-        return True
-    return True

@@ -117,7 +117,7 @@ BROKEN = {
     "rewards": lambda v: np.where(np.arange(len(v)) == 2, np.nan, v),
     "terminations": lambda v: np.arange(len(v)) == 1,
     "truncations": lambda v: v.astype(int),
-    "privileged": lambda v: {k: a for k, a in v.items() if k != "state"},
+    "privileged": lambda v: {k: a[:-1] for k, a in v.items()},
 }
 
 

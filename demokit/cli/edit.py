@@ -1,0 +1,135 @@
+"""`demokit merge`, `split`, `filter` and `relabel`: datasets from datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from demokit.data.edit import Edited
+
+_OUT = click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The new dataset, NAME.hdf5."
+)
+_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there, at the end.")
+
+
+def _say(edited: Edited) -> None:
+    rest = f"; {edited.left_out} left out" if edited.left_out else ""
+    click.echo(f"{edited.episodes} episodes in {edited.path}{rest}.")
+
+
+@click.command()
+@click.argument("sources", metavar="PATH|ID...", nargs=-1, required=True)
+@_OUT
+@click.option("--license", help="Licence of the new dataset, where those of the sources differ.")
+@_OVERWRITE
+def merge(sources: tuple[str, ...], out: Path, license: str | None, overwrite: bool) -> None:
+    """Put the episodes of several datasets into one.
+
+    They must share family, reward, model and spaces. Episodes that come twice are kept once; the
+    metadata names every source, with its checksum, seed and recorder.
+    """
+    from demokit.data.edit import merge as put
+
+    _say(put(sources, out, license=license, overwrite=overwrite))
+
+
+@click.command()
+@click.argument("source", metavar="PATH|ID")
+@click.option(
+    "--validation-fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="The share that validates.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["task", "episode"]),
+    default="task",
+    show_default=True,
+    help="task: disjoint tasks; episode: the same share of every task's episodes.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--train-out", type=click.Path(path_type=Path), help="Default: NAME-train.hdf5 here.")
+@click.option(
+    "--validation-out", type=click.Path(path_type=Path), help="Default: NAME-validation.hdf5 here."
+)
+@_OVERWRITE
+def split(
+    source: str,
+    validation_fraction: float,
+    by: str,
+    seed: int,
+    train_out: Path | None,
+    validation_out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Part a dataset into one to train on and one to validate with."""
+    from demokit.data.edit import split as part
+
+    name = Path(source).name.removesuffix(".hdf5")
+    train = train_out or Path(source).with_name(f"{name}-train.hdf5")
+    validation = validation_out or Path(source).with_name(f"{name}-validation.hdf5")
+    for edited in part(
+        source,
+        train,
+        validation,
+        fraction=validation_fraction,
+        by=by,
+        seed=seed,
+        overwrite=overwrite,
+    ):
+        click.echo(f"{edited.episodes} episodes in {edited.path}.")
+
+
+@click.command("filter")
+@click.argument("source", metavar="PATH|ID")
+@_OUT
+@click.option("--task", "tasks", multiple=True, help="Task id or pattern such as '*/03'.")
+@click.option("--split", "splits", multiple=True, help="train, validation or ood.")
+@click.option("--recorder", "recorders", multiple=True, help="Who acted.")
+@click.option("--success/--failure", default=None, help="Only successful, or only failed ones.")
+@click.option("--min-return", type=float, help="The least return, undiscounted.")
+@_OVERWRITE
+def filter_episodes(
+    source: str,
+    out: Path,
+    tasks: tuple[str, ...],
+    splits: tuple[str, ...],
+    recorders: tuple[str, ...],
+    success: bool | None,
+    min_return: float | None,
+    overwrite: bool,
+) -> None:
+    """Keep the episodes that fit every option given; an option may be repeated."""
+    from demokit.data.edit import Selection
+    from demokit.data.edit import filter_episodes as keep
+    from demokit.errors import unknown_name
+    from demokit.types import SPLITS
+
+    for name in splits:
+        if name not in SPLITS:
+            raise unknown_name("split", name, SPLITS)
+    selection = Selection(tasks, splits, recorders, success, min_return)
+    _say(keep(source, out, selection, overwrite=overwrite))
+
+
+@click.command()
+@click.argument("source", metavar="PATH|ID")
+@_OUT
+@click.option(
+    "--reward",
+    required=True,
+    type=click.Choice(["dense", "sparse"]),
+    help="Which reward the new dataset holds.",
+)
+@_OVERWRITE
+def relabel(source: str, out: Path, reward: str, overwrite: bool) -> None:
+    """Compute the rewards anew from the recorded simulator states."""
+    from demokit.data.edit import relabel as put
+
+    _say(put(source, out, reward=reward, overwrite=overwrite))

@@ -1,0 +1,140 @@
+"""`demokit replay`: see an episode again, and whether the simulator gives what was recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from demokit.data.replay import Deviation, Replay, Replayer
+    from demokit.data.store import Dataset
+    from demokit.types import Episode
+
+MAX_ROWS = 40
+
+
+@click.command()
+@click.argument("dataset", metavar="PATH|ID")
+@click.option("--episode", type=int, help="One episode, counted from 0; default: all.")
+@click.option(
+    "--use-states/--use-actions",
+    default=True,
+    help="Restore every recorded state (default), or simulate the recorded actions again.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="The largest deviation that passes; 0 means bit for bit.",
+)
+@click.option(
+    "--video", "--video-path", type=click.Path(path_type=Path), help="Write an MP4 of the episode."
+)
+@click.option("--camera", default="scene", show_default=True, help="Camera of the pictures.")
+@click.option("--side-by-side", is_flag=True, help="Recorded left, simulated again right.")
+@click.option("--window", is_flag=True, help="Show the episode in MuJoCo's viewer.")
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    dataset: str,
+    episode: int | None,
+    use_states: bool,
+    tolerance: float,
+    video: Path | None,
+    camera: str,
+    side_by_side: bool,
+    window: bool,
+) -> None:
+    """Replay episodes, from their states or from their actions.
+
+    Exits with 1 when an episode deviates by more than the tolerance.
+    """
+    if video is not None and video.suffix.lower() != ".mp4":
+        raise click.UsageError(f"--video writes an MP4: name it NAME.mp4, not {video}.", ctx)
+    if side_by_side and video is None:
+        raise click.UsageError("--side-by-side says how --video looks: add --video.", ctx)
+    from demokit.data import open_dataset
+    from demokit.data.replay import Replayer
+
+    found = open_dataset(dataset).require_episodes()
+    with found:
+        replayer = Replayer(found.metadata)
+        if not replayer.same_model:
+            click.echo("Recorded with another model or MuJoCo: it may diverge.", err=True)
+        chosen = range(len(found)) if episode is None else [episode]
+        off = _replay(found, replayer, chosen, use_states, tolerance)
+        shown = found[0 if episode is None else episode]
+        if video is not None:
+            _write_video(replayer, shown, video, camera, use_states, side_by_side)
+        if window:
+            _show(replayer, shown, use_states)
+    ctx.exit(1 if _print(off, tolerance, use_states) else 0)
+
+
+def _replay(
+    dataset: Dataset,
+    replayer: Replayer,
+    chosen: range | list[int],
+    use_states: bool,
+    tolerance: float,
+) -> dict[int, Deviation]:
+    from demokit.data.replay import BATCH, compare
+
+    off: dict[int, Deviation] = {}
+    for start in range(0, len(chosen), BATCH):
+        part = chosen[start : start + BATCH]
+        episodes = [dataset[index] for index in part]
+        for index, episode, again in zip(
+            part, episodes, _again(replayer, episodes, use_states), strict=True
+        ):
+            off[index] = compare(episode, again, tolerance)
+    return off
+
+
+def _again(replayer: Replayer, episodes: list[Episode], use_states: bool) -> list[Replay]:
+    if use_states:
+        return [replayer.from_states(episode) for episode in episodes]
+    return replayer.from_actions(episodes)
+
+
+def _write_video(
+    replayer: Replayer, episode: Episode, path: Path, camera: str, use_states: bool, both: bool
+) -> None:
+    from demokit.data.replay import frames, recorded_states
+    from demokit.data.video import write_video
+
+    (again,) = _again(replayer, [episode], use_states)
+    shown = [recorded_states(episode), again] if both else [again]
+    rate_hz = 1 / replayer.family.control_dt_s
+    count = write_video(path, frames(replayer, episode, shown, camera), rate_hz)
+    click.echo(f"Wrote {count} frames to {path}.")
+
+
+def _show(replayer: Replayer, episode: Episode, use_states: bool) -> None:
+    from demokit.data.video import show
+
+    (again,) = _again(replayer, [episode], use_states)
+    show(replayer.family, again.states)
+
+
+def _print(off: dict[int, Deviation], tolerance: float, use_states: bool) -> bool:
+    """Print what deviates; returns whether anything does, beyond the tolerance."""
+    from demokit.cli.console import console, table
+
+    bad = {index: each for index, each in off.items() if each.first_step is not None}
+    if bad:
+        numbers = ("episode", "first step", "largest deviation")
+        rows = table("Diverging", *numbers, "array", numbers=numbers)
+        for index, each in list(bad.items())[:MAX_ROWS]:
+            rows.add_row(str(index), str(each.first_step), f"{each.largest:.3g}", each.array)
+        console().print(rows)
+    how = "states" if use_states else "actions"
+    largest = max((each.largest for each in off.values()), default=0.0)
+    click.echo(
+        f"{len(off) - len(bad)} of {len(off)} episodes replay from their {how} within "
+        f"{tolerance:g}; the largest deviation is {largest:.3g}."
+    )
+    return bool(bad)

@@ -1,0 +1,455 @@
+"""Datasets from datasets: merge, split, filter, relabel, repair.
+
+One mechanism: choose episodes, change each if asked, write them aside and rename. A source is
+never touched; the output appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from demokit.data.files import CHECKED_FORMAT, explain_write, rename_durably, sync, try_lock
+from demokit.data.layout import EpisodeRecord, reserve_groups, write_episode
+from demokit.data.metadata import DatasetMetadata, Provenance, SourceFile
+from demokit.data.store import (
+    STATE_FILE,
+    Dataset,
+    check_fits,
+    open_dataset,
+    staged_file,
+    staging_folder,
+)
+from demokit.data.writer import put_root_attributes, put_size, root_attributes
+from demokit.errors import DemokitError
+from demokit.types import Episode, Task
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which episodes to keep; None and () keep all.
+
+    Attributes:
+        tasks: task ids, or patterns such as "*/03".
+        splits: of "train", "validation", "ood".
+        recorders: names of recorders.
+        success: only the successful, or only the failed.
+        min_return: the least undiscounted return.
+    """
+
+    tasks: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    recorders: tuple[str, ...] = ()
+    success: bool | None = None
+    min_return: float | None = None
+
+    def keeps(self, record: EpisodeRecord) -> bool:
+        """Whether an episode is chosen."""
+        return (
+            (not self.tasks or any(fnmatchcase(record.task.id, t) for t in self.tasks))
+            and (not self.splits or record.task.split in self.splits)
+            and (not self.recorders or record.recorder in self.recorders)
+            and (self.success is None or record.success == self.success)
+            and (self.min_return is None or record.episode_return >= self.min_return)
+        )
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What an edit wrote.
+
+    Attributes:
+        path: the new dataset.
+        episodes: how many it holds.
+        left_out: how many episodes of the sources it does not hold.
+    """
+
+    path: Path
+    episodes: int
+    left_out: int
+
+
+def filter_episodes(
+    source: str | Path, target: str | Path, selection: Selection, *, overwrite: bool = False
+) -> Edited:
+    """Write the chosen episodes of `source` to `target`.
+
+    Raises:
+        DemokitError: nothing is chosen, a source is damaged, or `target` cannot be written.
+    """
+    dataset = open_dataset(source).require_episodes()
+    chosen = [i for i, record in enumerate(dataset.episodes) if selection.keeps(record)]
+    if not chosen:
+        raise DemokitError(f"No episode of {dataset.path} fits: nothing was written.")
+    part = dataset.select(chosen)
+    about = _with_tasks(derived([part], "filter"), _tasks_of(part))
+    write_dataset(Path(target), about, _verified(part), len(part), overwrite=overwrite)
+    return Edited(Path(target), len(part), len(dataset) - len(part))
+
+
+def merge(
+    sources: Sequence[str | Path],
+    target: str | Path,
+    *,
+    license: str | None = None,
+    overwrite: bool = False,
+) -> Edited:
+    """Write the episodes of all sources, in order; an episode that comes again is left out.
+
+    Args:
+        sources: at least two datasets of one family, reward, model and observation space.
+        target: the new dataset.
+        license: its licence, needed where those of the sources differ.
+        overwrite: replace `target`.
+
+    Raises:
+        DemokitError: they do not fit together, one is damaged, or `target` cannot be written.
+    """
+    if len(sources) < 2:
+        raise DemokitError("Merging needs at least two datasets.")
+    datasets = [open_dataset(source).require_episodes() for source in sources]
+    for other in datasets[1:]:
+        _check_mergeable(datasets[0], other)
+    tasks = _merged_tasks(datasets)
+    parts = _without_repeats(datasets)
+    about = _with_tasks(derived(parts, "merge", license), tasks)
+    episodes = (episode for part in parts for episode in _verified(part))
+    count = sum(map(len, parts))
+    write_dataset(Path(target), about, episodes, count, overwrite=overwrite)
+    return Edited(Path(target), count, sum(map(len, datasets)) - count)
+
+
+def split(
+    source: str | Path,
+    train: str | Path,
+    validation: str | Path,
+    *,
+    fraction: float,
+    by: str = "task",
+    seed: int = 0,
+    overwrite: bool = False,
+) -> tuple[Edited, Edited]:
+    """Write two datasets: one to train on, one to validate with.
+
+    Args:
+        source: a dataset whose tasks all have one split.
+        train: where the training part goes.
+        validation: where the validation part goes.
+        fraction: the share of the tasks, or of each task's episodes, that validate, in (0, 1).
+        by: "task": tasks are disjoint and those that validate get the split "validation";
+            "episode": every task is in both, and keeps its split.
+        seed: of the random choice.
+        overwrite: replace the outputs.
+
+    Raises:
+        DemokitError: too few tasks or episodes, a damaged source, or outputs that cannot be
+            written; both outputs are checked before the first is written.
+    """
+    dataset = open_dataset(source).require_episodes()
+    _check_outputs(dataset, [Path(train), Path(validation)], overwrite=overwrite)
+    rng = np.random.default_rng(seed)
+    chosen = _chosen_tasks(dataset, fraction, rng) if by == "task" else None
+    held_out = (
+        {i for i, r in enumerate(dataset.episodes) if r.task.id in chosen}
+        if chosen is not None
+        else _chosen_episodes(dataset, fraction, rng)
+    )
+    written = []
+    for path, wanted in ((Path(train), False), (Path(validation), True)):
+        part = dataset.select([i for i in range(len(dataset)) if (i in held_out) == wanted])
+        to = "validation" if wanted and chosen is not None else None
+        tasks = tuple(_in_split(task, to) for task in _tasks_of(part))
+        about = _with_tasks(derived([part], "split"), tasks)
+        episodes = (replace(e, task=_in_split(e.task, to)) for e in _verified(part))
+        write_dataset(path, about, episodes, len(part), overwrite=overwrite)
+        written.append(Edited(path, len(part), len(dataset) - len(part)))
+    return written[0], written[1]
+
+
+def relabel(
+    source: str | Path, target: str | Path, *, reward: str, overwrite: bool = False
+) -> Edited:
+    """Write all episodes with the rewards of kind `reward`, computed from their states.
+
+    Raises:
+        DemokitError: the states cannot be restored, or do not give back what was recorded; or
+            `target` cannot be written.
+    """
+    from demokit.data.replay import Replayer, compare
+
+    dataset = open_dataset(source).require_episodes()
+    about = replace(derived([dataset], f"relabel {reward}"), reward=reward)
+    replayer = Replayer(replace(dataset.metadata, reward=reward))
+
+    def rewarded(episode: Episode) -> Episode:
+        again = replayer.from_states(episode)
+        rewards = np.asarray(again.arrays["rewards"][1:], np.float64)
+        relabelled = replace(episode, rewards=rewards)
+        off = compare(relabelled, again)
+        if off.first_step is not None:
+            raise DemokitError(
+                f"{dataset.path}: restoring row {off.first_step} gives another {off.array}: "
+                "rewards cannot be recomputed; see `demokit validate`."
+            )
+        return relabelled
+
+    episodes = map(rewarded, _verified(dataset))
+    write_dataset(Path(target), about, episodes, len(dataset), overwrite=overwrite)
+    return Edited(Path(target), len(dataset), 0)
+
+
+def write_dataset(
+    path: Path,
+    metadata: DatasetMetadata,
+    episodes: Iterable[Episode],
+    total: int,
+    *,
+    overwrite: bool = False,
+    finishing: bool = False,
+) -> None:
+    """Write a finished dataset of `total` episodes aside, then rename it.
+
+    With `finishing` the episodes are those of the unfinished recording to `path`.
+
+    Raises:
+        DemokitError: `path` is taken and not to be replaced, an episode does not fit, there is
+            none, or the place cannot be written; `path` is then as it was.
+    """
+    check_output(path, overwrite=overwrite, finishing=finishing)
+    if not total:
+        raise DemokitError(f"No episode is left: {path} was not written.")
+    steps = 0
+    with _aside(path) as aside, _created(aside) as file:
+        put_root_attributes(file, root_attributes(metadata, path, total, 0))
+        reserve_groups(file, range(total))
+        for index, episode in zip(range(total), episodes, strict=True):
+            check_fits(metadata, episode, path)
+            write_episode(file, index, episode)
+            steps += len(episode)
+        put_root_attributes(file, root_attributes(metadata, path, total, steps))
+        put_size(file, aside)
+
+
+def check_output(path: Path, *, overwrite: bool, finishing: bool = False) -> None:
+    """Raise DemokitError unless a dataset may be written to `path`."""
+    if path.suffix != ".hdf5":
+        raise DemokitError(f"The dataset {path} must be named NAME.hdf5.")
+    if path.is_dir():
+        raise DemokitError(f"{path} is a directory: name a file in it, such as {path}/demos.hdf5.")
+    if path.exists() and not overwrite:
+        raise DemokitError(f"{path} exists: pass --overwrite to replace it, or another --out.")
+    state = staging_folder(path) / STATE_FILE
+    if not finishing and state.exists() and staged_file(state.parent, 0).exists():
+        raise DemokitError(
+            f"{path} has an unfinished recording: finish it with `demokit record --resume`, or "
+            "pass another --out."
+        )
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A file next to `path` that takes its name when the block ends well."""
+    aside = path.with_name(path.name + ".edit")
+    with explain_write(path, "what was there is as it was."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("ab") as lock:
+            if not try_lock(lock) or not _is_at(lock.fileno(), aside):
+                raise DemokitError(f"Another process is writing {path}: wait until it ends.")
+            try:
+                yield aside
+                sync(aside)
+                rename_durably(aside, path)
+            except BaseException:
+                aside.unlink(missing_ok=True)
+                raise
+
+
+def _created(aside: Path) -> h5py.File:
+    # `_aside` holds the lock, which HDF5's own would run into.
+    return h5py.File(aside, "w", libver=CHECKED_FORMAT, locking=False)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is still the one at `path`: another process may have renamed it."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _verified(dataset: Dataset) -> Iterator[Episode]:
+    """The episodes, each with its checksums verified, one at a time."""
+    with dataset:
+        for index in range(len(dataset)):
+            yield dataset.verify(index)
+
+
+def derived(parts: Sequence[Dataset], edit: str, license: str | None = None) -> DatasetMetadata:
+    """Metadata of what is made from `parts`: what they share, and each as a source.
+
+    Raises:
+        DemokitError: their licences differ and none is given.
+    """
+    about = [part.metadata for part in parts]
+    sources = tuple(_source(part, edit) for part in parts)
+    licenses = {each.license for each in about}
+    if license is None and len(licenses) > 1:
+        named = " and ".join(sorted(str(each or "none") for each in licenses))
+        raise DemokitError(f"The licences differ ({named}): state one with --license.")
+    return replace(
+        about[0],
+        task_set="+".join(dict.fromkeys(each.task_set for each in about)),
+        provenance=_merged_provenance([each.provenance for each in about]),
+        license=license or about[0].license,
+        sources=sources,
+    )
+
+
+def _source(part: Dataset, edit: str) -> SourceFile:
+    about = part.metadata
+    return SourceFile(
+        name=part.path.name,
+        sha256="" if part.unfinished else file_sha256(part.path),
+        episodes=len(part),
+        edit=edit,
+        task_set=about.task_set,
+        provenance=about.provenance,
+        sources=about.sources,
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal; raises OSError."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _merged_provenance(parts: Sequence[Provenance]) -> Provenance:
+    """What the parts share; "several" or None where they differ."""
+
+    def shared(name: str, otherwise: Any) -> Any:
+        values = [getattr(part, name) for part in parts]
+        return values[0] if all(value == values[0] for value in values) else otherwise
+
+    return replace(
+        parts[0],
+        recorder=shared("recorder", "several"),
+        expert=shared("expert", "several"),
+        noise_std=shared("noise_std", None),
+        seed=shared("seed", None),
+        only_success=all(part.only_success for part in parts),
+        operator=shared("operator", "several"),
+        created=max(part.created for part in parts),
+        versions=shared("versions", {"demokit": "several"}),
+        missing={name: text for part in parts for name, text in part.missing.items()},
+    )
+
+
+def _with_tasks(metadata: DatasetMetadata, tasks: tuple[Task, ...]) -> DatasetMetadata:
+    return replace(metadata, tasks=tasks)
+
+
+def _in_split(task: Task, split: str | None) -> Task:
+    return task if split is None else replace(task, split=split)
+
+
+def _tasks_of(dataset: Dataset) -> tuple[Task, ...]:
+    """The tasks that have episodes, in the order of the metadata."""
+    used = {record.task.id for record in dataset.episodes}
+    return tuple(task for task in dataset.metadata.tasks if task.id in used)
+
+
+def _check_mergeable(first: Dataset, other: Dataset) -> None:
+    mine, theirs = first.metadata, other.metadata
+    for what, a, b in (
+        ("families", mine.family, theirs.family),
+        ("rewards", mine.reward, theirs.reward),
+        ("horizons", mine.horizon, theirs.horizon),
+        ("observation spaces", mine.space_items(), theirs.space_items()),
+        ("action spaces", mine.action_space, theirs.action_space),
+        ("models", mine.model_hash, theirs.model_hash),
+        ("MuJoCo versions", mine.mujoco_version, theirs.mujoco_version),
+    ):
+        if a != b:
+            hint = ": see `demokit relabel --reward`." if what == "rewards" else "."
+            raise DemokitError(f"{first.path} and {other.path} have different {what}{hint}")
+
+
+def _merged_tasks(datasets: Sequence[Dataset]) -> tuple[Task, ...]:
+    """The tasks of all; raises DemokitError when one id or context means two things."""
+    by_id: dict[str, Task] = {}
+    splits: dict[tuple[float, ...], str] = {}
+    for dataset in datasets:
+        for task in dataset.metadata.tasks:
+            if by_id.setdefault(task.id, task) != task:
+                raise DemokitError(f"{dataset.path}: task '{task.id}' is another one elsewhere.")
+            if splits.setdefault(task.context, task.split) != task.split:
+                raise DemokitError(
+                    f"{dataset.path}: the context of task '{task.id}' is in split "
+                    f"'{splits[task.context]}' elsewhere: the merge would leak it."
+                )
+    return tuple(by_id.values())
+
+
+def _without_repeats(datasets: Sequence[Dataset]) -> list[Dataset]:
+    """The datasets without the episodes that an earlier one holds."""
+    seen: Counter[str] = Counter()
+    parts = []
+    for dataset in datasets:
+        fresh = []
+        for index, record in enumerate(dataset.episodes):
+            if not record.digest or not seen[record.digest]:
+                fresh.append(index)
+            seen[record.digest] += 1
+        parts.append(dataset.select(fresh))
+    return parts
+
+
+def _chosen_tasks(dataset: Dataset, fraction: float, rng: np.random.Generator) -> set[str]:
+    tasks = _tasks_of(dataset)
+    splits = sorted({task.split for task in tasks})
+    if len(splits) > 1:
+        raise DemokitError(
+            f"{dataset.path} already has the splits {', '.join(splits)}: take them apart with "
+            "`demokit filter --split`."
+        )
+    picked = _share(len(tasks), fraction, f"{dataset.path} has {len(tasks)} tasks")
+    return {tasks[i].id for i in rng.permutation(len(tasks))[:picked]}
+
+
+def _chosen_episodes(dataset: Dataset, fraction: float, rng: np.random.Generator) -> set[int]:
+    """The same share of every task's episodes."""
+    groups: dict[str, list[int]] = {}
+    for index, record in enumerate(dataset.episodes):
+        groups.setdefault(record.task.id, []).append(index)
+    chosen: set[int] = set()
+    for task, members in groups.items():
+        picked = _share(len(members), fraction, f"Task {task} has {len(members)} episodes")
+        chosen.update(members[i] for i in rng.permutation(len(members))[:picked])
+    return chosen
+
+
+def _share(count: int, fraction: float, what: str) -> int:
+    """How many of `count` make the fraction; at least one on each side."""
+    if not 0 < fraction < 1:
+        raise DemokitError(f"The validation fraction must lie between 0 and 1, not {fraction:g}.")
+    if count < 2:
+        raise DemokitError(f"{what}: at least two are needed to split them.")
+    return min(max(round(count * fraction), 1), count - 1)
+
+
+def _check_outputs(dataset: Dataset, paths: Sequence[Path], *, overwrite: bool) -> None:
+    if len({path.resolve() for path in paths} | {dataset.path.resolve()}) < len(paths) + 1:
+        raise DemokitError("The source and the two outputs must be three different files.")
+    for path in paths:
+        check_output(path, overwrite=overwrite)

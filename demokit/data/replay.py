@@ -1,0 +1,223 @@
+"""Replaying episodes: coming back to recorded states, or doing recorded actions again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+
+from demokit.data.metadata import DatasetMetadata
+from demokit.envs import make_family
+from demokit.envs.batch import SimBatch, SimState
+from demokit.envs.family import Family
+from demokit.errors import DemokitError
+from demokit.types import Array, Episode, FloatArray
+
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """What the simulator gave for recorded rows of one episode.
+
+    Attributes:
+        rows: (R,) int64, which of the episode's T+1 rows, ascending.
+        arrays: name as in `Dataset.window` -> (R, ...); arrays of T rows ("rewards",
+            "terminations") stand at the row that their step reaches, row 0 is undefined.
+    """
+
+    rows: Array
+    arrays: Mapping[str, Array]
+
+    @property
+    def states(self) -> FloatArray:
+        """(R, S) float64."""
+        return self.arrays["privileged/state"]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far a replay is from the recording.
+
+    Attributes:
+        first_step: the first row, counted from 0, further off than the tolerance; None if none.
+        largest: the largest absolute difference of any number.
+        array: the array it is in; "" when there is no difference.
+    """
+
+    first_step: int | None
+    largest: float
+    array: str
+
+
+class Replayer:
+    """Simulates the episodes of one dataset.
+
+    Args:
+        metadata: of the dataset.
+        num_sims: simulations stepped together.
+
+    Raises:
+        DemokitError: the family is unknown.
+    """
+
+    def __init__(self, metadata: DatasetMetadata, *, num_sims: int = BATCH) -> None:
+        self.family = make_family(metadata.family)
+        self.metadata = metadata
+        self._sims = SimBatch(self.family, num_sims, reward=metadata.reward)
+        self._num = num_sims
+
+    @property
+    def same_model(self) -> bool:
+        """Whether it was recorded with the model and the MuJoCo that are here."""
+        recorded = self.metadata.model_hash, self.metadata.mujoco_version
+        return recorded == (self.family.model_hash, version("mujoco"))
+
+    def from_states(self, episode: Episode, rows: Sequence[int] | None = None) -> Replay:
+        """Restore the recorded states of `rows` (None: all) and observe them.
+
+        Raises:
+            DemokitError: the episode holds no state, or one of another model.
+        """
+        chosen = np.arange(len(episode) + 1) if rows is None else np.asarray(rows, np.int64)
+        states = _states(episode)
+        parts = []
+        for start in range(0, len(chosen), self._num):
+            part = chosen[start : start + self._num]
+            filled = np.concatenate([part, np.repeat(part[-1:], self._num - len(part))])
+            self._restore(states[filled], filled, np.array([episode.task.context] * self._num))
+            observed = self._observed(_actions_before(episode, filled))
+            parts.append({name: values[: len(part)] for name, values in observed.items()})
+        return Replay(chosen, {n: np.concatenate([p[n] for p in parts]) for n in parts[0]})
+
+    def from_actions(self, episodes: Sequence[Episode]) -> list[Replay]:
+        """Restore the first state of at most `num_sims` episodes and do their actions again.
+
+        Raises:
+            DemokitError: an episode holds no state, or one of another model.
+        """
+        filled = [*episodes, *[episodes[-1]] * (self._num - len(episodes))]
+        starts = np.stack([_states(episode)[0] for episode in filled])
+        contexts = np.array([episode.task.context for episode in filled])
+        self._restore(starts, np.zeros(self._num, np.int64), contexts)
+        action = np.zeros((self._num, len(self.family.actions)), np.float32)
+        seen = [self._observed(action)]
+        for step in range(max(map(len, episodes))):
+            action = np.stack([e.actions[min(step, len(e) - 1)] for e in filled])
+            self._sims.step(action)
+            seen.append(self._observed(action))
+        stacked = {name: np.stack([row[name] for row in seen]) for name in seen[0]}
+        return [
+            Replay(np.arange(len(e) + 1), {n: v[: len(e) + 1, sim] for n, v in stacked.items()})
+            for sim, e in enumerate(episodes)
+        ]
+
+    def _restore(self, states: FloatArray, steps: Array, contexts: FloatArray) -> None:
+        if not np.isfinite(states).all():
+            raise DemokitError("A recorded state is not finite: it cannot be restored.")
+        self._sims.set_state(SimState(states, steps, contexts))
+
+    def _observed(self, action: FloatArray) -> dict[str, Array]:
+        """The simulations now; `action` (N, A) is the one that led here."""
+        sims, family = self._sims, self.family
+        privileged = sims.privileged()
+        args = sims.terms, privileged["context"], action.astype(np.float64)
+        privileged["reward_dense"] = family.reward_dense(*args)
+        privileged["reward_sparse"] = family.reward_sparse(*args)
+        return {
+            "observations": sims.observe(),
+            "rewards": privileged[f"reward_{self.metadata.reward}"],
+            "terminations": family.terminated(sims.terms),
+            **{f"privileged/{name}": values for name, values in privileged.items()},
+        }
+
+
+def _states(episode: Episode) -> FloatArray:
+    if "state" not in episode.privileged:
+        raise DemokitError("The episode holds no simulator state: it cannot be replayed.")
+    return episode.privileged["state"]
+
+
+def _actions_before(episode: Episode, rows: Array) -> FloatArray:
+    """The action (R, A) that led to each row; zero for row 0."""
+    padded = np.concatenate([np.zeros_like(episode.actions[:1]), episode.actions])
+    return padded[rows]
+
+
+def compare(episode: Episode, replay: Replay, tolerance: float = 0.0) -> Deviation:
+    """Compare a replay with the recording; every array that both have counts."""
+    first, largest, where = None, 0.0, ""
+    for name, recorded, again, rows in _pairs(episode, replay):
+        if recorded.shape != again.shape:
+            return Deviation(int(rows[0]), float("inf"), name)
+        apart = np.abs(recorded.astype(np.float64) - again.astype(np.float64))
+        apart = np.nan_to_num(apart.reshape(len(rows), -1), nan=np.inf).max(axis=1, initial=0.0)
+        if apart.max(initial=0.0) > largest:
+            largest, where = float(apart.max()), name
+        beyond = rows[apart > tolerance]
+        if len(beyond):
+            first = int(beyond[0]) if first is None else min(first, int(beyond[0]))
+    return Deviation(first, largest, where)
+
+
+def _pairs(episode: Episode, replay: Replay) -> Iterator[tuple[str, Array, Array, Array]]:
+    """Name, recorded (R, ...), replayed (R, ...) and rows (R,) of each array both have."""
+    for name, recorded in _recorded(episode):
+        again, rows = replay.arrays.get(name), replay.rows
+        if again is None:
+            continue
+        if len(recorded) == len(episode):
+            reached = rows > 0
+            yield name, recorded[rows[reached] - 1], again[reached], rows[reached]
+        else:
+            yield name, recorded[rows], again, rows
+
+
+def _recorded(episode: Episode) -> Iterator[tuple[str, Array]]:
+    for name, values in episode.named_observations().items():
+        if name in ("", "state"):
+            yield "observations", values
+    yield "rewards", episode.rewards
+    yield "terminations", episode.terminations
+    for name, values in episode.privileged.items():
+        yield f"privileged/{name}", values
+
+
+def frames(
+    replayer: Replayer, episode: Episode, replays: Sequence[Replay], camera: str
+) -> Iterator[Array]:
+    """Pictures (H, W, 3) uint8 of each row, the replays side by side.
+
+    Raises:
+        DemokitError: no such camera, or nothing to draw with.
+    """
+    from demokit.envs.render import Renderer
+
+    _check_camera(replayer.family, camera)
+    context = np.array(episode.task.context)
+    renderer = Renderer(replayer.family, camera=camera)
+    sims = SimBatch(replayer.family, 1, num_threads=1)
+    try:
+        for row in range(len(episode) + 1):
+            pictures = []
+            for replay in replays:
+                sims.set_state(SimState(replay.states[row][None], np.array([row]), context[None]))
+                pictures.append(renderer.render(sims, 0, context))
+            yield np.concatenate(pictures, axis=1)
+    finally:
+        renderer.close()
+
+
+def _check_camera(family: Family, camera: str) -> None:
+    known = tuple(family.model.camera(i).name for i in range(family.model.ncam))
+    if camera not in known:
+        from demokit.errors import unknown_name
+
+        raise unknown_name("camera", camera, known)
+
+
+def recorded_states(episode: Episode) -> Replay:
+    """The recording itself as a replay, to be drawn."""
+    return Replay(np.arange(len(episode) + 1), {"privileged/state": _states(episode)})

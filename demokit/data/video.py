@@ -1,0 +1,69 @@
+"""Moving pictures of episodes: MP4 files, and MuJoCo's window."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from demokit.data.files import explain_write, rename_durably
+from demokit.envs.family import Family
+from demokit.errors import DemokitError
+from demokit.types import Array, FloatArray
+
+
+def write_video(path: Path, pictures: Iterable[Array], rate_hz: float) -> int:
+    """Write an MP4 of pictures (H, W, 3) uint8; returns how many.
+
+    Raises:
+        DemokitError: imageio is missing, or `path` cannot be written; no part of it is left.
+    """
+    try:
+        import_module("imageio_ffmpeg")
+        imageio: Any = import_module("imageio.v2")
+    except ImportError as error:
+        raise DemokitError('Videos need imageio: pip install "demokit[video]".') from error
+    aside = path.with_name(f".{path.name}.tmp.mp4")
+    count = 0
+    try:
+        with explain_write(path, "choose another --video."):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # ffmpeg would otherwise scale pictures to multiples of 16.
+            with imageio.get_writer(aside, fps=rate_hz, macro_block_size=2) as writer:
+                for picture in pictures:
+                    writer.append_data(picture)
+                    count += 1
+            rename_durably(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return count
+
+
+def show(family: Family, states: FloatArray) -> None:
+    """Play states (R, S) in MuJoCo's window, at the speed of the world, until it is closed.
+
+    Raises:
+        DemokitError: there is no display.
+    """
+    if sys.platform == "linux" and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        raise DemokitError("There is no display for a window: use --video NAME.mp4.")
+    import mujoco.viewer
+
+    data = mujoco.MjData(family.model)
+    with mujoco.viewer.launch_passive(family.model, data) as viewer:
+        while viewer.is_running():
+            for state in states:
+                mujoco.mj_setState(
+                    family.model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION.value
+                )
+                mujoco.mj_forward(family.model, data)
+                viewer.sync()
+                time.sleep(family.control_dt_s)
+                if not viewer.is_running():
+                    return
