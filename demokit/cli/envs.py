@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from demokit.envs.family import Family
+    from demokit.envs.family import ContextSpace, Family
 
 
 @click.command()
@@ -61,6 +61,7 @@ def _describe(family: Family) -> dict[str, Any]:
         "observation_width": family.observation_width,
         "terms": [asdict(term) for term in family.terms],
         "context": asdict(family.context),
+        "dynamics": asdict(family.dynamics) if family.dynamics else None,
         "task_sets": {name: list(splits) for name, splits in task_sets(family).items()},
         "model_hash": family.model_hash,
     }
@@ -101,7 +102,9 @@ def _print_family(family: Family) -> None:
     for term in family.terms:
         terms.add_row(term.name, str(term.width), term.unit, term.frame, term.group)
     out.print(terms)
-    out.print(_context_table(family))
+    out.print(_context_table("Context (privileged)", family.context))
+    if family.dynamics:
+        out.print(_context_table("Dynamics (task set dynamics)", family.dynamics))
     actions = table("Actions, in [-1, 1]", "index", "meaning", numbers=("index",))
     for index, meaning in enumerate(family.actions):
         actions.add_row(str(index), meaning)
@@ -110,11 +113,10 @@ def _print_family(family: Family) -> None:
         out.print(f"task set {name}: {', '.join(splits)}")
 
 
-def _context_table(family: Family) -> Any:
+def _context_table(title: str, space: ContextSpace) -> Any:
     from demokit.cli.console import table
 
-    space = family.context
-    rows = table("Context (privileged)", "name", "unit", "training", "out of distribution")
+    rows = table(title, "name", "unit", "training", "out of distribution")
     for index, (name, unit) in enumerate(zip(space.names, space.units, strict=True)):
         boxes = space.regions or ((space.low, space.high),)
         inside = dict.fromkeys(_range(low[index], high[index]) for low, high in boxes)

@@ -29,7 +29,7 @@ class SimState(NamedTuple):
     """All that N simulations are: restoring it continues bit for bit.
 
     `physics` (N, S) float64 is MuJoCo's mjSTATE_INTEGRATION; `step_index` (N,) counts actions
-    since reset; `context` (N, C) is the task.
+    since reset; `context` (N, C) is the task, (N, C + D) where tasks set the dynamics.
     """
 
     physics: FloatArray
@@ -71,7 +71,7 @@ class SimBatch:
         self._sims = Batch(family.model, num_sims, num_threads)
         self._views = family.views(self._sims)
         self._step_index = np.zeros(num_sims, np.int64)
-        self._context = np.zeros((num_sims, family.context.width))
+        self._context: FloatArray = np.zeros((num_sims, family.context.width))
         self._action = np.zeros((num_sims, len(family.actions)))
 
     def reset(
@@ -83,13 +83,13 @@ class SimBatch:
         """Start episodes; returns the observations of all simulations, (N, O).
 
         Args:
-            context: contexts (n, C) of the tasks.
+            context: contexts (n, C) of the tasks, or (n, C + D) with the family's dynamics.
             seeds: n seeds; the start noise of a simulation depends on its own seed alone.
             ids: the n simulations to reset; None resets all N.
         """
         ids = np.arange(self.num_sims) if ids is None else np.asarray(ids)
         noise = _start_noise(seeds, self.family.start_noise_width)
-        self._context[ids] = context
+        self._set_tasks(ids, np.asarray(context, np.float64))
         self._step_index[ids] = 0
         self._action[ids] = 0
         self._sims.reset(ids, keyframe=0, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
@@ -174,7 +174,7 @@ class SimBatch:
             )
         self._sims.state[:] = state.physics
         self._step_index[:] = state.step_index
-        self._context[:] = state.context
+        self._set_tasks(np.arange(self.num_sims), state.context)
         self._action[:] = 0
         # Positions only: a full mj_forward would change the warm start, and with it the future.
         self._sims.forward(stage=_POSITIONS)
@@ -189,6 +189,27 @@ class SimBatch:
         """Free what draws the images; a batch without images needs no closing."""
         if self._eyes is not None:
             self._eyes.close()
+
+    def _set_tasks(self, ids: NDArray[np.int64], context: FloatArray) -> None:
+        """Contexts of simulations `ids`; once a task sets the dynamics, all have them."""
+        family = self.family
+        known = family.context.width, family.context.width + len(family.nominal_dynamics)
+        if context.shape[-1] not in known:
+            raise DemokitError(
+                f"A context of {family.name} has {' or '.join(map(str, sorted(set(known))))} "
+                f"numbers, not {context.shape[-1]}."
+            )
+        if context.shape[-1] > self._context.shape[1]:
+            self._context = self._with_nominal(self._context)
+        elif context.shape[-1] < self._context.shape[1]:
+            context = self._with_nominal(context)
+        self._context[ids] = context
+        if self._context.shape[1] > family.context.width:
+            family.set_dynamics(self._sims, ids, self._context[ids, family.context.width :])
+
+    def _with_nominal(self, context: FloatArray) -> FloatArray:
+        nominal = np.tile(self.family.nominal_dynamics, (len(context), 1))
+        return np.concatenate([context, nominal], axis=1)
 
     def _write(self, values: Views, ids: NDArray[np.int64] | slice) -> None:
         for name, rows in values.items():

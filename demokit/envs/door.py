@@ -9,7 +9,8 @@ Choices of ours. The door's front stands at y = 0.85 (the paper's centre: 1.0), 
 takes 42 of the 100 steps, and it is low (26 cm; the paper's centre is at 0.3 m), so that the wrist
 stays above it. The handle is a horizontal bar on two standoffs; the closed fingers come
 down into its slot, which is 5 cm wider than they are, and there they pull and push. The observation
-holds the door's angle, as the paper's does, and no gripper state, which never changes.
+holds the door's angle, as the paper's does, and no gripper state, which never changes. As dynamics
+(ours), tasks may set the hinge's damping, from half to twice the paper's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
+from numpy.typing import NDArray
 
 from demokit.envs.family import ContextSpace, Term, Terms, Viewpoint, Views
 from demokit.envs.sawyer import HAND_TERMS, SawyerFamily, distance_m
@@ -63,6 +65,15 @@ class Door(SawyerFamily):
         ood_low=(np.pi / 3,),
         ood_high=(np.deg2rad(75.0),),
     )
+    dynamics = ContextSpace(
+        names=("hinge_damping",),
+        units=("N m s",),
+        low=(50.0,),
+        high=(200.0,),
+        ood_low=(25.0,),
+        ood_high=(300.0,),
+    )
+    nominal_dynamics = (HINGE_DAMPING,)
 
     def add_objects(self, spec: mujoco.MjSpec) -> list[float]:
         """The door in its frame, and the marker of the target angle."""
@@ -79,6 +90,11 @@ class Door(SawyerFamily):
         _add_handle(door)
         _add_frame(spec)
         return [0.0]
+
+    def set_dynamics(self, sims: Batch, ids: NDArray[np.int64], values: FloatArray) -> None:
+        """Damping of the hinge."""
+        dof = self.model.joint("hinge").dofadr[0]
+        sims.expand("dof_damping")[ids, dof] = values[:, 0]
 
     def views(self, sims: Batch) -> Views:
         """See `Family`."""
@@ -112,11 +128,11 @@ class Door(SawyerFamily):
 
     def success(self, terms: Terms, context: FloatArray) -> Array:
         """The angle within SUCCESS_RAD of the target."""
-        return np.abs(terms["door_angle_rad"] - context)[:, 0] < SUCCESS_RAD
+        return np.abs(terms["door_angle_rad"] - context[:, :1])[:, 0] < SUCCESS_RAD
 
     def goal_marker(self, context: FloatArray) -> dict[str, FloatArray]:
         """Where the handle is when the door stands at the target angle."""
-        return {"goal": handle_at(context)[0]}
+        return {"goal": handle_at(context[:1])[0]}
 
 
 def handle_at(angle_rad: FloatArray) -> FloatArray:

@@ -114,6 +114,8 @@ class Family(ABC):
         viewpoints: cameras beside those of the model; a family with one called "policy" can be
             observed through images.
         vision_terms: the terms that are observed beside the images.
+        dynamics: the physics that a task may set, as further context; None where it may not.
+        nominal_dynamics: what the model has of it.
         paper_sizes: split -> tasks of its "paper" set, where the papers publish none: as many as
             they use, drawn once and for all from the distribution.
     """
@@ -129,6 +131,8 @@ class Family(ABC):
     settle_steps: ClassVar[int] = 0
     viewpoints: ClassVar[Mapping[str, Viewpoint]] = {}
     vision_terms: ClassVar[tuple[str, ...]] = ()
+    dynamics: ClassVar[ContextSpace | None] = None
+    nominal_dynamics: ClassVar[tuple[float, ...]] = ()
     paper_sizes: ClassVar[Mapping[str, int]] = {}
 
     @abstractmethod
@@ -147,6 +151,10 @@ class Family(ABC):
     def control(self, views: Views, action: FloatArray) -> Views:
         """Values to write into `views` before a step, from actions (N, A) in [-1, 1]."""
 
+    def set_dynamics(self, sims: Batch, ids: NDArray[np.int64], values: FloatArray) -> None:
+        """Give the models of simulations `ids` (n,) the physics `values` (n, D)."""
+        raise NotImplementedError(f"{self.name} has no dynamics to set.")
+
     def carry(self, views: Views) -> Views:  # noqa: ARG002
         """Values to write into `views` after a step: what the next states must remember."""
         return {}
@@ -157,7 +165,10 @@ class Family(ABC):
 
     @abstractmethod
     def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:
-        """Dense reward (N,) for reaching `terms` by `action` in tasks `context` (N, C)."""
+        """Dense reward (N,) for reaching `terms` by `action` in tasks `context`.
+
+        `context` is (N, C), or (N, C + D) where tasks set the dynamics.
+        """
 
     @abstractmethod
     def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:

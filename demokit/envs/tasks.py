@@ -1,13 +1,14 @@
 """Task sets: named, seeded, with disjoint splits.
 
 `paper` holds the tasks published with the GMPS release, or as many as the papers use, drawn once
-and for all; `uniform` draws from the family's distribution; `ood` draws outside it.
+and for all; `uniform` draws from the family's distribution; `ood` draws outside it. `dynamics`
+draws as `uniform` and physics with it, as further context; its `ood` split has physics out of
+distribution.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from demokit.envs.family import Family
 from demokit.errors import DemokitError, unknown_name
-from demokit.types import FloatArray, Task
+from demokit.types import SPLITS, FloatArray, Task
 
 DEFAULT_NUM_TASKS = 20
 PAPER_SEED = 2019
@@ -25,7 +26,8 @@ def task_sets(family: Family) -> dict[str, tuple[str, ...]]:
     """Name of each task set of the family -> its splits."""
     paper = {"paper": tuple(sorted(_paper(family)))} if _paper(family) else {}
     ood = {"ood": ("ood",)} if family.context.ood_low else {}
-    return {**paper, "uniform": ("train", "validation"), **ood}
+    dynamics = {"dynamics": SPLITS} if family.dynamics else {}
+    return {**paper, "uniform": ("train", "validation"), **ood, **dynamics}
 
 
 def make_tasks(
@@ -35,7 +37,7 @@ def make_tasks(
 
     Args:
         family: the task family.
-        task_set: "paper" (fixed), "uniform" or "ood" (drawn from `seed`).
+        task_set: "paper" (fixed), "uniform", "ood" or "dynamics" (drawn from `seed`).
         split: "train", "validation" or "ood".
         num_tasks: how many; None takes all of `paper`, or 20 draws.
         seed: seed of the draws; `paper` ignores it. Train and validation draws are disjoint.
@@ -68,13 +70,17 @@ def make_tasks(
 
 
 def _draw(family: Family, task_set: str, split: str, num: int, seed: int) -> FloatArray:
-    """Contexts (num, C); each split has a random stream of its own."""
-    stream = ("train", "validation", "ood").index(split)
-    rng = np.random.default_rng([seed, stream])
-    sample: Callable[[np.random.Generator, int], FloatArray] = (
-        family.context.sample_ood if task_set == "ood" else family.context.sample
-    )
-    return sample(rng, num)
+    """Contexts (num, C), or with dynamics (num, C + D); each split has its own random stream."""
+    rng = np.random.default_rng([seed, SPLITS.index(split)])
+    if task_set == "ood":
+        return family.context.sample_ood(rng, num)
+    contexts = family.context.sample(rng, num)
+    if task_set != "dynamics" or family.dynamics is None:
+        return contexts
+    physics = np.random.default_rng([seed, SPLITS.index(split), 1])
+    space = family.dynamics
+    drawn = space.sample_ood(physics, num) if split == "ood" else space.sample(physics, num)
+    return np.concatenate([contexts, drawn], axis=1)
 
 
 def _paper(family: Family) -> dict[str, FloatArray]:

@@ -38,7 +38,7 @@ class PushExpert:
         """Actions (N, 3) from "hand_pos_w_m", "block_pos_w_m", "block_vel_w" and "context"."""
         hand = privileged["hand_pos_w_m"]
         block = privileged["block_pos_w_m"][:, :2]
-        error = privileged["context"] - block - COAST_S * privileged["block_vel_w"][:, :2]
+        error = privileged["context"][:, :2] - block - COAST_S * privileged["block_vel_w"][:, :2]
         offset = hand[:, :2] - block
         low = hand[:, 2] < LOW_W_M
         heading = _heading(error, offset)
