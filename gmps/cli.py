@@ -162,9 +162,8 @@ def evaluate(
     """
     import json
 
-    from demokit.cli.console import console, table
-    from gmps.report import AREA_STEPS, area, labels, mean_cells, write_json, write_rows
     from gmps.report import markdown as to_markdown
+    from gmps.report import write_json, write_rows
 
     folder = output_dir or runs[0] / "evaluation"
     rows, budget, title = _evaluate_runs(runs, **options)
@@ -175,15 +174,7 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(content))
     else:
-        shown = table(title, "method", "policy", *_step_names(rows), f"area 0-{AREA_STEPS}")
-        for measure, digits in (("success", 2), ("episode_return", 1)):
-            for label in labels(rows):
-                for actor in ("mean", "stochastic"):
-                    cells = mean_cells(rows, label, actor, measure, digits)
-                    total = f"{area(rows, label, actor, measure):.{digits}f}"
-                    name = f"{label}, {measure.replace('episode_', '')}"
-                    shown.add_row(name, actor, *cells, total)
-        console().print(shown)
+        _print_tables(rows, title)
     _draw(folder, title)
     click.echo(f"Picture: {folder / 'evaluation.png'}", err=True)
     click.echo(f"Page:    {folder / 'report.md'}", err=True)
@@ -201,10 +192,13 @@ def _evaluate_runs(
     seed: int,
 ) -> tuple[list[Row], list[dict[str, Any]], str]:
     """Evaluate every run on the same tasks: the rows, the runs' budgets, a title."""
+    import numpy as np
+
     from demokit.cli.console import progress
     from demokit.envs.tasks import make_tasks, task_sets
     from gmps.evaluate import evaluate as evaluate_run
     from gmps.learned import load
+    from gmps.references import reference_rows
     from gmps.report import label_of, rows_of
 
     loaded = [(path, load(path)[0]) for path in runs]
@@ -227,6 +221,8 @@ def _evaluate_runs(
             )
             rows += rows_of(label_of(path), learned, tasks, curve)
             budget.append(_budget(path, learned))
+    paid = reward or loaded[0][1].reward
+    rows += reference_rows(family, tasks, paid, np.random.default_rng(seed))
     return rows, budget, f"{family.name}, {len(tasks)} {split} tasks of '{chosen}'"
 
 
@@ -252,8 +248,28 @@ def _budget(path: Path, learned: Learned) -> dict[str, Any]:
     }
 
 
-def _step_names(rows: list[Row]) -> list[str]:
-    return [f"{step} steps" for step in sorted({row.step for row in rows})]
+def _print_tables(rows: list[Row], title: str) -> None:
+    """Means by adaptation step, a table per measure; the intervals stand in the page."""
+    from demokit.cli.console import console, table
+    from gmps.report import ACTORS, AREA_STEPS, area, labels, means, references
+
+    steps = [str(step) for step in sorted({row.step for row in rows})]
+    for measure, digits in (("success", 2), ("episode_return", 1)):
+        name = measure.replace("episode_", "")
+        last = f"area 0-{AREA_STEPS}"
+        shown = table(
+            f"{name.capitalize()} after so many policy-gradient steps: {title}",
+            *("method", "policy", *steps, last),
+            numbers=(*steps, last),
+        )
+        for label in labels(rows):
+            for actor in ACTORS:
+                cells = [f"{mean:.{digits}f}" for mean in means(rows, label, actor, measure)]
+                total = f"{area(rows, label, actor, measure):.{digits}f}"
+                shown.add_row(label, actor, *cells, total)
+        for reference, value in references(rows, measure).items():
+            shown.add_row(reference, "reference", f"{value:.{digits}f}")
+        console().print(shown)
 
 
 def _draw(folder: Path, title: str) -> None:

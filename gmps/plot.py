@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from gmps.report import Row, interval, labels, read_rows, values
+from gmps.report import Row, interval, labels, read_rows, references, values
 
 _COLORS = ("#1b6ca8", "#d1495b", "#3c8d5a", "#8d5fb4", "#b07d2b", "#555555")
 _STYLES = {"mean": "-", "stochastic": ":"}
@@ -48,6 +48,17 @@ def _panel(axes: Axes, rows: Sequence[Row], measure: str) -> None:
             axes.plot(list(cells), found[:, 0], style, color=color, marker="o", ms=4, label=name)
             if actor == "mean":
                 axes.fill_between(list(cells), *found[:, 1:].T, color=color, alpha=0.15, lw=0)
+    for name, value in references(rows, measure).items():
+        axes.axhline(value, color="0.45", lw=0.9, ls="--")
+        axes.annotate(
+            f"{name} ",
+            (1, value),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color="0.35",
+        )
     axes.set_xlabel("policy-gradient steps on the new task")
     axes.set_ylabel(f"{_NAMES[measure]} (95% interval)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

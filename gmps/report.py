@@ -18,6 +18,7 @@ from gmps.evaluate import Curve
 from gmps.learned import Learned
 
 ACTORS = ("mean", "stochastic")
+REFERENCE = "reference"
 MEASURES = ("episode_return", "success")
 AREA_STEPS = 3
 _CONFIDENCE = 0.95
@@ -89,8 +90,14 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def labels(rows: Sequence[Row]) -> list[str]:
-    """The methods in the order in which they appear."""
-    return list(dict.fromkeys(row.label for row in rows))
+    """The methods in the order in which they appear; references are none."""
+    return list(dict.fromkeys(row.label for row in rows if row.actor != REFERENCE))
+
+
+def references(rows: Sequence[Row], measure: str) -> dict[str, float]:
+    """Name of a reference -> its mean over the tasks; they do not adapt."""
+    names = dict.fromkeys(row.label for row in rows if row.actor == REFERENCE)
+    return {name: float(values(rows, name, REFERENCE, measure)[0].mean()) for name in names}
 
 
 def values(rows: Sequence[Row], label: str, actor: str, measure: str) -> dict[int, FloatArray]:
@@ -122,8 +129,12 @@ def area(
     rows: Sequence[Row], label: str, actor: str = "mean", measure: str = "episode_return"
 ) -> float:
     """Area under a method's curve over the first three adaptation steps (trapezoids)."""
-    curve = [cell.mean() for cell in values(rows, label, actor, measure).values()]
-    return float(np.trapezoid(curve[: AREA_STEPS + 1]))
+    return float(np.trapezoid(means(rows, label, actor, measure)[: AREA_STEPS + 1]))
+
+
+def means(rows: Sequence[Row], label: str, actor: str, measure: str) -> list[float]:
+    """A method's means over seeds and tasks after 0, 1, ... adaptation steps."""
+    return [float(cell.mean()) for cell in values(rows, label, actor, measure).values()]
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -145,8 +156,7 @@ def per_seed(rows: Sequence[Row], actor: str, measure: str) -> list[dict[str, An
         seeds = sorted({row.seed for row in rows if row.label == label})
         for seed in seeds:
             own = [row for row in rows if (row.label, row.seed) == (label, seed)]
-            means = [float(c.mean()) for c in values(own, label, actor, measure).values()]
-            table.append({"label": label, "seed": seed, "means": means})
+            table.append({"label": label, "seed": seed, "means": means(own, label, actor, measure)})
     return table
 
 
@@ -155,6 +165,7 @@ def write_json(path: Path, rows: Sequence[Row], runs: list[dict[str, Any]]) -> d
     content = {
         "runs": runs,
         "area_under_return": {label: area(rows, label) for label in labels(rows)},
+        "references": {measure: references(rows, measure) for measure in MEASURES},
         "summary": summary(rows),
     }
     path.write_text(json.dumps(content, indent=2) + "\n")
@@ -169,6 +180,9 @@ def markdown(title: str, rows: Sequence[Row], runs: list[dict[str, Any]]) -> str
             name = measure.replace("episode_", "")
             parts.append(f"{name.capitalize()} of the {actor} policy, by adaptation steps:\n")
             parts.append(_mean_table(rows, actor, measure, digits))
+    if references(rows, "success"):
+        parts.append("For reference, an expert that knows the task, and random actions:\n")
+        parts.append(_reference_table(rows))
     parts.append(f"Area under the return curve of the mean policy, steps 0 to {AREA_STEPS}:\n")
     parts.append(_table(["method", "area"], [[la, f"{area(rows, la):.1f}"] for la in labels(rows)]))
     parts.append("Per seed, success of the mean policy:\n")
@@ -189,6 +203,12 @@ def mean_cells(rows: Sequence[Row], label: str, actor: str, measure: str, digits
 def _mean_table(rows: Sequence[Row], actor: str, measure: str, digits: int) -> str:
     body = [[la, *mean_cells(rows, la, actor, measure, digits)] for la in labels(rows)]
     return _table(["method", *map(str, range(len(body[0]) - 1))], body)
+
+
+def _reference_table(rows: Sequence[Row]) -> str:
+    success, returns = references(rows, "success"), references(rows, "episode_return")
+    body = [[name, f"{success[name]:.2f}", f"{returns[name]:.1f}"] for name in success]
+    return _table(["reference", "success", "return"], body)
 
 
 def _seed_table(rows: Sequence[Row], measure: str, digits: int) -> str:
