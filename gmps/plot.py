@@ -32,7 +32,7 @@ def plot_adaptation(table: Path, picture: Path, title: str) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     for axes, measure in zip(panels, _NAMES, strict=True):
         _panel(axes, rows, measure)
-    panels[1].set_ylim(-0.02, 1.02)
+    panels[1].set_ylim(-0.04, 1.06)
     panels[0].legend(frameon=False, fontsize=9)
     figure.suptitle(title)
     figure.savefig(picture, dpi=150)

@@ -15,7 +15,7 @@ from demokit.protocols import Decision, Expert
 from demokit.types import Array, FloatArray, Task
 from gmps.report import REFERENCE, Row
 
-REFERENCES = ("scripted", "random")
+REFERENCES = {"expert": "scripted", "random actions": "random"}
 _EPISODES = 5
 
 
@@ -37,7 +37,7 @@ def reference_rows(
 ) -> list[Row]:
     """A row per reference and task; a family without a scripted expert has none of it."""
     rows = []
-    for name in REFERENCES:
+    for label, name in REFERENCES.items():
         try:
             source = _Alone(load_expert(name, family.name))
         except DemokitError:
@@ -51,5 +51,5 @@ def reference_rows(
             own = episodes[i * _EPISODES : (i + 1) * _EPISODES]
             returns = float(np.mean([episode.episode_return for episode in own]))
             success = float(np.mean([episode.success for episode in own]))
-            rows.append(Row(name, 0, task.id, 0, REFERENCE, returns, success))
+            rows.append(Row(label, 0, task.id, 0, REFERENCE, returns, success))
     return rows

@@ -92,8 +92,8 @@ def test_evaluate_writes_table_picture_and_page(point_run, tmp_path, invoke):
     assert (folder / "evaluation.png").read_bytes().startswith(b"\x89PNG")
     table = list(csv.DictReader((folder / "evaluation.csv").open()))
     assert len(table) == 3 * 4 * 2 + 2 * 3
-    assert content_of(folder)["references"]["success"]["scripted"] == 1.0
-    assert content_of(folder)["references"]["success"]["random"] < 0.5
+    assert content_of(folder)["references"]["success"]["expert"] == 1.0
+    assert content_of(folder)["references"]["success"]["random actions"] < 0.5
     content = json.loads((folder / "evaluation.json").read_text())
     assert {entry["step"] for entry in content["summary"]} == {0, 1, 2, 3}
     own = [float(r["success"]) for r in table if (r["step"], r["actor"]) == ("1", "mean")]
