@@ -1,0 +1,251 @@
+"""Sharing: only sound, licensed datasets leave, and only what is checked takes its place."""
+
+import shutil
+import stat
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import pytest
+
+from demokit.data import DatasetWriter, open_dataset
+from demokit.data.share import Bundle, make_bundle, pack, pull, push
+from demokit.errors import DemokitError
+
+fsspec = pytest.importorskip("fsspec")
+
+
+@pytest.fixture
+def path(tmp_path, metadata, make_episode):
+    with DatasetWriter(tmp_path / "a.hdf5", replace(metadata, license="MIT")) as writer:
+        for i in range(3):
+            writer.add(sound(make_episode(i)))
+        return writer.finish()
+
+
+def sound(episode):
+    """The fixture's episode with a success that agrees with its last state."""
+    privileged = dict(episode.privileged)
+    del privileged["success"]
+    return replace(episode, privileged=privileged)
+
+
+@pytest.fixture
+def bundle(path):
+    return make_bundle(path)
+
+
+def test_pack_and_pull(bundle, path, tmp_path):
+    archive = pack(bundle, tmp_path / "a.zip")
+    with zipfile.ZipFile(archive) as packed:
+        assert set(packed.namelist()) == {"a.hdf5", "README.md", "LICENSE", "SHA256SUMS"}
+        assert b"MIT" in packed.read("LICENSE")
+        assert b"license: mit" in packed.read("README.md")
+    back = pull(str(archive), tmp_path / "new" / "b.hdf5")
+    assert back.read_bytes() == path.read_bytes()
+    assert open_dataset(back).episodes == open_dataset(path).episodes
+    assert back.with_suffix(".md").read_text().startswith("---\n")
+    assert sorted(p.name for p in back.parent.iterdir()) == ["b.hdf5", "b.md"]
+
+
+@pytest.mark.parametrize("place", ["{folder}/shared", "file://{folder}/shared", "memory://box/a"])
+def test_push_and_pull(bundle, path, tmp_path, place):
+    place = place.format(folder=tmp_path)
+    push(bundle, place)
+    with pytest.raises(DemokitError, match="--overwrite"):
+        push(bundle, place)
+    push(bundle, place, overwrite=True)
+    back = pull(place, tmp_path / "b.hdf5")
+    assert back.read_bytes() == path.read_bytes()
+    with pytest.raises(DemokitError, match="--overwrite"):
+        pull(place, back)
+    pull(place, back, overwrite=True)
+    if place.startswith("memory"):
+        fsspec.filesystem("memory").rm("/box", recursive=True)
+
+
+def test_what_may_not_be_shared(tmp_path, metadata, make_episode, path):
+    with DatasetWriter(tmp_path / "n.hdf5", metadata) as writer:
+        writer.add(make_episode(0))
+        writer.finish()
+    with pytest.raises(DemokitError, match="states no licence"):
+        make_bundle(tmp_path / "n.hdf5")
+    with h5py.File(path, "r+") as file:
+        file["episode_1/actions"][0, 0] += 0.01
+    with pytest.raises(DemokitError, match="is invalid"):
+        make_bundle(path)
+    with DatasetWriter(tmp_path / "u.hdf5", replace(metadata, license="MIT")) as writer:
+        writer.add(make_episode(0))
+    with pytest.raises(DemokitError, match="unfinished"):
+        make_bundle(tmp_path / "u.hdf5")
+
+
+def test_a_changed_file_is_not_taken(bundle, tmp_path):
+    push(bundle, str(tmp_path / "shared"))
+    target = tmp_path / "b.hdf5"
+    target.write_bytes(b"kept")
+    for name in ("a.hdf5", "README.md", "LICENSE"):
+        file = tmp_path / "shared" / name
+        before = file.read_bytes()
+        file.write_bytes(before[:-1] + b"x")
+        with pytest.raises(DemokitError, match="does not match its checksum"):
+            pull(str(tmp_path / "shared"), target, overwrite=True)
+        file.write_bytes(before)
+    assert target.read_bytes() == b"kept"
+    assert sorted(p.name for p in tmp_path.glob("*b*.tmp")) == []
+
+
+def test_a_bundle_with_right_sums_but_an_invalid_dataset(bundle, tmp_path):
+    from demokit.data.share import file_sha256
+
+    push(bundle, str(tmp_path / "shared"))
+    file = tmp_path / "shared" / "a.hdf5"
+    old = file_sha256(file)
+    with h5py.File(file, "r+") as opened:
+        opened["episode_1/actions"][0, 0] += 0.01
+    sums = tmp_path / "shared" / "SHA256SUMS"
+    sums.write_text(sums.read_text().replace(old, file_sha256(file)))
+    with pytest.raises(DemokitError, match="is invalid"):
+        pull(str(tmp_path / "shared"), tmp_path / "b.hdf5")
+    assert not (tmp_path / "b.hdf5").exists()
+
+
+def hostile(kind, path, folder):
+    """An archive that is not what `pack` makes."""
+    target = folder / "evil.zip"
+    good = folder / "good.zip"
+    pack(make_bundle(path), good, overwrite=True)
+    if kind == "no zip":
+        target.write_text("PK")
+        return target
+    packing = zipfile.ZIP_DEFLATED if kind == "bomb" else zipfile.ZIP_STORED
+    with zipfile.ZipFile(good) as source, zipfile.ZipFile(target, "w", packing) as archive:
+        for name in source.namelist():
+            archive.writestr(name, source.read(name))
+        if kind == "bomb":
+            archive.writestr("big.hdf5", bytes(10**7))
+        elif kind == "traversal":
+            archive.writestr("../../evil.txt", "x")
+        elif kind == "absolute":
+            archive.writestr("/tmp/evil.txt", "x")
+        elif kind == "link":
+            link = zipfile.ZipInfo("link")
+            link.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(link, "/etc/passwd")
+        elif kind == "twice":
+            archive.writestr("README.md", "x")
+        elif kind == "huge card":
+            archive.writestr("x", "x")
+    if kind == "claims":
+        data = bytearray(target.read_bytes())
+        at = data.index(b"PK\x01\x02") + 20
+        data[at : at + 8] = b"\xff\xff\xff\x7f" * 2
+        target.write_bytes(data)
+    return target
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("no zip", "no archive"),
+        ("bomb", "compresses"),
+        ("traversal", "which no bundle holds"),
+        ("absolute", "which no bundle holds"),
+        ("link", "which no bundle holds"),
+        ("twice", "claims more"),
+        ("claims", "claims more|no archive"),
+    ],
+)
+def test_hostile_archives(kind, message, path, tmp_path):
+    archive = hostile(kind, path, tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(DemokitError, match=message):
+        pull(str(archive), tmp_path / "b.hdf5")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", f"{'0' * 64}  ../a.hdf5\n", f"{'0' * 64}  a.hdf5\n", "0  README.md\n"]
+)
+def test_hostile_checksum_lists(text, bundle, tmp_path):
+    push(bundle, str(tmp_path / "s"))
+    (tmp_path / "s" / "SHA256SUMS").write_text(text)
+    with pytest.raises(DemokitError, match="is no bundle"):
+        pull(str(tmp_path / "s"), tmp_path / "b.hdf5")
+
+
+def test_limits_and_links(bundle, path, tmp_path):
+    push(bundle, str(tmp_path / "s"))
+    with pytest.raises(DemokitError, match="--max-size"):
+        pull(str(tmp_path / "s"), tmp_path / "b.hdf5", limit_bytes=1000)
+    (tmp_path / "s" / "a.hdf5").unlink()
+    (tmp_path / "s" / "a.hdf5").symlink_to(path)
+    with pytest.raises(DemokitError, match="is a link"):
+        pull(str(tmp_path / "s"), tmp_path / "b.hdf5")
+    (tmp_path / "s" / "README.md").write_bytes(bytes(2 * 10**6))
+    with pytest.raises(DemokitError, match="larger than any"):
+        pull(str(tmp_path / "s"), tmp_path / "b.hdf5")
+    assert not (tmp_path / "b.hdf5").exists()
+
+
+@pytest.mark.parametrize("place", ["nowhere/at/all", "nowhere.zip", "bogus://x", "memory://none"])
+def test_places_that_are_not_there(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DemokitError):
+        pull(place, tmp_path / "b.hdf5")
+
+
+class FakeHub:
+    """What `push` asks of huggingface_hub, kept in memory."""
+
+    def __init__(self, *, exists=False, private=True):
+        self.exists, self.private, self.files = exists, private, {}
+
+    def HfApi(self):  # noqa: N802 - the library's name
+        return self
+
+    def create_repo(self, repo, *, repo_type, private, exist_ok):
+        assert (repo, repo_type) == ("ada/push", "dataset")
+        if self.exists and not exist_ok:
+            raise ValueError("409 you already created this dataset repo")
+        if not self.exists:
+            self.private = private
+
+    def repo_info(self, repo, *, repo_type):
+        assert (repo, repo_type) == ("ada/push", "dataset")
+        return SimpleNamespace(private=self.private)
+
+    def upload_folder(self, *, repo_id, repo_type, folder_path, commit_message):
+        assert (repo_id, repo_type) == ("ada/push", "dataset")
+        assert "a.hdf5" in commit_message
+        self.files = {p.name: p.read_bytes() for p in Path(folder_path).iterdir()}
+
+
+def test_hub(bundle, path, monkeypatch):
+    hub = FakeHub()
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert push(bundle, "hf:ada/push") == "hf:ada/push"
+    assert hub.private
+    assert hub.files == {"a.hdf5": path.read_bytes(), **bundle.small}
+    push(bundle, "hf://datasets/ada/push", public=True)
+    hub.exists = True
+    with pytest.raises(DemokitError, match="409"):
+        push(bundle, "hf:ada/push")
+    hub.private = False
+    with pytest.raises(DemokitError, match="is public"):
+        push(bundle, "hf:ada/push", overwrite=True)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(DemokitError, match="pip install"):
+        push(bundle, "hf:ada/push")
+
+
+def test_names_that_archives_cannot_hold(path, tmp_path):
+    odd = shutil.copy(path, tmp_path / "odd name.hdf5")
+    with pytest.raises(DemokitError, match="letters, digits"):
+        make_bundle(odd)
+    with pytest.raises(DemokitError, match=r"NAME\.zip"):
+        pack(Bundle(path, "MIT", {}), tmp_path / "a.tar")
