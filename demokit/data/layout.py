@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5l, h5z
+from h5py import h5a, h5d, h5l, h5s, h5z
 
 from demokit.data.files import CHECKED_FORMAT
 from demokit.errors import DemokitError
@@ -215,14 +215,15 @@ def read_attributes(node: h5py.Group) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for index in range(h5a.get_num_attrs(node.id)):
         attribute = h5a.open(node.id, index=index)
-        name = attribute.name.decode()
-        if attribute.dtype.kind in "fiub":
-            values = np.empty(attribute.shape, attribute.dtype)
+        dtype, shape = attribute.dtype, attribute.shape
+        # Numbers and single texts; h5py knows the rest.
+        if dtype.kind in "fiub" or (dtype.kind == "O" and shape == ()):
+            values = np.empty(shape, dtype)
             attribute.read(values)
-            found[name] = values if values.shape else values[()]
+            value = values if shape else values[()]
         else:
-            value = node.attrs[name]
-            found[name] = value.decode() if isinstance(value, bytes) else value
+            value = node.attrs[attribute.name]
+        found[attribute.name.decode()] = value.decode() if isinstance(value, bytes) else value
     return found
 
 
@@ -264,10 +265,10 @@ def read_episode(group: h5py.Group, record: EpisodeRecord) -> Episode:
 
 
 def _read_tree(group: h5py.Group, path: str, rows: int) -> Any:
-    children = _children(group, path)
-    if children is None:
+    node = _subgroup(group, path)
+    if node is None:
         return _read_array(group, path, rows)
-    return {name: _read_array(group, f"{path}/{name}", rows) for name in children}
+    return {name: _read_array(node, name, rows) for name in node}
 
 
 def _read_array(group: h5py.Group, path: str, rows: int) -> Array:
@@ -276,68 +277,104 @@ def _read_array(group: h5py.Group, path: str, rows: int) -> Array:
     if stored.shape[:1] != (rows,):
         raise DemokitError(f"Episode {path} has shape {stored.shape}, not {rows} rows.")
     values = np.empty(stored.shape, stored.dtype)
-    stored.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    stored.data.read(h5s.ALL, h5s.ALL, values)
     return values
 
 
-def _children(group: h5py.Group, path: str) -> list[str] | None:
-    """Names in the group at `path`; None when an array is there."""
+def _read_rows(stored: StoredArray, start: int, stop: int) -> Array:
+    """Rows start:stop, as a slice has them."""
+    if not stored.shape:
+        raise DemokitError("A single number was found where an array should be.")
+    first, last, _ = slice(start, stop).indices(stored.shape[0])
+    count = (max(last - first, 0), *stored.shape[1:])
+    values = np.empty(count, stored.dtype)
+    if values.size:
+        place = h5s.create_simple(stored.shape)
+        place.select_hyperslab((first, *[0] * (len(count) - 1)), count)
+        stored.data.read(h5s.create_simple(count), place, values)
+    return values
+
+
+def _subgroup(group: h5py.Group, path: str) -> h5py.Group | None:
+    """The group at `path`; None when an array is there."""
     _check_links(group, path)
     node = group[path]
-    return list(node) if isinstance(node, h5py.Group) else None
+    return node if isinstance(node, h5py.Group) else None
 
 
 def _check_links(group: h5py.Group, path: str) -> None:
     """Raise DemokitError when `path` leads through a link to another place or file."""
-    parts = path.encode().split(b"/")
+    links, parts = group.id.links, path.encode().split(b"/")
     for depth in range(1, len(parts) + 1):
-        place = b"/".join(parts[:depth])
-        if group.id.links.get_info(place).type != h5l.TYPE_HARD:
+        if links.get_info(b"/".join(parts[:depth])).type != h5l.TYPE_HARD:
             raise DemokitError(f"{path} is a link to somewhere else: it is not followed.")
 
 
-def open_array(group: h5py.Group, path: str) -> h5d.DatasetID:
+class StoredArray(NamedTuple):
+    """An array in a file that can be read, not read yet."""
+
+    data: h5d.DatasetID
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def open_array(group: h5py.Group, path: str) -> StoredArray:
     """An array that can be read: of numbers, in this file, with its claimed size on disk.
 
     Raises:
         DemokitError: anything else; reading it could need any amount of memory, or other files.
     """
     _check_links(group, path)
-    stored = h5d.open(group.id, path.encode())
-    plan = stored.get_create_plist()
-    filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
-    if plan.get_layout() == h5d.VIRTUAL or plan.get_external_count() or filters - _FILTERS:
-        raise DemokitError(f"Episode {path} is stored in a way that demokit does not read.")
+    data = h5d.open(group.id, path.encode())
+    stored = StoredArray(data, data.shape, data.dtype)
     if stored.dtype.kind not in "fiub":
         raise DemokitError(f"Episode {path} holds no numbers.")
-    row_bytes = stored.dtype.itemsize
-    chunk = plan.get_chunk() if plan.get_layout() == h5d.CHUNKED else ()
-    claimed = row_bytes * max(math.prod(stored.shape), math.prod(chunk) if chunk else 0)
-    if claimed > stored.get_storage_size() * (_MOST_EXPANSION if filters else 1):
-        raise DemokitError(f"Episode {path} claims {claimed} bytes, which are not in the file.")
+    claimed = stored.dtype.itemsize * math.prod(stored.shape)
+    # In one piece within the file, as most arrays are, or else chunks to be looked at.
+    if data.get_offset() is None or data.get_storage_size() != claimed:
+        _check_chunks(stored, path, claimed)
     return stored
+
+
+def _check_chunks(stored: StoredArray, path: str, claimed: int) -> None:
+    plan = stored.data.get_create_plist()
+    filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
+    layout = plan.get_layout()
+    if layout == h5d.VIRTUAL or plan.get_external_count() or filters - _FILTERS:
+        raise DemokitError(f"Episode {path} is stored in a way that demokit does not read.")
+    chunk = math.prod(plan.get_chunk()) if layout == h5d.CHUNKED else 0
+    needed = max(claimed, stored.dtype.itemsize * chunk)
+    if claimed and needed > stored.data.get_storage_size() * (_MOST_EXPANSION if filters else 1):
+        raise DemokitError(f"Episode {path} claims {needed} bytes, which are not in the file.")
 
 
 def read_window(
     group: h5py.Group, start: int, stop: int, names: Collection[str] | None
 ) -> dict[str, Array]:
     """Rows start:stop of the named arrays (None: all), reading only those rows."""
-    found = dict(_array_paths(group))
-    unknown = set(names or ()) - set(found)
-    if unknown:
-        raise DemokitError(
-            f"Episode has no array '{sorted(unknown)[0]}': it has {', '.join(sorted(found))}."
-        )
-    chosen = found if names is None else names
-    return {name: h5py.Dataset(open_array(group, found[name]))[start:stop] for name in chosen}
+    chosen = dict(_array_paths(group)) if names is None else {n: _path_of(n) for n in names}
+    found = {}
+    for name, path in chosen.items():
+        try:
+            stored = open_array(group, path)
+        except (KeyError, TypeError, RuntimeError):
+            known = ", ".join(sorted(dict(_array_paths(group))))
+            raise DemokitError(f"Episode has no array '{name}': it has {known}.") from None
+        found[name] = _read_rows(stored, start, stop)
+    return found
+
+
+def _path_of(name: str) -> str:
+    """The path in the group of an array's short name."""
+    return f"infos/{name}" if name.startswith("privileged/") else name
 
 
 def _array_paths(group: h5py.Group) -> Iterator[tuple[str, str]]:
     """Short name, such as privileged/state -> path in the group."""
     for name in ("observations", *_STEP_ARRAYS, PRIVILEGED):
         short = name.removeprefix("infos/")
-        children = _children(group, name)
-        if children is None:
+        node = _subgroup(group, name)
+        if node is None:
             yield short, name
         else:
-            yield from ((f"{short}/{child}", f"{name}/{child}") for child in children)
+            yield from ((f"{short}/{child}", f"{name}/{child}") for child in node)

@@ -1,10 +1,14 @@
 """Small episodes and metadata without a simulator."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from demokit.cli import main
 from demokit.data import ArraySpec, DatasetMetadata, Provenance
 from demokit.types import Episode, Task
 
@@ -54,3 +58,19 @@ def make_episode() -> Callable[..., Episode]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory) -> Path:
+    """Eight simulated episodes of four tasks; leave it as it is."""
+    path = tmp_path_factory.mktemp("recorded") / "point.hdf5"
+    options = ["--tasks", "4", "--episodes-per-task", "2", "--license", "MIT"]
+    done = CliRunner().invoke(main, ["record", "--env", "point", "--out", str(path), *options])
+    assert done.exit_code == 0, done.output
+    return path
+
+
+@pytest.fixture
+def dataset_path(recorded, tmp_path) -> Path:
+    """A copy of `recorded` to do anything with."""
+    return Path(shutil.copy(recorded, tmp_path / "copy.hdf5"))
