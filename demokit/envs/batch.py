@@ -22,7 +22,7 @@ from demokit.types import Array, FloatArray, Observation, Step
 RewardKind = Literal["dense", "sparse"]
 REWARDS: tuple[str, ...] = get_args(RewardKind)
 OBSERVATIONS = ("state", "vision")
-_POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value
+_NOTHING, _POSITIONS = mujoco.mjtStage.mjSTAGE_NONE.value, mujoco.mjtStage.mjSTAGE_POS.value
 
 
 class SimState(NamedTuple):
@@ -69,6 +69,7 @@ class SimBatch:
         self.vision = checked_vision(family, observation)
         self._eyes = ImageRenderer(family, self.vision, num_threads) if self.vision else None
         self._sims = Batch(family.model, num_sims, num_threads)
+        self._stage = _POSITIONS if family.reads_positions else _NOTHING
         self._views = family.views(self._sims)
         self._step_index = np.zeros(num_sims, np.int64)
         self._context: FloatArray = np.zeros((num_sims, family.context.width))
@@ -92,12 +93,12 @@ class SimBatch:
         self._set_tasks(ids, np.asarray(context, np.float64))
         self._step_index[ids] = 0
         self._action[ids] = 0
-        self._sims.reset(ids, keyframe=0, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        self._sims.reset(ids, keyframe=0, stage=_NOTHING)
         self._write(self.family.start(noise), ids)
         if self.family.settle_steps:
             self._sims.step(ids, nstep=self.family.settle_steps)
             self._sims.time[ids] = 0
-        self._sims.forward(ids, stage=_POSITIONS)
+        self._derive(ids)
         self._terms = self.family.read(self._views)
         return self.observe()
 
@@ -116,7 +117,7 @@ class SimBatch:
         if not np.isfinite(self._action).all():
             raise DemokitError("An action is NaN or infinite: the simulation was not stepped.")
         self._write(self.family.control(self._views, self._action), slice(None))
-        self._sims.step(nstep=self.family.frame_skip, stage=_POSITIONS)
+        self._sims.step(nstep=self.family.frame_skip, stage=self._stage)
         self._write(self.family.carry(self._views), slice(None))
         self._step_index += 1
         self._terms = self.family.read(self._views)
@@ -176,8 +177,7 @@ class SimBatch:
         self._step_index[:] = state.step_index
         self._set_tasks(np.arange(self.num_sims), state.context)
         self._action[:] = 0
-        # Positions only: a full mj_forward would change the warm start, and with it the future.
-        self._sims.forward(stage=_POSITIONS)
+        self._derive(None)
         self._terms = self.family.read(self._views)
         return self.observe()
 
@@ -189,6 +189,12 @@ class SimBatch:
         """Free what draws the images; a batch without images needs no closing."""
         if self._eyes is not None:
             self._eyes.close()
+
+    def _derive(self, ids: NDArray[np.int64] | None) -> None:
+        """Compute what the family reads beside the state."""
+        # Positions only: a full mj_forward would change the warm start, and with it the future.
+        if self._stage != _NOTHING:
+            self._sims.forward(ids, stage=self._stage)
 
     def _set_tasks(self, ids: NDArray[np.int64], context: FloatArray) -> None:
         """Contexts of simulations `ids`; once a task sets the dynamics, all have them."""

@@ -50,6 +50,7 @@ class CheetahFamily(Family):
     )
     object_term = "body_pos"
     start_noise_width = 2 * NUM_JOINTS
+    reads_positions = False
 
     def spec(self) -> mujoco.MjSpec:
         """Gymnasium's half cheetah with a keyframe, a camera and a marker."""

@@ -111,6 +111,8 @@ class Family(ABC):
         object_term: the observation term of what the task is about moving.
         start_noise_width: how many uniform numbers in [-1, 1] a reset consumes.
         settle_steps: simulator steps between the written start state and step 0.
+        reads_positions: whether `read` needs positions that MuJoCo derives from the state, such as
+            those of sites; families that read the state alone step faster.
         viewpoints: cameras beside those of the model; a family with one called "policy" can be
             observed through images.
         vision_terms: the terms that are observed beside the images.
@@ -129,6 +131,7 @@ class Family(ABC):
     object_term: ClassVar[str]
     start_noise_width: ClassVar[int] = 0
     settle_steps: ClassVar[int] = 0
+    reads_positions: ClassVar[bool] = True
     viewpoints: ClassVar[Mapping[str, Viewpoint]] = {}
     vision_terms: ClassVar[tuple[str, ...]] = ()
     dynamics: ClassVar[ContextSpace | None] = None

@@ -67,6 +67,7 @@ class Point(Family):
     actions = ("dx / 0.1 m", "dy / 0.1 m")
     object_term = "point_pos_w_m"
     start_noise_width = 2
+    reads_positions = False
 
     def spec(self) -> mujoco.MjSpec:
         """See `Family`."""
