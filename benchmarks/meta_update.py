@@ -42,7 +42,7 @@ def main() -> None:
         torch.randn(NUM_TASKS, DEMOS * family.horizon, family.observation_width),
         torch.randn(NUM_TASKS, DEMOS * family.horizon, len(family.actions)),
     )
-    flat = Demos(demos.observation.flatten(0, 1), demos.action.flatten(0, 1))
+    flat = demos.pooled()
     for threads in (1, 2):
         torch.set_num_threads(threads)
         sampling, advantages, optimising = [], [], []

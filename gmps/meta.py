@@ -22,6 +22,10 @@ class Demos(NamedTuple):
     observation: Tensor
     action: Tensor
 
+    def pooled(self) -> Demos:
+        """The demonstrations of all tasks as those of one, (M * D, ...)."""
+        return Demos(self.observation.flatten(0, 1), self.action.flatten(0, 1))
+
 
 class MetaParams(NamedTuple):
     """Everything the outer loop learns: theta and the inner step sizes alpha."""

@@ -19,7 +19,7 @@ from gmps.evaluate import (
     with_step_size,
 )
 from gmps.learned import Learned, start
-from gmps.meta import Demos, MetaLosses, MetaObjective, outer_step
+from gmps.meta import MetaLosses, MetaObjective, outer_step
 from gmps.rollout import Rollouts, Sampler, replicate
 from gmps.runs import Run
 
@@ -37,7 +37,7 @@ def train(demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: 
     config, meta = learned.config, learned.meta
     objective = MetaObjective(learned.inner, config.outer_loss, config.pre_update_weight)
     sampler = _sampler(demos, config.rollouts_per_task)
-    pre_actions = demos.furthest() if config.sweep else _flat(demos.all())
+    pre_actions = demos.furthest() if config.sweep else demos.all().pooled()
     queries = Aggregation(demos, run.folder, learned, resume=first > 0) if config.dagger else None
     if queries and first:
         demos = queries.restored(demos, first)
@@ -96,10 +96,6 @@ def settle_step_size(
 
 def _sampler(demos: DemoSet, explore: int, mean: int = 0) -> Sampler:
     return Sampler(demos.family, demos.tasks, demos.reward, explore=explore, mean=mean)
-
-
-def _flat(demos: Demos) -> Demos:
-    return Demos(demos.observation.flatten(0, 1), demos.action.flatten(0, 1))
 
 
 def _evaluate_on_training_tasks(

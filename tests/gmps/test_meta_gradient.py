@@ -103,7 +103,7 @@ def test_meta_gradient_agrees_with_finite_differences(problem, ratio_gradient, o
 def test_batched_loss_is_the_mean_of_the_tasks(problem):
     policy, spec, meta, batches, demos = problem
     objective = objective_of(policy, spec, ratio_gradient=False)
-    flat = Demos(demos.observation.flatten(0, 1), demos.action.flatten(0, 1))
+    flat = demos.pooled()
     batched = objective.losses(meta, batches, demos, flat).post
     single = [objective.task_loss(meta, task(batches, i), task(demos, i)) for i in range(NUM_TASKS)]
     torch.testing.assert_close(batched, torch.stack(single).mean())
@@ -146,7 +146,7 @@ def test_what_does_not_adapt_stays(problem):
 
 def test_pre_update_term_adds_the_imitation_loss_of_theta(problem):
     policy, spec, meta, batches, demos = problem
-    flat = Demos(demos.observation.flatten(0, 1), demos.action.flatten(0, 1))
+    flat = demos.pooled()
     plain = objective_of(policy, spec, ratio_gradient=False)
     pulled = objective_of(policy, spec, ratio_gradient=False, pre_update_weight=3.0)
     loss, parts = plain(meta, batches, demos, flat)
