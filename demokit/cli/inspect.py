@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from demokit.data.metadata import ArraySpec
     from demokit.data.store import Dataset
     from demokit.data.summary import ArrayRange, Summary
 
@@ -19,7 +21,17 @@ MAX_ROWS = 40
 @click.argument("dataset", metavar="PATH|ID")
 @click.option("--episode", type=int, help="Describe one episode, counted from 0.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def inspect(dataset: str, episode: int | None, as_json: bool) -> None:
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    help="Draw returns, lengths, actions, goals and end positions to this PNG.",
+)
+@click.option(
+    "--html", type=click.Path(path_type=Path), help="Write a page that needs nothing else."
+)
+def inspect(
+    dataset: str, episode: int | None, as_json: bool, plot: Path | None, html: Path | None
+) -> None:
     """Show what a dataset contains: tasks, success, returns, ranges, provenance."""
     import json
 
@@ -27,6 +39,7 @@ def inspect(dataset: str, episode: int | None, as_json: bool) -> None:
     from demokit.data.summary import summarize
 
     found = open_dataset(dataset)
+    _draw(found, plot, html)
     if episode is not None:
         about = _episode(found, episode)
         click.echo(json.dumps(about, indent=2)) if as_json else _print_episode(about)
@@ -36,6 +49,20 @@ def inspect(dataset: str, episode: int | None, as_json: bool) -> None:
         click.echo(json.dumps(summary.to_json(), indent=2))
     else:
         _print_summary(summary)
+
+
+def _draw(dataset: Dataset, plot: Path | None, html: Path | None) -> None:
+    """Write the picture and the page that were asked for."""
+    if plot is not None:
+        from demokit.data.figures import plot as draw
+
+        draw(dataset, plot)
+        click.echo(f"Picture: {plot}", err=True)
+    if html is not None:
+        from demokit.data.page import write_page
+
+        write_page(dataset, html)
+        click.echo(f"Page: {html}", err=True)
 
 
 def _episode(dataset: Dataset, index: int) -> dict[str, Any]:
@@ -92,12 +119,20 @@ def _totals(summary: Summary) -> Table:
     rows.add_row("family", f"{about.family} ({about.reward} reward, horizon {about.horizon})")
     rows.add_row("task set", f"{about.task_set}: {'; '.join(splits)}")
     rows.add_row("episodes", f"{summary.episodes} ({summary.steps} steps)")
+    for name, spec in about.space_items().items():
+        rows.add_row(f"observation {name}".strip(), _space(spec))
+    rows.add_row("action", _space(about.action_space))
     rows.add_row("success rate", f"{summary.success_rate:.1%}")
     rows.add_row("length", "least {:g}, mean {:.1f}, greatest {:g}".format(*summary.lengths))
     rows.add_row("return", "least {:.2f}, mean {:.2f}, greatest {:.2f}".format(*summary.returns))
     rows.add_row("size on disk", f"{summary.size_bytes / 1e6:.2f} MB")
+    rows.add_row("checksum", summary.checksum or "not all episodes have one")
     rows.add_row("licence", about.license or "none stated")
     return rows
+
+
+def _space(spec: ArraySpec) -> str:
+    return f"{spec.dtype} {_shape(spec.shape)}, from {spec.low:g} to {spec.high:g}"
 
 
 def task_table(summary: Summary) -> Table:
@@ -138,8 +173,12 @@ def _provenance(summary: Summary) -> Table:
     rows.add_row("seed", str(source.seed))
     rows.add_row("created", source.created)
     rows.add_row("versions", ", ".join(f"{name} {v}" for name, v in source.versions.items()))
-    rows.add_row("model", f"{about.model_hash[:16]} (MuJoCo {about.mujoco_version})")
+    rows.add_row(
+        "model", f"{about.model_hash[:16] or 'not stated'} (MuJoCo {about.mujoco_version})"
+    )
     rows.add_row("schema version", str(about.schema_version))
+    for what, why in source.missing.items():
+        rows.add_row(f"missing: {what}", why)
     return rows
 
 

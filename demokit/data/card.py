@@ -51,7 +51,7 @@ def _license_lines(license: str | None) -> list[str]:
         return []
     if license.lower() in _HUB_LICENSES:
         return [f"license: {license.lower()}"]
-    return ["license: other", f"license_name: {_quoted(license)}"]
+    return ["license: other", f"license_name: {_quoted(license)}", "license_link: LICENSE"]
 
 
 def _quoted(text: str) -> str:
@@ -111,17 +111,24 @@ with open_dataset("{Path(summary.path).name}") as dataset:
 """
 
 
+def describe_noise(noise_std: float | None) -> str:
+    """The noise on executed actions, in words."""
+    known = f"of {noise_std:g}" if noise_std is not None else "not stated or differing"
+    return f"action noise {known}"
+
+
 def _provenance(summary: Summary) -> str:
     about, source = summary.metadata, summary.metadata.provenance
     versions = ", ".join(f"{name} {number}" for name, number in source.versions.items())
-    noise = "that differs" if source.noise_std is None else f"{source.noise_std:g}"
+    missing = "".join(f"- missing: {what} ({why})\n" for what, why in source.missing.items())
     kept = "only successful episodes were kept" if source.only_success else "all were kept"
     return f"""## Provenance
 
-- recorder `{source.recorder}`, expert `{source.expert}`, action noise {noise}; {kept}
+- recorder `{source.recorder}`, expert `{source.expert}`, {describe_noise(source.noise_std)}; {kept}
 - operator: {source.operator or "not stated"}
 - seed {source.seed}, recorded {source.created}
 - versions: {versions}
-- model: SHA-256 `{about.model_hash}`, MuJoCo {about.mujoco_version}
+- model: SHA-256 `{about.model_hash or "not stated"}`, MuJoCo {about.mujoco_version}
+- checksum of all episodes: `{summary.checksum}`
 - schema version {about.schema_version}
-"""
+{missing}"""

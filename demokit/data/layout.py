@@ -20,6 +20,8 @@ from demokit.errors import DemokitError
 from demokit.types import Array, Episode, Task
 
 PRIVILEGED = "infos/privileged"
+_COMPRESSED_FROM_BYTES = 2**15
+_CHUNK_BYTES = 2**17
 _STEP_ARRAYS = ("actions", "rewards", "terminations", "truncations")
 _FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
 # The most that deflate can expand its input.
@@ -107,8 +109,9 @@ def write_episode(file: h5py.Group, index: int, episode: Episode) -> None:
     """Add `episode` as group `episode_<index>`."""
     group = file.require_group(episode_name(index))
     for name, values in episode_arrays(episode):
-        group.create_dataset(name, data=values, **_storage(values))
-    group.attrs.update(
+        group.create_dataset(name, data=values, **_storage(name, values))
+    put_attributes(
+        group,
         {
             "id": index,
             "total_steps": len(episode),
@@ -121,9 +124,9 @@ def write_episode(file: h5py.Group, index: int, episode: Episode) -> None:
             "recorder": episode.recorder,
             "sha256": digest(episode),
             "record_sha256": record_of(index, episode).compute_digest(),
-        }
+            **_flat_options(episode.options),
+        },
     )
-    group.attrs.update(_flat_options(episode.options))
     file.file.flush()
 
 
@@ -141,10 +144,18 @@ def record_of(index: int, episode: Episode) -> EpisodeRecord:
     )
 
 
-def _storage(values: Array) -> dict[str, Any]:
-    """Images are compressed frame by frame, so that one frame can be read alone."""
+def _storage(name: str, values: Array) -> dict[str, Any]:
+    """How an array is stored: plain, unless it is an image or a large privileged term.
+
+    Images are compressed frame by frame, so that one frame can be read alone. The simulator's
+    state is most of a dataset and mostly constant; training does not read it.
+    """
     if values.dtype == np.uint8 and values.ndim >= 3 and values.size:
         return {"chunks": (1, *values.shape[1:]), "compression": "gzip", "compression_opts": 4}
+    if name.startswith(PRIVILEGED) and values.nbytes >= _COMPRESSED_FROM_BYTES:
+        rows = max(1, _CHUNK_BYTES * len(values) // values.nbytes)
+        chunks = (min(rows, len(values)), *values.shape[1:])
+        return {"chunks": chunks, "shuffle": True, "compression": "gzip", "compression_opts": 1}
     return {}
 
 
@@ -198,7 +209,7 @@ def copy_episode(source: h5py.Group, target: h5py.Group, index: int) -> None:
     found, place = source[episode_name(index)], target[episode_name(index)]
     for name in found:
         found.copy(name, place)
-    place.attrs.update(found.attrs)
+    put_attributes(place, read_attributes(found))
     # So that its structures stand with its data, where a truncation later on spares them.
     target.file.flush()
 
@@ -210,6 +221,22 @@ def episode_group(file: h5py.Group, index: int) -> h5py.Group:
     return h5py.Group(h5py.h5g.open(file.id, name.encode()))
 
 
+def put_attributes(node: h5py.Group, attributes: Mapping[str, Any]) -> None:
+    """Write attributes, or change them in place; texts get a fixed length.
+
+    HDF5 keeps texts of variable length in the one structure without a checksum, and hangs when it
+    is damaged.
+    """
+    for name, value in attributes.items():
+        if isinstance(value, str):
+            encoded = value.encode()
+            value = np.array(encoded, h5py.string_dtype("utf-8", max(len(encoded), 1)))
+        if name in node.attrs:
+            node.attrs.modify(name, value)
+        else:
+            node.attrs[name] = value
+
+
 def read_attributes(node: h5py.Group) -> dict[str, Any]:
     """All attributes; several times faster than going through `node.attrs`."""
     found: dict[str, Any] = {}
@@ -217,7 +244,7 @@ def read_attributes(node: h5py.Group) -> dict[str, Any]:
         attribute = h5a.open(node.id, index=index)
         dtype, shape = attribute.dtype, attribute.shape
         # Numbers and single texts; h5py knows the rest.
-        if dtype.kind in "fiub" or (dtype.kind == "O" and shape == ()):
+        if dtype.kind in "fiubS" or (dtype.kind == "O" and shape == ()):
             values = np.empty(shape, dtype)
             attribute.read(values)
             value = values if shape else values[()]
@@ -230,6 +257,8 @@ def read_attributes(node: h5py.Group) -> dict[str, Any]:
 def read_record(group: h5py.Group, index: int, family: str) -> EpisodeRecord:
     """The attributes of an episode; reads no array."""
     attributes = read_attributes(group)
+    if attributes["success"] not in (0, 1):
+        raise ValueError("'success' is neither true nor false")
     return EpisodeRecord(
         index=index,
         length=int(attributes["total_steps"]),

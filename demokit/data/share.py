@@ -62,7 +62,7 @@ def make_bundle(path_or_id: str | Path) -> Bundle:
     if license is None:
         raise DemokitError(
             f"{dataset.path} states no licence, so nobody may use it: record with --license, or "
-            "state one with `demokit record --resume --license`."
+            "state one with `demokit merge FILE --license NAME --out NEW.hdf5`."
         )
     require_valid(dataset.path)
     small = {

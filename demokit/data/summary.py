@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
 from demokit.data.layout import EpisodeRecord
-from demokit.data.metadata import DatasetMetadata
+from demokit.data.metadata import DatasetMetadata, space_to_json
 from demokit.data.store import Dataset, staging_folder
 from demokit.types import Array, Task
 
@@ -47,7 +48,8 @@ class Summary:
     """A dataset in numbers. Lengths are in steps, the size in bytes, rates in [0, 1].
 
     `lengths` and `returns` are (least, mean, greatest); they and the rates are 0 without
-    episodes.
+    episodes. `checksum` is the SHA-256 of the episodes' checksums: equal for equal episodes,
+    whatever file they are in; "" when an episode has none.
     """
 
     path: str
@@ -61,6 +63,7 @@ class Summary:
     returns: tuple[float, float, float]
     tasks: tuple[TaskSummary, ...]
     ranges: tuple[ArrayRange, ...]
+    checksum: str
 
     def splits(self) -> dict[str, tuple[int, int]]:
         """Split -> (tasks with episodes, episodes)."""
@@ -91,6 +94,9 @@ class Summary:
             "success_rate": self.success_rate,
             "lengths": dict(zip(("min", "mean", "max"), self.lengths, strict=True)),
             "returns": dict(zip(("min", "mean", "max"), self.returns, strict=True)),
+            "checksum": self.checksum,
+            "observation_space": space_to_json(about.observation_space),
+            "action_space": about.action_space.to_json(),
             "tasks": [asdict(row) for row in self.tasks],
             "ranges": [asdict(row) for row in self.ranges],
         }
@@ -120,6 +126,7 @@ def summarize(dataset: Dataset, *, ranges: bool = True) -> Summary:
             returns=_spread([record.episode_return for record in records]),
             tasks=summarize_tasks(records),
             ranges=_ranges(dataset) if ranges else (),
+            checksum=_checksum(records),
         )
 
 
@@ -168,6 +175,11 @@ def _widened(earlier: ArrayRange | None, now: ArrayRange) -> ArrayRange:
     low = tuple(np.minimum(earlier.low, now.low).tolist())
     high = tuple(np.maximum(earlier.high, now.high).tolist())
     return ArrayRange(now.name, now.dtype, now.shape, low, high)
+
+
+def _checksum(records: Sequence[EpisodeRecord]) -> str:
+    digests = [record.digest for record in records]
+    return sha256("".join(digests).encode()).hexdigest() if all(digests) else ""
 
 
 def _size_bytes(dataset: Dataset) -> int:

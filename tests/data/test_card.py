@@ -15,7 +15,10 @@ yaml = pytest.importorskip("yaml")
     [
         (None, {}),
         ("CC-BY-4.0", {"license": "cc-by-4.0"}),
-        ("ours: ask #1", {"license": "other", "license_name": "ours: ask #1"}),
+        (
+            "ours: ask #1",
+            {"license": "other", "license_name": "ours: ask #1", "license_link": "LICENSE"},
+        ),
     ],
 )
 def test_card(tmp_path, metadata, make_episode, license, expected):

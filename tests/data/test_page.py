@@ -1,0 +1,106 @@
+"""Pictures and the page: complete in themselves, and safe whatever names a dataset holds."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from demokit.data import ArraySpec, DatasetWriter, open_dataset
+from demokit.data.figures import plot, survey
+from demokit.data.page import write_page
+from demokit.data.summary import summarize
+from demokit.errors import DemokitError
+from demokit.types import Task
+
+EVIL = '<script>alert("x")</script>'
+
+
+class Reader(HTMLParser):
+    """Collects tags and what they refer to."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.references, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.references += [value for name, value in attrs if name in ("src", "href", "srcset")]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def page_of(dataset, path):
+    write_page(dataset, path)
+    reader = Reader()
+    reader.feed(path.read_text())
+    return reader, " ".join(reader.text)
+
+
+@pytest.fixture
+def dataset(tmp_path, metadata, make_episode):
+    """Of a family that demokit does not have, with hostile names."""
+    task = Task("alien", f"alien/{EVIL}/train/00", (0.5,), "train")
+    about = replace(metadata, family="alien", tasks=(task,), description=EVIL, license=EVIL)
+    with DatasetWriter(tmp_path / "a.hdf5", about) as writer:
+        for i in range(3):
+            writer.add(replace(make_episode(i), task=task))
+        return open_dataset(writer.finish())
+
+
+def test_the_page_needs_nothing_else(dataset, tmp_path):
+    reader, text = page_of(dataset, tmp_path / "out" / "a.html")
+    assert {"img", "table", "title"} <= set(reader.tags)
+    assert "script" not in reader.tags
+    assert all(reference.startswith("data:image/png;base64,") for reference in reader.references)
+    assert not re.search(r"https?://|@import|url\(", (tmp_path / "out" / "a.html").read_text())
+    assert EVIL in text
+    assert "No frames: Unknown environment 'alien'" in text
+    assert summarize(dataset).checksum in text
+
+
+def test_recorded_images_stand_in_for_what_cannot_be_rendered(tmp_path, metadata, make_episode):
+    spaces = {"cam": ArraySpec((8, 9, 3), "uint8", 0, 255)}
+    about = replace(metadata, observation_space=spaces)
+    cam = np.zeros((6, 8, 9, 3), np.uint8)
+    with DatasetWriter(tmp_path / "i.hdf5", about) as writer:
+        writer.add(make_episode(0, observations={"cam": cam}))
+        made = open_dataset(writer.finish())
+    reader, text = page_of(made, tmp_path / "i.html")
+    assert "No frames" not in text
+    assert reader.tags.count("img") == 4 + 6
+
+
+def test_the_picture(dataset, tmp_path):
+    plot(dataset, tmp_path / "new" / "a.png")
+    assert (tmp_path / "new" / "a.png").read_bytes().startswith(b"\x89PNG")
+    found = survey(dataset)
+    assert found.counts.sum() == 3 * 5 * 2
+    assert found.contexts.shape == (3, 1)
+    assert found.ends is None
+    with pytest.raises(DemokitError, match=r"name it NAME\.png"):
+        plot(dataset, tmp_path / "a.nonsense")
+
+
+def test_no_episodes(tmp_path, dataset):
+    with pytest.raises(DemokitError, match="has no episodes"):
+        write_page(dataset[:0], tmp_path / "a.html")
+    with pytest.raises(DemokitError, match="has no episodes"):
+        plot(dataset[:0], tmp_path / "a.png")
+
+
+def test_the_checksum_is_that_of_the_episodes(dataset, tmp_path, metadata, make_episode):
+    before = summarize(dataset, ranges=False).checksum
+    assert len(before) == 64
+    again = DatasetWriter(tmp_path / "b.hdf5", replace(dataset.metadata, license="other"))
+    with again as writer:
+        for episode in dataset:
+            writer.add(episode)
+        writer.finish()
+    assert summarize(open_dataset(tmp_path / "b.hdf5")).checksum == before
+    with DatasetWriter(tmp_path / "c.hdf5", metadata) as writer:
+        writer.add(make_episode(0))
+        writer.finish()
+    assert summarize(open_dataset(tmp_path / "c.hdf5")).checksum != before
