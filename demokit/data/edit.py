@@ -16,10 +16,9 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from demokit.data.files import CHECKED_FORMAT, explain_write, rename_durably, sync, try_lock
+from demokit.data.files import explain_write, rename_durably, sync, try_lock, written_hdf5
 from demokit.data.layout import EpisodeRecord, reserve_groups, write_episode
 from demokit.data.metadata import DatasetMetadata, Provenance, SourceFile
 from demokit.data.store import (
@@ -229,13 +228,14 @@ def write_dataset(
     if not total:
         raise DemokitError(f"No episode is left: {path} was not written.")
     steps = 0
-    with _aside(path) as aside, _created(aside) as file:
+    with _aside(path) as aside, written_hdf5(aside) as (file, check):
         put_root_attributes(file, root_attributes(metadata, path, total, 0))
         reserve_groups(file, range(total))
         for index, episode in zip(range(total), episodes, strict=True):
             check_fits(metadata, episode, path)
             write_episode(file, index, episode)
             steps += len(episode)
+            check()
         put_root_attributes(file, root_attributes(metadata, path, total, steps))
         put_size(file, aside)
 
@@ -272,11 +272,6 @@ def _aside(path: Path) -> Iterator[Path]:
             except BaseException:
                 aside.unlink(missing_ok=True)
                 raise
-
-
-def _created(aside: Path) -> h5py.File:
-    # `_aside` holds the lock, which HDF5's own would run into.
-    return h5py.File(aside, "w", libver=CHECKED_FORMAT, locking=False)
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -7,11 +7,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import h5py
 
@@ -135,12 +135,22 @@ def explain_write(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        number = getattr(error, "errno", 0) or _errno_in(str(error))
+        number = _first_errno(error)
         if number in (errno.ENOSPC, errno.EDQUOT):
             reason = "the disk is full"
         else:
             reason = os.strerror(number).lower() if number else _first_line(error)
         raise DemokitError(f"Cannot write {path} ({reason}): {advice}") from error
+
+
+def _first_errno(error: BaseException | None) -> int:
+    """The number of the error, or of what it followed: HDF5 fails again when it closes a file."""
+    while error is not None:
+        number = getattr(error, "errno", 0) or _errno_in(str(error))
+        if number:
+            return int(number)
+        error = error.__context__
+    return 0
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -186,3 +196,89 @@ def try_lock(file: IO[bytes]) -> bool:
         # Some network file systems know no locks: recording there is still crash-safe.
         return True
     return True
+
+
+class _Disk:
+    """A file as HDF5 wants it, which keeps the first error of writing instead of raising it.
+
+    HDF5 cannot close a file that it failed to write: it crashes the process at its end.
+    """
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._place = 0
+        self.error: OSError | None = None
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_CUR:
+            offset += self._place
+        elif whence == os.SEEK_END:
+            offset += os.fstat(self._handle).st_size
+        self._place = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._place
+
+    def read(self, size: int) -> bytes:
+        content = bytearray(size)
+        self.readinto(content)
+        return bytes(content)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        content = os.pread(self._handle, len(view), self._place)
+        view[: len(content)] = content
+        # Beyond the end, or where writing failed, there are zeros.
+        view[len(content) :] = bytes(len(view) - len(content))
+        self._place += len(view)
+        return len(view)
+
+    def write(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        self._try(self._write, view)
+        self._place += len(view)
+        return len(view)
+
+    def truncate(self, size: int) -> int:
+        self._try(os.truncate, self._handle, size)
+        return size
+
+    def flush(self) -> None:
+        """Nothing is buffered here."""
+
+    def _write(self, view: memoryview) -> None:
+        done = 0
+        while done < len(view):
+            done += os.pwrite(self._handle, view[done:], self._place + done)
+
+    def _try(self, action: Callable[..., object], *arguments: object) -> None:
+        if self.error is not None:
+            return
+        try:
+            action(*arguments)
+        except OSError as error:
+            self.error = error
+
+
+@contextmanager
+def written_hdf5(
+    path: Path, *, extend: bool = False
+) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """A new HDF5 file at `path`, or the one to `extend`, and a check to call now and then.
+
+    The check raises the OSError of a write that failed; so does the end of the block.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | (0 if extend else os.O_TRUNC), 0o666)
+    disk = _Disk(handle)
+
+    def check() -> None:
+        if disk.error is not None:
+            raise disk.error
+
+    try:
+        with h5py.File(disk, "r+" if extend else "w", libver=CHECKED_FORMAT) as file:
+            yield file, check
+        check()
+    finally:
+        os.close(handle)

@@ -15,21 +15,22 @@ from pathlib import Path
 from typing import IO, Self
 
 import h5py
-import numpy as np
 
 from demokit.data.files import (
-    CHECKED_FORMAT,
     explain_write,
     open_hdf5,
     rename_durably,
     sync,
     try_lock,
     write_durably,
+    written_hdf5,
 )
 from demokit.data.layout import (
     EpisodeRecord,
     copy_episode,
     episode_bytes,
+    put_attributes,
+    read_attributes,
     record_of,
     reserve_groups,
 )
@@ -230,14 +231,14 @@ class DatasetWriter:
     def _assemble(self, aside: Path) -> None:
         if self._base_file:
             shutil.copyfile(self.path, aside)
-        mode = "r+" if self._base_file else "w"
-        with h5py.File(aside, mode, libver=CHECKED_FORMAT) as file:
+        with written_hdf5(aside, extend=self._base_file is not None) as (file, check):
             put_root_attributes(file, self._root_attributes())
             new = range(self._first, len(self._records))
             reserve_groups(file, new)
             for index in new:
                 with open_hdf5(staged_file(self.folder, index)) as staged:
                     copy_episode(staged, file, index)
+                check()
             put_size(file, aside)
 
     def _root_attributes(self) -> dict[str, object]:
@@ -255,8 +256,7 @@ def root_attributes(
         "total_steps": steps,
         "dataset_id": default_dataset_id(metadata.family, path.stem),
     }
-    signature = np.bytes_(metadata_digest(attributes))
-    return {**attributes, "dataset_size": 0.0, "metadata_sha256": signature}
+    return {**attributes, "dataset_size": 0.0, "metadata_sha256": metadata_digest(attributes)}
 
 
 def put_root_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None:
@@ -264,11 +264,8 @@ def put_root_attributes(file: h5py.File, attributes: Mapping[str, object]) -> No
 
     What stands at the front of a file survives a truncation, so they are changed in place.
     """
-    for name, value in attributes.items():
-        if name not in file.attrs:
-            file.attrs[name] = value
-        elif file.attrs[name] != value:
-            file.attrs.modify(name, value)
+    stored = read_attributes(file)
+    put_attributes(file, {n: v for n, v in attributes.items() if stored.get(n) != v})
     file.flush()
 
 

@@ -124,6 +124,7 @@ def attribute(path, rng):
 
 
 def _scrambled(value, rng):
+    value = value.decode() if isinstance(value, bytes) else value
     if not isinstance(value, str) or not value:
         return np.asarray(value) * 2 + 1
     place = rng.randrange(len(value))

@@ -108,7 +108,7 @@ def test_changed_metadata_is_found(dataset_path):
 
 def test_split_leakage_is_found(dataset_path):
     with h5py.File(dataset_path, "r+") as file:
-        text = file.attrs["tasks"]
+        text = file.attrs["tasks"].decode()
         first = open_dataset(dataset_path).metadata.tasks[0].context
         more = f', {{"id": "again", "context": {list(first)}, "split": "validation"}}]'
         file.attrs["tasks"] = text[:-1] + more

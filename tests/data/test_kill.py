@@ -1,0 +1,127 @@
+"""kill -9 at random moments of recording, merging and repair: nothing that was saved is lost."""
+
+import contextlib
+import os
+import random
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import pytest
+
+from demokit.data import DatasetWriter, open_dataset
+from demokit.data.edit import merge
+from demokit.data.repair import repair
+from demokit.data.store import staging_folder
+from demokit.data.validation import validate
+from demokit.errors import DemokitError
+
+EPISODES = 24
+
+
+def killed_after(seconds, action):
+    """Run `action` in a process of its own and kill it; returns what it wrote to its pipe."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # Whatever happens, pytest must not go on in the child.
+        with contextlib.suppress(BaseException):
+            action(writer)
+        os._exit(0)
+    os.close(writer)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with os.fdopen(reader, "rb") as pipe:
+        return pipe.read()
+
+
+def duration(action):
+    begun = time.monotonic()
+    action(None)
+    return time.monotonic() - begun
+
+
+@pytest.fixture
+def episodes(make_episode):
+    made = (make_episode(index, steps=20) for index in range(EPISODES))
+    return [replace(each, success=bool(each.privileged["success"][-1])) for each in made]
+
+
+def record(path, metadata, episodes, told):
+    with DatasetWriter(path, metadata, resume=True) as writer:
+        for episode in episodes[len(writer) :]:
+            writer.add(episode)
+            if told is not None:
+                os.write(told, b".")
+        writer.finish()
+
+
+def write(path, metadata, episodes):
+    record(path, metadata, episodes, None)
+    return path
+
+
+def saved(path):
+    return len(open_dataset(path)) if path.exists() or staging_folder(path).exists() else 0
+
+
+KILLS = pytest.mark.parametrize(
+    "share", [pytest.param(0.1, id="short"), pytest.param(1.0, id="long", marks=pytest.mark.slow)]
+)
+
+
+@KILLS
+def test_recording(tmp_path, metadata, episodes, share):
+    rng = random.Random(11)
+    whole = duration(lambda _: write(tmp_path / "whole.hdf5", metadata, episodes))
+    for kill in range(round(40 * share)):
+        path = tmp_path / f"{kill}.hdf5"
+        told = killed_after(
+            rng.uniform(0, whole), lambda pipe, path=path: record(path, metadata, episodes, pipe)
+        )
+        with contextlib.suppress(DemokitError):
+            assert saved(path) >= len(told)
+            assert validate(path).ok or saved(path) == 0
+        write(path, metadata, episodes)
+        assert [r.seed for r in open_dataset(path).episodes] == [e.seed for e in episodes]
+        assert validate(path).ok
+        assert not staging_folder(path).exists()
+
+
+@KILLS
+def test_merging(tmp_path, metadata, episodes, share):
+    rng = random.Random(12)
+    half = EPISODES // 2
+    sources = [
+        write(tmp_path / "a.hdf5", metadata, episodes[:half]),
+        write(tmp_path / "b.hdf5", metadata, episodes[half:]),
+    ]
+    before = [source.read_bytes() for source in sources]
+    out = tmp_path / "out" / "merged.hdf5"
+    whole = duration(lambda _: merge(sources, tmp_path / "whole.hdf5"))
+    for _ in range(round(30 * share)):
+        killed_after(rng.uniform(0, whole), lambda _: merge(sources, out, overwrite=True))
+        assert [source.read_bytes() for source in sources] == before
+        assert not out.exists() or validate(out).ok
+    assert merge(sources, out, overwrite=True).episodes == EPISODES
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+@KILLS
+def test_repair(tmp_path, metadata, episodes, share):
+    rng = random.Random(13)
+    path = write(tmp_path / "a.hdf5", metadata, episodes)
+    with h5py.File(path, "r+") as file:
+        for index in (3, 9):
+            file[f"episode_{index}/rewards"][0] += 1
+    damaged = path.read_bytes()
+    whole = duration(lambda _: repair(path, out=tmp_path / "whole.hdf5"))
+    for _ in range(round(30 * share)):
+        path.write_bytes(damaged)
+        killed_after(rng.uniform(0, whole), lambda _: repair(path))
+        assert path.read_bytes() == damaged or validate(path).ok
+        assert repair(path).kept == EPISODES - 2
+        assert sorted(Path(tmp_path).glob("a.hdf5*")) == [path]
