@@ -29,17 +29,17 @@ def write_video(path: Path, pictures: Iterable[Array], rate_hz: float) -> int:
         raise DemokitError('Videos need imageio: pip install "demokit[video]".') from error
     aside = path.with_name(f".{path.name}.tmp.mp4")
     count = 0
-    try:
-        with explain_write(path, "choose another --video."):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with explain_write(path, "choose another --video."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
             # ffmpeg would otherwise scale pictures to multiples of 16.
             with imageio.get_writer(aside, fps=rate_hz, macro_block_size=2) as writer:
                 for picture in pictures:
                     writer.append_data(picture)
                     count += 1
             rename_durably(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        finally:
+            aside.unlink(missing_ok=True)
     return count
 
 

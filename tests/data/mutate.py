@@ -26,7 +26,7 @@ LIMIT_S = 30
 UNSIGNED = {"dataset_id", "dataset_size"}
 SIGNATURES = (b"\x89HDF", b"OHDR", b"OCHK", b"FRHP", b"FHDB", b"BTHD", b"BTLF", b"GCOL")
 SIGNATURES += (b"TREE", b"SNOD", b"HEAP")
-JUNK = (b"\x00\xff", "x" * 70_000, -1, 10**18, np.nan, [], [[1.0]], "[" * 3000, "{}", "null")
+JUNK = (b"\xff", "x" * 70_000, -1, 10**18, np.nan, [], [[1.0]], "[" * 3000, "{}", "null")
 
 
 def flip_anywhere(path, rng):

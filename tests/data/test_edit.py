@@ -1,0 +1,192 @@
+"""Merge, split, filter and relabel: the right episodes, with their provenance, or one sentence."""
+
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+
+from demokit.data import DatasetWriter, open_dataset
+from demokit.data.edit import Selection, file_sha256, filter_episodes, merge, relabel, split
+from demokit.data.store import staging_folder
+from demokit.data.validation import validate
+from demokit.errors import DemokitError
+
+
+def write(path, metadata, episodes):
+    with DatasetWriter(path, metadata) as writer:
+        for episode in episodes:
+            writer.add(episode)
+        return writer.finish()
+
+
+def digests(path):
+    return [record.digest for record in open_dataset(path).episodes]
+
+
+@pytest.mark.parametrize(
+    ("selection", "kept"),
+    [
+        (Selection(), [0, 1, 2, 3, 4, 5]),
+        (Selection(tasks=("*/01",)), [1, 4]),
+        (Selection(success=True), [0, 2, 4]),
+        (Selection(success=False, splits=("train",)), [1, 3, 5]),
+        (Selection(recorders=("scripted",), tasks=("*/00", "*/02")), [0, 2, 3, 5]),
+    ],
+)
+def test_filter(tmp_path, metadata, make_episode, selection, kept):
+    source = write(tmp_path / "a.hdf5", metadata, map(make_episode, range(6)))
+    done = filter_episodes(source, tmp_path / "b.hdf5", selection)
+    assert (done.episodes, done.left_out) == (len(kept), 6 - len(kept))
+    before, after = open_dataset(source), open_dataset(done.path)
+    assert digests(done.path) == [digests(source)[i] for i in kept]
+    for new, old in enumerate(kept):
+        assert replace(before.episodes[old], index=new, record_digest="") == replace(
+            after.episodes[new], record_digest=""
+        )
+    (origin,) = after.metadata.sources
+    assert (origin.name, origin.sha256, origin.episodes) == (
+        "a.hdf5",
+        file_sha256(source),
+        len(kept),
+    )
+    assert origin.provenance == before.metadata.provenance
+
+
+def test_filter_by_return(tmp_path, metadata, make_episode):
+    source = write(tmp_path / "a.hdf5", metadata, map(make_episode, range(6)))
+    returns = sorted(record.episode_return for record in open_dataset(source).episodes)
+    done = filter_episodes(source, tmp_path / "b.hdf5", Selection(min_return=returns[4]))
+    assert sorted(r.episode_return for r in open_dataset(done.path).episodes) == returns[4:]
+
+
+def test_filter_refuses_to_write_nothing(tmp_path, metadata, make_episode):
+    source = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
+    with pytest.raises(DemokitError, match="No episode of"):
+        filter_episodes(source, tmp_path / "b.hdf5", Selection(recorders=("sac",)))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.hdf5"]
+
+
+def test_merge_keeps_seeds_and_sources(tmp_path, metadata, make_episode):
+    other = replace(
+        metadata, task_set="more", provenance=replace(metadata.provenance, seed=5, noise_std=0.1)
+    )
+    first = write(tmp_path / "a.hdf5", metadata, map(make_episode, range(3)))
+    second = write(tmp_path / "b.hdf5", other, map(make_episode, range(2, 6)))
+    done = merge([first, second], tmp_path / "m.hdf5")
+    assert (done.episodes, done.left_out) == (6, 1)
+    merged = open_dataset(done.path)
+    assert [r.seed for r in merged.episodes] == [make_episode(i).seed for i in range(6)]
+    about = merged.metadata
+    assert (about.task_set, about.provenance.seed, about.provenance.noise_std) == (
+        "test+more",
+        None,
+        None,
+    )
+    assert [(s.name, s.episodes, s.provenance.seed) for s in about.sources] == [
+        ("a.hdf5", 3, 0),
+        ("b.hdf5", 3, 5),
+    ]
+    twice = filter_episodes(done.path, tmp_path / "f.hdf5", Selection(success=True))
+    assert open_dataset(twice.path).metadata.sources[0].sources == about.sources
+    with pytest.raises(DemokitError, match="demokit merge"):
+        DatasetWriter(done.path, metadata, resume=True)
+
+
+MISFITS = {
+    "rewards": ({"reward": "sparse"}, "different rewards"),
+    "models": ({"model_hash": "1" * 64}, "different models"),
+    "horizons": ({"horizon": 30}, "different horizons"),
+    "licences": ({"license": "MIT"}, "--license"),
+    "tasks": ("validation", "another one elsewhere"),
+}
+
+
+@pytest.mark.parametrize("what", MISFITS)
+def test_merge_refuses_what_does_not_fit(tmp_path, metadata, make_episode, what):
+    changes, message = MISFITS[what]
+    episode = make_episode(0)
+    if changes == "validation":
+        tasks = tuple(replace(task, split="validation") for task in metadata.tasks)
+        changes, episode = {"tasks": tasks}, replace(episode, task=tasks[0])
+    first = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
+    second = write(tmp_path / "b.hdf5", replace(metadata, **changes), [episode])
+    with pytest.raises(DemokitError, match=message):
+        merge([first, second], tmp_path / "m.hdf5")
+    assert not (tmp_path / "m.hdf5").exists()
+
+
+def test_split_by_task(recorded, tmp_path):
+    paths = tmp_path / "t.hdf5", tmp_path / "v.hdf5"
+    train, validation = split(recorded, *paths, fraction=0.25)
+    assert (train.episodes, validation.episodes) == (6, 2)
+    held_out = open_dataset(validation.path)
+    assert {task.split for task in held_out.metadata.tasks} == {"validation"}
+    assert not {r.task.id for r in held_out.episodes} & {
+        r.task.id for r in open_dataset(train.path).episodes
+    }
+    assert sorted(digests(train.path) + digests(validation.path)) == sorted(digests(recorded))
+    assert validate(train.path).ok
+    assert validate(validation.path).ok
+    both = merge(paths, tmp_path / "m.hdf5")
+    assert validate(both.path).ok
+    with pytest.raises(DemokitError, match="filter --split"):
+        split(both.path, tmp_path / "x.hdf5", tmp_path / "y.hdf5", fraction=0.5)
+
+
+def test_split_by_episode_is_stratified_and_seeded(recorded, tmp_path):
+    parts = []
+    for name in "ab":
+        paths = tmp_path / f"{name}1.hdf5", tmp_path / f"{name}2.hdf5"
+        parts.append([e.path for e in split(recorded, *paths, fraction=0.4, by="episode", seed=3)])
+    for mine, again in zip(*parts, strict=True):
+        records = open_dataset(mine).episodes
+        assert len(records) == len({record.task.id for record in records}) == 4
+        assert digests(mine) == digests(again)
+
+
+def test_split_refuses_before_it_writes(recorded, tmp_path):
+    (tmp_path / "v.hdf5").write_text("there")
+    paths = tmp_path / "t.hdf5", tmp_path / "v.hdf5"
+    with pytest.raises(DemokitError, match="exists"):
+        split(recorded, *paths, fraction=0.25)
+    with pytest.raises(DemokitError, match="between 0 and 1"):
+        split(recorded, *paths, fraction=1.5, overwrite=True)
+    with pytest.raises(DemokitError, match="three different files"):
+        split(recorded, tmp_path / "t.hdf5", tmp_path / "t.hdf5", fraction=0.5)
+    assert [p.name for p in tmp_path.iterdir()] == ["v.hdf5"]
+
+
+def test_relabel_there_and_back(recorded, tmp_path):
+    sparse = relabel(recorded, tmp_path / "s.hdf5", reward="sparse").path
+    with open_dataset(sparse) as dataset:
+        assert dataset.metadata.reward == "sparse"
+        for episode in dataset:
+            np.testing.assert_array_equal(episode.rewards, episode.privileged["reward_sparse"][1:])
+    assert validate(sparse, replay=True).ok
+    dense = relabel(sparse, tmp_path / "d.hdf5", reward="dense").path
+    assert digests(dense) == digests(recorded) != digests(sparse)
+
+
+def test_outputs_that_are_taken(tmp_path, metadata, make_episode):
+    source = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
+    before = source.read_bytes()
+    with pytest.raises(DemokitError, match="exists"):
+        filter_episodes(source, source, Selection())
+    assert source.read_bytes() == before
+    with pytest.raises(DemokitError, match=r"must be named NAME\.hdf5"):
+        filter_episodes(source, tmp_path / "b.txt", Selection())
+    with DatasetWriter(tmp_path / "u.hdf5", metadata) as writer:
+        writer.add(make_episode(1))
+    with pytest.raises(DemokitError, match="unfinished recording"):
+        filter_episodes(source, tmp_path / "u.hdf5", Selection(), overwrite=True)
+    assert staging_folder(tmp_path / "u.hdf5").exists()
+    assert filter_episodes(source, source, Selection(), overwrite=True).episodes == 1
+
+
+def test_a_damaged_source_writes_nothing(dataset_path, tmp_path):
+    with h5py.File(dataset_path, "r+") as file:
+        file["episode_5/rewards"][0] += 1
+    with pytest.raises(DemokitError, match="checksum"):
+        merge([dataset_path, dataset_path], tmp_path / "m.hdf5")
+    assert [p.name for p in tmp_path.iterdir()] == ["copy.hdf5"]
