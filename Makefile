@@ -9,7 +9,7 @@ JOBS   ?= 2
 # Rendering without a display; MuJoCo reads it.
 export MUJOCO_GL ?= egl
 
-.PHONY: help setup demo results test test-all lint type bench clean
+.PHONY: help setup demo results datasets test test-all lint type bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,13 @@ demo: $(READY)  ## record -> inspect -> meta-train -> evaluate -> plot on Push, 
 
 results: $(READY)  ## the figures of docs/results.md: Push and Door, three seeds (about an hour)
 	BIN=$(BIN) RUNS=$(RUNS) SEEDS="$(SEEDS)" JOBS=$(JOBS) sh docs/results.sh
+
+datasets: $(READY)  ## the datasets in datasets/: 20 tasks x 5 demonstrations, with their cards
+	for family in push door; do \
+	  $(BIN)/demokit record --env $$family --episodes-per-task 5 --noise 0.2 --license MIT \
+	    --out datasets/$$family.hdf5 --overwrite && \
+	  $(BIN)/demokit validate datasets/$$family.hdf5 --replay || exit 1; \
+	done
 
 test: $(READY)  ## the tests, without the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow"

@@ -236,7 +236,7 @@ def read_arrays(group: h5py.Group, prefix: str = "") -> dict[str, Array]:
         if node is h5py.Group:
             found.update(read_arrays(group[name], f"{prefix}{name}/"))
         elif node is h5py.Dataset and group[name].dtype.kind in "fiub":
-            found[prefix + name] = h5py.Dataset(open_array(group, name))[()]
+            found[prefix + name] = h5py.Dataset(open_array(group, name).data)[()]
     return found
 
 

@@ -1,0 +1,142 @@
+"""convert, share and the pictures of inspect, as their users meet them; the datasets here."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import minari
+import pytest
+from click.testing import CliRunner
+
+from demokit.cli import main
+from demokit.data import open_dataset
+
+DATASETS = sorted((Path(__file__).parents[2] / "datasets").glob("*.hdf5"))
+FORMATS = ["minari", "robomimic", *(["lerobot"] if find_spec("pyarrow") else [])]
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def error(*arguments, code=1):
+    lines = [line for line in run(*arguments, code=code).stderr.splitlines() if "Error: " in line]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "point.hdf5"
+    options = ("--tasks", 3, "--num-episodes", 4, "--license", "MIT")
+    run("record", "--env", "point", "--out", path, *options)
+    return path
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_convert_there_and_back(name, recorded, tmp_path):
+    out = tmp_path / "out"
+    dry = run("convert", recorded, "--to", name, "-o", out, "--dry-run")
+    assert "Nothing was written" in dry.stdout
+    assert not out.exists()
+    assert "privileged terms" in run("convert", recorded, "--to", name, "-o", out).stdout
+    source = next(out.glob("demokit/*/*-v0")) if name == "minari" else out
+    back = tmp_path / "back.hdf5"
+    shown = run("convert", source, "--from", name, "-o", back).stdout
+    assert "Nothing is lost" in shown
+    assert open_dataset(back).episodes == open_dataset(recorded).episodes
+    assert back.with_suffix(".md").exists()
+    run("validate", back, "--replay")
+    assert "pass --overwrite" in error("convert", recorded, "--to", name, "-o", out)
+
+
+def test_wrong_conversions(recorded, tmp_path):
+    out = tmp_path / "o"
+    assert "one of them" in error("convert", recorded, "-o", out, code=2)
+    both = ("--to", "minari", "--from", "minari")
+    assert "one of them" in error("convert", recorded, *both, "-o", out, code=2)
+    assert "did you mean 'lerobot'" in error("convert", recorded, "--to", "lerobt", "-o", out)
+    assert "for imports" in error(
+        "convert", recorded, "--to", "minari", "--env", "x", "-o", out, code=2
+    )
+    assert "nothing at" in error("convert", tmp_path / "no", "--from", "robomimic", "-o", out)
+    assert "no robomimic file" in error(
+        "convert", recorded, "--from", "robomimic", "-o", tmp_path / "o.hdf5"
+    )
+    missing = error("convert", tmp_path / "no.hdf5", "--to", "minari", "-o", out)
+    assert "no dataset at" in missing
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_share(recorded, tmp_path):
+    dry = run("share", "pack", recorded, "-o", tmp_path / "a.zip", "--dry-run")
+    assert "was not written" in dry.stdout
+    assert "licence MIT, valid" in dry.stdout
+    assert not list(tmp_path.iterdir())
+    run("share", "pack", recorded, "-o", tmp_path / "a.zip")
+    run("share", "pull", tmp_path / "a.zip", "-o", tmp_path / "b.hdf5")
+    assert (tmp_path / "b.hdf5").read_bytes() == recorded.read_bytes()
+    private = run("share", "push", recorded, "--repo-id", "ada/point", "--dry-run").stdout
+    assert "nothing was pushed to hf:ada/point (private)" in private
+    run("share", "push", recorded, tmp_path / "folder")
+    assert "Pulled" in run("share", "pull", tmp_path / "folder", "-o", tmp_path / "c.hdf5").stdout
+    assert "one of them" in error("share", "push", recorded, code=2)
+    assert "--public is for" in error("share", "push", recorded, tmp_path / "x", "--public")
+    assert "exists" in error("share", "pull", tmp_path / "folder", "-o", tmp_path / "c.hdf5")
+
+
+def test_inspect_draws(recorded, tmp_path):
+    files = tmp_path / "p.png", tmp_path / "p.html"
+    about = run("inspect", recorded, "--plot", files[0], "--html", files[1], "--json").stdout
+    assert len(json.loads(about)["checksum"]) == 64
+    assert files[0].read_bytes().startswith(b"\x89PNG")
+    assert "<table>" in files[1].read_text()
+    assert "checksum" in run("inspect", recorded).stdout
+    assert "no dataset" in error("inspect", tmp_path / "x.hdf5", "--html", files[1])
+
+
+def test_the_card_is_one_of_hugging_face(recorded):
+    hub = pytest.importorskip("huggingface_hub")
+    card = hub.DatasetCard.load(recorded.with_suffix(".md"))
+    assert card.data.license == "mit"
+    assert "robotics" in card.data.task_categories
+    assert card.text.strip().startswith("# point")
+
+
+@pytest.mark.parametrize("path", DATASETS, ids=lambda path: path.stem)
+def test_minari_does_everything_with_the_datasets_here(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
+    dataset = open_dataset(path)
+    family = dataset.metadata.family
+    ids = [f"demokit/{family}/{path.stem}-v{i}" for i in range(2)]
+    for each in ids:
+        run("share", "register", path, each)
+    assert list(minari.list_local_datasets()) == ids
+    loaded = [minari.load_dataset(each) for each in ids]
+    assert loaded[0].total_episodes == len(dataset)
+    env = loaded[0].recover_environment()
+    _, info = env.reset(seed=0)
+    assert info["task"] in {task.id for task in dataset.metadata.tasks}
+    assert env.action_space == loaded[0].action_space
+    env.close()
+    both = minari.combine_datasets(loaded, f"demokit/{family}/both-v0")
+    assert both.total_episodes == 2 * len(dataset)
+    tool = Path(sys.executable).parent / "minari"
+    shown = subprocess.run(
+        [tool, "show", ids[0]], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
+    assert ids[0] in shown.stdout
+    assert "demokit.envs.gym:Env" in shown.stdout
+
+
+@pytest.mark.parametrize("path", DATASETS, ids=lambda path: path.stem)
+def test_the_datasets_here_are_sound_and_documented(path):
+    run("validate", path)
+    assert "license: mit" in path.with_suffix(".md").read_text()
+    assert path.stat().st_size < 12e6

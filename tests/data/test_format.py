@@ -1,0 +1,127 @@
+"""A file built by h5py alone, from docs/dataset-format.md, is a dataset like any other."""
+
+import json
+from hashlib import sha256
+
+import h5py
+import numpy as np
+import pytest
+
+from demokit.data import open_dataset
+from demokit.data.summary import summarize
+from demokit.data.validation import validate
+
+BOX = {"type": "Box", "dtype": "float32", "shape": [4]}
+STEPS = (3, 5)
+
+
+def arrays_of(index):
+    """Section 3: path -> array."""
+    rng, steps = np.random.default_rng(index), STEPS[index]
+    ended = np.zeros(steps, bool)
+    ended[-1] = True
+    return {
+        "observations": rng.normal(size=(steps + 1, 4)).astype("f4"),
+        "actions": rng.uniform(-1, 1, (steps, 2)).astype("f4"),
+        "rewards": rng.normal(size=steps),
+        "terminations": np.zeros(steps, bool),
+        "truncations": ended,
+        "infos/privileged/state": rng.normal(size=(steps + 1, 9)),
+        "infos/privileged/context": np.tile([0.25, -1.0], (steps + 1, 1)),
+        "infos/privileged/success": np.arange(steps + 1) == steps,
+    }
+
+
+def root_attributes():
+    """Section 2."""
+    low, high = [-float("inf")] * 4, [float("inf")] * 4
+    action = {"type": "Box", "dtype": "float32", "shape": [2], "low": [-1, -1], "high": [1, 1]}
+    source = {"recorder": "by hand", "expert": "a person", "noise_std": None, "seed": None}
+    return {
+        "demokit_schema_version": 1,
+        "total_episodes": 2,
+        "total_steps": sum(STEPS),
+        "family": "writing",
+        "environment": json.dumps({"family": "writing", "reward": "dense", "horizon": 5}),
+        "task_set": "letters",
+        "tasks": json.dumps([{"id": "writing/a", "context": [0.25, -1.0], "split": "train"}]),
+        "observation_space": json.dumps({**BOX, "low": low, "high": high}),
+        "action_space": json.dumps(action),
+        "model_hash": "",
+        "mujoco_version": "4.0.0",
+        "provenance": json.dumps(source),
+        "license": "CC0-1.0",
+        "description": "Letters.",
+    }
+
+
+def record_attributes(index, arrays):
+    """Section 3, with the checksums of section 5."""
+    about = {
+        "id": index,
+        "total_steps": STEPS[index],
+        "seed": 7,
+        "success": True,
+        "return": float(arrays["rewards"].sum()),
+        "recorder": "by hand",
+    }
+    task = ["writing/a", [0.25, -1.0], "train"]
+    signed = {**about, "task": task, "options": {"pen": {"width": 2}}}
+    total = sha256()
+    for path in sorted(arrays):
+        values = arrays[path]
+        total.update(f"{path} {values.dtype.str} {values.shape};".encode() + values.tobytes())
+    return {
+        **about,
+        "task_id": task[0],
+        "context": np.array(task[1]),
+        "split": task[2],
+        "options/pen/width": 2,
+        "sha256": total.hexdigest(),
+        "record_sha256": sha256(json.dumps(signed, sort_keys=True).encode()).hexdigest(),
+    }
+
+
+@pytest.fixture(params=["v110", "earliest"])
+def path(request, tmp_path):
+    with h5py.File(tmp_path / "letters.hdf5", "w", libver=(request.param, "v110")) as file:
+        attributes = root_attributes()
+        text = json.dumps(attributes, sort_keys=True)
+        file.attrs.update({**attributes, "metadata_sha256": sha256(text.encode()).hexdigest()})
+        for index in range(2):
+            group, arrays = file.create_group(f"episode_{index}"), arrays_of(index)
+            for name, values in arrays.items():
+                group.create_dataset(name, data=values)
+            group.attrs.update(record_attributes(index, arrays))
+    return tmp_path / "letters.hdf5"
+
+
+def test_it_is_read(path):
+    dataset = open_dataset(path)
+    assert (len(dataset), dataset.total_steps, dataset.metadata.family) == (2, 8, "writing")
+    assert dataset.metadata.license == "CC0-1.0"
+    for index in range(2):
+        dataset.verify(index)
+        episode, arrays = dataset[index], arrays_of(index)
+        np.testing.assert_array_equal(episode.observations, arrays["observations"])
+        np.testing.assert_array_equal(episode.actions, arrays["actions"])
+        np.testing.assert_array_equal(episode.privileged["state"], arrays["infos/privileged/state"])
+        assert episode.options == {"pen": {"width": 2}}
+        assert episode.task.context == (0.25, -1.0)
+
+
+def test_it_validates(path):
+    report = validate(path)
+    assert report.ok, report.errors
+    digests = [record.digest for record in open_dataset(path).episodes]
+    assert summarize(open_dataset(path)).checksum == sha256("".join(digests).encode()).hexdigest()
+
+
+def test_its_checksums_are_those_of_the_page(path):
+    with h5py.File(path, "r+") as file:
+        file["episode_1/rewards"][0] += 1
+    assert not validate(path).ok
+    with h5py.File(path, "r+") as file:
+        file["episode_1/rewards"][0] = arrays_of(1)["rewards"][0]
+        file.attrs["description"] = "Numbers."
+    assert {finding.check for finding in validate(path).errors} == {"checksum"}
