@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from demokit.envs.batch import SimBatch
+from demokit.errors import DemokitError
 from demokit.protocols import ActionSource, Decision
-from demokit.types import Array, Episode, FloatArray, Observation, Task
+from demokit.types import Array, Episode, FloatArray, Observation, Step, Task
 
 
 def collect(
@@ -37,11 +38,10 @@ def collect(
     Raises:
         DemokitError: an action or a state that is not finite.
     """
-    rows = _run(sims, source, tasks, seeds)
-    return [
-        _episode(rows, sim, task, seed, recorder, extra)
-        for sim, (task, seed, extra) in enumerate(zip(tasks, seeds, options, strict=True))
-    ]
+    builder = EpisodeBuilder(sims, source, tasks, seeds)
+    while not builder.ended:
+        builder.step()
+    return builder.episodes(recorder=recorder, options=options)
 
 
 class _Rows(NamedTuple):
@@ -56,34 +56,84 @@ class _Rows(NamedTuple):
     privileged: Mapping[str, Array]
 
 
-def _run(
-    sims: SimBatch, source: ActionSource, tasks: Sequence[Task], seeds: Sequence[int]
-) -> _Rows:
-    """Step N simulations until each of them has ended once."""
-    observation = sims.reset(np.array([task.context for task in tasks]), seeds)
-    observations, actions, steps, seen = [observation], [], [], []
-    ended = np.zeros(sims.num_sims, np.bool_)
-    while True:
-        privileged = sims.privileged()
-        decision = source.decide(observation, privileged)
-        seen.append({**privileged, **_labels(decision)})
-        if ended.all():
-            break
+class EpisodeBuilder:
+    """N episodes in the making, a step at a time: `collect` runs it through, a person stops it.
+
+    Args:
+        sims: N simulations; they are reset here.
+        source: decides the executed actions and the expert's labels.
+        tasks: the N tasks.
+        seeds: the N seeds of the start noise.
+    """
+
+    def __init__(
+        self, sims: SimBatch, source: ActionSource, tasks: Sequence[Task], seeds: Sequence[int]
+    ) -> None:
+        self._sims, self._source = sims, source
+        self._tasks, self._seeds = tuple(tasks), tuple(seeds)
+        self._observations = [sims.reset(np.array([task.context for task in tasks]), seeds)]
+        self._actions: list[FloatArray] = []
+        self._steps: list[Step] = []
+        self._seen: list[dict[str, Array]] = []
+        self._ended = np.zeros(sims.num_sims, np.bool_)
+
+    def __len__(self) -> int:
+        """T, the number of steps so far."""
+        return len(self._steps)
+
+    @property
+    def ended(self) -> bool:
+        """Whether every simulation has ended at least once."""
+        return bool(self._ended.all())
+
+    def step(self) -> Step:
+        """Let the source decide and execute it; raises DemokitError for what is not finite."""
+        action = self._decide().action
         # What is stored is what the simulator executes.
-        actions.append(np.clip(np.asarray(decision.action, np.float32), -1, 1))
-        steps.append(sims.step(actions[-1]))
-        observation = steps[-1].observation
-        observations.append(observation)
-        ended |= steps[-1].terminated | steps[-1].truncated
-    return _Rows(
-        observations=_stacked(observations),
-        actions=np.stack(actions),
-        rewards=np.stack([step.reward for step in steps]),
-        terminations=np.stack([step.terminated for step in steps]),
-        truncations=np.stack([step.truncated for step in steps]),
-        success=np.stack([step.success for step in steps]),
-        privileged={name: np.stack([row[name] for row in seen]) for name in seen[0]},
-    )
+        self._actions.append(np.clip(np.asarray(action, np.float32), -1, 1))
+        step = self._sims.step(self._actions[-1])
+        self._steps.append(step)
+        self._observations.append(step.observation)
+        self._ended |= step.terminated | step.truncated
+        return step
+
+    def episodes(self, *, recorder: str, options: Sequence[Mapping[str, object]]) -> list[Episode]:
+        """The episodes, each up to its first end; call it once, after the last step.
+
+        A simulation that has not ended is cut here, as truncated.
+
+        Raises:
+            DemokitError: nothing was recorded, or an action or a state is not finite.
+        """
+        if not self._steps:
+            raise DemokitError("Episode has no steps: record at least one action.")
+        self._decide()
+        rows = self._rows()
+        return [
+            _episode(rows, sim, task, seed, recorder, extra)
+            for sim, (task, seed, extra) in enumerate(
+                zip(self._tasks, self._seeds, options, strict=True)
+            )
+        ]
+
+    def _decide(self) -> Decision:
+        privileged = self._sims.privileged()
+        decision = self._source.decide(self._observations[-1], privileged)
+        self._seen.append({**privileged, **_labels(decision)})
+        return decision
+
+    def _rows(self) -> _Rows:
+        truncations = np.stack([step.truncated for step in self._steps])
+        truncations[-1] |= ~self._ended
+        return _Rows(
+            observations=_stacked(self._observations),
+            actions=np.stack(self._actions),
+            rewards=np.stack([step.reward for step in self._steps]),
+            terminations=np.stack([step.terminated for step in self._steps]),
+            truncations=truncations,
+            success=np.stack([step.success for step in self._steps]),
+            privileged={n: np.stack([row[n] for row in self._seen]) for n in self._seen[0]},
+        )
 
 
 def _stacked(observations: Sequence[Observation]) -> Observation:
