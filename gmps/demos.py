@@ -97,11 +97,16 @@ def load_demos(path: str | Path, demos_per_task: int) -> DemoSet:
     """Read the first `demos_per_task` training demonstrations of every task.
 
     Raises:
-        DemokitError: no training episodes, a task with too few of them, or episodes of
-            different lengths.
+        DemokitError: no training episodes, a task with too few of them, episodes of different
+            lengths, or an import without the tasks' contexts.
     """
     with open_dataset(path) as dataset:
         family = make_family(dataset.metadata.family)
+        if "context" in dataset.metadata.provenance.missing:
+            raise DemokitError(
+                f"{path} does not say the contexts of its tasks: {family.name} cannot be simulated "
+                "in them."
+            )
         chosen = _choose(dataset, demos_per_task)
         episodes = [[dataset[i] for i in indices] for indices in chosen.values()]
         lengths = {len(episode) for group in episodes for episode in group}

@@ -214,22 +214,52 @@ def test_push_can_be_meta_trained_on(push, tmp_path):
     assert demos.action.shape == (3, 1, 50, 3)
 
 
-def test_ant_has_other_observations_than_any_family_here(tmp_path):
+@pytest.fixture
+def ant(tmp_path):
+    """The ant release's shape: 20 episodes of 200 steps, 122 observed numbers; two tasks."""
     rng = np.random.default_rng(2)
     folder = tmp_path / "ant"
     folder.mkdir()
     for index in range(2):
         write(folder / f"{index}.pkl", episodes(20, 200, 122, 8, rng), "joblib")
-    write(folder / "tasks_pool.pkl", [np.array([1.0, 2.0]), np.array([0.5, 2.5])], "joblib")
-    with pytest.raises(DemokitError, match="name it with --env"):
-        import_dataset(folder, "gmps_release", tmp_path / "b.hdf5")
-    losses = import_dataset(folder, "gmps_release", tmp_path / "b.hdf5", env="ant")
-    assert "success" in {loss.what for loss in losses}
+    return folder
+
+
+def test_ant(ant, tmp_path):
+    angles = [0.5, 1.25]
+    goals = [2 * np.array([np.cos(angle), np.sin(angle)]) for angle in angles]
+    (first, *rest) = read_pickle(ant / "0.pkl")
+    first["observations"][-1, :2] = goals[0]
+    write(ant / "0.pkl", [first, *rest], "joblib")
+    write(ant / "tasks_pool.pkl", goals, "joblib")
+    losses = import_dataset(ant, "gmps_release", tmp_path / "b.hdf5", env="ant")
+    assert "context" not in {loss.what for loss in losses}
     dataset = open_dataset(tmp_path / "b.hdf5")
     assert (len(dataset), dataset.total_steps) == (40, 8000)
     assert dataset[21].observations.shape == (201, 122)
-    assert dataset.episodes[21].task.context == (0.5, 2.5)
-    assert dataset.metadata.family in ("ant", "ant-release")
+    np.testing.assert_allclose(dataset.episodes[21].task.context, [1.25])
+    assert dataset.episodes[0].success
+    assert dataset.metadata.family == "ant"
+
+
+def test_without_the_tasks_it_cannot_be_meta_trained_on(ant, tmp_path):
+    pytest.importorskip("torch")
+    from gmps.demos import load_demos
+
+    losses = import_dataset(ant, "gmps_release", tmp_path / "b.hdf5", env="ant")
+    assert {"context", "success"} <= {loss.what for loss in losses}
+    with pytest.raises(DemokitError, match="does not say the contexts"):
+        load_demos(tmp_path / "b.hdf5", 1)
+
+
+def test_observations_of_no_family_here(ant, tmp_path):
+    for index in range(2):
+        episode = episodes(1, 7, 5, 2, np.random.default_rng(index))
+        write(ant / f"{index}.pkl", episode, "joblib")
+    with pytest.raises(DemokitError, match="name it with --env"):
+        import_dataset(ant, "gmps_release", tmp_path / "b.hdf5")
+    import_dataset(ant, "gmps_release", tmp_path / "b.hdf5", env="ant")
+    assert open_dataset(tmp_path / "b.hdf5").metadata.family == "ant-release"
 
 
 def test_episodes_that_do_not_fit(tmp_path):

@@ -35,10 +35,12 @@ def read(source: Path, env: str | None) -> Imported:
         DemokitError: no episodes there, or pickles that are not those of the release.
     """
     files = _files(source)
-    contexts = _contexts(source / f"{_TASKS}.pkl")
+    goals = _goals(source / f"{_TASKS}.pkl")
     first = next(_episodes(files[0]))
     family = _family(first, env)
     known = _known(family)
+    found = {index: _context(goal, known) for index, goal in goals.items()}
+    contexts = {index: context for index, context in found.items() if context is not None}
     names = _paper_names(known, contexts) if known else {}
 
     def trajectories() -> Iterator[Trajectory]:
@@ -85,7 +87,7 @@ def _episodes(path: Path) -> Iterator[Mapping[str, Any]]:
         raise DemokitError(f"{path} holds no episodes.")
 
 
-def _contexts(path: Path) -> dict[int, tuple[float, ...]]:
+def _goals(path: Path) -> dict[int, tuple[float, ...]]:
     """Number of a task -> its goal; empty when the release's list of tasks is not there."""
     if not path.exists():
         return {}
@@ -95,6 +97,18 @@ def _contexts(path: Path) -> dict[int, tuple[float, ...]]:
         raise DemokitError(f"{path} holds no list of tasks.")
     goals = {index: _goal(task) for index, task in enumerate(tasks)}
     return {index: goal for index, goal in goals.items() if goal is not None}
+
+
+def _context(goal: tuple[float, ...], family: Any) -> tuple[float, ...] | None:
+    """The context that a goal is in demokit's family; None when it is none there.
+
+    The release's ant has goals (x, y) on a ring, the family here their angle.
+    """
+    if family is None or len(goal) == family.context.width:
+        return goal
+    if family.context.names == ("goal_angle",) and len(goal) == 2:
+        return (math.atan2(goal[1], goal[0]),)
+    return None
 
 
 def _goal(task: Any) -> tuple[float, ...] | None:
@@ -168,7 +182,7 @@ def _terms(
     observations: FloatArray, context: tuple[float, ...] | None, family: Any
 ) -> tuple[dict[str, Array], bool | None]:
     """Terms (T+1, width) that the observations hold, and whether the last state is a success."""
-    if family is None or context is None or len(context) != family.context.width:
+    if family is None or context is None:
         return {}, None
     rows = repeat_last(observations).astype(np.float64)
     widths = [term.width for term in family.observation_terms]
