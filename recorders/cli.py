@@ -54,7 +54,7 @@ class Options:
     @property
     def path(self) -> Path:
         """Where the dataset goes."""
-        return self.out or Path("datasets") / f"{self.env}.hdf5"
+        return self.out or Path("datasets") / f"{self.env.replace(':', '-')}.hdf5"
 
 
 @click.command()
@@ -244,7 +244,7 @@ def _fill(
 ) -> _Tally:
     """Record what is missing into the writer."""
     from demokit.cli.console import progress
-    from demokit.envs.batch import SimBatch
+    from demokit.envs.batch import make_sims
     from recorders.loop import record as run
     from recorders.noise import EpisodeNoise, NoisyExpert
 
@@ -252,7 +252,7 @@ def _fill(
     missing = total - len(writer)
     if missing <= 0:
         return tally
-    sims = SimBatch(
+    sims = make_sims(
         family,
         min(options.batch_size, missing),
         reward=options.reward,

@@ -366,7 +366,8 @@ def library_versions() -> dict[str, str]:
 def default_dataset_id(family: str, stem: str) -> str:
     """The Minari id of a dataset nobody has registered yet, such as demokit/push/door-v0."""
     name = re.sub(r"[^-\w]+", "-", stem).strip("-") or "dataset"
-    return f"demokit/{family}/{name}-v0"
+    space = re.sub(r"[^-\w]+", "-", family)
+    return f"demokit/{space}/{name}-v0"
 
 
 def vision_space(family: Family, vision: Vision) -> dict[str, ArraySpec]:

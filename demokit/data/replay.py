@@ -10,7 +10,7 @@ import numpy as np
 
 from demokit.data.metadata import DatasetMetadata
 from demokit.envs import make_family
-from demokit.envs.batch import SimBatch, SimState
+from demokit.envs.batch import SimState, make_sims
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode, FloatArray
@@ -66,7 +66,7 @@ class Replayer:
     def __init__(self, metadata: DatasetMetadata, *, num_sims: int = BATCH) -> None:
         self.family = make_family(metadata.family)
         self.metadata = metadata
-        self._sims = SimBatch(self.family, num_sims, reward=metadata.reward)
+        self._sims = make_sims(self.family, num_sims, reward=metadata.reward)
         self._num = num_sims
 
     @property
@@ -198,7 +198,7 @@ def frames(
     _check_camera(replayer.family, camera)
     context = np.array(episode.task.context)
     renderer = Renderer(replayer.family, camera=camera)
-    sims = SimBatch(replayer.family, 1, num_threads=1)
+    sims = make_sims(replayer.family, 1, num_threads=1)
     try:
         for row in range(len(episode) + 1):
             pictures = []
@@ -211,7 +211,8 @@ def frames(
 
 
 def _check_camera(family: Family, camera: str) -> None:
-    known = tuple(family.model.camera(i).name for i in range(family.model.ncam))
+    fixed = (family.model.camera(i).name for i in range(family.model.ncam))
+    known = (*family.viewpoints, *fixed)
     if camera not in known:
         from demokit.errors import unknown_name
 

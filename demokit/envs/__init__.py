@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 
 from demokit.envs.family import Family
-from demokit.errors import unknown_name
+from demokit.errors import DemokitError, unknown_name
 
 # A new family is one new file and one line here; it is imported when it is asked for.
 _FAMILIES = {
@@ -23,15 +24,43 @@ _FAMILIES = {
 
 
 def family_names() -> tuple[str, ...]:
-    """Names of the families, in the order of the documentation."""
-    return tuple(_FAMILIES)
+    """Names of the families, in the order of the documentation; then those of other packages."""
+    return (*_FAMILIES, *sorted(set(_foreign()) - set(_FAMILIES)))
 
 
 @cache
 def make_family(name: str) -> Family:
-    """The family of that name; raises DemokitError with a suggestion when there is none."""
-    if name not in _FAMILIES:
-        raise unknown_name("environment", name, family_names())
-    module, _, attribute = _FAMILIES[name].partition(":")
-    family: Family = getattr(import_module(module), attribute)()
+    """The family of that name; `gym:ID` adapts a Gymnasium environment.
+
+    Raises:
+        DemokitError: there is none, with a suggestion; or it cannot be loaded.
+    """
+    if name.startswith("gym:"):
+        from demokit.envs.adapter import GymFamily
+
+        return GymFamily(name)
+    if name in _FAMILIES:
+        module, _, attribute = _FAMILIES[name].partition(":")
+        family: Family = getattr(import_module(module), attribute)()
+        return family
+    if name in _foreign():
+        return _load(_foreign()[name])
+    raise unknown_name("environment", name, family_names())
+
+
+@cache
+def _foreign() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="demokit.envs")}
+
+
+def _load(point: EntryPoint) -> Family:
+    """A family of another package, checked."""
+    try:
+        family = point.load()()
+    except Exception as error:
+        raise DemokitError(f"The environment '{point.name}' cannot be loaded: {error}") from error
+    if not isinstance(family, Family) or family.name != point.name:
+        raise DemokitError(
+            f"The entry point '{point.name}' of demokit.envs must name a Family of that name."
+        )
     return family

@@ -7,7 +7,7 @@ environment is a batch of one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import mujoco
 import numpy as np
@@ -108,14 +108,7 @@ class SimBatch:
         Raises:
             DemokitError: an action is not finite or has the wrong shape.
         """
-        action = np.asarray(action, np.float32)
-        if action.shape != self._action.shape:
-            raise DemokitError(
-                f"Actions have shape {action.shape}, {self.family.name} needs {self._action.shape}."
-            )
-        self._action[:] = np.clip(action, -1, 1)
-        if not np.isfinite(self._action).all():
-            raise DemokitError("An action is NaN or infinite: the simulation was not stepped.")
+        self._action[:] = self._checked(action)
         self._write(self.family.control(self._views, self._action), slice(None))
         self._sims.step(nstep=self.family.frame_skip, stage=self._stage)
         self._write(self.family.carry(self._views), slice(None))
@@ -151,7 +144,7 @@ class SimBatch:
         args = self._terms, self._context, self._action
         return {
             **{name: values.copy() for name, values in self._terms.items()},
-            "state": self._sims.state.copy(),
+            "state": self._state_rows().copy(),
             "context": self._context.copy(),
             "reward_dense": self.family.reward_dense(*args),
             "reward_sparse": self.family.reward_sparse(*args),
@@ -190,6 +183,23 @@ class SimBatch:
         if self._eyes is not None:
             self._eyes.close()
 
+    def _checked(self, action: FloatArray) -> FloatArray:
+        """Actions (N, A), clipped to [-1, 1]; raises DemokitError, see `step`."""
+        action = np.asarray(action, np.float32)
+        if action.shape != self._action.shape:
+            raise DemokitError(
+                f"Actions have shape {action.shape}, {self.family.name} needs {self._action.shape}."
+            )
+        clipped: FloatArray = np.clip(action, -1, 1)
+        if not np.isfinite(clipped).all():
+            raise DemokitError("An action is NaN or infinite: the simulation was not stepped.")
+        return clipped
+
+    def _state_rows(self) -> FloatArray:
+        """The live states (N, S)."""
+        rows: FloatArray = self._sims.state
+        return rows
+
     def _derive(self, ids: NDArray[np.int64] | None) -> None:
         """Compute what the family reads beside the state."""
         # Positions only: a full mj_forward would change the warm start, and with it the future.
@@ -220,6 +230,12 @@ class SimBatch:
     def _write(self, values: Views, ids: NDArray[np.int64] | slice) -> None:
         for name, rows in values.items():
             self._views[name][ids] = rows
+
+
+def make_sims(family: Family, num_sims: int, **options: Any) -> SimBatch:
+    """N simulations of any family, adapted ones included; `options` are those of `SimBatch`."""
+    adapted: SimBatch | None = family.make_sims(num_sims, **options)
+    return SimBatch(family, num_sims, **options) if adapted is None else adapted
 
 
 def checked_vision(family: Family, observation: str | Vision) -> Vision | None:

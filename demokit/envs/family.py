@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import mujoco
 import numpy as np
@@ -63,6 +63,11 @@ class ContextSpace:
     def width(self) -> int:
         """C, the length of a context vector."""
         return len(self.names)
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one context only, and so one task."""
+        return len(self.regions) == 1 and self.low == self.high
 
     def sample(self, rng: np.random.Generator, num: int) -> FloatArray:
         """Contexts (num, C) of the training distribution."""
@@ -153,6 +158,10 @@ class Family(ABC):
     @abstractmethod
     def control(self, views: Views, action: FloatArray) -> Views:
         """Values to write into `views` before a step, from actions (N, A) in [-1, 1]."""
+
+    def make_sims(self, num_sims: int, **options: Any) -> Any:  # noqa: ARG002
+        """A batch of its own (see `SimBatch`) where a family does not run on `mujoco.batch`."""
+        return None
 
     def set_dynamics(self, sims: Batch, ids: NDArray[np.int64], values: FloatArray) -> None:
         """Give the models of simulations `ids` (n,) the physics `values` (n, D)."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -23,7 +24,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from demokit.envs import family_names, make_family
-from demokit.envs.batch import SimBatch, SimState
+from demokit.envs.batch import SimState, make_sims
 from demokit.envs.family import Family
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.envs.vision import Vision
@@ -118,7 +119,7 @@ class Env(gymnasium.Env[Any, FloatArray]):
         _check_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self.task_source = TaskSource(self.family, task_set, split, tasks)
-        self.sims = SimBatch(self.family, 1, reward=reward, num_threads=1, observation=observation)
+        self.sims = make_sims(self.family, 1, reward=reward, num_threads=1, observation=observation)
         self.observation_space, self.action_space = _spaces(self.family, self.sims.vision)
         self._picture = {"width": width, "height": height}, camera
         self._renderer: Any = None
@@ -184,8 +185,9 @@ class Env(gymnasium.Env[Any, FloatArray]):
 
     def __getstate__(self) -> dict[str, Any]:
         moment = None if self._task is None else self.get_state()
-        kept = ("_np_random", "_np_random_seed", "spec")
-        return {"options": self._options, "moment": moment, **{k: getattr(self, k) for k in kept}}
+        kept = {name: getattr(self, name) for name in ("_np_random_seed", "spec")}
+        rng = deepcopy(self._np_random)  # a shallow copy draws its own episodes too
+        return {"options": self._options, "moment": moment, "_np_random": rng, **kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state.pop("options"))  # type: ignore[misc]
@@ -245,7 +247,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, FloatArray, Array]):
         self.metadata = {**_metadata(self.family), "autoreset_mode": self.autoreset_mode}
         _check_render_mode(render_mode, ("rgb_array",))
         self.render_mode = render_mode
-        self.sims = SimBatch(
+        self.sims = make_sims(
             self.family,
             num_envs,
             reward=reward,

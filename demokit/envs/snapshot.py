@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from demokit.envs.batch import SimBatch
+from demokit.envs.batch import make_sims
 from demokit.envs.family import Family
 from demokit.envs.render import Renderer
 from demokit.envs.tasks import make_tasks, task_sets
@@ -27,7 +27,7 @@ def write_snapshot(
     """
     task = make_tasks(family, next(iter(task_sets(family))), "train", num_tasks=1)[0]
     context = np.array(task.context)
-    sims = SimBatch(family, 1)
+    sims = make_sims(family, 1)
     sims.reset(context[None], [0])
     for action in np.zeros((0, len(family.actions))) if actions is None else actions:
         sims.step(action[None])

@@ -23,7 +23,9 @@ PAPER_SEED = 2019
 
 
 def task_sets(family: Family) -> dict[str, tuple[str, ...]]:
-    """Name of each task set of the family -> its splits."""
+    """Name of each task set of the family -> its splits; "only" for a family of one task."""
+    if family.context.single:
+        return {"only": ("train",)}
     paper = {"paper": tuple(sorted(_paper(family)))} if _paper(family) else {}
     ood = {"ood": ("ood",)} if family.context.ood_low else {}
     dynamics = {"dynamics": SPLITS} if family.dynamics else {}
@@ -60,13 +62,17 @@ def make_tasks(
                 f"not {num_tasks}: ask for fewer, or take --task-set uniform."
             )
     else:
-        contexts = _draw(family, task_set, split, num_tasks or DEFAULT_NUM_TASKS, seed)
+        contexts = _draw(family, task_set, split, num_tasks or _default_num(family), seed)
         label = f"{task_set}-{seed}"
     prefix = f"{family.name}/{label}/{split}"
     chosen = contexts[:num_tasks].tolist()
     return tuple(
         Task(family.name, f"{prefix}/{i:02d}", tuple(c), split) for i, c in enumerate(chosen)
     )
+
+
+def _default_num(family: Family) -> int:
+    return 1 if family.context.single else DEFAULT_NUM_TASKS
 
 
 def _draw(family: Family, task_set: str, split: str, num: int, seed: int) -> FloatArray:

@@ -25,6 +25,7 @@ from demokit.errors import DemokitError
 from demokit.types import FloatArray
 
 Images: TypeAlias = dict[str, NDArray[np.uint8]]
+_KEY = "image_"
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 
 
@@ -42,10 +43,20 @@ class Vision:
             raise DemokitError("Images need a size of at least 1x1 and at least one camera.")
 
     def image_names(self) -> dict[str, str]:
-        """Camera -> its key in the observation: "image", or one each where there are several."""
-        if len(self.cameras) == 1:
-            return {self.cameras[0]: "image"}
-        return {camera: f"image_{camera}" for camera in self.cameras}
+        """Camera -> its key in the observation: "image" where "policy" is the only one."""
+        if self.cameras == ("policy",):
+            return {"policy": "image"}
+        return {camera: f"{_KEY}{camera}" for camera in self.cameras}
+
+    @classmethod
+    def of_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> Vision | None:
+        """The images of observations with these keys and shapes; None where there are none."""
+        images = {key: shape for key, shape in shapes.items() if len(shape) == 3}
+        if not images:
+            return None
+        height, width, _ = next(iter(images.values()))
+        cameras = tuple(key.removeprefix(_KEY) for key in images if key != "image")
+        return cls(height, width, cameras or ("policy",))
 
 
 class ImageRenderer:

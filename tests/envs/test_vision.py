@@ -75,6 +75,9 @@ def test_any_size_and_several_cameras():
     seen = sims.reset(np.array([[0.5], [0.6]]), [0, 1])
     assert seen["image_policy"].shape == seen["image_scene"].shape == (2, 30, 40, 3)
     assert (seen["image_policy"] != seen["image_scene"]).any()
+    assert Vision.of_shapes({key: values.shape[1:] for key, values in seen.items()}) == vision
+    assert Vision.of_shapes({"image": (48, 64, 3), "hand_pos_w_m": (3,)}) == Vision()
+    assert Vision.of_shapes({"": (6,)}) is None
     sims.close()
 
 

@@ -1,0 +1,118 @@
+"""Families of other packages, and any Gymnasium environment built on MuJoCo."""
+
+import gymnasium
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import demokit.envs as envs
+from demokit.cli import main
+from demokit.data import open_dataset
+from demokit.data.replay import Replayer, compare
+from demokit.envs.batch import make_sims
+from demokit.envs.point import Point
+from demokit.errors import DemokitError
+
+IDS = ("Pusher-v5", "Hopper-v5", "Ant-v5")
+
+
+class Entry:
+    """What importlib.metadata gives for an entry point."""
+
+    def __init__(self, name, load):
+        self.name, self.load = name, load
+
+
+@pytest.fixture
+def foreign(monkeypatch):
+    def install(name, load):
+        monkeypatch.setattr(envs, "_foreign", lambda: {name: Entry(name, load)})
+        envs.make_family.cache_clear()
+
+    yield install
+    envs.make_family.cache_clear()
+
+
+def test_a_family_of_another_package(foreign, tmp_path):
+    class Drift(Point):
+        name = "drift"
+
+    foreign("drift", lambda: Drift)
+    assert envs.family_names()[-1] == "drift"
+    out = tmp_path / "drift.hdf5"
+    arguments = f"record --env drift --expert random --num-episodes 2 --out {out}"
+    result = CliRunner().invoke(main, arguments.split())
+    assert result.exit_code == 0, result.output
+    with open_dataset(out) as dataset:
+        assert dataset.metadata.family == "drift"
+
+
+def test_a_package_that_does_not_load_says_so(foreign):
+    def broken():
+        raise ImportError("no module named 'nothing'")
+
+    foreign("broken", broken)
+    with pytest.raises(DemokitError, match="'broken' cannot be loaded: no module"):
+        envs.make_family("broken")
+    foreign("other", lambda: Point)
+    with pytest.raises(DemokitError, match="must name a Family"):
+        envs.make_family("other")
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_the_episode_is_gymnasiums(env_id):
+    family = envs.make_family(f"gym:{env_id}")
+    sims, theirs = make_sims(family, 2), gymnasium.make(env_id)
+    ours = sims.reset(np.zeros((2, 1)), [4, 5])
+    seen, _ = theirs.reset(seed=5)
+    np.testing.assert_array_equal(ours[1], seen.astype(np.float32))
+    low, high = theirs.action_space.low, theirs.action_space.high
+    for action in np.random.default_rng(0).uniform(-1, 1, (20, 2, len(low))):
+        step = sims.step(action)
+        scaled = low + (action[1].astype(np.float32) + 1) / 2 * (high - low)
+        seen, reward, terminated, *_ = theirs.step(scaled)
+        np.testing.assert_array_equal(step.observation[1], seen.astype(np.float32))
+        assert step.reward[1] == reward
+        assert step.terminated[1] == terminated
+        if terminated:
+            break
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_recorded_and_replayed_bit_for_bit(env_id, tmp_path):
+    out = tmp_path / "gym.hdf5"
+    arguments = f"record --env gym:{env_id} --expert random --num-episodes 2 --out {out}"
+    result = CliRunner().invoke(main, arguments.split())
+    assert result.exit_code == 0, result.output
+    with open_dataset(out) as dataset:
+        episodes = [dataset[i] for i in range(2)]
+        replayer = Replayer(dataset.metadata, num_sims=2)
+        assert replayer.same_model
+    for episode, replay in zip(episodes, replayer.from_actions(episodes), strict=True):
+        deviation = compare(episode, replay)
+        # Rewards may read positions that MuJoCo leaves one step behind: see the adapter.
+        assert deviation.largest < 1e-9 or deviation.array in ("rewards", "privileged/reward")
+        assert np.array_equal(
+            replay.states[:, : sim_width(replayer)],
+            episode.privileged["state"][:, : sim_width(replayer)],
+        )
+    middle = replayer.from_states(episodes[0], [3])
+    assert np.array_equal(middle.arrays["observations"][0], episodes[0].observations[3])
+
+
+def sim_width(replayer):
+    return replayer._sims._physics
+
+
+def test_what_cannot_be_adapted_says_why():
+    with pytest.raises(DemokitError, match="not built on MuJoCo"):
+        envs.make_family("gym:CartPole-v1")
+    with pytest.raises(DemokitError, match="Gymnasium cannot make 'Pushr-v5'"):
+        envs.make_family("gym:Pushr-v5")
+
+
+def test_an_adapted_environment_is_described():
+    result = CliRunner().invoke(main, ["envs", "gym:Pusher-v5"])
+    assert result.exit_code == 0, result.output
+    assert "observation of 23 numbers" in result.output
+    assert "task set only: train" in result.output
