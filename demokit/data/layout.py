@@ -254,11 +254,20 @@ def read_attributes(node: h5py.Group) -> dict[str, Any]:
     return found
 
 
+def _check_scalars(attributes: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the numbers of a record are single ones of their kind."""
+    for name, kinds in (("total_steps", "iu"), ("seed", "iu"), ("success", "biu"), ("return", "f")):
+        value = np.asarray(attributes[name])
+        if value.ndim or value.dtype.kind not in kinds:
+            raise ValueError(f"'{name}' is {value.dtype} {value.shape}")
+    if attributes["success"] not in (0, 1):
+        raise ValueError("'success' is neither true nor false")
+
+
 def read_record(group: h5py.Group, index: int, family: str) -> EpisodeRecord:
     """The attributes of an episode; reads no array."""
     attributes = read_attributes(group)
-    if attributes["success"] not in (0, 1):
-        raise ValueError("'success' is neither true nor false")
+    _check_scalars(attributes)
     return EpisodeRecord(
         index=index,
         length=int(attributes["total_steps"]),

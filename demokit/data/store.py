@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from demokit.data.layout import (
     read_window,
 )
 from demokit.data.layout import digest as episode_digest
-from demokit.data.metadata import DatasetMetadata
+from demokit.data.metadata import ArraySpec, DatasetMetadata
 from demokit.data.minari import resolve
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode
@@ -104,6 +104,12 @@ class FinishedFile:
         """See `Source`."""
         return _indices(self.names())
 
+    def walk(self) -> None:
+        """Raise DemokitError when another program could not read every group and attribute."""
+        with self.keep_open(), explain_damage(self.path):
+            if self._kept is not None:
+                self._kept.visititems(_touch)
+
 
 class StagedEpisodes:
     """The saved episodes of an unfinished recording; `first` is the index of the first one."""
@@ -131,6 +137,11 @@ class StagedEpisodes:
     def present(self) -> list[int]:
         """See `Source`."""
         return _indices(path.stem for path in self.folder.glob("episode_*.hdf5"))
+
+
+def _touch(_: str, node: h5py.Group | h5py.Dataset) -> None:
+    if isinstance(node, h5py.Group):
+        dict(node.attrs)
 
 
 def _indices(names: Iterable[str]) -> list[int]:
@@ -252,7 +263,9 @@ class Dataset:
             DemokitError: no such episode or array.
         """
         with self._source.group(self._position(index)) as group:
-            return read_window(group, start, stop, names)
+            rows = read_window(group, start, stop, names)
+        _check_specs(self.metadata, rows, self.path)
+        return rows
 
     def verify(self, index: int) -> Episode:
         """The episode; raises DemokitError when it is not as it was written."""
@@ -323,15 +336,27 @@ def check_fits(metadata: DatasetMetadata, episode: Episode, path: Path) -> None:
     """Raise DemokitError unless an episode has a task and the arrays of its dataset."""
     if episode.task not in metadata.tasks:
         raise DemokitError(f"Task '{episode.task.id}' is not one of the tasks of {path}.")
-    specs = {f"observations/{name}".rstrip("/"): s for name, s in metadata.space_items().items()}
-    specs["actions"] = metadata.action_space
+    specs = _specs(metadata)
     arrays = dict(episode_arrays(episode))
     given = {name for name in arrays if name.startswith("observations")}
     if given | {"actions"} != set(specs):
         raise DemokitError(f"Episode has {sorted(given)}, {path} needs {sorted(specs)}.")
     if metadata.provenance.restorable and "state" not in episode.privileged:
         raise DemokitError("Episode lacks privileged 'state': it could not be restored.")
-    for name, spec in specs.items():
+    _check_specs(metadata, arrays, path)
+
+
+def _specs(metadata: DatasetMetadata) -> dict[str, ArraySpec]:
+    """What the arrays of observations and actions must be."""
+    spaces = metadata.space_items().items()
+    named = {f"observations/{name}".rstrip("/"): spec for name, spec in spaces}
+    return {**named, "actions": metadata.action_space}
+
+
+def _check_specs(metadata: DatasetMetadata, arrays: Mapping[str, Array], path: Path) -> None:
+    for name, spec in _specs(metadata).items():
+        if name not in arrays:
+            continue
         found = arrays[name].shape[1:], str(arrays[name].dtype)
         if found != (spec.shape, spec.dtype):
             raise DemokitError(

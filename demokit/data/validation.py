@@ -295,6 +295,8 @@ class _Checks:
             total = int(source.attributes.get("total_steps", -1))
             if len(self.sound) == len(present) and total != self._steps:
                 self._error("counts", f"The metadata says {total} steps, there are {self._steps}.")
+        with self._reported("structure", None):
+            source.walk()
         for name in sorted(source.names() - {episode_name(index) for index in present}):
             self._error("structure", f"'{name}' does not belong into the file.")
 
