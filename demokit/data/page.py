@@ -81,7 +81,8 @@ def _facts(summary: Summary) -> str:
         "recorder": f"{source.recorder}, expert {source.expert}, "
         f"{describe_noise(source.noise_std)}",
         "operator": source.operator or "not stated",
-        "recorded": f"{source.created}, seed {source.seed}",
+        "created": source.created,
+        "seed": "not stated or differing" if source.seed is None else str(source.seed),
         "versions": ", ".join(f"{name} {number}" for name, number in source.versions.items()),
         "model": f"{about.model_hash or 'not stated'} (MuJoCo {about.mujoco_version})",
         "checksum": summary.checksum,
