@@ -9,7 +9,7 @@ JOBS   ?= 2
 # Rendering without a display; MuJoCo reads it.
 export MUJOCO_GL ?= egl
 
-.PHONY: help setup demo results datasets test test-all lint type bench clean
+.PHONY: help setup demo results pictures datasets test test-all lint type bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ datasets: $(READY)  ## the datasets in datasets/: 20 tasks x 5 demonstrations, w
 	    --out datasets/$$family.hdf5 --overwrite && \
 	  $(BIN)/demokit validate datasets/$$family.hdf5 --replay || exit 1; \
 	done
+
+pictures: $(READY)  ## the pictures of docs/environments.md
+	BIN=$(BIN) sh docs/pictures.sh
 
 test: $(READY)  ## the tests, without the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow"
