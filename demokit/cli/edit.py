@@ -123,13 +123,36 @@ def filter_episodes(
 @_OUT
 @click.option(
     "--reward",
-    required=True,
     type=click.Choice(["dense", "sparse"]),
-    help="Which reward the new dataset holds.",
+    help="Which reward the new dataset holds; default: as it is.",
 )
+@click.option("--vision", is_flag=True, help="Observe images instead of states.")
+@click.option(
+    "--image-size",
+    type=(click.IntRange(min=1), click.IntRange(min=1)),
+    metavar="HEIGHT WIDTH",
+    default=(48, 64),
+    show_default=True,
+    help="Size of the images, in pixels.",
+)
+@click.option("--camera", "cameras", multiple=True, help="Camera of the images; repeatable.")
 @_OVERWRITE
-def relabel(source: str, out: Path, reward: str, overwrite: bool) -> None:
-    """Compute the rewards anew from the recorded simulator states."""
+@click.pass_context
+def relabel(
+    ctx: click.Context,
+    source: str,
+    out: Path,
+    reward: str | None,
+    vision: bool,
+    image_size: tuple[int, int],
+    cameras: tuple[str, ...],
+    overwrite: bool,
+) -> None:
+    """Compute rewards, or images, anew from the recorded simulator states."""
+    if reward is None and not vision:
+        raise click.UsageError("Say what to compute: --reward dense|sparse, or --vision.", ctx)
     from demokit.data.edit import relabel as put
+    from demokit.envs.vision import Vision
 
-    _say(put(source, out, reward=reward, overwrite=overwrite))
+    images = Vision(*image_size, cameras or ("policy",)) if vision else None
+    _say(put(source, out, reward=reward, vision=images, overwrite=overwrite))

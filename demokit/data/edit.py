@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from demokit.data.store import (
 from demokit.data.writer import put_root_attributes, put_size, root_attributes
 from demokit.errors import DemokitError
 from demokit.types import Episode, Task
+
+if TYPE_CHECKING:
+    from demokit.envs.vision import Vision
 
 
 @dataclass(frozen=True)
@@ -176,35 +179,71 @@ def split(
 
 
 def relabel(
-    source: str | Path, target: str | Path, *, reward: str, overwrite: bool = False
+    source: str | Path,
+    target: str | Path,
+    *,
+    reward: str | None = None,
+    vision: Vision | None = None,
+    overwrite: bool = False,
 ) -> Edited:
-    """Write all episodes with the rewards of kind `reward`, computed from their states.
+    """Write all episodes with other rewards or observations, computed from their states.
+
+    Args:
+        source: a dataset whose states can be restored.
+        target: the new dataset.
+        reward: "dense" or "sparse"; None keeps the rewards.
+        vision: observe these images, and the hand's terms; None keeps the observations.
+        overwrite: replace `target`.
 
     Raises:
-        DemokitError: the states cannot be restored, or do not give back what was recorded; or
-            `target` cannot be written.
+        DemokitError: the states cannot be restored, or do not give back what was recorded;
+            there is nothing to draw with; or `target` cannot be written.
     """
-    from demokit.data.replay import Replayer, compare
-
     dataset = open_dataset(source).require_episodes()
-    about = replace(derived([dataset], f"relabel {reward}"), reward=reward)
-    replayer = Replayer(replace(dataset.metadata, reward=reward))
-
-    def rewarded(episode: Episode) -> Episode:
-        again = replayer.from_states(episode)
-        rewards = np.asarray(again.arrays["rewards"][1:], np.float64)
-        relabelled = replace(episode, rewards=rewards)
-        off = compare(relabelled, again)
-        if off.first_step is not None:
-            raise DemokitError(
-                f"{dataset.path}: restoring row {off.first_step} gives another {off.array}: "
-                "rewards cannot be recomputed; see `demokit validate`."
-            )
-        return relabelled
-
-    episodes = map(rewarded, _verified(dataset))
+    about = derived([dataset], "relabel" + f" {reward}" * bool(reward) + " vision" * bool(vision))
+    about = replace(about, reward=reward or about.reward)
+    relabeler = _Relabeler(about, vision, str(dataset.path))
+    episodes = map(relabeler.changed, _verified(dataset))
+    about = replace(about, observation_space=relabeler.observation_space)
     write_dataset(Path(target), about, episodes, len(dataset), overwrite=overwrite)
     return Edited(Path(target), len(dataset), 0)
+
+
+class _Relabeler:
+    """Computes rewards, and images if asked, from the states of episodes."""
+
+    def __init__(self, about: DatasetMetadata, vision: Vision | None, where: str) -> None:
+        from demokit.data.metadata import vision_space
+        from demokit.data.replay import Replayer
+        from demokit.envs.batch import checked_vision
+        from demokit.envs.vision import ImageRenderer
+
+        self._replayer = Replayer(about)
+        self._where = where
+        self._terms = self._replayer.family.vision_terms
+        self._images = None
+        self.observation_space = about.observation_space
+        if vision is not None:
+            checked_vision(self._replayer.family, vision)
+            self._images = ImageRenderer(self._replayer.family, vision)
+            self.observation_space = vision_space(self._replayer.family, vision)
+
+    def changed(self, episode: Episode) -> Episode:
+        from demokit.data.replay import compare
+
+        again = self._replayer.from_states(episode)
+        rewards = np.asarray(again.arrays["rewards"][1:], np.float64)
+        changed = replace(episode, rewards=rewards)
+        off = compare(changed, again)
+        if off.first_step is not None:
+            raise DemokitError(
+                f"{self._where}: restoring row {off.first_step} gives another {off.array}: "
+                "nothing can be computed from its states; see `demokit validate`."
+            )
+        if self._images is None:
+            return changed
+        seen = {t: again.arrays[f"privileged/{t}"].astype(np.float32) for t in self._terms}
+        return replace(changed, observations={**self._images.render(again.states), **seen})
 
 
 def write_dataset(

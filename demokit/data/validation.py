@@ -109,7 +109,7 @@ class _Checks:
         self._source = source
         self._about = source.metadata
         self._replay = replay
-        self._signed = False
+        self._signed = self._lost_signature = False
         self._replayer = self._make_replayer()
         self._seen: dict[str, int] = {}
         self._tasks: dict[str, set[tuple[tuple[float, ...], str]]] = defaultdict(set)
@@ -193,6 +193,7 @@ class _Checks:
             what = "has no checksum" if not record.digest else "does not match its checksum"
             self._error("checksum", f"An array was changed: it {what}.", index)
         # Files of the first demokit have neither this checksum nor that of the metadata.
+        self._lost_signature |= bool(record.record_digest) and not self._signed
         expected = record.compute_digest() if record.record_digest or self._signed else ""
         if record.record_digest != expected:
             self._error("checksum", "Its attributes do not match their checksum.", index)
@@ -279,6 +280,8 @@ class _Checks:
                 self._warn("variance", f"{name} never change in components {shown}.")
 
     def _counts(self, present: Sequence[int]) -> None:
+        if self._lost_signature:
+            self._error("checksum", "The metadata lacks its checksum, which the episodes have.")
         if not present:
             self._error("counts", "It has no episodes.")
         count = self._source.num_episodes

@@ -5,11 +5,14 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from demokit.cli import main
 from demokit.data import DatasetWriter, open_dataset
 from demokit.data.edit import Selection, file_sha256, filter_episodes, merge, relabel, split
 from demokit.data.store import staging_folder
 from demokit.data.validation import validate
+from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 
 
@@ -190,3 +193,23 @@ def test_a_damaged_source_writes_nothing(dataset_path, tmp_path):
     with pytest.raises(DemokitError, match="checksum"):
         merge([dataset_path, dataset_path], tmp_path / "m.hdf5")
     assert [p.name for p in tmp_path.iterdir()] == ["copy.hdf5"]
+
+
+def test_relabel_draws_what_recording_would_have_seen(tmp_path):
+    options = ["record", "--env", "push", "--num-episodes", "2", "--license", "MIT", "--out"]
+    state, seen = str(tmp_path / "s.hdf5"), str(tmp_path / "v.hdf5")
+    done = CliRunner().invoke(main, [*options, seen, "--observation", "vision"])
+    if "OpenGL" in done.output:
+        pytest.skip(done.output)
+    assert done.exit_code == 0, done.output
+    assert CliRunner().invoke(main, [*options, state]).exit_code == 0
+    made = relabel(state, tmp_path / "r.hdf5", vision=Vision()).path
+    assert open_dataset(made).metadata.space_items() == open_dataset(seen).metadata.space_items()
+    assert digests(made) == digests(seen) != digests(state)
+    assert validate(made, replay=True).ok
+
+
+def test_relabel_of_what_cannot_be_seen(recorded, tmp_path):
+    with pytest.raises(DemokitError, match="images"):
+        relabel(recorded, tmp_path / "r.hdf5", vision=Vision())
+    assert list(tmp_path.iterdir()) == []
