@@ -255,3 +255,27 @@ def test_unknown_formats(dataset, tmp_path):
         export_dataset(dataset, "robomimc", tmp_path / "x")
     with pytest.raises(DemokitError, match="format to write"):
         export_dataset(dataset, "gmps_release", tmp_path / "x")
+
+
+def test_only_imports_may_lack_the_state(tmp_path, metadata, make_episode):
+    episode = make_episode(0)
+    privileged = {name: rows for name, rows in episode.privileged.items() if name != "state"}
+    episode = replace(episode, privileged=privileged)
+    with (
+        DatasetWriter(tmp_path / "a.hdf5", metadata) as writer,
+        pytest.raises(DemokitError, match="lacks privileged 'state'"),
+    ):
+        writer.add(episode)
+    source = replace(metadata.provenance, missing={"state": "never stored"})
+    with DatasetWriter(tmp_path / "b.hdf5", replace(metadata, provenance=source)) as writer:
+        writer.add(episode)
+        assert not open_dataset(writer.finish()).metadata.provenance.restorable
+
+
+def test_some_episodes_of_a_dataset(dataset, tmp_path):
+    """A selection is numbered anew."""
+    for name in ("robomimic", *(["lerobot"] if find_spec("pyarrow") else [])):
+        after = there_and_back(dataset.select([3, 1]), name, tmp_path / name)
+        wanted = [dataset.episodes[3], dataset.episodes[1]]
+        found = {record.digest for record in after.episodes}
+        assert found == {record.digest for record in wanted}

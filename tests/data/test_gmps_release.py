@@ -165,6 +165,26 @@ def test_claimed_sizes_are_checked(tmp_path):
         read_pickle(tmp_path / "a.pkl")
 
 
+@pytest.mark.parametrize("how", HOW)
+def test_mutated_pickles_are_read_or_refused(how, tmp_path, monkeypatch):
+    """Whatever bytes: a value or one sentence, and nothing that a pickle names is called."""
+    monkeypatch.setattr(os, "system", lambda *_: pytest.fail("a pickle ran a command"))
+    rng = np.random.default_rng(4)
+    path = tmp_path / "a.pkl"
+    write(path, [{"a": np.arange(6.0).reshape(2, 3), "b": [1, "x", os.path.sep]}], how)
+    good = np.frombuffer(path.read_bytes(), np.uint8)
+    refused = 0
+    for _ in range(200):
+        data = good.copy()
+        data[rng.integers(len(data), size=3)] = rng.integers(256, size=3)
+        path.write_bytes(bytes(data[: rng.integers(len(data) // 2, len(data) + 1)]))
+        try:
+            read_pickle(path)
+        except DemokitError as error:
+            refused += "a.pkl" in str(error)
+    assert refused > 100
+
+
 @pytest.fixture
 def push(tmp_path):
     """A folder as the release has it for Push: one episode of each of three tasks."""

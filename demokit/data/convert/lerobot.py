@@ -79,14 +79,14 @@ def export(dataset: Dataset, target: Path) -> None:
     tasks = list(dict.fromkeys(record.task.id for record in dataset.episodes))
     features = _features(dataset[0])
     stats, rows, writer, start = _Stats(), [], None, 0
-    for record, episode in zip(dataset.episodes, dataset, strict=True):
+    for index, (record, episode) in enumerate(zip(dataset.episodes, dataset, strict=True)):
         arrays = _frames(episode)
         stats.add(arrays)
-        indices = record.index, start, tasks.index(record.task.id), fps
+        indices = index, start, tasks.index(record.task.id), fps
         frames = _table(arrow, {**arrays, **_counters(len(episode), *indices)}, features)
         writer = writer or parquet.ParquetWriter(target / "data" / _CHUNK, frames.schema)
         writer.write_table(frames, row_group_size=len(episode))
-        rows.append(_episode_row(episode, record_json(record), record.index, start))
+        rows.append(_episode_row(episode, record_json(record), index, start))
         start += len(episode)
     if writer is not None:
         writer.close()
