@@ -122,12 +122,12 @@ def _finished(path: str | Path) -> tuple[Path, dict[str, Any]]:
 
 def _env_spec(about: DatasetMetadata) -> dict[str, str]:
     """What `recover_environment` makes the environment from; nothing for unknown families."""
-    from demokit.envs import family_names, make_family
+    from demokit.envs import make_family
     from demokit.envs.tasks import task_sets
 
-    if about.family not in family_names():
-        return {}
     spec = gym_spec(about.family)
+    if spec is None:
+        return {}
     spec.kwargs["reward"] = about.reward
     splits = {task.split for task in about.tasks}
     known = task_sets(make_family(about.family)).get(about.task_set, ())
@@ -137,13 +137,13 @@ def _env_spec(about: DatasetMetadata) -> dict[str, str]:
 
 
 def gym_spec(family: str) -> Any:
-    """A copy of the Gymnasium registration of a family that demokit has."""
+    """A copy of a family's Gymnasium registration; None for families that have none."""
     import gymnasium
 
     import demokit.envs.gym  # noqa: F401 - registers them
 
     registered = gymnasium.registry.values()
-    return deepcopy(next(s for s in registered if s.kwargs.get("family") == family))
+    return deepcopy(next((s for s in registered if s.kwargs.get("family") == family), None))
 
 
 def _plain(value: Any) -> Any:

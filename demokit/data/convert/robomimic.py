@@ -88,9 +88,8 @@ def _env_args(metadata: DatasetMetadata) -> dict[str, Any]:
 
 def _gym_id(family: str) -> str:
     """What `gymnasium.make` takes; the family's name where demokit does not have it."""
-    from demokit.envs import family_names
-
-    return f"demokit.envs.gym:{gym_spec(family).id}" if family in family_names() else family
+    spec = gym_spec(family)
+    return f"demokit.envs.gym:{spec.id}" if spec else family
 
 
 def _write_demo(demo: h5py.Group, record: EpisodeRecord, episode: Episode) -> None:
