@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
@@ -86,8 +86,9 @@ class ImageRenderer:
         """Images (N, height, width, 3) of integration states (N, S), by observation key."""
         shape = (len(states), self._vision.height, self._vision.width, 3)
         images = {key: np.empty(shape, np.uint8) for key in self._vision.image_names().values()}
-        for first, jobs in enumerate(self._jobs):
-            jobs.put(_Job(states, images, slice(first, None, len(self._jobs))))
+        job = _Job(states, images, iter(range(len(states))))
+        for jobs in self._jobs:
+            jobs.put(job)
         self._wait()
         return images
 
@@ -105,11 +106,11 @@ class ImageRenderer:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """Rows of `states` to draw into the same rows of `images`."""
+    """`states` to draw into the same rows of `images`; threads take the next of `rows` in turn."""
 
     states: FloatArray
     images: Mapping[str, NDArray[np.uint8]]
-    rows: slice
+    rows: Iterator[int]
 
 
 class _Painter:
@@ -124,7 +125,7 @@ class _Painter:
 
     def paint(self, job: _Job) -> None:
         model, data = self._canvas.model, self._data
-        for row in range(*job.rows.indices(len(job.states))):
+        for row in job.rows:
             mujoco.mj_setState(model, data, job.states[row], _STATE)
             mujoco.mj_kinematics(model, data)
             mujoco.mj_camlight(model, data)
