@@ -129,6 +129,8 @@ def _env_spec(about: DatasetMetadata) -> dict[str, str]:
     if spec is None:
         return {}
     spec.kwargs["reward"] = about.reward
+    if any(box.dtype == "uint8" for box in about.space_items().values()):
+        spec.kwargs["observation"] = "vision"
     splits = {task.split for task in about.tasks}
     known = task_sets(make_family(about.family)).get(about.task_set, ())
     if len(splits) == 1 and splits <= set(known):

@@ -142,3 +142,42 @@ def test_unfinished_recordings_are_not_registered(tmp_path, metadata, make_episo
         writer.add(make_episode(0))
     with pytest.raises(DemokitError, match="unfinished"):
         register(tmp_path / "u.hdf5", ID)
+
+
+@pytest.mark.usefixtures("root")
+def test_the_environment_can_be_recovered(tmp_path, metadata, make_episode):
+    """With the reward, the observations and, where they are known, the tasks of the recording."""
+    spaces = {"image": ArraySpec((8, 8, 3), "uint8", 0, 255)}
+    about = replace(metadata, task_set="uniform", reward="sparse", observation_space=spaces)
+    images = np.zeros((6, 8, 8, 3), np.uint8)
+    with DatasetWriter(tmp_path / "v.hdf5", about) as writer:
+        writer.add(make_episode(0, observations={"image": images}))
+        register(writer.finish(), ID)
+    spec = minari.load_dataset(ID).env_spec
+    assert spec.id == "demokit/Point-v0"
+    assert spec.kwargs == {
+        "family": "point",
+        "reward": "sparse",
+        "observation": "vision",
+        "task_set": "uniform",
+        "split": "train",
+    }
+
+
+def test_a_recovered_environment_runs(root, path):
+    register(path, ID)
+    assert (root / ID).exists()
+    env = minari.load_dataset(ID).recover_environment()
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    env.close()
+
+
+@pytest.mark.usefixtures("root")
+def test_families_of_others_have_no_environment(tmp_path, metadata, make_episode):
+    task = replace(metadata.tasks[0], family="alien")
+    with DatasetWriter(tmp_path / "x.hdf5", replace(metadata, family="alien", tasks=(task,))) as w:
+        w.add(replace(make_episode(0), task=task))
+        register(w.finish(), ID)
+    with pytest.raises(ValueError, match="Environment cannot be recovered"):
+        minari.load_dataset(ID).recover_environment()
