@@ -123,11 +123,13 @@ class Run:
 
     def _require_same_config(self) -> None:
         before = json.loads((self.folder / "config.json").read_text())["config"]
-        changed = [name for name, value in self._options.items() if before.get(name) != value]
+        # An option that the run did not know yet had the effect of its default.
+        before = asdict(TrainConfig()) | before
+        changed = [name for name, value in self._options.items() if before[name] != value]
         if changed:
             raise DemokitError(
                 f"{self.folder} was started with another {changed[0]} "
-                f"({before.get(changed[0])}): resume with that value, or start another run."
+                f"({before[changed[0]]}): resume with that value, or start another run."
             )
 
     def _drop_rows_from(self, iteration: int) -> None:
