@@ -1,4 +1,4 @@
-"""`demokit record`: demonstrations of many tasks from an expert."""
+"""`demokit record`: demonstrations of many tasks from an expert, or by hand."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from demokit.cli.config import config_option
+from recorders.teleop.options import HandOptions, hand_options
 
 if TYPE_CHECKING:
     from demokit.data.metadata import DatasetMetadata
@@ -50,6 +51,7 @@ class Options:
     license: str | None
     operator: str | None
     batch_size: int
+    hand: HandOptions
 
     @property
     def path(self) -> Path:
@@ -125,10 +127,11 @@ class Options:
     show_default=True,
     help="Simultaneous episodes; changes the speed, not the episodes.",
 )
+@hand_options
 @config_option
 @click.pass_context
 def record(ctx: click.Context, /, **given: object) -> None:
-    """Record demonstrations of many tasks from an expert into one dataset.
+    """Record demonstrations of many tasks, from an expert or by hand, into one dataset.
 
     Every episode is safe on disk as soon as it is counted; stop at any time and go on with
     --resume.
@@ -150,7 +153,12 @@ def _checked(ctx: click.Context, given: dict[str, object]) -> Options:
         raise click.UsageError(
             "--resume keeps what is there and --overwrite drops it: choose one.", ctx
         )
-    return Options(**given)  # type: ignore[arg-type]
+    hand = HandOptions.taken_from(given)
+    if hand.device is not None:
+        if not any(given[name] for name in amounts):
+            given["episodes_per_task"] = 1
+        given["noise"] = 0.0
+    return Options(**given, hand=hand)  # type: ignore[arg-type]
 
 
 def _record(options: Options) -> None:
@@ -167,7 +175,8 @@ def _record(options: Options) -> None:
     ) as writer:
         schedule, total = _schedule(options, writer)
         try:
-            tally = _fill(options, family, expert, writer, schedule, total)
+            fill = _fill if options.hand.device is None else _fill_by_hand
+            tally = fill(options, family, expert, writer, schedule, total)
             path = writer.finish()
         except KeyboardInterrupt:
             click.echo(f"\n{len(writer)} of {total} episodes are saved; {_go_on()}", err=True)
@@ -204,10 +213,10 @@ def _metadata(options: Options, family: Family, expert: Expert) -> DatasetMetada
         task_set=task_set,
         tasks=tasks,
         license=options.license,
-        description=f"Demonstrations of {family.name} by the {expert.name} expert: task set "
+        description=f"Demonstrations of {family.name} {_by_whom(options, expert)}: task set "
         f"{task_set}, {split} tasks.",
         provenance=Provenance(
-            recorder=options.expert,
+            recorder="teleop" if options.hand.device else options.expert,
             expert=expert.name,
             noise_std=options.noise,
             seed=options.seed,
@@ -215,6 +224,10 @@ def _metadata(options: Options, family: Family, expert: Expert) -> DatasetMetada
             operator=options.operator,
         ),
     )
+
+
+def _by_whom(options: Options, expert: Expert) -> str:
+    return "by hand" if options.hand.device else f"by the {expert.name} expert"
 
 
 class _Tally:
@@ -277,6 +290,36 @@ def _fill(
     return tally
 
 
+def _fill_by_hand(
+    options: Options,
+    family: Family,
+    expert: Expert,
+    writer: DatasetWriter,
+    schedule: Schedule,
+    total: int,
+) -> _Tally:
+    """Record what is missing by hand; what a person drops is not tallied."""
+    from demokit.envs.batch import SimBatch
+    from recorders.teleop.command import record_by_hand
+
+    sims = SimBatch(
+        family, 1, reward=options.reward, num_threads=1, observation=_observation(options)
+    )
+    stopped = record_by_hand(
+        options.hand,
+        sims,
+        expert,
+        writer,
+        schedule,
+        target=total,
+        seed=options.seed,
+        only_success=options.only_success,
+    )
+    if stopped and len(writer) < total:
+        click.echo(f"{len(writer)} of {total} episodes are kept; {_go_on()}", err=True)
+    return _Tally()
+
+
 def _schedule(options: Options, writer: DatasetWriter) -> tuple[Schedule, int]:
     """What to record, and how many episodes the dataset has at the end."""
     from recorders.loop import Schedule, saved_attempts, spread
@@ -286,7 +329,9 @@ def _schedule(options: Options, writer: DatasetWriter) -> tuple[Schedule, int]:
     total = options.num_episodes or per_task * len(tasks)
     saved = saved_attempts(((r.task.id, r.options) for r in writer.records), tasks)
     quotas = spread(total, len(tasks))
-    return Schedule(quotas, only_success=options.only_success, saved=saved), total
+    # A person may try as often as they like, and drops failures themselves.
+    only_success = options.only_success and options.hand.device is None
+    return Schedule(quotas, only_success=only_success, saved=saved), total
 
 
 def _go_on() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from copy import copy
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,19 @@ class Window:
         self._viewer = viewer.launch_passive(
             self._model, self._data, show_left_ui=False, show_right_ui=False
         )
+        with self._viewer.lock():
+            look_through(self._viewer.cam, make_camera(family, "scene"))
+        self._flags = self._viewer.opt.flags.copy()
+
+    def is_open(self) -> bool:
+        """Whether nobody has closed it."""
+        return bool(self._viewer.is_running())
+
+    def say(self, words: Sequence[tuple[str, str]]) -> None:
+        """Write (name, value) pairs over the picture."""
+        names, values = ("\n".join(column) for column in zip(*words, strict=True))
+        font, corner = mujoco.mjtFontScale.mjFONTSCALE_150, mujoco.mjtGridPos.mjGRID_TOPLEFT
+        self._viewer.set_texts((font, corner, names, values))
 
     def show(self, sims: SimBatch, sim: int, context: FloatArray) -> None:
         """Show simulation `sim` as it stands, with the goal of context (C,)."""
@@ -128,6 +142,8 @@ class Window:
                 self._model, self._data, state, mujoco.mjtState.mjSTATE_INTEGRATION.value
             )
             mujoco.mj_forward(self._model, self._data)
+            # The viewer has letters of its own, which a person who drives the hand presses too.
+            self._viewer.opt.flags[:] = self._flags
             self._viewer.opt.sitegroup[GOAL_SITE_GROUP] = 1
             for name, position_w_m in self._family.goal_marker(context).items():
                 self._data.site(name).xpos[:] = position_w_m
@@ -152,6 +168,13 @@ def make_camera(family: Family, name: str) -> mujoco.MjvCamera:
     else:
         raise unknown_name(f"camera of {family.name}", name, (*family.viewpoints, *fixed))
     return camera
+
+
+def look_through(mine: mujoco.MjvCamera, other: mujoco.MjvCamera) -> None:
+    """Make a camera look as another one does."""
+    mine.type, mine.fixedcamid = other.type, other.fixedcamid
+    mine.lookat[:], mine.distance = other.lookat, other.distance
+    mine.azimuth, mine.elevation = other.azimuth, other.elevation
 
 
 def _for_drawing(model: mujoco.MjModel, width: int, height: int, *, quick: bool) -> mujoco.MjModel:

@@ -1,0 +1,171 @@
+"""`demokit record --device`: choose device and view, say why, run the session."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import click
+
+from demokit.data.writer import DatasetWriter
+from demokit.envs.batch import SimBatch
+from demokit.errors import DemokitError
+from demokit.protocols import Expert
+from recorders.loop import Schedule
+from recorders.teleop.detect import Choice, Surroundings, choose_device, choose_view
+from recorders.teleop.device import Device, Press
+from recorders.teleop.keys import HOLDS, Bindings, load_bindings
+from recorders.teleop.options import HandOptions
+from recorders.teleop.pace import Pacer
+from recorders.teleop.session import Manner, Session
+from recorders.teleop.source import HandSource
+from recorders.teleop.view import StatusLine, View, Views
+
+
+def record_by_hand(
+    options: HandOptions,
+    sims: SimBatch,
+    expert: Expert,
+    writer: DatasetWriter,
+    schedule: Schedule,
+    *,
+    target: int,
+    seed: int,
+    only_success: bool,
+) -> bool:
+    """Record into the writer until the target is met or the person quits; whether they did.
+
+    Args:
+        options: device, view and manner.
+        sims: one simulation.
+        expert: labels every step, and takes over when it is asked to.
+        writer: every kept episode is durable when it is counted.
+        schedule: which attempts to make.
+        target: how many episodes the dataset has at the end.
+        seed: the seed of the recording.
+        only_success: refuse to keep episodes that are not solved.
+
+    Raises:
+        DemokitError: the device or the view cannot work here; says what can.
+    """
+    bindings = load_bindings(options.bindings)
+    source = HandSource(sims.family, expert)
+    rate_hz = options.rate or 1 / sims.family.control_dt_s
+    manner = Manner(
+        countdown_s=options.countdown,
+        end_on_success=options.end_on_success,
+        only_success=only_success,
+        keep_partial=options.keep_partial,
+        rate_hz=rate_hz,
+    )
+    here = Surroundings()
+    chosen = choose_device(options.device or "auto", here)
+    shown = choose_view(options.view, chosen.name, here)
+    with contextlib.ExitStack() as stack:
+        device, view = _opened(stack, options, sims, bindings, chosen, shown)
+        _tell(chosen, shown, options, bindings, rate_hz)
+        session = Session(
+            sims,
+            source,
+            device,
+            view,
+            Pacer(1 / rate_hz),
+            tasks=writer.metadata.tasks,
+            schedule=schedule,
+            save=writer.add,
+            kept=len(writer),
+            target=target,
+            seed=seed,
+            manner=manner,
+            keys=_verdict_keys(bindings),
+        )
+        with _signals(session):
+            session.run()
+    return session.stopped
+
+
+def _opened(
+    stack: contextlib.ExitStack,
+    options: HandOptions,
+    sims: SimBatch,
+    bindings: Bindings,
+    chosen: Choice,
+    shown: Choice,
+) -> tuple[Device, View]:
+    """The device and the views; the stack closes them, the terminal last of all."""
+    status = StatusLine()
+    view = _make_view(options, sims, shown)
+    stack.callback(view.close)
+    device = _make_device(bindings, chosen, shown)
+    stack.callback(device.close)
+    stack.callback(status.close)
+    return device, Views([view, status]) if view is not status else view
+
+
+def _make_view(options: HandOptions, sims: SimBatch, shown: Choice) -> View:
+    if shown.name == "window":
+        from recorders.teleop.window import WindowView
+
+        return WindowView(sims.family)
+    if shown.name == "png":
+        from recorders.teleop.png import PngView
+
+        return PngView(sims.family, options.picture)
+    if shown.name == "none":
+        return StatusLine()
+    raise DemokitError("There is no web view yet: use --view window or png.")
+
+
+def _make_device(bindings: Bindings, chosen: Choice, shown: Choice) -> Device:
+    if chosen.name == "terminal":
+        from recorders.teleop.terminal import Terminal
+
+        return Terminal(bindings)
+    if chosen.name == "keyboard":
+        from recorders.teleop.focus import viewer_has_focus
+        from recorders.teleop.keyboard import Keyboard
+
+        return Keyboard(bindings, viewer_has_focus() if shown.name == "window" else lambda: True)
+    raise DemokitError(f"--device {chosen.name} is not there yet: use keyboard or terminal.")
+
+
+def _tell(
+    chosen: Choice, shown: Choice, options: HandOptions, bindings: Bindings, rate_hz: float
+) -> None:
+    """Say which device and view are used and why, and what the keys are."""
+    where = f" ({options.picture})" if shown.name == "png" else ""
+    click.echo(
+        f"Device {chosen.name}: {chosen.reason}. View {shown.name}{where}: {shown.reason}. "
+        f"{rate_hz:g} steps per second.",
+        err=True,
+    )
+    if chosen.name == "gamepad":
+        return
+    names = [*HOLDS, *(press.value for press in Press)]
+    keys = ", ".join(f"{name} {'/'.join(bindings.keys(name))}" for name in names)
+    click.echo(f"Keys: {keys}.", err=True)
+
+
+def _verdict_keys(bindings: Bindings) -> str:
+    asked = (Press.KEEP, Press.RERECORD, Press.DISCARD, Press.QUIT)
+    return ", ".join(f"{(bindings.keys(press) or ('?',))[0]} {press.value}" for press in asked)
+
+
+@contextlib.contextmanager
+def _signals(session: Session) -> Iterator[None]:
+    """Ctrl-C asks, as the quit key does; SIGTERM and SIGHUP end the session at once."""
+
+    def handler(act: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
+        return lambda _number, _frame: act()
+
+    wanted = {signal.SIGINT: session.interrupt, signal.SIGTERM: session.terminate}
+    if hasattr(signal, "SIGHUP"):
+        wanted[signal.SIGHUP] = session.terminate
+    before = {number: signal.signal(number, handler(act)) for number, act in wanted.items()}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

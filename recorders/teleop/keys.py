@@ -1,0 +1,196 @@
+"""Keys and what they do: bindings from a TOML file, held keys, latched keys."""
+
+from __future__ import annotations
+
+import threading
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from demokit.errors import DemokitError, unknown_name
+from recorders.teleop.device import Command, Press
+
+HOLDS = ("forward", "back", "left", "right", "up", "down", "fine", "fast")
+SPEEDS = ("normal", "fine", "fast")
+_AXIS = {"right": 0, "left": 0, "forward": 1, "back": 1, "up": 2, "down": 2}
+_SIGN = {"right": 1, "left": -1, "forward": 1, "back": -1, "up": 1, "down": -1}
+
+
+@dataclass(frozen=True)
+class Bindings:
+    """Key -> what it does, and how fast the hand goes.
+
+    `hold` maps keys to one of HOLDS, `press` keys to a `Press`, `speed` each of SPEEDS to a share
+    of the fastest; `gamepad` maps what the gamepad's axes and buttons are for to their numbers.
+    """
+
+    hold: Mapping[str, str]
+    press: Mapping[str, Press]
+    speed: Mapping[str, float]
+    gamepad: Mapping[str, float]
+
+    def keys(self, purpose: str) -> tuple[str, ...]:
+        """The keys for one of HOLDS or a `Press`."""
+        both: dict[str, str] = {**self.hold, **self.press}
+        return tuple(key for key, what in both.items() if what == purpose)
+
+
+def load_bindings(path: Path | None = None) -> Bindings:
+    """The bindings in a TOML file, over those that come with demokit.
+
+    Raises:
+        DemokitError: the file cannot be read, or binds what does not exist, or one key twice.
+    """
+    default = tomllib.loads((files("recorders.teleop") / "bindings.toml").read_text())
+    given = {} if path is None else _read(path)
+    merged = {section: {**values, **given.get(section, {})} for section, values in default.items()}
+    for section, values in given.items():
+        _check_names(path, section, values, default)
+    return Bindings(
+        hold=_by_key(merged["hold"], merged["press"]),
+        press={k: Press(v) for k, v in _by_key(merged["press"], merged["hold"]).items()},
+        speed={name: _speed(name, merged["speed"][name]) for name in SPEEDS},
+        gamepad=merged["gamepad"],
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DemokitError(f"The bindings {path} cannot be read: {error}.") from error
+
+
+def _check_names(path: Path | None, section: str, values: Any, default: dict[str, Any]) -> None:
+    if section not in default:
+        raise unknown_name(f"section of {path}", section, tuple(default))
+    if not isinstance(values, dict):
+        raise DemokitError(f"{path}: [{section}] must be a table.")
+    for name in values:
+        if name not in default[section]:
+            raise unknown_name(f"name in [{section}] of {path}", name, tuple(default[section]))
+
+
+def _by_key(mine: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, str]:
+    """Key -> purpose; raises DemokitError for a key that is bound twice."""
+    found: dict[str, str] = {}
+    taken = {key for keys in others.values() for key in _keys(keys)}
+    for purpose, keys in mine.items():
+        for key in _keys(keys):
+            if key in found or key in taken:
+                raise DemokitError(f"The key '{key}' is bound twice: bind it once.")
+            found[key] = purpose
+    return found
+
+
+def _keys(keys: Any) -> list[str]:
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise DemokitError(f'Bindings are lists of keys such as ["w", "up"], not {keys!r}.')
+    return keys
+
+
+def _speed(name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 < value <= 1:
+        raise DemokitError(f"The speed '{name}' must be over 0 and at most 1, not {value!r}.")
+    return float(value)
+
+
+class HeldKeys:
+    """Keys that report when they are released; safe to feed from another thread."""
+
+    def __init__(self, bindings: Bindings) -> None:
+        self._bindings = bindings
+        self._lock = threading.Lock()
+        self._down: set[str] = set()
+        self._tapped: set[str] = set()
+        self._presses: list[Press] = []
+
+    def press(self, key: str) -> None:
+        """A key went down, or repeats itself."""
+        with self._lock:
+            if key in self._bindings.press and key not in self._down:
+                self._presses.append(self._bindings.press[key])
+            self._down.add(key)
+            self._tapped.add(key)
+
+    def release(self, key: str) -> None:
+        """A key went up."""
+        with self._lock:
+            self._down.discard(key)
+
+    def clear(self) -> None:
+        """All keys are up, such as when the window loses the focus."""
+        with self._lock:
+            self._down.clear()
+            self._tapped.clear()
+
+    def command(self) -> Command:
+        """What the keys say now; presses are told once, and a short tap lasts for one step."""
+        with self._lock:
+            keys = self._down | self._tapped
+            held = {self._bindings.hold[key] for key in keys if key in self._bindings.hold}
+            presses, self._presses = tuple(self._presses), []
+            self._tapped.clear()
+        return Command(_move(held, self._bindings.speed), presses)
+
+
+class LatchedKeys:
+    """Keys of a terminal, which tells no releases: motion goes on until it is stopped.
+
+    A key starts its direction; the opposite key stops it, and pressed again turns it around.
+    `fine` and `fast` switch; a capital letter goes finely until the next letter.
+    """
+
+    def __init__(self, bindings: Bindings) -> None:
+        self._bindings = bindings
+        self._held: set[str] = set()
+        self._speed = "normal"
+        self._careful = False
+        self._presses: list[Press] = []
+
+    def type(self, key: str) -> None:
+        """A key was typed."""
+        capital = len(key) == 1 and key.isupper()
+        key = key.lower() if capital else key
+        if key in self._bindings.press:
+            self._press(self._bindings.press[key])
+        purpose = self._bindings.hold.get(key)
+        if purpose in SPEEDS:
+            self._speed = "normal" if self._speed == purpose else purpose
+        elif purpose is not None:
+            self._careful = capital
+            self._start(purpose)
+
+    def clear(self) -> None:
+        """Stand still, at normal speed."""
+        self._held.clear()
+        self._speed, self._careful = "normal", False
+
+    def command(self) -> Command:
+        """What the keys say now; presses are told once."""
+        presses, self._presses = tuple(self._presses), []
+        speed = "fine" if self._careful else self._speed
+        return Command(_move(self._held | {speed}, self._bindings.speed), presses)
+
+    def _press(self, press: Press) -> None:
+        if press is Press.STOP:
+            self._held.clear()
+        self._presses.append(press)
+
+    def _start(self, direction: str) -> None:
+        same_axis = {d for d in self._held if _AXIS[d] == _AXIS[direction]}
+        self._held -= same_axis
+        if not same_axis or direction in same_axis:
+            self._held.add(direction)
+
+
+def _move(held: set[str], speed: Mapping[str, float]) -> tuple[float, float, float]:
+    """(right, forward, up) from the purposes that are held."""
+    share = speed["fine"] if "fine" in held else speed["fast" if "fast" in held else "normal"]
+    move = [0.0, 0.0, 0.0]
+    for direction in held & _AXIS.keys():
+        move[_AXIS[direction]] += _SIGN[direction] * share
+    return move[0], move[1], move[2]

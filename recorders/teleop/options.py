@@ -1,0 +1,91 @@
+"""The options of `demokit record` that make it a recording by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from recorders.teleop.detect import DEVICES, VIEWS
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class HandOptions:
+    """How to record by hand, each as on the command line; `device` None: an expert records."""
+
+    device: str | None
+    view: str
+    bindings: Path | None
+    rate: float | None
+    countdown: float
+    end_on_success: bool
+    keep_partial: bool
+    picture: Path
+    listen: str
+    port: int
+
+    @classmethod
+    def taken_from(cls, given: dict[str, Any]) -> HandOptions:
+        """These options, taken out of all that were given."""
+        return cls(**{field.name: given.pop(field.name) for field in fields(cls)})
+
+
+_OPTIONS = (
+    click.option("--device", type=click.Choice(DEVICES), help="Record by hand, with this device."),
+    click.option(
+        "--view", type=click.Choice(VIEWS), default="auto", help="By hand: how to see the scene."
+    ),
+    click.option(
+        "--bindings", type=click.Path(path_type=Path), help="By hand: a TOML file of key bindings."
+    ),
+    click.option(
+        "--rate",
+        type=click.FloatRange(min=1, max=200),
+        help="By hand: steps per second; default: the environment's, slower is easier.",
+    ),
+    click.option(
+        "--countdown",
+        type=click.FloatRange(min=0, max=60),
+        default=1.0,
+        show_default=True,
+        help="By hand: seconds before each episode.",
+    ),
+    click.option(
+        "--end-on-success", is_flag=True, help="By hand: end and keep an episode once solved."
+    ),
+    click.option(
+        "--keep-partial",
+        is_flag=True,
+        help="By hand: keep, truncated, an episode that a signal or a closed window ends.",
+    ),
+    click.option(
+        "--picture",
+        type=click.Path(path_type=Path),
+        default=Path("demokit-view.png"),
+        help="By hand: the file of --view png.",
+    ),
+    click.option(
+        "--listen",
+        default="127.0.0.1",
+        show_default=True,
+        help="By hand: the address of the web page; any other than loopback asks for a token.",
+    ),
+    click.option(
+        "--port",
+        type=click.IntRange(min=0, max=65535),
+        default=0,
+        help="By hand: the port of the web page; default: the first free one from 8080.",
+    ),
+)
+
+
+def hand_options(command: _Command) -> _Command:
+    """Add the options of `HandOptions` to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command

@@ -1,0 +1,86 @@
+"""A picture file as a view: where there is no display, and for viewers of one's own."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demokit.envs.batch import SimBatch, SimState
+from demokit.envs.family import Family
+from demokit.errors import DemokitError
+from demokit.types import FloatArray
+from recorders.teleop.view import Status
+
+PERIOD_S = 0.2
+
+
+class PngView:
+    """Writes a picture of the simulation over and over, in a thread of its own.
+
+    The file is replaced as a whole, so that whoever shows it never sees half a picture.
+
+    Raises:
+        DemokitError: nothing to draw with, or the file cannot be written.
+    """
+
+    name = "png"
+
+    def __init__(self, family: Family, path: Path) -> None:
+        self.path = path
+        self._family = family
+        self._latest: tuple[SimState, FloatArray] | None = None
+        self._stop, self._ready = threading.Event(), threading.Event()
+        self._problem: Exception | None = None
+        self._thread = threading.Thread(target=self._draw, daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._problem is not None:
+            raise DemokitError(f"No picture can be drawn: {self._problem}")
+
+    def is_open(self) -> bool:
+        """See `View`: it cannot be closed."""
+        return True
+
+    def show(self, sims: SimBatch, context: FloatArray, status: Status) -> None:  # noqa: ARG002
+        """See `View`."""
+        self._latest = sims.get_state(), context
+
+    def close(self) -> None:
+        """See `View`."""
+        self._stop.set()
+        self._thread.join()
+
+    def _draw(self) -> None:
+        from demokit.envs.render import Renderer
+
+        try:
+            renderer = Renderer(self._family)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except (DemokitError, OSError) as error:
+            self._problem = error
+            return
+        finally:
+            self._ready.set()
+        sims = SimBatch(self._family, 1, num_threads=1)
+        sims.reset(np.zeros((1, self._family.context.width)), [0])
+        while not self._stop.wait(PERIOD_S):
+            if (latest := self._latest) is not None:
+                self._latest = None
+                state, context = latest
+                sims.set_state(state)
+                self._write(renderer.render(sims, 0, context))
+        renderer.close()
+
+    def _write(self, picture: NDArray[np.uint8]) -> None:
+        from PIL import Image
+
+        aside = self.path.with_name(f".{self.path.name}.tmp")
+        try:
+            Image.fromarray(picture).save(aside, format="PNG", compress_level=1)
+            os.replace(aside, self.path)
+        except OSError:
+            pass  # a full disk stops the pictures, not the recording

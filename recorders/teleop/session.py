@@ -1,0 +1,279 @@
+"""The recording session: a person, a device, views; nothing that was kept is ever lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import numpy as np
+
+from demokit.collect import EpisodeBuilder
+from demokit.envs.batch import SimBatch
+from demokit.types import Episode, Task
+from recorders.loop import Attempt, Schedule, attempt_seeds
+from recorders.teleop.device import Command, Device, DeviceLost, Press
+from recorders.teleop.pace import LATE_S, Pacer
+from recorders.teleop.source import HandSource
+from recorders.teleop.view import Phase, Status, View
+
+RECORDER = "teleop"
+
+
+class Verdict(StrEnum):
+    """What becomes of an episode."""
+
+    KEEP = "keep"
+    RERECORD = "rerecord"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a session goes.
+
+    Attributes:
+        countdown_s: from the reset, or a pause, until the person acts.
+        end_on_success: end and keep an episode once it is solved.
+        only_success: refuse to keep episodes that are not solved.
+        keep_partial: when nobody can be asked, as after SIGTERM or when the window was closed,
+            keep an episode in progress, truncated; else it is dropped.
+        rate_hz: steps per second.
+    """
+
+    countdown_s: float
+    end_on_success: bool
+    only_success: bool
+    keep_partial: bool
+    rate_hz: float
+
+
+@dataclass
+class _Take:
+    """One try at an episode."""
+
+    attempt: Attempt
+    task: Task
+    builder: EpisodeBuilder
+    phase: Phase = Phase.COUNTDOWN
+    countdown_s: float = 0.0
+    reward: float = 0.0
+    success: bool = False
+    ended_by: str = "person"
+    late: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    verdict: Verdict | None = None
+
+
+class Session:
+    """Records episodes by hand until the schedule is done or the person quits.
+
+    Args:
+        sims: one simulation.
+        source: turns commands into actions.
+        device: what the person drives with.
+        view: what the person sees.
+        pacer: keeps the time.
+        tasks: the tasks, in the order of the schedule's quotas.
+        schedule: which attempts to make; a discarded attempt is tried again after other tasks.
+        save: keeps an episode and returns how many are kept so far.
+        kept: how many are kept at the start.
+        target: how many are wanted in all.
+        seed: the seed of the recording.
+        manner: how it goes.
+        keys: what to press, in words, for a verdict.
+    """
+
+    def __init__(
+        self,
+        sims: SimBatch,
+        source: HandSource,
+        device: Device,
+        view: View,
+        pacer: Pacer,
+        *,
+        tasks: Sequence[Task],
+        schedule: Schedule,
+        save: Callable[[Episode], int],
+        kept: int,
+        target: int,
+        seed: int,
+        manner: Manner,
+        keys: str,
+    ) -> None:
+        self._sims, self._source, self._device, self._view = sims, source, device, view
+        self._pacer, self._tasks, self._schedule, self._save = pacer, tuple(tasks), schedule, save
+        self._kept, self._target, self._seed, self._manner = kept, target, seed, manner
+        self._keys = keys
+        self._message = ""
+        self._lost = False
+        self._interrupts = 0
+        self._stopping = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the person, or a signal, ended it."""
+        return self._stopping
+
+    def run(self) -> None:
+        """Record; returns when all is recorded or the person quits. Kept episodes are saved."""
+        while not self._stopping and (wave := self._schedule.wave(1)):
+            verdict = Verdict.RERECORD
+            while verdict is Verdict.RERECORD:
+                verdict = self._record(wave[0])
+            if verdict is Verdict.KEEP:
+                self._schedule.accept(wave[0], success=True)
+
+    def interrupt(self) -> None:
+        """Quit, as with the key: asks about an episode in progress; may come from a signal."""
+        self._interrupts += 1
+
+    def terminate(self) -> None:
+        """Quit at once, without asking; may come from a signal."""
+        self._stopping = True
+
+    def _record(self, attempt: Attempt) -> Verdict:
+        """One try; a kept one is saved when this returns."""
+        take = self._begin(attempt)
+        while take.verdict is None and not self._stopping:
+            self._tick(take)
+        if take.verdict is None and self._manner.keep_partial and len(take.builder):
+            take.ended_by, take.verdict = "interrupted", Verdict.KEEP
+        if take.verdict is Verdict.KEEP:
+            self._kept = self._save(self._episode(take))
+            self._message = f"kept {self._kept}/{self._target}"
+            return Verdict.KEEP
+        self._message = "dropped"
+        return Verdict.DISCARD if self._stopping else take.verdict or Verdict.DISCARD
+
+    def _begin(self, attempt: Attempt) -> _Take:
+        task = self._tasks[attempt.task]
+        self._source.rest()
+        self._device.rest()
+        self._pacer.take()
+        start, _ = attempt_seeds(self._seed, attempt)
+        builder = EpisodeBuilder(self._sims, self._source, [task], [start])
+        return _Take(attempt, task, builder, countdown_s=self._manner.countdown_s)
+
+    def _tick(self, take: _Take) -> None:
+        """One slot of the control rate."""
+        late_s = self._pacer.wait(counted=take.phase is Phase.RECORDING)
+        command = self._command(take)
+        for press in command.presses:
+            if take.verdict is None:
+                self._pressed(take, press)
+        if take.phase is Phase.COUNTDOWN:
+            take.countdown_s -= 1 / self._manner.rate_hz
+            if take.countdown_s <= 0:
+                take.phase, self._message = Phase.RECORDING, ""
+        elif take.phase is Phase.RECORDING and take.verdict is None:
+            take.late += late_s > LATE_S
+            self._step(take, command)
+        self._view.show(self._sims, np.array(take.task.context), self._status(take))
+
+    def _command(self, take: _Take) -> Command:
+        """What the device says; a device that is gone pauses the episode."""
+        try:
+            command = self._device.read()
+            if self._lost:
+                self._lost, self._message = False, "the device is back: pause key to go on"
+        except DeviceLost as lost:
+            command = Command()
+            self._lost, self._message = True, f"{lost}".rstrip(".")
+            if take.phase in (Phase.RECORDING, Phase.COUNTDOWN):
+                self._pause(take)
+        quits, self._interrupts = self._interrupts, 0
+        if not self._view.is_open():
+            # Nobody can see what to answer.
+            self._stopping = True
+        return replace(command, presses=(*command.presses, *[Press.QUIT] * quits))
+
+    def _pressed(self, take: _Take, press: Press) -> None:
+        if press is Press.QUIT:
+            self._quit(take)
+        elif press is Press.KEEP:
+            self._keep(take)
+        elif press in (Press.RERECORD, Press.DISCARD):
+            self._stopping |= take.ended_by == "interrupted" and press is Press.DISCARD
+            take.verdict = Verdict(press.value)
+        elif press is Press.PAUSE:
+            self._pause(take)
+        elif press is Press.GRIPPER and take.phase is Phase.RECORDING:
+            self._source.closed = not self._source.closed
+        elif press is Press.EXPERT and take.phase is Phase.RECORDING:
+            self._source.by_expert = not self._source.by_expert
+            take.counts["handovers"] += 1
+
+    def _quit(self, take: _Take) -> None:
+        """Quit; an episode in progress is asked about first."""
+        if take.phase is Phase.ENDED or not len(take.builder):
+            self._stopping = True
+            return
+        take.phase, take.ended_by = Phase.ENDED, "interrupted"
+        self._message = f"keep this part of an episode? {self._keys}"
+
+    def _keep(self, take: _Take) -> None:
+        if not len(take.builder):
+            self._message = "nothing to keep yet"
+        elif self._manner.only_success and not take.success:
+            self._message = "not solved: --only-success keeps solved episodes only"
+        else:
+            self._stopping |= take.ended_by == "interrupted"
+            take.verdict = Verdict.KEEP
+
+    def _pause(self, take: _Take) -> None:
+        """Pause; or go on, after another countdown."""
+        if take.phase is Phase.PAUSED:
+            take.phase, take.countdown_s = Phase.COUNTDOWN, self._manner.countdown_s
+            self._message = ""
+        elif take.phase is not Phase.ENDED:
+            take.counts["pauses"] += 1
+            take.phase = Phase.PAUSED
+            self._device.rest()
+
+    def _step(self, take: _Take, command: Command) -> None:
+        self._source.command = command
+        step = take.builder.step()
+        take.counts["expert_steps"] += self._source.by_expert
+        take.reward, take.success = float(step.reward[0]), bool(step.success[0])
+        if take.success and self._manner.end_on_success:
+            take.ended_by, take.verdict = "success", Verdict.KEEP
+        elif take.builder.ended:
+            take.ended_by, take.phase = "horizon", Phase.ENDED
+            self._message = f"{'solved' if take.success else 'not solved'}: {self._keys}"
+
+    def _episode(self, take: _Take) -> Episode:
+        late = self._pacer.take()
+        options: dict[str, object] = {
+            "attempt": take.attempt.number,
+            "device": self._device.name,
+            "view": self._view.name,
+            "rate_hz": float(self._manner.rate_hz),
+            "ended_by": take.ended_by,
+            "late_steps": late.late_steps,
+            "late_p99_ms": late.p99_ms,
+            "late_max_ms": late.max_ms,
+            **{name: take.counts[name] for name in ("pauses", "handovers", "expert_steps")},
+        }
+        return take.builder.episodes(recorder=RECORDER, options=[options])[0]
+
+    def _status(self, take: _Take) -> Status:
+        space = self._sims.family.context
+        values = zip(space.names, take.task.context, space.units, strict=False)
+        return Status(
+            phase=take.phase,
+            task=take.task.id,
+            goal=", ".join(f"{name} {value:.2f} {unit}" for name, value, unit in values),
+            step=len(take.builder),
+            horizon=self._sims.family.horizon,
+            reward=take.reward,
+            success=take.success,
+            kept=self._kept,
+            target=self._target,
+            countdown_s=max(0.0, take.countdown_s),
+            by_expert=self._source.by_expert,
+            closed=self._source.closed if self._source.has_gripper else None,
+            late=take.late,
+            message=self._message,
+        )

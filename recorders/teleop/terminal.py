@@ -1,0 +1,114 @@
+"""The terminal as a device: works over SSH and without a display."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import termios
+import tty
+from typing import Any
+
+from demokit.errors import DemokitError
+from recorders.teleop.device import Command, DeviceLost
+from recorders.teleop.keys import Bindings, LatchedKeys
+
+_SEQUENCES = {
+    "[A": "up",
+    "[B": "down",
+    "[C": "right",
+    "[D": "left",
+    "OA": "up",
+    "OB": "down",
+    "OC": "right",
+    "OD": "left",
+    "[5~": "page_up",
+    "[6~": "page_down",
+    "[3~": "delete",
+    "[2~": "insert",
+    "[H": "home",
+    "[F": "end",
+}
+_NAMES = {" ": "space", "\r": "enter", "\n": "enter", "\t": "tab", "\x7f": "backspace"}
+
+
+class Terminal:
+    """Keys typed into a terminal, latched.
+
+    The terminal stops echoing and waiting for lines until `close`, which restores it; Ctrl-C and
+    Ctrl-Z still work.
+
+    Args:
+        bindings: what the keys do.
+        handle: file descriptor of the terminal; None takes the standard input.
+
+    Raises:
+        DemokitError: it is no terminal.
+    """
+
+    name = "terminal"
+
+    def __init__(self, bindings: Bindings, handle: int | None = None) -> None:
+        self._handle = sys.stdin.fileno() if handle is None else handle
+        self._keys = LatchedKeys(bindings)
+        self._pending = ""
+        self._before: list[Any] | None = None
+        if not os.isatty(self._handle):
+            raise DemokitError("The standard input is no terminal: use --device web or keyboard.")
+        self._before = termios.tcgetattr(self._handle)
+        tty.setcbreak(self._handle)
+
+    def read(self) -> Command:
+        """See `Device`."""
+        typed = self._pending + self._typed()
+        keys, self._pending = split_keys(typed, ended=typed == self._pending)
+        for key in keys:
+            self._keys.type(key)
+        return self._keys.command()
+
+    def rest(self) -> None:
+        """See `Device`."""
+        self._keys.clear()
+
+    def close(self) -> None:
+        """See `Device`: gives the terminal back as it was."""
+        if self._before is not None:
+            # The terminal itself may be gone.
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(self._handle, termios.TCSADRAIN, self._before)
+            self._before = None
+
+    def _typed(self) -> str:
+        if not select.select([self._handle], [], [], 0)[0]:
+            return ""
+        try:
+            typed = os.read(self._handle, 4096)
+        except OSError as error:
+            raise DeviceLost("The terminal is gone.") from error
+        if not typed:
+            raise DeviceLost("The terminal was closed.")
+        return typed.decode(errors="ignore")
+
+
+def split_keys(typed: str, *, ended: bool) -> tuple[list[str], str]:
+    """Names of the keys typed, and what may be the beginning of one more.
+
+    With `ended` nothing follows: an escape character is the key itself.
+    """
+    keys = []
+    while typed:
+        if typed[0] != "\x1b":
+            keys.append(_NAMES.get(typed[0], typed[0]))
+            typed = typed[1:]
+            continue
+        sequence = next((s for s in _SEQUENCES if typed.startswith(s, 1)), None)
+        if sequence is not None:
+            keys.append(_SEQUENCES[sequence])
+            typed = typed[1 + len(sequence) :]
+        elif not ended and any(s.startswith(typed[1:]) for s in _SEQUENCES):
+            return keys, typed
+        else:
+            keys.append("esc")
+            typed = typed[1:]
+    return keys, ""

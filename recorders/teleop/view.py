@@ -1,0 +1,150 @@
+"""What the person sees: the state of the session as words, and views of the simulation."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TextIO
+
+from demokit.envs.batch import SimBatch
+from demokit.types import FloatArray
+
+
+class Phase(StrEnum):
+    """Where an episode stands."""
+
+    COUNTDOWN = "ready"
+    RECORDING = "recording"
+    PAUSED = "paused"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of the session.
+
+    `reward` and `success` are those of the last step, `countdown_s` what is left before the
+    person may move, `late` the steps of this episode that came late.
+    """
+
+    phase: Phase
+    task: str
+    goal: str
+    step: int
+    horizon: int
+    reward: float
+    success: bool
+    kept: int
+    target: int
+    countdown_s: float = 0.0
+    by_expert: bool = False
+    closed: bool | None = None
+    late: int = 0
+    message: str = ""
+
+    def words(self) -> list[tuple[str, str]]:
+        """(name, value) pairs for an overlay, the most important first."""
+        state = self.phase.value
+        if self.phase is Phase.COUNTDOWN:
+            state = f"ready in {self.countdown_s:.1f} s"
+        rows = [
+            ("", state),
+            ("kept", f"{self.kept}/{self.target}"),
+            ("step", f"{self.step}/{self.horizon}"),
+            ("reward", f"{self.reward:.2f}"),
+            ("solved", "yes" if self.success else "no"),
+        ]
+        if self.by_expert:
+            rows.append(("acts", "expert"))
+        if self.closed is not None:
+            rows.append(("gripper", "closed" if self.closed else "open"))
+        if self.late:
+            rows.append(("late steps", str(self.late)))
+        return [*rows, ("task", self.task), ("goal", self.goal)]
+
+    def line(self) -> str:
+        """All of it on one line."""
+        words = "  ".join(f"{name} {value}".strip() for name, value in self.words())
+        return f"{self.message}  {words}" if self.message else words
+
+
+class View(Protocol):
+    """Something that shows the simulation and the status."""
+
+    name: str
+
+    def is_open(self) -> bool:
+        """Whether the person has left it open; a closed view ends the session."""
+        ...
+
+    def show(self, sims: SimBatch, context: FloatArray, status: Status) -> None:
+        """Show simulation 0, the goal of context (C,) and the status; never waits for long."""
+        ...
+
+    def close(self) -> None:
+        """Close it; may be called twice."""
+        ...
+
+
+class StatusLine:
+    """The status in the terminal: one line that is written over, or a line for each change."""
+
+    name = "status line"
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stderr
+        self._shown = ""
+        self._phase: tuple[object, ...] = ()
+
+    def is_open(self) -> bool:
+        """See `View`: it cannot be closed."""
+        return True
+
+    def show(self, sims: SimBatch, context: FloatArray, status: Status) -> None:  # noqa: ARG002
+        """See `View`."""
+        line = status.line()
+        if self._out.isatty():
+            line = line[: shutil.get_terminal_size().columns - 1]
+            if line != self._shown:
+                self._write(f"\r{line}\x1b[K")
+        elif (status.phase, status.message, status.kept) != self._phase:
+            self._write(line + "\n")
+        self._shown, self._phase = line, (status.phase, status.message, status.kept)
+
+    def close(self) -> None:
+        """See `View`: the next words start on a line of their own."""
+        if self._out.isatty() and self._shown:
+            self._write("\n")
+        self._shown = ""
+
+    def _write(self, text: str) -> None:
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except OSError:
+            pass  # the terminal is gone: recording goes on to its safe end
+
+
+class Views:
+    """Several views as one, called as the first; it is open as long as all of them are."""
+
+    def __init__(self, views: Sequence[View]) -> None:
+        self._views = tuple(views)
+        self.name = views[0].name
+
+    def is_open(self) -> bool:
+        """See `View`."""
+        return all(view.is_open() for view in self._views)
+
+    def show(self, sims: SimBatch, context: FloatArray, status: Status) -> None:
+        """See `View`."""
+        for view in self._views:
+            view.show(sims, context, status)
+
+    def close(self) -> None:
+        """See `View`."""
+        for view in self._views:
+            view.close()

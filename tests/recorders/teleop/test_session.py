@@ -1,0 +1,318 @@
+"""The session: a person who presses keys only, and everything that can go wrong meanwhile."""
+
+import numpy as np
+import pytest
+from person import Clock, Person, hold, open_door, push_block, wait
+
+from demokit.data import DatasetWriter, Provenance, describe, open_dataset
+from demokit.data.replay import Replayer, compare
+from demokit.data.validation import validate
+from demokit.envs import make_family
+from demokit.envs.batch import SimBatch
+from demokit.envs.tasks import make_tasks
+from demokit.types import Task
+from recorders.loop import Schedule, spread
+from recorders.scripted import make_scripted
+from recorders.teleop.device import Command, DeviceLost, Press
+from recorders.teleop.pace import Pacer
+from recorders.teleop.session import Manner, Session
+from recorders.teleop.source import HandSource
+
+
+class Recording:
+    """A session with a scripted person; `kept` are the episodes that were saved."""
+
+    def __init__(self, script, *, env="door", context=None, episodes=1, tasks=1, **manner):
+        family = make_family(env)
+        self.tasks = list(make_tasks(family, "uniform", "train", num_tasks=tasks))
+        if context is not None:
+            self.tasks[0] = Task(env, self.tasks[0].id, context, "train")
+        self.person = script if isinstance(script, Person) else Person(script)
+        self.clock = Clock()
+        self.kept = []
+        rate_hz = 1 / family.control_dt_s
+        wanted = {"countdown_s": 0.1, "end_on_success": False, "only_success": False}
+        self.session = Session(
+            SimBatch(family, 1, num_threads=1),
+            HandSource(family, make_scripted(env)),
+            self.person,
+            self.person,
+            Pacer(1 / rate_hz, now=self.clock.now, sleep=self.clock.sleep),
+            tasks=self.tasks,
+            schedule=Schedule(spread(episodes, tasks)),
+            save=self._save,
+            kept=0,
+            target=episodes,
+            seed=3,
+            manner=Manner(**{**wanted, "keep_partial": False, **manner}, rate_hz=rate_hz),
+            keys="",
+        )
+
+    def _save(self, episode):
+        self.kept.append(episode)
+        return len(self.kept)
+
+    def run(self):
+        self.session.run()
+        return self
+
+
+def keep_after(*parts):
+    """A script that does its parts and keeps the episode, in turn, for ever."""
+
+    def script(person):
+        while True:
+            for part in parts:
+                yield from part(person)
+            yield from tap("n")
+
+    return script
+
+
+def tap(key):
+    """Down and up again."""
+    yield key
+    yield ""
+
+
+def steps(keys, number):
+    def part(person):
+        yield from wait(person, "recording")
+        for _ in range(number):
+            yield keys
+
+    return part
+
+
+@pytest.mark.parametrize(
+    ("env", "script", "context"),
+    [("door", open_door, (0.7,)), ("push", push_block, (0.0, 0.75))],
+)
+def test_a_person_solves_it_with_keys_alone(env, script, context, tmp_path):
+    found = Recording(keep_after(script), env=env, context=context).run()
+    (episode,) = found.kept
+    assert episode.success
+    assert not episode.privileged["by_expert"].any()
+    assert episode.options["device"] == "fake"
+    assert episode.truncations[-1]
+    family = make_family(env)
+    path = tmp_path / "hand.hdf5"
+    metadata = describe(
+        family,
+        reward="dense",
+        task_set="uniform",
+        tasks=found.tasks,
+        provenance=Provenance("teleop", "scripted", 0.0, 3),
+        license="MIT",
+    )
+    with DatasetWriter(path, metadata) as writer:
+        writer.add(episode)
+        writer.finish()
+    with open_dataset(path) as dataset:
+        again = Replayer(metadata).from_actions([dataset[0]])[0]
+        assert compare(dataset[0], again).first_step is None
+    assert not validate(path, replay=True).errors
+
+
+def test_real_time():
+    found = Recording(keep_after(steps("w", 30)), episodes=2).run()
+    assert [len(e) for e in found.kept] == [30, 30]
+    assert found.clock.time_s == pytest.approx(0.05 * len(found.person.seen), rel=1e-6)
+
+
+def test_what_was_held_is_what_was_executed():
+    (episode,) = Recording(keep_after(steps("dw", 5), steps("c!", 5))).run().kept
+    assert episode.actions[:5] == pytest.approx(np.tile([0.7, 0.7, 0], (5, 1)))
+    assert episode.actions[5:] == pytest.approx(np.tile([0, 0, -1.0], (5, 1)))
+
+
+def test_a_short_tap_lasts_one_step():
+    (episode,) = Recording(keep_after(steps("w", 1), steps("", 3))).run().kept
+    assert (episode.actions[:, 1] > 0).tolist() == [True, False, False, False]
+
+
+def test_dropped_episodes_do_not_count_and_rerecording_repeats_the_start():
+    def script(person):
+        yield from steps("w", 4)(person)
+        yield from tap("r")
+        yield from steps("a", 5)(person)
+        yield from tap("n")
+        yield from steps("w", 6)(person)
+        yield from tap("x")
+        yield from keep_after(steps("d", 7))(person)
+
+    found = Recording(script, episodes=3, tasks=3).run()
+    assert [len(e) for e in found.kept] == [5, 7, 7]
+    # The second task was discarded: it comes again after the third, with another start.
+    assert [e.task for e in found.kept] == [found.tasks[0], found.tasks[2], found.tasks[1]]
+    assert [e.options["attempt"] for e in found.kept] == [0, 0, 1]
+    assert [s.kept for s in found.person.seen][-1] == 2
+    assert not found.session.stopped
+
+
+def test_at_the_horizon_it_waits_for_a_verdict():
+    def script(person):
+        yield from wait(person, "ended")
+        for _ in range(50):
+            yield "w"
+        yield "n"
+
+    (episode,) = Recording(script).run().kept
+    assert len(episode) == 100
+    assert episode.options["ended_by"] == "horizon"
+
+
+def test_it_ends_by_itself_on_success():
+    found = Recording(push_block, env="push", context=(0.0, 0.75), end_on_success=True).run()
+    (episode,) = found.kept
+    assert episode.success
+    assert not episode.privileged["success"][:-1].any()
+    assert episode.options["ended_by"] == "success"
+
+
+def test_only_success_refuses_failures():
+    def script(person):
+        yield from steps("w", 4)(person)
+        yield "n"
+        assert "not solved" in person.status.message
+        yield "q"
+        yield "x"
+
+    found = Recording(script, only_success=True).run()
+    assert found.kept == []
+    assert found.session.stopped
+
+
+@pytest.mark.parametrize(("answer", "kept"), [("n", 1), ("x", 0), ("q", 0)])
+def test_quitting_asks_about_the_episode_in_progress(answer, kept):
+    def script(person):
+        yield from steps("w", 8)(person)
+        yield from tap("q")
+        yield from wait(person, "ended")
+        yield answer
+
+    found = Recording(script, episodes=5).run()
+    assert len(found.kept) == kept
+    assert found.session.stopped
+    for episode in found.kept:
+        assert episode.options["ended_by"] == "interrupted"
+        assert episode.truncations[-1]
+        assert len(episode) == 8
+
+
+def test_ctrl_c_asks_as_the_quit_key_does():
+    def script(person):
+        yield from steps("w", 8)(person)
+        found.session.interrupt()
+        yield from wait(person, "ended")
+        yield "n"
+
+    found = Recording(script, episodes=5)
+    assert len(found.run().kept) == 1
+    assert found.kept[0].options["ended_by"] == "interrupted"
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("how", ["closed", "terminated"])
+def test_a_closed_view_and_a_signal_end_it_at_once(how, keep):
+    def script(person):
+        yield from steps("w", 8)(person)
+        if how == "closed":
+            person.open = False
+        else:
+            found.session.terminate()
+        yield "w"
+
+    found = Recording(script, episodes=5, keep_partial=keep)
+    assert len(found.run().kept) == keep
+    assert found.session.stopped
+
+
+def test_pausing_records_nothing_and_counts_down_again():
+    def script(person):
+        yield from steps("w", 4)(person)
+        yield "p"
+        for _ in range(40):
+            yield "w"
+        assert person.status.phase == "paused"
+        yield "p"
+        assert person.status.phase == "ready"
+        yield from keep_after(steps("d", 3))(person)
+
+    (episode,) = Recording(script).run().kept
+    assert len(episode) == 7
+    assert episode.options["pauses"] == 1
+
+
+def test_a_device_that_disappears_pauses():
+    class Loose(Person):
+        def read(self):
+            command = super().read()
+            if 10 < self._reads <= 20:
+                raise DeviceLost("The gamepad is gone.")
+            return command
+
+    def script(person):
+        yield from wait(person, "paused")
+        assert "gamepad is gone" in person.status.message
+        yield from hold("", lambda: "back" in person.status.message)
+        yield "p"
+        yield from keep_after(steps("w", 3))(person)
+
+    (episode,) = Recording(Loose(script)).run().kept
+    assert episode.options["pauses"] == 1
+
+
+def test_the_expert_takes_over_and_gives_back():
+    def script(person):
+        yield from steps("w", 4)(person)
+        yield "t"
+        yield from steps("w", 5)(person)
+        yield "t"
+        yield from keep_after(steps("w", 2))(person)
+
+    (episode,) = Recording(script).run().kept
+    by_expert = episode.privileged["by_expert"][:-1]
+    assert by_expert.tolist() == [False] * 4 + [True] * 6 + [False] * 3
+    labels = episode.privileged["expert_action"][:-1]
+    np.testing.assert_array_equal(episode.actions[by_expert], labels[by_expert])
+    assert (episode.actions[:4, 1] == np.float32(0.7)).all()
+    assert np.abs(labels[:4] - episode.actions[:4]).max() > 0.1
+    assert (episode.options["handovers"], episode.options["expert_steps"]) == (2, 6)
+
+
+def test_the_gripper_closes_and_opens():
+    def script(person):
+        yield from steps("", 2)(person)
+        yield ["space"]
+        yield from steps("", 2)(person)
+        yield ["space"]
+        yield from keep_after(steps("", 1))(person)
+
+    (episode,) = Recording(script, env="pick-place").run().kept
+    assert episode.actions[:, 3].tolist() == [-1, -1, 1, 1, 1, -1, -1]
+
+
+def test_late_steps_are_counted_and_not_made_up_for():
+    class Busy(Person):
+        def read(self):
+            if self.status is not None and self.status.step == 5:
+                found.clock.sleep(0.2)
+            return super().read()
+
+    found = Recording(Busy(keep_after(steps("w", 20))))
+    (episode,) = found.run().kept
+    assert episode.options["late_steps"] == 1
+    assert episode.options["late_max_ms"] == pytest.approx(150, abs=1)
+
+
+def test_torques_cannot_be_driven_by_hand():
+    from demokit.errors import DemokitError
+
+    with pytest.raises(DemokitError, match="torques"):
+        HandSource(make_family("cheetah-vel"), make_scripted("push"))
+
+
+def test_a_command_is_at_rest_by_default():
+    assert Command() == Command((0.0, 0.0, 0.0), ())
+    assert Press("keep") is Press.KEEP
