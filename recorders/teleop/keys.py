@@ -46,9 +46,9 @@ def load_bindings(path: Path | None = None) -> Bindings:
     """
     default = tomllib.loads((files("recorders.teleop") / "bindings.toml").read_text())
     given = {} if path is None else _read(path)
-    merged = {section: {**values, **given.get(section, {})} for section, values in default.items()}
     for section, values in given.items():
         _check_names(path, section, values, default)
+    merged = {section: {**values, **given.get(section, {})} for section, values in default.items()}
     return Bindings(
         hold=_by_key(merged["hold"], merged["press"]),
         press={k: Press(v) for k, v in _by_key(merged["press"], merged["hold"]).items()},

@@ -1,0 +1,220 @@
+"""The terminal as a device: what is typed, latched motion, and the real program in a terminal."""
+
+import os
+import pty
+import signal
+import termios
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from program import Program
+
+from demokit.cli import main
+from demokit.data import open_dataset
+from demokit.errors import DemokitError
+from recorders.teleop.device import DeviceLost, Press
+from recorders.teleop.keys import LatchedKeys, load_bindings
+from recorders.teleop.terminal import Terminal, split_keys
+
+
+@pytest.fixture
+def terminal():
+    outside, inside = pty.openpty()
+    before = termios.tcgetattr(inside)
+    device = Terminal(load_bindings(), inside)
+    yield device, lambda text: os.write(outside, text.encode())
+    device.close()
+    device.close()
+    assert termios.tcgetattr(inside) == before
+    os.close(outside)
+    os.close(inside)
+
+
+@pytest.fixture
+def program():
+    started = []
+
+    def start(*arguments):
+        started.append(Program(*arguments))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+def test_arrows_are_one_key_even_when_they_come_in_parts():
+    assert split_keys("\x1b[A\x1bOD w", ended=False) == (["up", "left", "space", "w"], "")
+    assert split_keys("\x1b[", ended=False) == ([], "\x1b[")
+    assert split_keys("\x1b[5~", ended=False) == (["page_up"], "")
+    assert split_keys("\x1b", ended=False) == ([], "\x1b")
+    assert split_keys("\x1b", ended=True) == (["esc"], "")
+
+
+def test_motion_goes_on_until_it_is_stopped(terminal):
+    device, write = terminal
+    write("w")
+    assert device.read().move == pytest.approx((0, 0.7, 0))
+    assert device.read().move == pytest.approx((0, 0.7, 0))
+    write("d")
+    assert device.read().move == pytest.approx((0.7, 0.7, 0))
+    write("s")
+    assert device.read().move == pytest.approx((0.7, 0, 0))
+    write("s")
+    assert device.read().move == pytest.approx((0.7, -0.7, 0))
+    write("v")
+    command = device.read()
+    assert command.move == (0, 0, 0)
+    assert command.presses == (Press.STOP,)
+
+
+def test_speeds_switch_and_capitals_are_fine():
+    keys = LatchedKeys(load_bindings())
+    keys.type("W")
+    assert keys.command().move == pytest.approx((0, 0.2, 0))
+    keys.type("f")
+    keys.type("w")
+    assert keys.command().move == pytest.approx((0, 1.0, 0))
+    keys.type("f")
+    assert keys.command().move == pytest.approx((0, 0.7, 0))
+    keys.clear()
+    assert keys.command().move == (0, 0, 0)
+
+
+def test_an_escape_key_is_told_from_an_arrow(terminal):
+    device, write = terminal
+    write("\x1b")
+    assert device.read().presses == ()
+    assert device.read().presses == (Press.QUIT,)
+    write("\x1b[")
+    device.read()
+    write("B")
+    assert device.read().move == pytest.approx((0, -0.7, 0))
+
+
+def test_a_closed_terminal_is_a_lost_device():
+    outside, inside = pty.openpty()
+    device = Terminal(load_bindings(), inside)
+    os.close(outside)
+    with pytest.raises(DeviceLost):
+        device.read()
+    device.close()
+    os.close(inside)
+
+
+def test_bindings_of_ones_own(tmp_path):
+    path = tmp_path / "keys.toml"
+    path.write_text('[hold]\nforward = ["i"]\n[press]\nkeep = ["k"]\n')
+    bindings = load_bindings(path)
+    assert bindings.hold["i"] == "forward"
+    assert "w" not in bindings.hold
+    assert bindings.keys("keep") == ("k",)
+    assert bindings.keys("back") == ("s", "down")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[press]\nkeep = ["w"]', "bound twice"),
+        ("[hold]\nforward = 3", "lists of keys"),
+        ('[hold]\nforwards = ["i"]', "did you mean 'forward'"),
+        ("[speed]\nfine = 3", "at most 1"),
+        ("[speeds]", "did you mean 'speed'"),
+        ("hold = 1", "must be a table"),
+        ("[[", "cannot be read"),
+    ],
+)
+def test_wrong_bindings_are_one_sentence(text, problem, tmp_path):
+    path = tmp_path / "keys.toml"
+    path.write_text(text)
+    with pytest.raises(DemokitError, match=problem):
+        load_bindings(path)
+
+
+def test_it_needs_a_terminal(tmp_path):
+    arguments = ["record", "--env", "door", "--device", "terminal", "--out", tmp_path / "a.hdf5"]
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    assert result.exit_code == 1
+    assert "needs a terminal" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def replays(path, count):
+    with open_dataset(path) as dataset:
+        assert len(dataset) == count
+    result = CliRunner().invoke(main, ["validate", "--replay", str(path)])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(main, ["replay", "--use-actions", str(path)])
+    assert result.exit_code == 0, result.output
+
+
+def by_hand(path, *more):
+    return (
+        *("record", "--env", "door", "--device", "terminal", "--view", "none"),
+        *("--tasks", 2, "--num-episodes", 5, "--countdown", 0.1, "--license", "MIT"),
+        *("--out", path, *more),
+    )
+
+
+def test_the_program_in_a_terminal(program, tmp_path):
+    path = tmp_path / "hand.hdf5"
+    hand = program(*by_hand(path))
+    hand.wait_for("Device terminal: you asked for it")
+    hand.wait_for("recording")
+    hand.type("w\x1b[C")
+    hand.wait_for("step 1[0-9]/100")
+    hand.type("n")
+    hand.wait_for("recording  kept 1/5")
+    hand.type("a")
+    hand.wait_for("step [5-9]/100")
+    hand.type("x")
+    hand.wait_for("dropped")
+    hand.wait_for("recording  kept 1/5")
+    hand.type("q")
+    hand.wait_for("keep this part|kept 1/5")
+    hand.type("q")
+    assert hand.end() == 0, hand.text
+    assert "go on with: demokit record" in hand.text
+    assert hand.modes() == hand.before
+    replays(path, 1)
+    with open_dataset(path) as dataset:
+        moved = np.ptp(dataset[0].privileged["hand_pos_w_m"], axis=0)
+        assert moved[0] > 0.02
+        assert moved[1] > 0.02
+        assert dataset[0].options["device"] == "terminal"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_keep_what_is_kept_and_restore_the_terminal(number, program, tmp_path):
+    path = tmp_path / "hand.hdf5"
+    hand = program(*by_hand(path))
+    hand.wait_for("recording")
+    hand.wait_for("step [1-9]")
+    hand.type("n")
+    hand.wait_for("recording  kept 1/5")
+    hand.wait_for("step [1-9]")
+    hand.send(number)
+    if number == signal.SIGINT:
+        hand.wait_for("keep this part")
+        hand.send(number)
+    assert hand.end() == 0, hand.text
+    assert hand.modes() == hand.before
+    replays(path, 1)
+
+
+def test_a_kill_loses_nothing_that_was_kept(program, tmp_path):
+    path = tmp_path / "hand.hdf5"
+    hand = program(*by_hand(path))
+    hand.wait_for("step [1-9]")
+    hand.type("n")
+    hand.wait_for("recording  kept 1/5")
+    hand.send(signal.SIGKILL)
+    hand.end()
+    more = program(*by_hand(path, "--resume"))
+    more.wait_for("step [1-9]/100")
+    more.type("n")
+    more.wait_for("recording  kept 2/5")
+    more.type("qq")
+    assert more.end() == 0, more.text
+    replays(path, 2)
