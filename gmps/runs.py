@@ -122,7 +122,12 @@ class Run:
         return False
 
     def _require_same_config(self) -> None:
-        before = json.loads((self.folder / "config.json").read_text())["config"]
+        try:
+            before = json.loads((self.folder / "config.json").read_text())["config"]
+        except (OSError, ValueError, KeyError) as error:
+            raise DemokitError(
+                f"{self.folder}/config.json cannot be read ({error}): start again with --overwrite."
+            ) from None
         # An option that the run did not know yet had the effect of its default.
         before = asdict(TrainConfig()) | before
         changed = [name for name, value in self._options.items() if before[name] != value]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -182,6 +183,13 @@ def test_a_folder_with_a_run_is_not_overwritten(point_run, point_demos, invoke):
     changed = invoke(*again, *SHORT, "--resume", "--inner-lr", "0.3", exit_code=1)
     assert "another inner_lr" in changed.output
     assert (point_run / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_run_without_its_configuration_is_not_resumed(point_run, point_demos, tmp_path, invoke):
+    shutil.copytree(point_run, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text("{")
+    args = ("meta-train", "--demos", point_demos, "--output-dir", tmp_path / "run", "--resume")
+    assert "--overwrite" in invoke(*args, *SHORT, exit_code=1).output
 
 
 def test_config_file_sets_options_and_refuses_unknown_ones(point_demos, tmp_path, invoke):
