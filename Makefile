@@ -32,10 +32,10 @@ results: $(READY)  ## the figures of docs/results.md: Push and Door, three seeds
 	BIN=$(BIN) RUNS=$(RUNS) SEEDS="$(SEEDS)" JOBS=$(JOBS) sh docs/results.sh
 
 datasets: $(READY)  ## the datasets in datasets/: 20 tasks x 5 demonstrations, with their cards
-	for family in push door; do \
-	  $(BIN)/demokit record --env $$family --episodes-per-task 5 --noise 0.2 --license MIT \
-	    --out datasets/$$family.hdf5 --overwrite && \
-	  $(BIN)/demokit validate datasets/$$family.hdf5 --replay || exit 1; \
+	for name in push_state door_state push_vision; do \
+	  $(BIN)/demokit record --env $${name%_*} --observation $${name#*_} --episodes-per-task 5 \
+	    --noise 0.2 --license MIT --out datasets/$$name.hdf5 --overwrite && \
+	  $(BIN)/demokit validate datasets/$$name.hdf5 --replay || exit 1; \
 	done
 
 pictures: $(READY)  ## the pictures of docs/environments.md

@@ -107,13 +107,18 @@ def load_demos(path: str | Path, demos_per_task: int) -> DemoSet:
                 f"{path} does not say the contexts of its tasks: {family.name} cannot be simulated "
                 "in them."
             )
+        if isinstance(dataset.metadata.observation_space, Mapping):
+            raise DemokitError(
+                f"{path} holds images, and policies of this version see states only: record with "
+                "--observation state."
+            )
         chosen = _choose(dataset, demos_per_task)
         episodes = [[dataset[i] for i in indices] for indices in chosen.values()]
         lengths = {len(episode) for group in episodes for episode in group}
         if lengths != {family.horizon}:
             raise DemokitError(
                 f"{path}: demonstrations have {sorted(lengths)} steps, {family.name} needs "
-                f"{family.horizon}: record them without --max-steps."
+                f"{family.horizon}: leave out episodes that ended early (`demokit filter`)."
             )
         observation = [[np.asarray(e.observations)[:-1] for e in group] for group in episodes]
         action = [[_labels(e.privileged, e.actions) for e in group] for group in episodes]

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,3 +204,12 @@ def test_config_file_sets_options_and_refuses_unknown_ones(point_demos, tmp_path
     refused = invoke(*args, "--config", bad, exit_code=2)
     assert "inner_lrr" in refused.output
     assert "inner-lr" in refused.output
+
+
+def test_image_demonstrations_are_refused_in_one_sentence(invoke, tmp_path):
+    demos = Path(__file__).parents[2] / "datasets" / "push_vision.hdf5"
+    result = invoke(
+        *("meta-train", "--demos", demos, "--demos-per-task", 5, "--output-dir", tmp_path / "r"),
+        exit_code=1,
+    )
+    assert "holds images" in result.output
