@@ -124,10 +124,10 @@ def _make_device(bindings: Bindings, chosen: Choice, shown: Choice) -> Device:
 
         return Terminal(bindings)
     if chosen.name == "keyboard":
-        from recorders.teleop.focus import viewer_has_focus
+        from recorders.teleop.focus import Focus
         from recorders.teleop.keyboard import Keyboard
 
-        return Keyboard(bindings, viewer_has_focus() if shown.name == "window" else lambda: True)
+        return Keyboard(bindings, Focus() if shown.name == "window" else lambda: True)
     raise DemokitError(f"--device {chosen.name} is not there yet: use keyboard or terminal.")
 
 

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
+import threading
 from typing import Any
 
-VIEWER_TITLE = "MuJoCo"
+VIEWER_TITLE = "MuJoCo : "
 ASK_AGAIN_S = 0.1
 
 
-def viewer_has_focus() -> Callable[[], bool]:
-    """A function that says whether MuJoCo's window has the focus; true where nobody knows.
+class Focus:
+    """Whether MuJoCo's window has the focus; true where nobody knows. Only X11 is asked.
 
-    Only X11 is asked. It is called from several threads, so the answer is kept for a moment.
+    It asks in a thread of its own: a connection to the X server is for one thread only.
     """
-    if sys.platform != "linux":
-        return lambda: True
-    from Xlib import display
 
-    connection = display.Display()
-    answer = [True, float("-inf")]
+    def __init__(self) -> None:
+        self._focused = True
+        self._stop = threading.Event()
+        if sys.platform == "linux":
+            threading.Thread(target=self._ask, daemon=True).start()
 
-    def focused() -> bool:
-        if time.monotonic() - answer[1] > ASK_AGAIN_S:
-            answer[:] = [_is_viewer(connection), time.monotonic()]
-        return bool(answer[0])
+    def __call__(self) -> bool:
+        """The latest answer."""
+        return self._focused
 
-    return focused
+    def close(self) -> None:
+        """Ask no more."""
+        self._stop.set()
+
+    def _ask(self) -> None:
+        from Xlib import display
+
+        connection = display.Display()
+        while not self._stop.wait(ASK_AGAIN_S):
+            self._focused = _is_viewer(connection)
+        connection.close()
 
 
 def _is_viewer(connection: Any) -> bool:
