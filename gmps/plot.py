@@ -29,11 +29,18 @@ def plot_adaptation(table: Path, picture: Path, title: str) -> None:
         title: stands above the panels.
     """
     rows = read_rows(table)
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     for axes, measure in zip(panels, _NAMES, strict=True):
         _panel(axes, rows, measure)
     panels[1].set_ylim(-0.04, 1.06)
-    panels[0].legend(frameon=False, fontsize=9)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        title="solid: acts by the policy's mean; dotted: samples from it",
+        title_fontsize="small",
+    )
     figure.suptitle(title)
     figure.savefig(picture, dpi=150)
     plt.close(figure)
@@ -44,10 +51,10 @@ def _panel(axes: Axes, rows: Sequence[Row], measure: str) -> None:
         for actor, style in _STYLES.items():
             cells = values(rows, label, actor, measure)
             found = np.array([interval(cell) for cell in cells.values()])
-            name = f"{label}, {actor} policy"
+            name = label if actor == "mean" else None
             axes.plot(list(cells), found[:, 0], style, color=color, marker="o", ms=4, label=name)
             if actor == "mean":
-                axes.fill_between(list(cells), *found[:, 1:].T, color=color, alpha=0.15, lw=0)
+                axes.fill_between(list(cells), *found[:, 1:].T, color=color, alpha=0.12, lw=0)
     for name, value in references(rows, measure).items():
         axes.axhline(value, color="0.45", lw=0.9, ls="--")
         axes.annotate(
