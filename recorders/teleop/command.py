@@ -6,6 +6,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,7 +22,10 @@ from recorders.teleop.options import HandOptions
 from recorders.teleop.pace import Pacer
 from recorders.teleop.session import Manner, Session
 from recorders.teleop.source import HandSource
-from recorders.teleop.view import StatusLine, View, Views
+from recorders.teleop.view import NoView, StatusLine, View, Views
+
+if TYPE_CHECKING:
+    from recorders.teleop.web import WebRoom
 
 
 def record_by_hand(
@@ -95,16 +99,20 @@ def _opened(
     shown: Choice,
 ) -> tuple[Device, View]:
     """The device and the views; the stack closes them, the terminal last of all."""
-    status = StatusLine()
-    view = _make_view(options, sims, shown)
+    if chosen.name == "web":
+        room = _open_web(options, sims, bindings)
+        stack.callback(room.close)
+        return room, Views([room, StatusLine()])
+    view = _make_view(options, sims, bindings, shown)
     stack.callback(view.close)
     device = _make_device(bindings, chosen, shown)
     stack.callback(device.close)
+    status = StatusLine()
     stack.callback(status.close)
-    return device, Views([view, status]) if view is not status else view
+    return device, Views([view, status])
 
 
-def _make_view(options: HandOptions, sims: SimBatch, shown: Choice) -> View:
+def _make_view(options: HandOptions, sims: SimBatch, bindings: Bindings, shown: Choice) -> View:
     if shown.name == "window":
         from recorders.teleop.window import WindowView
 
@@ -113,9 +121,24 @@ def _make_view(options: HandOptions, sims: SimBatch, shown: Choice) -> View:
         from recorders.teleop.png import PngView
 
         return PngView(sims.family, options.picture)
-    if shown.name == "none":
-        return StatusLine()
-    raise DemokitError("There is no web view yet: use --view window or png.")
+    if shown.name == "web":
+        return _open_web(options, sims, bindings)
+    return NoView()
+
+
+def _open_web(options: HandOptions, sims: SimBatch, bindings: Bindings) -> WebRoom:
+    from recorders.teleop.gate import is_loopback
+    from recorders.teleop.web import WebRoom
+
+    room = WebRoom(sims.family, bindings, options.listen, options.port)
+    click.echo(f"Open {room.address}", err=True)
+    if not is_loopback(options.listen):
+        click.echo(
+            "Others in the network can reach this page; the token in its address keeps them out, "
+            "but nothing is encrypted. Safer: leave out --listen and use ssh -L.",
+            err=True,
+        )
+    return room
 
 
 def _make_device(bindings: Bindings, chosen: Choice, shown: Choice) -> Device:

@@ -116,6 +116,11 @@ class HeldKeys:
             self._down.add(key)
             self._tapped.add(key)
 
+    def add(self, press: Press) -> None:
+        """Something was asked for without a key, such as with a button on the screen."""
+        with self._lock:
+            self._presses.append(press)
+
     def release(self, key: str) -> None:
         """A key went up."""
         with self._lock:

@@ -89,6 +89,22 @@ class View(Protocol):
         ...
 
 
+class NoView:
+    """No view of the simulation: the status alone, or a program that looks for itself."""
+
+    name = "none"
+
+    def is_open(self) -> bool:
+        """See `View`: it cannot be closed."""
+        return True
+
+    def show(self, sims: SimBatch, context: FloatArray, status: Status) -> None:
+        """See `View`."""
+
+    def close(self) -> None:
+        """See `View`."""
+
+
 class StatusLine:
     """The status in the terminal: one line that is written over, or a line for each change."""
 
