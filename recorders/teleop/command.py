@@ -12,7 +12,6 @@ import click
 
 from demokit.data.writer import DatasetWriter
 from demokit.envs.batch import SimBatch
-from demokit.errors import DemokitError
 from demokit.protocols import Expert
 from recorders.loop import Schedule
 from recorders.teleop.detect import Choice, Surroundings, choose_device, choose_view
@@ -146,12 +145,21 @@ def _make_device(bindings: Bindings, chosen: Choice, shown: Choice) -> Device:
         from recorders.teleop.terminal import Terminal
 
         return Terminal(bindings)
-    if chosen.name == "keyboard":
-        from recorders.teleop.focus import Focus
-        from recorders.teleop.keyboard import Keyboard
+    if chosen.name == "gamepad":
+        from recorders.teleop.gamepad import Gamepad
 
-        return Keyboard(bindings, Focus() if shown.name == "window" else lambda: True)
-    raise DemokitError(f"--device {chosen.name} is not there yet: use keyboard or terminal.")
+        return Gamepad(bindings)
+    from recorders.teleop.focus import Focus
+    from recorders.teleop.keyboard import Keyboard
+
+    keyboard = Keyboard(bindings, Focus() if shown.name == "window" else lambda: True)
+    if chosen.name == "keyboard":
+        return keyboard
+    from pynput.mouse import Listener
+
+    from recorders.teleop.mouse import Mouse
+
+    return Mouse(keyboard, Listener)
 
 
 def _tell(

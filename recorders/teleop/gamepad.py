@@ -1,0 +1,94 @@
+"""A gamepad, read with pygame: sticks move the hand in proportion, buttons do the rest."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from demokit.errors import DemokitError
+from recorders.teleop.device import Command, DeviceLost, Press
+from recorders.teleop.keys import Bindings
+
+_STICKS = ("left_right", "forward_back", "up_down")
+
+
+class Gamepad:
+    """The first gamepad that is plugged in; one that is unplugged may come back.
+
+    Args:
+        bindings: which axes and buttons do what.
+        pads: what finds gamepads, as `pygame.joystick` does; None takes that.
+        refresh: what makes their values current, as `pygame.event.pump`; None takes that.
+
+    Raises:
+        DemokitError: pygame is missing, or no gamepad is there.
+    """
+
+    name = "gamepad"
+
+    def __init__(self, bindings: Bindings, pads: Any = None, refresh: Any = None) -> None:
+        if pads is None:
+            pads, refresh = _pygame()
+        self._bindings, self._pads, self._refresh = bindings, pads, refresh
+        self._buttons = {press: int(bindings.gamepad[press]) for press in _pressable(bindings)}
+        self._down: set[Press] = set()
+        self._pad = self._found()
+        if self._pad is None:
+            raise DemokitError("There is no gamepad: plug one in, or use another --device.")
+
+    def read(self) -> Command:
+        """See `Device`."""
+        self._refresh()
+        if self._pads.get_count() == 0:
+            self._pad = None
+            raise DeviceLost("The gamepad is gone: plug it in.")
+        if self._pad is None:
+            self._pad = self._found()
+        pressed = {p for p, n in self._buttons.items() if self._button(n)}
+        new, self._down = pressed - self._down, pressed
+        right, back, down = (self._axis(int(self._bindings.gamepad[s])) for s in _STICKS)
+        # Sticks count downwards and towards the person.
+        return Command((right, -back, -down), tuple(p for p in Press if p in new))
+
+    def rest(self) -> None:
+        """See `Device`: a stick that is held goes on, a person sees that."""
+
+    def close(self) -> None:
+        """See `Device`."""
+        self._pads.quit()
+
+    def _found(self) -> Any:
+        if self._pads.get_count() == 0:
+            return None
+        pad = self._pads.Joystick(0)
+        pad.init()
+        return pad
+
+    def _button(self, number: int) -> bool:
+        return number < self._pad.get_numbuttons() and bool(self._pad.get_button(number))
+
+    def _axis(self, number: int) -> float:
+        """A stick in [-1, 1], as fast as `fast` at its end, zero within the dead zone."""
+        value = float(self._pad.get_axis(number)) if number < self._pad.get_numaxes() else 0.0
+        dead = float(self._bindings.gamepad["dead_zone"])
+        size = max(0.0, abs(value) - dead) / (1 - dead)
+        share = min(1.0, size) * self._bindings.speed["fast"]
+        return share if value > 0 else -share
+
+
+def _pressable(bindings: Bindings) -> list[Press]:
+    return [press for press in Press if press in bindings.gamepad]
+
+
+def _pygame() -> tuple[Any, Any]:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    # Only the gamepad is wanted: no window, which would need a display.
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("SDL_JOYSTICK_ALLOW_BACKGROUND_EVENTS", "1")
+    try:
+        import pygame
+    except ImportError as error:
+        raise DemokitError('A gamepad needs pygame: pip install "demokit[gamepad]".') from error
+    pygame.display.init()
+    pygame.joystick.init()
+    return pygame.joystick, pygame.event.pump

@@ -1,0 +1,126 @@
+"""Gamepad and mouse, without either; and which device and view are chosen where."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from demokit.errors import DemokitError
+from recorders.teleop.detect import Surroundings, choose_device, choose_view
+from recorders.teleop.device import Command, DeviceLost, Press
+from recorders.teleop.gamepad import Gamepad
+from recorders.teleop.keys import load_bindings
+from recorders.teleop.mouse import Mouse
+
+
+class Pads:
+    """One gamepad, in place of `pygame.joystick`."""
+
+    def __init__(self, count=1):
+        self.count, self.axes, self.buttons = count, [0.0] * 6, [0] * 10
+
+    def get_count(self):
+        return self.count
+
+    def Joystick(self, _):  # noqa: N802
+        return SimpleNamespace(
+            init=lambda: None,
+            get_numaxes=lambda: len(self.axes),
+            get_numbuttons=lambda: len(self.buttons),
+            get_axis=lambda n: self.axes[n],
+            get_button=lambda n: self.buttons[n],
+        )
+
+    def quit(self):
+        pass
+
+
+def test_sticks_move_in_proportion_and_buttons_press_once():
+    pads = Pads()
+    pad = Gamepad(load_bindings(), pads, lambda: None)
+    pads.axes[:2] = [0.1, -1.0]
+    pads.buttons[7] = 1
+    assert pad.read() == Command((0.0, 1.0, 0.0), (Press.KEEP,))
+    assert pad.read().presses == ()
+    pads.axes[:5] = [0.575, 0, 0, 0, 1.0]
+    assert pad.read().move == pytest.approx((0.5, 0, -1.0))
+
+
+def test_an_unplugged_gamepad_is_lost_and_found():
+    pads = Pads()
+    pad = Gamepad(load_bindings(), pads, lambda: None)
+    pads.count = 0
+    for _ in range(2):
+        with pytest.raises(DeviceLost, match="plug it in"):
+            pad.read()
+    pads.count = 1
+    assert pad.read() == Command()
+    with pytest.raises(DemokitError, match="no gamepad"):
+        Gamepad(load_bindings(), Pads(0), lambda: None)
+
+
+def test_dragging_moves_in_the_plane_and_the_wheel_up():
+    keys = SimpleNamespace(read=lambda: Command((0, 0, 0.2), (Press.KEEP,)), rest=lambda: None)
+    mouse = Mouse(keys, lambda **_: SimpleNamespace(start=lambda: None))
+    middle = SimpleNamespace(name="middle")
+    mouse.moved(0, 0)
+    mouse.clicked(100, 100, middle, True)
+    mouse.moved(106, 76)
+    assert mouse.read() == Command((0.5, 1.0, 0.2), (Press.KEEP,))
+    assert mouse.read().move == (0.0, 1.0, 0.2)
+    assert mouse.read().move == (0.0, 0.0, 0.2)
+    mouse.clicked(106, 76, middle, False)
+    mouse.moved(0, 0)
+    mouse.scrolled(0, 0, 0, -1)
+    assert mouse.read().move == (0.0, 0.0, -0.8)
+    mouse.rest()
+    assert mouse.read().move == (0.0, 0.0, 0.2)
+
+
+def here(platform="linux", terminal=True, modules=("pynput", "pygame"), trusted=False, **names):
+    return Surroundings(platform, names, terminal, modules.__contains__, lambda: trusted)
+
+
+@pytest.mark.parametrize(
+    ("where", "device", "view", "reason"),
+    [
+        (here(DISPLAY=":0"), "keyboard", "window", "display"),
+        (here(DISPLAY=":0", WAYLAND_DISPLAY="w"), "terminal", "window", "Wayland"),
+        (here(DISPLAY=":0", XDG_SESSION_TYPE="wayland"), "terminal", "window", "Wayland"),
+        (here(DISPLAY=":1", SSH_TTY="/dev/pts/1"), "terminal", "png", "SSH"),
+        (here(), "terminal", "png", "no display"),
+        (here(terminal=False), "web", "web", "no terminal"),
+        (here(DISPLAY=":0", modules=()), "terminal", "window", "pip install"),
+        (here("darwin"), "terminal", "web", "Input Monitoring"),
+        (here("darwin", trusted=True), "keyboard", "web", "display"),
+        (here("win32"), "keyboard", "window", "display"),
+    ],
+)
+def test_what_is_possible_is_found_out(where, device, view, reason):
+    chosen = choose_device("auto", where)
+    assert chosen.name == device
+    assert reason in chosen.reason
+    assert choose_view("auto", device, where).name == view
+
+
+@pytest.mark.parametrize(
+    ("asked", "where", "problem"),
+    [
+        ("keyboard", here(DISPLAY=":0", WAYLAND_DISPLAY="w"), "Wayland"),
+        ("mouse", here(), "no display"),
+        ("terminal", here(terminal=False), "needs a terminal"),
+        ("gamepad", here(modules=()), "pip install"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(asked, where, problem):
+    with pytest.raises(DemokitError, match=problem):
+        choose_device(asked, where)
+
+
+def test_views_that_cannot_work():
+    with pytest.raises(DemokitError, match="no display"):
+        choose_view("window", "terminal", here())
+    with pytest.raises(DemokitError, match="main thread"):
+        choose_view("window", "terminal", here("darwin"))
+    with pytest.raises(DemokitError, match="its own view"):
+        choose_view("png", "web", here())
+    assert choose_device("terminal", here()).reason == "you asked for it"
