@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
+from contextlib import ExitStack
 
 from websockets.sync.client import connect
 
@@ -38,7 +39,9 @@ class Browser:
         port = port_file.read_text().split()[0]
         url = f"http://127.0.0.1:{port}/json"
         pages = [p for p in json.load(urllib.request.urlopen(url)) if p["type"] == "page"]
-        self._socket = connect(pages[0]["webSocketDebuggerUrl"], max_size=None)
+        self._open = ExitStack()
+        address = pages[0]["webSocketDebuggerUrl"]
+        self._socket = self._open.enter_context(connect(address, max_size=None))
         self._count = 0
 
     def do(self, method, **parameters):
@@ -64,8 +67,10 @@ class Browser:
         self.key("keyUp", key)
 
     def click(self, x, y):
-        for kind in ("mousePressed", "mouseReleased"):
-            self.do("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
+            self.do("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+            time.sleep(0.3)
 
     def picture(self, path):
         path.write_bytes(base64.b64decode(self.do("Page.captureScreenshot")["data"]))
@@ -73,3 +78,4 @@ class Browser:
     def close(self):
         self._process.kill()
         self._process.wait()
+        self._open.close()
