@@ -42,10 +42,12 @@ pictures: $(READY)  ## the pictures of docs/environments.md
 	BIN=$(BIN) sh docs/pictures.sh
 
 test: $(READY)  ## the tests, without the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not realtime"
+	$(BIN)/python -m pytest -m "realtime and not slow"
 
 test-all: $(READY)  ## all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not realtime"
+	$(BIN)/python -m pytest -m realtime
 
 lint: $(READY)  ## ruff: lint and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -59,6 +59,7 @@ def by_hand(path, *more):
     )
 
 
+@pytest.mark.realtime
 def test_the_door_is_opened_with_real_keys(desk, program, tmp_path):
     path = tmp_path / "hand.hdf5"
     hand = program(*by_hand(path, "--device", "auto", "--rate", 12))
@@ -86,6 +87,7 @@ def test_the_door_is_opened_with_real_keys(desk, program, tmp_path):
         assert episode.options["view"] == "window"
 
 
+@pytest.mark.realtime
 def test_a_closed_window_loses_nothing(desk, program, tmp_path):
     path = tmp_path / "hand.hdf5"
     hand = program(*by_hand(path, "--device", "keyboard"))

@@ -157,6 +157,7 @@ def by_hand(path, *more):
     )
 
 
+@pytest.mark.realtime
 def test_the_program_in_a_terminal(program, tmp_path):
     path = tmp_path / "hand.hdf5"
     hand = program(*by_hand(path))
@@ -186,6 +187,7 @@ def test_the_program_in_a_terminal(program, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.realtime
 def test_signals_keep_what_is_kept_and_restore_the_terminal(number, program, tmp_path):
     path = tmp_path / "hand.hdf5"
     hand = program(*by_hand(path))
@@ -203,6 +205,7 @@ def test_signals_keep_what_is_kept_and_restore_the_terminal(number, program, tmp
     replays(path, 1)
 
 
+@pytest.mark.realtime
 def test_a_kill_loses_nothing_that_was_kept(program, tmp_path):
     path = tmp_path / "hand.hdf5"
     hand = program(*by_hand(path))

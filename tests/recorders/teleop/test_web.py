@@ -77,6 +77,7 @@ def test_a_taken_port_is_one_sentence():
 
 
 @pytest.mark.skipif(chromium() is None, reason="needs a browser: apt install chromium")
+@pytest.mark.realtime
 def test_the_program_in_a_browser(tmp_path):
     path = tmp_path / "hand.hdf5"
     words = ("record", "--env", "door", "--device", "web", "--tasks", 1, "--num-episodes", 5)
