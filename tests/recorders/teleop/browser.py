@@ -66,12 +66,6 @@ class Browser:
         time.sleep(seconds)
         self.key("keyUp", key)
 
-    def click(self, x, y):
-        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
-            button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
-            self.do("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
-            time.sleep(0.3)
-
     def picture(self, path):
         path.write_bytes(base64.b64decode(self.do("Page.captureScreenshot")["data"]))
 

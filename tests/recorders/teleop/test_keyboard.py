@@ -72,6 +72,7 @@ def test_the_door_is_opened_with_real_keys(desk, program, tmp_path):
     hand.wait_for("recording  kept 1/5")
     desk.hold(["s"], hand, "step [5-9]/100")
     desk.do("key", "x")
+    hand.wait_for("dropped")
     hand.wait_for("recording  kept 1/5")
     desk.do("key", "p")
     hand.wait_for("paused")
