@@ -59,7 +59,7 @@ def _import(
 ) -> tuple[Loss, ...]:
     from demokit.data.card import write_card
     from demokit.data.convert import import_dataset
-    from demokit.data.minari import resolve
+    from demokit.data.paths import resolve
 
     losses = import_dataset(resolve(source), name, output, dry_run=dry_run, **options)  # type: ignore[arg-type]
     if not dry_run:

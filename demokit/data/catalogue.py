@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from demokit.data.minari import local_root
+from demokit.data.paths import local_root
 from demokit.data.store import STATE_FILE, open_dataset
 from demokit.data.summary import Summary, summarize
 from demokit.errors import DemokitError

@@ -12,7 +12,7 @@ from typing import Any
 
 from demokit.data.edit import check_output, write_dataset
 from demokit.data.files import check_is_file, explain_write
-from demokit.data.minari import resolve
+from demokit.data.paths import resolve
 from demokit.data.store import (
     STATE_FILE,
     Dataset,

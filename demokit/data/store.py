@@ -25,7 +25,7 @@ from demokit.data.layout import (
 )
 from demokit.data.layout import digest as episode_digest
 from demokit.data.metadata import ArraySpec, DatasetMetadata
-from demokit.data.minari import resolve
+from demokit.data.paths import resolve
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode
 

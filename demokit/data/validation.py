@@ -14,7 +14,7 @@ import numpy as np
 from demokit.data.files import explain_damage
 from demokit.data.layout import EpisodeRecord, digest, episode_name, read_episode, read_record
 from demokit.data.metadata import metadata_digest
-from demokit.data.minari import resolve
+from demokit.data.paths import resolve
 from demokit.data.replay import BATCH, Replayer, compare
 from demokit.data.store import FinishedFile, StagedEpisodes, check_fits, open_source
 from demokit.errors import DemokitError

@@ -17,10 +17,9 @@ from typing import ClassVar
 
 import mujoco
 import numpy as np
-from mujoco.batch import Batch
 
-from demokit.envs.family import ContextSpace, Term, Terms, Viewpoint, Views
-from demokit.envs.sawyer import HAND_TERMS, SawyerFamily, distance_m
+from demokit.envs.family import ContextSpace, Term, Terms, Viewpoint
+from demokit.envs.sawyer import BLOCK_TERMS, HAND_TERMS, SawyerBlockFamily, distance_m
 from demokit.types import Array, FloatArray
 
 BLOCK_START_W_M = (0.0, 0.52, 0.025)
@@ -34,13 +33,13 @@ SUCCESS_RADIUS_M = 0.05
 PROGRESS_WEIGHT = 100.0
 
 
-class PickPlace(SawyerFamily):
+class PickPlace(SawyerBlockFamily):
     """Lift the block to the goal; context: the goal (x, y, z) of the block's middle in metres."""
 
     name = "pick-place"
     horizon = 80
     actions: ClassVar[tuple[str, ...]] = (
-        *SawyerFamily.actions,
+        *SawyerBlockFamily.actions,
         "gripper: -1 open, 1 closed",
     )
     hand_start_w_m = (0.0, 0.4, 0.1)
@@ -56,10 +55,7 @@ class PickPlace(SawyerFamily):
             term if term.name != "finger_pos_m" else Term(term.name, 2, "m", "hand", "observation")
             for term in HAND_TERMS
         ),
-        Term("block_pos_w_m", 3, "m", "world", "observation"),
-        Term("block_quat_w", 4, "1", "world", "privileged"),
-        Term("block_vel_w", 3, "m/s", "world", "privileged"),
-        Term("block_angvel", 3, "rad/s", "block", "privileged"),
+        *BLOCK_TERMS,
     )
     context = ContextSpace(
         names=("goal_x", "goal_y", "goal_z"),
@@ -95,22 +91,6 @@ class PickPlace(SawyerFamily):
         )
         _make_fingers_hold(spec)
         return [*BLOCK_START_W_M, 1, 0, 0, 0]
-
-    def views(self, sims: Batch) -> Views:
-        """See `Family`."""
-        block = sims.joint("block")
-        return {**super().views(sims), "block_qpos": block.qpos, "block_qvel": block.qvel}
-
-    def read(self, views: Views) -> Terms:
-        """See `Family`."""
-        qpos, qvel = views["block_qpos"].copy(), views["block_qvel"].copy()
-        return {
-            **super().read(views),
-            "block_pos_w_m": qpos[:, :3],
-            "block_quat_w": qpos[:, 3:],
-            "block_vel_w": qvel[:, :3],
-            "block_angvel": qvel[:, 3:],
-        }
 
     def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
         """`-|hand - block| + 100 max(0, d0 - |block - goal|)`; d0 is |start - goal|."""

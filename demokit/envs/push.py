@@ -18,8 +18,8 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
-from demokit.envs.family import ContextSpace, Term, Terms, Views
-from demokit.envs.sawyer import HAND_TERMS, SawyerFamily, distance_m
+from demokit.envs.family import ContextSpace, Terms
+from demokit.envs.sawyer import BLOCK_TERMS, HAND_TERMS, SawyerBlockFamily, distance_m
 from demokit.types import Array, FloatArray
 
 BLOCK_START_W_M = (0.0, 0.52)
@@ -32,7 +32,7 @@ SPARSE_RADIUS_M = 0.05
 PROGRESS_WEIGHT = 100.0
 
 
-class Push(SawyerFamily):
+class Push(SawyerBlockFamily):
     """Push the block; context: the block's goal (x, y) in metres."""
 
     name = "push"
@@ -43,10 +43,7 @@ class Push(SawyerFamily):
     gripper = 0.25  # fingers 5 cm apart
     terms = (
         *HAND_TERMS,
-        Term("block_pos_w_m", 3, "m", "world", "observation"),
-        Term("block_quat_w", 4, "1", "world", "privileged"),
-        Term("block_vel_w", 3, "m/s", "world", "privileged"),
-        Term("block_angvel", 3, "rad/s", "block", "privileged"),
+        *BLOCK_TERMS,
     )
     context = ContextSpace(
         names=("goal_x", "goal_y"),
@@ -102,22 +99,6 @@ class Push(SawyerFamily):
         for geom in ("block", "table_plane"):
             sims.expand("geom_friction")[ids, self.model.geom(geom).id, 0] = values[:, 1]
         sims.set_const(ids)
-
-    def views(self, sims: Batch) -> Views:
-        """See `Family`."""
-        block = sims.joint("block")
-        return {**super().views(sims), "block_qpos": block.qpos, "block_qvel": block.qvel}
-
-    def read(self, views: Views) -> Terms:
-        """See `Family`."""
-        qpos, qvel = views["block_qpos"].copy(), views["block_qvel"].copy()
-        return {
-            **super().read(views),
-            "block_pos_w_m": qpos[:, :3],
-            "block_quat_w": qpos[:, 3:],
-            "block_vel_w": qvel[:, :3],
-            "block_angvel": qvel[:, 3:],
-        }
 
     def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
         """`-|hand - block| + 100 max(0, d0 - |block - goal|)`, GMPS's; d0 is |start - goal|.

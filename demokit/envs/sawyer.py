@@ -41,6 +41,12 @@ HAND_TERMS = (
     Term("hand_target_w_m", 3, "m", "world", "privileged"),
     Term("finger_pos_m", 2, "m", "hand", "privileged"),
 )
+BLOCK_TERMS = (
+    Term("block_pos_w_m", 3, "m", "world", "observation"),
+    Term("block_quat_w", 4, "1", "world", "privileged"),
+    Term("block_vel_w", 3, "m/s", "world", "privileged"),
+    Term("block_angvel", 3, "rad/s", "block", "privileged"),
+)
 
 
 class SawyerFamily(Family):
@@ -123,6 +129,26 @@ class SawyerFamily(Family):
             "hand_pos_w_m": views["hand"].copy(),
             "hand_target_w_m": views["hand_target"].copy(),
             "finger_pos_m": views["fingers"].copy(),
+        }
+
+
+class SawyerBlockFamily(SawyerFamily):
+    """A Sawyer with a free body named "block"."""
+
+    def views(self, sims: Batch) -> Views:
+        """See `Family`."""
+        block = sims.joint("block")
+        return {**super().views(sims), "block_qpos": block.qpos, "block_qvel": block.qvel}
+
+    def read(self, views: Views) -> Terms:
+        """See `Family`."""
+        qpos, qvel = views["block_qpos"].copy(), views["block_qvel"].copy()
+        return {
+            **super().read(views),
+            "block_pos_w_m": qpos[:, :3],
+            "block_quat_w": qpos[:, 3:],
+            "block_vel_w": qvel[:, :3],
+            "block_angvel": qvel[:, 3:],
         }
 
 

@@ -12,8 +12,8 @@ from demokit.data import ArraySpec
 from demokit.data.edit import write_dataset
 
 EPISODES, STEPS, WIDTH = 100, 1000, 5200
-READ = """
-import json, resource, sys
+READ = r"""
+import json, pathlib, re, sys
 import numpy as np
 from demokit.data import open_dataset
 from demokit.data.summary import summarize
@@ -24,7 +24,9 @@ with open_dataset(sys.argv[1]) as dataset:
     for index in range(len(dataset)):
         dataset.verify(index)
 summarize(dataset)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+# Not getrusage: its maximum is that of the parent before exec, when that is greater.
+status = pathlib.Path("/proc/self/status").read_text()
+peak = int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1e3
 print(json.dumps({"steps": steps, "rows": rows[0], "megabytes": peak}))
 """
 

@@ -13,7 +13,8 @@ import pytest
 from minari.namespace import list_local_namespaces
 
 from demokit.data import ArraySpec, DatasetWriter, open_dataset
-from demokit.data.minari import register, resolve
+from demokit.data.minari import register
+from demokit.data.paths import resolve
 from demokit.errors import DemokitError
 
 ID = "demokit/point/test-v0"
