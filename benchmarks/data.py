@@ -1,10 +1,11 @@
-"""Reading a dataset against plain h5py and against Minari, and what recording costs, in one run.
+"""Reading a dataset against plain h5py, Minari and robomimic, and what recording costs, in one run.
 
     python benchmarks/data.py
 
 Plain h5py reads the same arrays of the same file and checks nothing; ours also reads the record
 and checks shapes, sizes and values. Minari reads the same file, registered under a root of its
-own; a window is 50 steps of observations, actions and rewards.
+own; a window is 50 steps of observations, actions and rewards. Where robomimic is installed, its
+SequenceDataset reads the same windows of an export, without its cache.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import h5py
@@ -23,7 +25,15 @@ import numpy as np
 from click.testing import CliRunner
 
 from demokit.cli import main as demokit
-from demokit.data import ArraySpec, DatasetMetadata, DatasetWriter, Provenance, open_dataset
+from demokit.data import (
+    ArraySpec,
+    Dataset,
+    DatasetMetadata,
+    DatasetWriter,
+    Provenance,
+    open_dataset,
+)
+from demokit.data.convert import export_dataset
 from demokit.data.minari import register
 from demokit.types import Episode, Task
 
@@ -43,6 +53,8 @@ def main() -> None:
         reading(push)
         for path in (push, long):
             windows(path)
+            if find_spec("robomimic"):
+                robomimic_windows(path, Path(folder) / f"{path.stem}_robomimic.hdf5")
         recording(push, Path(folder) / "again.hdf5")
 
 
@@ -77,12 +89,8 @@ def windows(path: Path) -> None:
     dataset_id = f"demokit/bench/{path.stem}-v0"
     register(path, dataset_id)
     theirs = minari.load_dataset(dataset_id)
-    rng = np.random.default_rng(0)
     with open_dataset(path) as dataset:
-        lengths = [record.length for record in dataset.episodes]
-        places = []
-        for index in rng.integers(len(lengths), size=WINDOWS):
-            places.append((int(index), int(rng.integers(lengths[index] - WINDOW + 1))))
+        lengths, places = draw_windows(dataset)
 
         def ours() -> None:
             for index, start in places:
@@ -98,6 +106,40 @@ def windows(path: Path) -> None:
     print(f"  ours                        {WINDOWS / mine_s:9,.0f} windows/s")
     print(f"  Minari                      {WINDOWS / other_s:9,.0f} windows/s")
     print(f"  ratio                       {other_s / mine_s:9.1f}   (target >= 3)")
+
+
+def robomimic_windows(path: Path, export: Path) -> None:
+    from robomimic.utils import obs_utils
+    from robomimic.utils.dataset import SequenceDataset
+
+    export_dataset(open_dataset(path), "robomimic", export)
+    obs_utils.initialize_obs_utils_with_obs_specs({"obs": {"low_dim": ["state"]}})
+    theirs = SequenceDataset(
+        str(export), ["state"], ["actions", "rewards"], seq_length=WINDOW, hdf5_cache_mode=None
+    )
+    with open_dataset(path) as dataset:
+        lengths, places = draw_windows(dataset)
+        first = np.cumsum([0, *lengths])
+
+        def ours() -> None:
+            for index, start in places:
+                dataset.window(index, start, start + WINDOW, NAMES)
+
+        def other() -> None:
+            for index, start in places:
+                _ = theirs[int(first[index]) + start]
+
+        mine_s, other_s = race(ours, other)
+    print(f"  robomimic SequenceDataset   {WINDOWS / other_s:9,.0f} windows/s")
+    print(f"  ratio                       {other_s / mine_s:9.1f}")
+
+
+def draw_windows(dataset: Dataset) -> tuple[list[int], list[tuple[int, int]]]:
+    """The episodes' lengths, and WINDOWS random (episode, first step)."""
+    rng = np.random.default_rng(0)
+    lengths = [record.length for record in dataset.episodes]
+    drawn = [int(index) for index in rng.integers(len(lengths), size=WINDOWS)]
+    return lengths, [(i, int(rng.integers(lengths[i] - WINDOW + 1))) for i in drawn]
 
 
 def recording(source: Path, target: Path) -> None:
