@@ -11,14 +11,6 @@ from numpy.typing import NDArray
 from demokit.types import Array, FloatArray
 
 
-class Policy(Protocol):
-    """Maps observations to actions; sees nothing else."""
-
-    def act(self, observation: FloatArray) -> FloatArray:
-        """Actions (N, A) in [-1, 1] for observations (N, O)."""
-        ...
-
-
 class Expert(Protocol):
     """Solves the task it is told: sees the observation and the privileged terms."""
 

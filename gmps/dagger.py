@@ -15,7 +15,7 @@ from torch import Tensor
 
 from demokit.collect import collect
 from demokit.data import DatasetWriter, Provenance, describe, open_dataset
-from demokit.envs.batch import SimBatch
+from demokit.envs.batch import make_sims
 from demokit.experts import load_expert
 from demokit.learning.networks import Params
 from demokit.protocols import Decision, Expert
@@ -93,7 +93,7 @@ class Aggregation:
         self.expert = load_expert(config.expert, learned.family_name)
         self._episodes = config.dagger_episodes
         self._tasks = [task for task in demos.tasks for _ in range(self._episodes)]
-        self._sims = SimBatch(learned.family, len(self._tasks), reward=demos.reward)
+        self._sims = make_sims(learned.family, len(self._tasks), reward=demos.reward)
         self._written = 0
         self._writer = DatasetWriter(
             self._path,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from demokit.collect import collect
-from demokit.envs.batch import SimBatch
+from demokit.envs.batch import make_sims
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.experts import load_expert
@@ -44,7 +44,7 @@ def reference_rows(
             continue
         repeated = [task for task in tasks for _ in range(_EPISODES)]
         seeds = [int(seed) for seed in rng.integers(2**31, size=len(repeated))]
-        sims = SimBatch(family, len(repeated), reward=reward)
+        sims = make_sims(family, len(repeated), reward=reward)
         nothing: list[Mapping[str, object]] = [{}] * len(repeated)
         episodes = collect(sims, source, repeated, seeds, recorder=name, options=nothing)
         for i, task in enumerate(tasks):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from demokit.envs.batch import SimBatch
+from demokit.envs.batch import make_sims
 from demokit.envs.family import Family
 from demokit.learning.networks import Params
 from demokit.types import FloatArray, Task
@@ -71,7 +71,7 @@ class Sampler:
         self.num_tasks, self.explore = len(tasks), explore
         self.episodes_per_task = explore + mean
         self.horizon = family.horizon
-        self._sims = SimBatch(family, self.num_tasks * self.episodes_per_task, reward=reward)
+        self._sims = make_sims(family, self.num_tasks * self.episodes_per_task, reward=reward)
         contexts = np.array([task.context for task in tasks])
         self._contexts: FloatArray = contexts.repeat(self.episodes_per_task, axis=0)
 

@@ -161,14 +161,14 @@ def _rendered(episode: Episode, rows: Array, family: str) -> Iterator[Array]:
         DemokitError: no states, an unknown family, or nothing to draw with.
     """
     from demokit.envs import make_family
-    from demokit.envs.batch import SimBatch, SimState
+    from demokit.envs.batch import SimState, make_sims
     from demokit.envs.render import Renderer
 
     if "state" not in episode.privileged:
         raise DemokitError("the dataset holds no simulator states to draw.")
     made = make_family(family)
     context = np.array(episode.task.context)
-    sims = SimBatch(made, 1, num_threads=1)
+    sims = make_sims(made, 1, num_threads=1)
     renderer = Renderer(made, width=_FRAME_SIZE[0], height=_FRAME_SIZE[1])
     try:
         for row in rows:

@@ -282,15 +282,6 @@ class Dataset:
                 )
         return episode
 
-    def require_family(self, family: str) -> Self:
-        """The dataset itself; raises DemokitError when it belongs to another family."""
-        if self.metadata.family != family:
-            raise DemokitError(
-                f"{self.path} holds demonstrations of '{self.metadata.family}', not of "
-                f"'{family}': choose another dataset or --env {self.metadata.family}."
-            )
-        return self
-
     def require_episodes(self) -> Self:
         """The dataset itself; raises DemokitError when it has no episode."""
         if not len(self):

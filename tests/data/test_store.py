@@ -384,12 +384,10 @@ def test_locks_are_explained(tmp_path, metadata, make_episode, monkeypatch, numb
         open_dataset(path)
 
 
-def test_requirements_on_family_and_episodes(tmp_path, metadata, make_episode):
+def test_requirement_of_episodes(tmp_path, metadata, make_episode):
     path = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
     dataset = open_dataset(path)
-    assert dataset.require_family("point") is dataset.require_episodes()
-    with pytest.raises(DemokitError, match="'point', not of 'push'"):
-        dataset.require_family("push")
+    assert dataset.require_episodes() is dataset
     with h5py.File(path, "r+") as file:
         del file["episode_0"]
         file.attrs["total_episodes"] = 0

@@ -213,3 +213,18 @@ def test_image_demonstrations_are_refused_in_one_sentence(invoke, tmp_path):
         exit_code=1,
     )
     assert "holds images" in result.output
+
+
+def test_an_adapted_gymnasium_environment_can_be_trained_on(invoke, tmp_path):
+    demos = tmp_path / "pusher.hdf5"
+    invoke(
+        *("record", "--env", "gym:Pusher-v5", "--expert", "random", "--num-episodes", DEMOS),
+        *("--out", demos),
+    )
+    options = ("--iterations", 1, "--outer-steps", 1, "--rollouts-per-task", 2)
+    folder = tmp_path / "gmps-0"
+    invoke(
+        *("meta-train", "--demos", demos, "--demos-per-task", DEMOS, "--output-dir", folder),
+        *options,
+    )
+    assert load(folder)[0].family_name == "gym:Pusher-v5"
