@@ -19,7 +19,7 @@ from recorders.teleop.device import Command, Press
 from recorders.teleop.pace import LATE_S, Pacer
 from recorders.teleop.session import Manner, Session
 from recorders.teleop.source import HandSource
-from recorders.teleop.view import NoView, View
+from recorders.teleop.view import NoView, SceneView, View
 
 EPISODES, RATE_HZ, LIMIT = 3, 20.0, 0.99
 
@@ -102,8 +102,8 @@ def report(name: str, view: View) -> None:
 if __name__ == "__main__":
     report("no view", NoView())
     if os.environ.get("DISPLAY"):
-        from recorders.teleop.window import WindowView
+        from demokit.view.window import Window
 
-        window = WindowView(make_family("door"))
+        window = SceneView("window", Window(make_family("door")))
         report("window", window)
         window.close()

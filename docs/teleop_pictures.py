@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageGrab
 
 DOCS = Path(__file__).parent
-sys.path.insert(0, str(DOCS.parent / "tests" / "recorders" / "teleop"))
+sys.path.insert(0, str(DOCS.parent / "tests" / "helpers"))
 
 from browser import Browser  # noqa: E402
 from program import Program  # noqa: E402

@@ -201,10 +201,10 @@ class Env(gymnasium.Env[Any, FloatArray]):
         if self.render_mode != "human":
             return
         if self._renderer is None:
-            from demokit.envs.render import Window
+            from demokit.view.window import Window
 
             self._renderer = Window(self.family)
-        self._renderer.show(self.sims, 0, np.array(self.task.context))
+        self._renderer.show(self.sims.get_state().physics[0], np.array(self.task.context))
 
     def _info(self) -> dict[str, Any]:
         privileged = {name: values[0] for name, values in self.sims.privileged().items()}

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import time
-from collections.abc import Sequence
 from copy import copy
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
 GOAL_SITE_GROUP = 4
 QUICK_SLICES, QUICK_STACKS = 8, 4  # facets of round shapes, enough for 48x64
 _MAX_GEOMS = 1000
-TEXT_PERIOD_S = 0.1
-CLOSING_S = 2.0
 
 
 class Canvas:
@@ -110,68 +105,6 @@ class Renderer:
     def close(self) -> None:
         """Free the OpenGL context; closing twice is allowed."""
         self._canvas.close()
-
-
-class Window:
-    """MuJoCo's viewer on one simulation; needs a display."""
-
-    def __init__(self, family: Family) -> None:
-        from mujoco import viewer
-
-        self._family = family
-        self._model = copy(family.model)
-        self._data = mujoco.MjData(self._model)
-        running = set(threading.enumerate())
-        self._viewer = viewer.launch_passive(
-            self._model, self._data, show_left_ui=False, show_right_ui=False
-        )
-        with self._viewer.lock():
-            look_through(self._viewer.cam, make_camera(family, "scene"))
-        self._flags = self._viewer.opt.flags.copy(), self._viewer.user_scn.flags.copy()
-        self._words: tuple[str, str] | None = None
-        self._talker = threading.Thread(target=self._talk, daemon=True)
-        self._threads = set(threading.enumerate()) - running
-
-    def is_open(self) -> bool:
-        """Whether nobody has closed it."""
-        return bool(self._viewer.is_running())
-
-    def say(self, words: Sequence[tuple[str, str]]) -> None:
-        """Write (name, value) pairs over the picture."""
-        names, values = zip(*words, strict=True)
-        self._words = "\n".join(names), "\n".join(values)
-        if self._talker.ident is None:
-            self._talker.start()
-
-    def _talk(self) -> None:
-        """Write the latest words over the picture: the viewer lets its caller wait for a frame."""
-        font, corner = mujoco.mjtFontScale.mjFONTSCALE_150, mujoco.mjtGridPos.mjGRID_TOPLEFT
-        while self.is_open():
-            self._viewer.set_texts((font, corner, *(self._words or ("", ""))))
-            time.sleep(TEXT_PERIOD_S)
-
-    def show(self, sims: SimBatch, sim: int, context: FloatArray) -> None:
-        """Show simulation `sim` as it stands, with the goal of context (C,)."""
-        state = sims.get_state().physics[sim]
-        with self._viewer.lock():
-            mujoco.mj_setState(
-                self._model, self._data, state, mujoco.mjtState.mjSTATE_INTEGRATION.value
-            )
-            mujoco.mj_forward(self._model, self._data)
-            # The viewer has letters of its own, which a person who drives the hand presses too.
-            self._viewer.opt.flags[:], self._viewer.user_scn.flags[:] = self._flags
-            self._viewer.opt.sitegroup[GOAL_SITE_GROUP] = 1
-            for name, position_w_m in self._family.goal_marker(context).items():
-                self._data.site(name).xpos[:] = position_w_m
-        self._viewer.sync()
-
-    def close(self) -> None:
-        """Close the window; it is gone when this returns."""
-        self._viewer.close()
-        # Its thread draws until it notices, and must not outlive the interpreter.
-        for thread in self._threads | {self._talker}:
-            if thread.ident is not None:
-                thread.join(CLOSING_S)
 
 
 def make_camera(family: Family, name: str) -> mujoco.MjvCamera:

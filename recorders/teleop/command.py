@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from demokit.cli.view import tell_address
 from demokit.data.writer import DatasetWriter
 from demokit.envs.batch import SimBatch
 from demokit.protocols import Expert
@@ -20,8 +21,8 @@ from recorders.teleop.keys import HOLDS, Bindings, load_bindings
 from recorders.teleop.options import HandOptions
 from recorders.teleop.pace import Pacer
 from recorders.teleop.session import Manner, Session
-from recorders.teleop.source import HandSource
-from recorders.teleop.view import NoView, StatusLine, View, Views
+from recorders.teleop.source import GRIPPER_INDEX, HandSource
+from recorders.teleop.view import NoView, SceneView, StatusLine, View, Views
 
 if TYPE_CHECKING:
     from recorders.teleop.web import WebRoom
@@ -102,7 +103,7 @@ def _opened(
         room = _open_web(options, sims, bindings)
         stack.callback(room.close)
         return room, Views([room, StatusLine()])
-    view = _make_view(options, sims, bindings, shown)
+    view = _make_view(options, sims, shown)
     stack.callback(view.close)
     device = _make_device(bindings, chosen, shown)
     stack.callback(device.close)
@@ -111,32 +112,30 @@ def _opened(
     return device, Views([view, status])
 
 
-def _make_view(options: HandOptions, sims: SimBatch, bindings: Bindings, shown: Choice) -> View:
+def _make_view(options: HandOptions, sims: SimBatch, shown: Choice) -> View:
     if shown.name == "window":
-        from recorders.teleop.window import WindowView
+        from demokit.view.window import Window
 
-        return WindowView(sims.family)
+        return SceneView("window", Window(sims.family))
     if shown.name == "png":
         from recorders.teleop.png import PngView
 
         return PngView(sims.family, options.picture)
     if shown.name == "web":
-        return _open_web(options, sims, bindings)
+        from demokit.view.web import WebPage
+
+        page = WebPage(sims.family, options.listen, options.port)
+        tell_address(page.address, options.listen)
+        return SceneView("web", page)
     return NoView()
 
 
 def _open_web(options: HandOptions, sims: SimBatch, bindings: Bindings) -> WebRoom:
-    from recorders.teleop.gate import is_loopback
     from recorders.teleop.web import WebRoom
 
-    room = WebRoom(sims.family, bindings, options.listen, options.port)
-    click.echo(f"Open {room.address}", err=True)
-    if not is_loopback(options.listen):
-        click.echo(
-            "Others in the network can reach this page; the token in its address keeps them out, "
-            "but nothing is encrypted. Safer: leave out --listen and use ssh -L.",
-            err=True,
-        )
+    gripper = len(sims.family.actions) > GRIPPER_INDEX
+    room = WebRoom(sims.family, bindings, options.listen, options.port, gripper=gripper)
+    tell_address(room.page.address, options.listen)
     return room
 
 

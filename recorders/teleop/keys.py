@@ -99,7 +99,7 @@ def _speed(name: str, value: Any) -> float:
 
 
 class HeldKeys:
-    """Keys that report when they are released; safe to feed from another thread."""
+    """Keys that report when they are released, as `Hands`; safe to feed from another thread."""
 
     def __init__(self, bindings: Bindings) -> None:
         self._bindings = bindings
@@ -116,10 +116,10 @@ class HeldKeys:
             self._down.add(key)
             self._tapped.add(key)
 
-    def add(self, press: Press) -> None:
-        """Something was asked for without a key, such as with a button on the screen."""
+    def push(self, button: str) -> None:
+        """A button on the screen was clicked; it is called as its `Press`."""
         with self._lock:
-            self._presses.append(press)
+            self._presses.append(Press(button))
 
     def release(self, key: str) -> None:
         """A key went up."""

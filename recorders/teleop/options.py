@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from demokit.cli.view import web_options
 from recorders.teleop.detect import DEVICES, VIEWS
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -69,23 +70,12 @@ _OPTIONS = (
         default=Path("demokit-view.png"),
         help="By hand: the file of --view png.",
     ),
-    click.option(
-        "--listen",
-        default="127.0.0.1",
-        show_default=True,
-        help="By hand: the address of the web page; any other than loopback asks for a token.",
-    ),
-    click.option(
-        "--port",
-        type=click.IntRange(min=0, max=65535),
-        default=0,
-        help="By hand: the port of the web page; default: the first free one from 8080.",
-    ),
 )
 
 
 def hand_options(command: _Command) -> _Command:
     """Add the options of `HandOptions` to a command."""
+    command = web_options(command)
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

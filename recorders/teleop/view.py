@@ -11,6 +11,7 @@ from typing import Protocol, TextIO
 
 from demokit.envs.batch import SimBatch
 from demokit.types import FloatArray
+from demokit.view.scene import Scene
 
 
 class Phase(StrEnum):
@@ -87,6 +88,31 @@ class View(Protocol):
     def close(self) -> None:
         """Close it; may be called twice."""
         ...
+
+
+class SceneView:
+    """A scene that the person may turn, with the status over it: MuJoCo's window, or a page."""
+
+    def __init__(self, name: str, scene: Scene) -> None:
+        self.name = name
+        self._scene = scene
+        self._closed = False
+
+    def is_open(self) -> bool:
+        """See `View`."""
+        return not self._closed and self._scene.is_open()
+
+    def show(self, sims: SimBatch, context: FloatArray, status: Status) -> None:
+        """See `View`."""
+        if self.is_open():
+            self._scene.say([*status.words(), ("", status.message)])
+            self._scene.show(sims.get_state().physics[0], context)
+
+    def close(self) -> None:
+        """See `View`."""
+        if not self._closed:
+            self._closed = True
+            self._scene.close()
 
 
 class NoView:

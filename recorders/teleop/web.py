@@ -1,107 +1,17 @@
-"""A browser as device and view, through `mujoco.studio`: needs no display where it runs."""
+"""A browser as device and view, through `demokit.view.web`."""
 
 from __future__ import annotations
 
-import logging
-import socket
-import threading
-from collections.abc import Sequence
-from copy import copy
-from typing import Any
-from unittest import mock
-
-import mujoco
-import numpy as np
-from mujoco.studio import launch_web, messages, plugin, viewer_protocol, web_viewer
-from mujoco.studio.dear_imgui import dear_imgui as imgui
-
-from demokit.envs.batch import SimBatch
 from demokit.envs.family import Family
-from demokit.envs.render import look_through, make_camera
-from demokit.errors import DemokitError
-from demokit.types import FloatArray
+from demokit.view.web import WebPage
 from recorders.teleop.device import Command, DeviceLost, Press
-from recorders.teleop.gate import Gate
 from recorders.teleop.keys import Bindings, HeldKeys
-from recorders.teleop.view import Status
+from recorders.teleop.view import SceneView
 
-GOAL_RADIUS_M = 0.02
-GOAL_RGBA = (0.1, 0.7, 0.25, 0.8)
-_SPECIAL = {
-    "up": ("UpArrow",),
-    "down": ("DownArrow",),
-    "left": ("LeftArrow",),
-    "right": ("RightArrow",),
-    "page_up": ("PageUp",),
-    "page_down": ("PageDown",),
-    "space": ("Space",),
-    "enter": ("Enter", "KeypadEnter"),
-    "backspace": ("Backspace",),
-    "delete": ("Delete",),
-    "insert": ("Insert",),
-    "home": ("Home",),
-    "end": ("End",),
-    "tab": ("Tab",),
-    "esc": ("Escape",),
-    "shift": ("LeftShift", "RightShift"),
-    "ctrl": ("LeftCtrl", "RightCtrl"),
-    "alt": ("LeftAlt", "RightAlt"),
-}
+BUTTONS = (Press.KEEP, Press.RERECORD, Press.DISCARD, Press.PAUSE, Press.EXPERT, Press.QUIT)
 
 
-class _Panel(plugin.ViewerPlugin):  # type: ignore[misc]
-    """Runs in the viewer's thread, for every frame of a connected browser."""
-
-    def __init__(self, family: Family, bindings: Bindings) -> None:
-        self.keys = HeldKeys(bindings)
-        self.words: Sequence[tuple[str, str]] = ()
-        self.message = ""
-        self.goals: Sequence[FloatArray] = ()
-        self._family = family
-        self._codes = _imgui_keys(bindings)
-        self._down: set[str] = set()
-        self._aimed_at: mujoco.MjModel | None = None
-
-    @messages.handler()  # type: ignore[untyped-decorator]
-    def on_gui(self, _: messages.BuildGuiEvent) -> None:
-        """Read the keys, draw the words, the buttons and the goal."""
-        self._read_keys()
-        self._draw_panel()
-        if self.viewer.model is not self._aimed_at:
-            self._aimed_at = self.viewer.model
-            look_through(self.viewer.camera, _free_camera(self._family))
-        self.viewer.extra_geoms[:] = [_marker(position) for position in self.goals]
-
-    def _read_keys(self) -> None:
-        down = {k for k, codes in self._codes.items() if any(map(imgui.IsKeyDown, codes))}
-        for key in self._down - down:
-            self.keys.release(key)
-        for key in down - self._down:
-            self.keys.press(key)
-        self._down = down
-
-    def _draw_panel(self) -> None:
-        flags = imgui.WindowFlags
-        # Space and enter drive the hand; they must not push the button that was clicked last.
-        imgui.SetNextWindowPos(imgui.Vec2(10, 10), 1)
-        imgui.Begin(
-            "demokit",
-            flags=int(flags.NoNav) | int(flags.AlwaysAutoResize) | int(flags.NoFocusOnAppearing),
-        )
-        for name, value in self.words:
-            imgui.TextUnformatted(f"{name:<11} {value}")
-        imgui.TextUnformatted(self.message)
-        for number, press in enumerate(Press):
-            if press is Press.STOP:
-                continue
-            if number % 4 != 1:
-                imgui.SameLine()
-            if imgui.Button(press.value):
-                self.keys.add(press)
-        imgui.End()
-
-
-class WebRoom:
+class WebRoom(SceneView):
     """The scene in a browser, which drives it with its keys; device and view in one.
 
     Args:
@@ -109,109 +19,32 @@ class WebRoom:
         bindings: what the keys do.
         listen: the address to listen on; any other than loopback asks for a token.
         port: the port; 0 takes the first free one from 8080.
-
-    Attributes:
-        address: what to open in the browser.
+        gripper: whether there is one.
 
     Raises:
         DemokitError: it cannot listen there.
     """
 
-    name = "web"
-
-    def __init__(self, family: Family, bindings: Bindings, listen: str, port: int) -> None:
-        self._family = family
-        self._panel = _Panel(family, bindings)
-        self._model = copy(family.model)
-        self._data = mujoco.MjData(self._model)
-        inside = socket.create_server(("127.0.0.1", 0))
-        self._gate = Gate(listen, port, inside.getsockname()[1])
-        self.address = self._gate.address
-        self._handle = _launch(self._panel, inside)
-        self._handle.set_model(self._model, data=self._data)
+    def __init__(
+        self, family: Family, bindings: Bindings, listen: str, port: int, *, gripper: bool
+    ) -> None:
+        self._keys = HeldKeys(bindings)
+        self.page = WebPage(
+            family,
+            listen,
+            port,
+            buttons=[press.value for press in (*BUTTONS, *([Press.GRIPPER] if gripper else []))],
+            keys=(*bindings.hold, *bindings.press),
+            hands=self._keys,
+        )
+        super().__init__("web", self.page)
 
     def read(self) -> Command:
         """See `Device`."""
-        if not self._gate.driving:
-            self._panel.keys.clear()
-            raise DeviceLost(f"No browser is there: open {self.address}")
-        return self._panel.keys.command()
+        if not self.page.visited:
+            self._keys.clear()
+            raise DeviceLost(f"No browser is there: open {self.page.address}")
+        return self._keys.command()
 
     def rest(self) -> None:
-        """See `Device`."""
-
-    def is_open(self) -> bool:
-        """See `View`: browsers come and go, the page stays."""
-        return bool(self._handle.is_running())
-
-    def show(self, sims: SimBatch, context: FloatArray, status: Status) -> None:
-        """See `View`."""
-        state = sims.get_state().physics[0]
-        integration = mujoco.mjtState.mjSTATE_INTEGRATION.value
-        mujoco.mj_setState(self._model, self._data, state, integration)
-        self._panel.words, self._panel.message = status.words(), status.message
-        self._panel.goals = tuple(self._family.goal_marker(context).values())
-        self._handle.sync()
-
-    def close(self) -> None:
-        """See `Device` and `View`."""
-        self._handle.close()
-        self._gate.close()
-
-
-def _launch(panel: _Panel, inside: socket.socket) -> Any:
-    """Start the viewer on that socket: by itself it listens on all interfaces, and chats."""
-    web_viewer.web_server.logger.setLevel(logging.WARNING)
-    web_viewer.print = lambda *_words, **_manner: None
-    bound = threading.Event()
-
-    def bind(_host: str, _port: int) -> socket.socket:
-        bound.set()
-        return inside
-
-    with mock.patch.object(web_viewer.web_server, "bind_public_socket", bind):
-        config = viewer_protocol.ViewerConfig(gfx="web", title="demokit")
-        handle = launch_web.launch(config, plugins=[panel])
-        if not bound.wait(30):
-            raise DemokitError("The web view did not start: use --view png.")
-    return handle
-
-
-def _imgui_keys(bindings: Bindings) -> dict[str, list[Any]]:
-    """Bound key -> the keys of the browser that mean it."""
-    found = {}
-    for key in (*bindings.hold, *bindings.press):
-        names = _SPECIAL.get(key, (f"N{key}" if key.isdigit() else key.upper(),))
-        found[key] = [getattr(imgui.Key, name) for name in names if hasattr(imgui.Key, name)]
-    return found
-
-
-def _free_camera(family: Family) -> mujoco.MjvCamera:
-    """The camera "scene" as one that the person can move."""
-    camera = make_camera(family, "scene")
-    if camera.type != mujoco.mjtCamera.mjCAMERA_FIXED:
-        return camera
-    data = mujoco.MjData(family.model)
-    mujoco.mj_forward(family.model, data)
-    position = data.cam_xpos[camera.fixedcamid]
-    look = -data.cam_xmat[camera.fixedcamid].reshape(3, 3)[:, 2]
-    free = mujoco.MjvCamera()
-    free.type = mujoco.mjtCamera.mjCAMERA_FREE
-    free.distance = float(np.linalg.norm(position - [0, 0.6, 0.1]))
-    free.lookat[:] = position + free.distance * look
-    free.azimuth = float(np.degrees(np.arctan2(look[1], look[0])))
-    free.elevation = float(np.degrees(np.arcsin(look[2])))
-    return free
-
-
-def _marker(position_w_m: FloatArray) -> mujoco.MjvGeom:
-    geom = mujoco.MjvGeom()
-    mujoco.mjv_initGeom(
-        geom,
-        mujoco.mjtGeom.mjGEOM_SPHERE,
-        np.full(3, GOAL_RADIUS_M),
-        np.asarray(position_w_m, np.float64),
-        np.eye(3).ravel(),
-        np.array(GOAL_RGBA, np.float32),
-    )
-    return geom
+        """See `Device`: what is held goes on, a person sees that."""

@@ -66,6 +66,15 @@ class Browser:
         time.sleep(seconds)
         self.key("keyUp", key)
 
+    def click(self, x, y):
+        self.mouse("mouseMoved", x, y)
+        self.mouse("mousePressed", x, y, button="left", clickCount=1)
+        time.sleep(0.1)
+        self.mouse("mouseReleased", x, y, button="left", clickCount=1)
+
+    def mouse(self, kind, x, y, **more):
+        self.do("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+
     def picture(self, path):
         path.write_bytes(base64.b64decode(self.do("Page.captureScreenshot")["data"]))
 

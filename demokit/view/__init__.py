@@ -1,0 +1,1 @@
+"""Looking at simulations: MuJoCo's window, or a page in a browser; what both can do is `Scene`."""
