@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from demokit.learning.networks import Params
 from demokit.types import FloatArray, Task
 from gmps.learned import Learned
 from gmps.rollout import Rollouts, Sampler, replicate
@@ -47,6 +48,7 @@ def adaptation_curve(
     rng: np.random.Generator,
     num_steps: int,
     later_lr: float | None = None,
+    step_scale: float = 1.0,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Curve:
     """Fine-tune on the sampler's tasks from theta, for 0..num_steps policy-gradient steps.
@@ -57,6 +59,7 @@ def adaptation_curve(
         rng: start and action noise.
         num_steps: adaptation steps.
         later_lr: scalar step size in place of `learned.later_lr`.
+        step_scale: multiplies every step size.
         on_step: called after each step's roll-outs.
     """
     params = replicate(learned.meta.theta, sampler.num_tasks)
@@ -67,14 +70,20 @@ def adaptation_curve(
         measured.append((rollouts.episodes(mean), rollouts.episodes(explore)))
         on_step(step)
         if step < num_steps:
-            with torch.no_grad():
-                params = torch.func.vmap(learned.inner, in_dims=(0, None, 0))(
-                    params,
-                    learned.step_sizes(step, later_lr),
-                    rollouts.episodes(explore).inner_batch(learned.advantage),
-                )
+            sizes = learned.step_sizes(step, later_lr)
+            scaled = {name: step_scale * size for name, size in sizes.items()}
+            params = adapted(learned, params, scaled, rollouts.episodes(explore))
     by_mean, by_sample = zip(*measured, strict=True)
     return Curve(_outcome(by_mean), _outcome(by_sample))
+
+
+@torch.no_grad()
+def adapted(learned: Learned, params: Params, step_sizes: Params, rollouts: Rollouts) -> Params:
+    """Parameters with a leading axis M after one policy-gradient step on the tasks' roll-outs."""
+    phi: Params = torch.func.vmap(learned.inner, in_dims=(0, None, 0))(
+        params, step_sizes, rollouts.inner_batch(learned.advantage)
+    )
+    return phi
 
 
 class Tuning(NamedTuple):
@@ -134,6 +143,7 @@ def evaluate(
     rollouts_per_task: int,
     seed: int,
     reward: str | None = None,
+    step_scale: float = 1.0,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Curve:
     """The adaptation curve on held-out tasks; see `adaptation_curve`."""
@@ -145,7 +155,9 @@ def evaluate(
         mean=MEAN_EPISODES,
     )
     rng = np.random.default_rng([seed, learned.config.seed])
-    return adaptation_curve(learned, sampler, rng, num_steps, on_step=on_step)
+    return adaptation_curve(
+        learned, sampler, rng, num_steps, step_scale=step_scale, on_step=on_step
+    )
 
 
 def _outcome(rollouts: Sequence[Rollouts]) -> Outcome:

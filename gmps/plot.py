@@ -1,73 +1,291 @@
-"""Plots of a comparison; they read its CSV and nothing else."""
+"""Pictures of a comparison; they read its CSV files and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from math import ceil
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gmps.report import Row, interval, labels, read_rows, references, values
+from demokit.types import FloatArray
+from gmps.outcomes import (
+    BY_ROLLOUTS,
+    BY_STEP_SCALE,
+    MAIN,
+    MEASURES,
+    Place,
+    Row,
+    curve,
+    labels,
+    read_places,
+    read_rows,
+    references,
+    scores,
+    select,
+    splits,
+)
+from gmps.report import headline, shown_steps
+from gmps.statistics import interval
 
-_COLORS = ("#1b6ca8", "#d1495b", "#3c8d5a", "#8d5fb4", "#b07d2b", "#555555")
+COLORS = ("#1b6ca8", "#d1495b", "#3c8d5a", "#8d5fb4", "#b07d2b", "#555555")
 _STYLES = {"mean": "-", "stochastic": ":"}
 _NAMES = {"episode_return": "return", "success": "success rate"}
+_SUCCESS_LIMITS = -0.04, 1.06
+_MAP = "viridis"
 
 
-def plot_adaptation(table: Path, picture: Path, title: str) -> None:
-    """Draw return and success against adaptation steps (as Fig. 6 of the GMPS paper).
+def pictures(table: Path, places: Path) -> dict[str, Figure]:
+    """Every picture that the CSV files give, by name; "evaluation" is the main one.
 
     Args:
-        table: the CSV that `report.write_rows` wrote.
-        picture: the PNG to write.
-        title: stands above the panels.
+        table: the CSV that `outcomes.write_rows` wrote.
+        places: the CSV that `outcomes.write_places` wrote.
     """
-    rows = read_rows(table)
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
-    for axes, measure in zip(panels, _NAMES, strict=True):
-        _panel(axes, rows, measure)
-    panels[1].set_ylim(-0.04, 1.06)
+    rows, where = read_rows(table), read_places(places)
+    drawn = {"evaluation": adaptation(rows), "rollouts": over_rollouts(rows)}
+    for name, sweep, column in (
+        ("sweep-rollouts", BY_ROLLOUTS, "rollouts"),
+        ("sweep-step-size", BY_STEP_SCALE, "step_scale"),
+    ):
+        if select(rows, sweep=sweep):
+            drawn[name] = swept(rows, sweep, column)
+    for split in splits(rows):
+        drawn[f"map-{split}"] = task_map(rows, where, split)
+        drawn[f"tasks-{split}"] = small_multiples(rows, split)
+    return drawn
+
+
+def save(figures: dict[str, Figure], folder: Path) -> None:
+    """Write every picture to `folder`, NAME.png."""
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=150)
+
+
+def adaptation(rows: Sequence[Row]) -> Figure:
+    """Success and return against adaptation steps (as Fig. 6 of the GMPS paper).
+
+    Solid lines act by the policy's mean, dotted ones sample from it. A row of panels per split.
+    """
+    return _grid(rows, _steps_panel, "solid: acts by the policy's mean; dotted: samples from it")
+
+
+def over_rollouts(rows: Sequence[Row]) -> Figure:
+    """Success and return against the roll-outs that adaptation has spent on a task.
+
+    With a sweep over K, its smallest and its largest value stand beside the main curve.
+    """
+    return _grid(rows, _rollouts_panel, "acts by the policy's mean; K roll-outs per step")
+
+
+def _grid(
+    rows: Sequence[Row], draw: Callable[[Axes, Sequence[Row], str, str], None], note: str
+) -> Figure:
+    every = splits(rows)
+    figure = Figure(figsize=(10, 0.7 + 3.9 * len(every)), layout="constrained")
+    panels = figure.subplots(len(every), len(MEASURES), squeeze=False)
+    for line, split in zip(panels, every, strict=True):
+        for axes, measure in zip(line, MEASURES, strict=True):
+            draw(axes, rows, measure, split)
+            _finish(axes, measure, split if len(every) > 1 else "")
     figure.legend(
-        *panels[0].get_legend_handles_labels(),
+        *panels[0, 0].get_legend_handles_labels(),
         loc="outside lower center",
         ncols=4,
         frameon=False,
-        title="solid: acts by the policy's mean; dotted: samples from it",
+        title=note,
         title_fontsize="small",
     )
-    figure.suptitle(title)
-    figure.savefig(picture, dpi=150)
-    plt.close(figure)
+    return figure
 
 
-def _panel(axes: Axes, rows: Sequence[Row], measure: str) -> None:
-    for label, color in zip(labels(rows), _COLORS * len(rows), strict=False):
+def _finish(axes: Axes, measure: str, title: str) -> None:
+    axes.set_ylabel(f"{_NAMES[measure]} (95% interval)")
+    axes.set_title(title)
+    if measure == "success":
+        axes.set_ylim(*_SUCCESS_LIMITS)
+    _plain(axes)
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _steps_panel(axes: Axes, rows: Sequence[Row], measure: str, split: str) -> None:
+    for label, color in _colored(rows):
         for actor, style in _STYLES.items():
-            cells = values(rows, label, actor, measure)
-            found = np.array([interval(cell) for cell in cells.values()])
-            name = label if actor == "mean" else None
-            axes.plot(list(cells), found[:, 0], style, color=color, marker="o", ms=4, label=name)
-            if actor == "mean":
-                axes.fill_between(list(cells), *found[:, 1:].T, color=color, alpha=0.12, lw=0)
-    for name, value in references(rows, measure).items():
-        axes.axhline(value, color="0.45", lw=0.9, ls="--")
+            cells = curve(rows, label, actor, measure, split=split)
+            name, band = (label, 0.12) if actor == "mean" else (None, 0.0)
+            _line(axes, list(cells), list(cells.values()), style, color, name, band)
+    _reference_lines(axes, rows, measure, split)
+    axes.set_xlabel("policy-gradient steps on the new task")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _rollouts_panel(axes: Axes, rows: Sequence[Row], measure: str, split: str) -> None:
+    own = select(rows, split=split, actor="mean")
+    swept_over = sorted({row.rollouts for row in own if row.sweep == BY_ROLLOUTS})
+    for label, color in _colored(rows):
+        main = select(own, label=label, sweep=MAIN)
+        lines = [(main, "-", 0.12)]
+        for rollouts, style in zip(swept_over[:1] + swept_over[-1:], ("--", ":"), strict=False):
+            chosen = select(own, label=label, sweep=BY_ROLLOUTS, rollouts=rollouts)
+            if chosen and rollouts != main[0].rollouts:
+                lines.append((chosen, style, 0.0))
+        for chosen, style, band in lines:
+            cells = scores(chosen, measure)
+            spent = sorted({row.spent for row in chosen})
+            name = f"{label}, K = {chosen[0].rollouts}"
+            _line(axes, spent, list(cells.values()), style, color, name, band)
+    _reference_lines(axes, rows, measure, split)
+    axes.set_xlabel("roll-outs spent on the new task")
+
+
+def swept(rows: Sequence[Row], sweep: str, column: str) -> Figure:
+    """Success and return after 1, 2, 3 steps against a swept value."""
+    every = splits(rows)
+    figure = Figure(figsize=(10, 0.7 + 3.9 * len(every)), layout="constrained")
+    panels = figure.subplots(len(every), len(MEASURES), squeeze=False)
+    for line, split in zip(panels, every, strict=True):
+        own = select(rows, split=split, sweep=sweep, actor="mean")
+        for axes, measure in zip(line, MEASURES, strict=True):
+            _sweep_panel(axes, own, measure, column)
+            _reference_lines(axes, rows, measure, split)
+            _finish(axes, measure, split if len(every) > 1 else "")
+    handles = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _sweep_panel(axes: Axes, rows: Sequence[Row], measure: str, column: str) -> None:
+    values = sorted({getattr(row, column) for row in rows})
+    for label, color in _colored(rows):
+        for step, style in zip((1, 2, 3), ("-", "--", ":"), strict=True):
+            at_step = select(rows, label=label, step=step)
+            cells = [scores(select(at_step, **{column: v}), measure).get(step) for v in values]
+            found = [cell for cell in cells if cell is not None]
+            if len(found) == len(values):
+                name = f"{label}, {step} step" + "s" * (step > 1)
+                _line(axes, values, found, style, color, name, 0.12 if step == 1 else 0.0)
+    axes.set_xscale("log")
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.minorticks_off()
+    axes.set_xlabel(
+        "K, roll-outs per step" if column == "rollouts" else "factor on the run's step sizes"
+    )
+
+
+def _line(
+    axes: Axes,
+    x: Sequence[float],
+    cells: Sequence[FloatArray],
+    style: str,
+    color: str,
+    name: str | None,
+    band: float,
+) -> None:
+    """Means of scores (R, M) at each x, with the band of their intervals."""
+    found = np.array([interval(cell) for cell in cells])
+    axes.plot(x, found[:, 0], style, color=color, marker="o", ms=4, label=name)
+    if band:
+        axes.fill_between(x, *found[:, 1:].T, color=color, alpha=band, lw=0)
+
+
+def _colored(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    for i, label in enumerate(labels(rows)):
+        yield label, COLORS[i % len(COLORS)]
+
+
+def _reference_lines(axes: Axes, rows: Sequence[Row], measure: str, split: str) -> None:
+    for name, values in references(rows, measure, split=split).items():
+        axes.axhline(float(values.mean()), color="0.45", lw=0.9, ls="--")
         axes.annotate(
             f"{name} ",
-            (1, value),
+            (1, float(values.mean())),
             xycoords=("axes fraction", "data"),
             ha="right",
             va="bottom",
             fontsize=8,
             color="0.35",
         )
-    axes.set_xlabel("policy-gradient steps on the new task")
-    axes.set_ylabel(f"{_NAMES[measure]} (95% interval)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+
+
+def task_map(rows: Sequence[Row], places: Sequence[Place], split: str) -> Figure:
+    """Every task where its goal is, coloured by success (or return) after 0, 1 and the last steps.
+
+    Families without a marker in the world show the first component of the context instead.
+    """
+    own = [place for place in places if place.split == split]
+    measure, every = headline(rows, split), labels(rows)
+    found = {la: curve(rows, la, "mean", measure, split=split) for la in every}
+    steps = sorted({0, 1, max(found[every[0]])})
+    x, y, names = _coordinates(own)
+    values = np.array([[found[la][step].mean(0) for step in steps] for la in every])
+    scale = Normalize(0, 1) if measure == "success" else Normalize(values.min(), values.max())
+    figure = Figure(figsize=(3.1 * len(steps) + 1, 2.7 * len(every) + 0.4), layout="constrained")
+    panels = figure.subplots(len(every), len(steps), squeeze=False, sharex=True, sharey=True)
+    for line, label, of_label in zip(panels, every, values, strict=True):
+        for axes, step, colors in zip(line, steps, of_label, strict=True):
+            axes.scatter(x, y, c=colors, cmap=_MAP, norm=scale, s=70, edgecolors="0.3", lw=0.6)
+            axes.set_title(f"{label}, {step} step" + "s" * (step != 1), fontsize=9)
+            _plain(axes)
+    for axes in panels[-1]:
+        axes.set_xlabel(names[0])
+    for axes in panels[:, 0]:
+        axes.set_ylabel(names[1])
+    bar = figure.colorbar(ScalarMappable(scale, _MAP), ax=panels, shrink=0.8)
+    bar.set_label(_NAMES[measure])
+    return figure
+
+
+def _coordinates(places: Sequence[Place]) -> tuple[FloatArray, FloatArray, tuple[str, str]]:
+    """Where to draw the tasks, and what the axes are called."""
+    goals = np.array([place.goal_w_m for place in places])
+    if goals.size:
+        return goals[:, 0], goals[:, 1], ("goal x, m", "goal y, m")
+    contexts = np.array([list(place.context.values()) for place in places])
+    names = list(places[0].context)
+    if contexts.shape[1] > 1:
+        return contexts[:, 0], contexts[:, 1], (names[0], names[1])
+    return contexts[:, 0], np.zeros(len(places)), (names[0], "")
+
+
+def small_multiples(rows: Sequence[Row], split: str) -> Figure:
+    """The return in every task against adaptation steps: a small panel each, means over runs."""
+    found = {
+        label: curve(rows, label, "mean", "episode_return", split=split) for label in labels(rows)
+    }
+    tasks = list(dict.fromkeys(row.task for row in select(rows, split=split)))
+    expert = references(rows, "episode_return", split=split).get("expert")
+    columns = min(5, len(tasks))
+    lines = ceil(len(tasks) / columns)
+    figure = Figure(figsize=(10, 1.5 * lines + 0.8), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes in panels[len(tasks) :]:
+        axes.set_visible(False)
+    for i, (axes, task) in enumerate(zip(panels, tasks, strict=False)):
+        for label, color in _colored(rows):
+            means = [cells[:, i].mean() for cells in found[label].values()]
+            axes.plot(list(found[label]), means, color=color, lw=1.4, label=label)
+        if expert is not None:
+            axes.axhline(expert[i], color="0.45", lw=0.8, ls="--", label="expert")
+        axes.set_title(task.split("/")[-1], fontsize=8, pad=2)
+        axes.set_xticks(shown_steps(next(iter(found.values()))))
+        axes.tick_params(labelsize=7)
+        _plain(axes)
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(
+        *handles,
+        loc="outside lower center",
+        ncols=5,
+        frameon=False,
+        title="return of the mean policy against policy-gradient steps, a panel per task",
+        title_fontsize="small",
+    )
+    return figure

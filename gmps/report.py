@@ -1,224 +1,373 @@
-"""Comparison of runs: one long table, its means with intervals, and what people read of it."""
+"""A comparison as people read it: a verdict, tables, Markdown and JSON."""
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import bootstrap
 
-from demokit.types import FloatArray, Task
-from gmps.evaluate import Curve
-from gmps.learned import Learned
+from demokit.types import FloatArray
+from gmps.outcomes import (
+    ACTORS,
+    BY_ROLLOUTS,
+    BY_STEP_SCALE,
+    MAIN,
+    MEASURES,
+    Place,
+    Row,
+    curve,
+    labels,
+    references,
+    scores,
+    select,
+    splits,
+)
+from gmps.references import EXPERT, RANDOM
+from gmps.statistics import Interval, area, area_over_rollouts, difference, interquartile, interval
 
-ACTORS = ("mean", "stochastic")
-REFERENCE = "reference"
-MEASURES = ("episode_return", "success")
 AREA_STEPS = 3
-_CONFIDENCE = 0.95
-_RESAMPLES = 2000
+NAMES = {"episode_return": "return", "success": "success"}
+DIGITS = {"episode_return": 1, "success": 2}
+_STEPS = (0, 1, 2, 3, 5, 10, 20, 50, 100)
+_MOST_COLUMNS = 7
 
 
-@dataclass(frozen=True)
-class Row:
-    """What one policy earned in one task after some adaptation steps, a mean over episodes."""
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What an evaluation found.
 
-    label: str
-    seed: int
-    task: str
-    step: int
-    actor: str
-    episode_return: float
-    success: float
+    Attributes:
+        title: what was compared, where.
+        rows: the long table.
+        places: the tasks.
+        runs: the runs that took part with what they took, a row of a table each.
+        facts: name -> how it was made: the protocol, versions.
+        options: method -> every option of its training, by name.
+    """
 
-
-class Interval(NamedTuple):
-    """A mean with its 95% bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def label_of(folder: Path) -> str:
-    """The method's name of a run folder: runs that differ in a trailing number are its seeds."""
-    return re.sub(r"[-_]?\d+$", "", folder.resolve().name) or folder.resolve().name
+    title: str
+    rows: list[Row]
+    places: list[Place]
+    runs: list[dict[str, Any]]
+    facts: dict[str, str]
+    options: dict[str, dict[str, str]]
 
 
-def rows_of(label: str, learned: Learned, tasks: Sequence[Task], curve: Curve) -> list[Row]:
-    """The curve of one run as rows."""
-    rows = []
-    for actor in ACTORS:
-        outcome = getattr(curve, actor)
-        for (step, i), value in np.ndenumerate(outcome.episode_return):
-            success = float(outcome.success[step, i])
-            rows.append(
-                Row(label, learned.config.seed, tasks[i].id, step, actor, float(value), success)
-            )
-    return rows
+class Table(NamedTuple):
+    """A table under a caption; the first column names the row."""
+
+    caption: str
+    header: list[str]
+    body: list[list[str]]
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write the long table as CSV."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(Row.__dataclass_fields__))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+def verdict(rows: Sequence[Row], split: str) -> str:
+    """Who does best after one step, by how much, and whether the data settle it."""
+    measure = headline(rows, split)
+    after = {label: _mean_curve(rows, label, measure, split)[1] for label in labels(rows)}
+    best, *others = ranking(rows, split)
+    tasks = after[best].shape[1]
+    parts = [
+        f"After one policy-gradient step on each of the {tasks} {split} tasks, {best} "
+        f"{_achieves(measure, float(after[best].mean()))}."
+    ]
+    for other in others:
+        gap = difference(after[best], after[other])
+        settled = "" if gap.low > 0 else ", which these runs do not settle"
+        less, low, high = (_amount(measure, value) for value in gap)
+        unit = " points" if measure == "success" else ""
+        found = _achieves(measure, float(after[other].mean()))
+        doubt = f" (95% interval {low} to {high}){settled}"
+        parts.append(f"{other} {found}: {less}{unit} less{doubt}.")
+    expert = references(rows, measure, split=split).get(EXPERT)
+    if expert is not None:
+        found = _achieves(measure, float(expert.mean()))
+        parts.append(f"The expert, who is told the task, {found}.")
+    return " ".join(parts)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read what `write_rows` wrote."""
-    with path.open(newline="") as file:
-        return [
-            Row(
-                row["label"],
-                int(row["seed"]),
-                row["task"],
-                int(row["step"]),
-                row["actor"],
-                float(row["episode_return"]),
-                float(row["success"]),
-            )
-            for row in csv.DictReader(file)
+def headline(rows: Sequence[Row], split: str) -> str:
+    """The measure to judge by: success, unless nobody ever succeeds."""
+    return "success" if any(row.success for row in rows if row.split == split) else "episode_return"
+
+
+def ranking(rows: Sequence[Row], split: str) -> list[str]:
+    """The methods from the best after one step to the worst."""
+
+    def key(label: str) -> tuple[float, float]:
+        success, earned = (
+            float(_mean_curve(rows, label, measure, split)[1].mean()) for measure in MEASURES
+        )
+        return success, earned
+
+    return sorted(labels(rows), key=key, reverse=True)
+
+
+def _achieves(measure: str, value: float) -> str:
+    return f"succeeds in {value:.0%}" if measure == "success" else f"earns {value:.1f}"
+
+
+def _amount(measure: str, value: float) -> str:
+    return f"{round(100 * value)}" if measure == "success" else f"{value:.1f}"
+
+
+def _mean_curve(rows: Sequence[Row], label: str, measure: str, split: str) -> dict[int, FloatArray]:
+    return curve(rows, label, "mean", measure, split=split)
+
+
+def tables(rows: Sequence[Row], split: str) -> Iterator[Table]:
+    """Everything that is told about a split, in the order of reading."""
+    for measure in MEASURES:
+        for actor in ACTORS:
+            yield _by_step(rows, split, actor, measure, "", interval)
+    for measure in MEASURES:
+        yield _by_step(rows, split, "mean", measure, "interquartile mean", interquartile)
+    if references(rows, "success", split=split):
+        yield _reference_table(rows, split)
+    yield _differences(rows, split)
+    yield _areas(rows, split)
+    for sweep, column in ((BY_ROLLOUTS, "rollouts"), (BY_STEP_SCALE, "step_scale")):
+        if select(rows, split=split, sweep=sweep):
+            yield _sweep_table(rows, split, sweep, column)
+    for measure in MEASURES:
+        yield _seed_table(rows, split, measure)
+
+
+def plain_tables(rows: Sequence[Row], split: str) -> Iterator[Table]:
+    """Success and return by adaptation step, without intervals: for a terminal."""
+    for measure in MEASURES:
+        digits = DIGITS[measure]
+        body, steps = [], []
+        for label in labels(rows):
+            for actor in ACTORS:
+                found = curve(rows, label, actor, measure, split=split)
+                steps = shown_steps(found)
+                means = [f"{found[step].mean():.{digits}f}" for step in steps]
+                body.append([label, actor, *means])
+        for name, line in references(rows, measure, split=split).items():
+            body.append([name, "reference", f"{line.mean():.{digits}f}", *[""] * (len(steps) - 1)])
+        caption = f"{NAMES[measure].capitalize()} after so many policy-gradient steps"
+        yield Table(caption, ["method", "policy", *map(str, steps)], body)
+
+
+def _by_step(
+    rows: Sequence[Row], split: str, actor: str, measure: str, what: str, estimate: Any
+) -> Table:
+    name, digits = NAMES[measure].capitalize(), DIGITS[measure]
+    body, steps = [], []
+    for label in labels(rows):
+        found = curve(rows, label, actor, measure, split=split)
+        steps = shown_steps(found)
+        body.append([label, *(_cell(estimate(found[step]), digits) for step in steps)])
+    how = f", {what}" if what else ""
+    caption = f"{name} of the {actor} policy{how}, by adaptation steps"
+    return Table(caption, ["method", *map(str, steps)], body)
+
+
+def shown_steps(steps: Iterable[int]) -> list[int]:
+    """All steps where they are few, else those that the tables show; the last is among them."""
+    every = sorted(steps)
+    if len(every) <= _MOST_COLUMNS:
+        return every
+    return [step for step in every if step in _STEPS or step == every[-1]]
+
+
+def _cell(found: Interval, digits: int) -> str:
+    if found.low == found.high:
+        return f"{found.mean:.{digits}f}"
+    return f"{found.mean:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def _reference_table(rows: Sequence[Row], split: str) -> Table:
+    success, earned = (references(rows, measure, split=split) for measure in MEASURES)
+    body = [[n, f"{success[n].mean():.2f}", f"{earned[n].mean():.1f}"] for n in success]
+    caption = "For reference, an expert that knows the task, and random actions"
+    return Table(caption, ["reference", "success", "return"], body)
+
+
+def _differences(rows: Sequence[Row], split: str) -> Table:
+    """The best method minus each other one, on the same tasks."""
+    best, *others = ranking(rows, split)
+    measure = headline(rows, split)
+    ours = _mean_curve(rows, best, measure, split)
+    steps = shown_steps(ours)
+    body = []
+    for other in others:
+        theirs = _mean_curve(rows, other, measure, split)
+        cells = [_cell(difference(ours[s], theirs[s]), DIGITS[measure]) for s in steps]
+        body.append([f"{best} - {other}", *cells])
+    caption = f"Differences in {NAMES[measure]} of the mean policy, by adaptation steps"
+    return Table(caption, ["difference", *map(str, steps)], body)
+
+
+def areas(rows: Sequence[Row], label: str, split: str) -> dict[str, float]:
+    """Areas that sum up adaptation, of the mean policy's return averaged over runs and tasks.
+
+    "area" lies under the curve over steps 0 to 3. "regret over steps" and "regret over roll-outs"
+    lie between it and the expert's line, up to three steps and up to the roll-outs that the
+    method with the least has spent by then; "share" is the former over that of random actions.
+    """
+    found = _means(_mean_curve(rows, label, "episode_return", split))
+    lines = {n: line.mean() for n, line in references(rows, "episode_return", split=split).items()}
+    result = {"area": area(found, AREA_STEPS)}
+    if EXPERT in lines:
+        regret = lines[EXPERT] - found
+        result["regret over steps"] = area(regret, AREA_STEPS)
+        rollouts = _rollouts_of(rows, label, split)
+        result["regret over roll-outs"] = area_over_rollouts(regret, rollouts, budget(rows, split))
+    if {EXPERT, RANDOM} <= lines.keys():
+        worst = area(np.full(len(found), lines[EXPERT] - lines[RANDOM]), AREA_STEPS)
+        result["share"] = result["regret over steps"] / worst if worst else float("nan")
+    return result
+
+
+def budget(rows: Sequence[Row], split: str) -> int:
+    """Roll-outs that every method has spent after AREA_STEPS steps or fewer."""
+    last = max(row.step for row in select(rows, split=split, sweep=MAIN))
+    least = min(_rollouts_of(rows, label, split) for label in labels(rows))
+    return min(AREA_STEPS, last) * least
+
+
+def _rollouts_of(rows: Sequence[Row], label: str, split: str) -> int:
+    return select(rows, label=label, split=split, sweep=MAIN)[0].rollouts
+
+
+def _means(found: dict[int, FloatArray]) -> FloatArray:
+    return np.array([cells.mean() for cells in found.values()])
+
+
+def _areas(rows: Sequence[Row], split: str) -> Table:
+    found = {label: areas(rows, label, split) for label in labels(rows)}
+    columns = list(next(iter(found.values())))
+    titles = {
+        "area": "area under the return",
+        "regret over steps": "regret over steps",
+        "regret over roll-outs": f"regret over the first {budget(rows, split)} roll-outs",
+        "share": "of random's regret",
+    }
+    body = [
+        [label, *(f"{v:.0%}" if n == "share" else f"{v:.1f}" for n, v in values.items())]
+        for label, values in found.items()
+    ]
+    caption = f"Areas over steps 0 to {AREA_STEPS}, return of the mean policy"
+    return Table(caption, ["method", *(titles[name] for name in columns)], body)
+
+
+def _sweep_table(rows: Sequence[Row], split: str, sweep: str, column: str) -> Table:
+    """Success and return of the mean policy for every value of a sweep."""
+    swept = select(rows, split=split, sweep=sweep, actor="mean")
+    measure = headline(rows, split)
+    body, steps = [], []
+    for label in labels(swept):
+        for value in dict.fromkeys(getattr(row, column) for row in swept):
+            own = scores(select(swept, label=label, **{column: value}), measure)
+            steps = shown_steps(own)
+            cells = [_cell(interval(own[step]), DIGITS[measure]) for step in steps]
+            body.append([label, f"{value:g}", *cells])
+    name = {BY_ROLLOUTS: "roll-outs per step", BY_STEP_SCALE: "step-size factor"}[sweep]
+    caption = f"{NAMES[measure].capitalize()} of the mean policy against {name}"
+    return Table(caption, ["method", name, *map(str, steps)], body)
+
+
+def _seed_table(rows: Sequence[Row], split: str, measure: str) -> Table:
+    body, steps = [], []
+    for label in labels(rows):
+        own = select(rows, label=label, split=split, sweep=MAIN, actor="mean")
+        for seed in sorted({row.seed for row in own}):
+            found = scores(select(own, seed=seed), measure)
+            steps = shown_steps(found)
+            means = [f"{found[step].mean():.{DIGITS[measure]}f}" for step in steps]
+            body.append([label, str(seed), *means])
+    caption = f"Per seed, {NAMES[measure]} of the mean policy"
+    return Table(caption, ["method", "seed", *map(str, steps)], body)
+
+
+def task_table(rows: Sequence[Row], places: Sequence[Place], split: str) -> Table:
+    """Success and return of the mean policy in every task, means over runs."""
+    own = [place for place in places if place.split == split]
+    header, columns = ["task", "context"], []
+    for label in labels(rows):
+        success, earned = (_mean_curve(rows, label, measure, split) for measure in MEASURES)
+        for step in (0, 1, max(success)):
+            header.append(f"{label}, {step}")
+            cells = zip(success[step].mean(0), earned[step].mean(0), strict=True)
+            columns.append([f"{100 * s:.0f}% / {r:.1f}" for s, r in cells])
+    body = [
+        [
+            place.task,
+            ", ".join(f"{value:.3g}" for value in place.context.values()),
+            *(column[i] for column in columns),
         ]
+        for i, place in enumerate(own)
+    ]
+    caption = "Success / return of the mean policy in every task, by method and adaptation steps"
+    return Table(caption, header, body)
 
 
-def labels(rows: Sequence[Row]) -> list[str]:
-    """The methods in the order in which they appear; references are none."""
-    return list(dict.fromkeys(row.label for row in rows if row.actor != REFERENCE))
-
-
-def references(rows: Sequence[Row], measure: str) -> dict[str, float]:
-    """Name of a reference -> its mean over the tasks; they do not adapt."""
-    names = dict.fromkeys(row.label for row in rows if row.actor == REFERENCE)
-    return {name: float(values(rows, name, REFERENCE, measure)[0].mean()) for name in names}
-
-
-def values(rows: Sequence[Row], label: str, actor: str, measure: str) -> dict[int, FloatArray]:
-    """Adaptation step -> the measure in every (seed, task) cell of a method."""
-    cells: dict[int, list[float]] = {}
-    for row in rows:
-        if (row.label, row.actor) == (label, actor):
-            cells.setdefault(row.step, []).append(getattr(row, measure))
-    return {step: np.array(cell) for step, cell in sorted(cells.items())}
-
-
-def interval(cells: FloatArray) -> Interval:
-    """Mean over (seed, task) cells and its 95% percentile bootstrap interval."""
-    mean = float(cells.mean())
-    if np.ptp(cells) == 0:
-        return Interval(mean, mean, mean)
-    found = bootstrap(
-        (cells,),
-        np.mean,
-        n_resamples=_RESAMPLES,
-        confidence_level=_CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
-
-
-def area(
-    rows: Sequence[Row], label: str, actor: str = "mean", measure: str = "episode_return"
-) -> float:
-    """Area under a method's curve over the first three adaptation steps (trapezoids)."""
-    return float(np.trapezoid(means(rows, label, actor, measure)[: AREA_STEPS + 1]))
-
-
-def means(rows: Sequence[Row], label: str, actor: str, measure: str) -> list[float]:
-    """A method's means over seeds and tasks after 0, 1, ... adaptation steps."""
-    return [float(cell.mean()) for cell in values(rows, label, actor, measure).values()]
+def run_table(runs: Sequence[dict[str, Any]]) -> Table:
+    """The runs and what they took."""
+    caption = "Runs and their budget (environment steps in training, all included)"
+    return Table(caption, list(runs[0]), [[str(value) for value in run.values()] for run in runs])
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One entry per method, actor, measure and step: mean and interval over seeds and tasks."""
+    """One entry per split, method, actor, measure and step: means with intervals."""
     return [
-        {"label": label, "actor": actor, "measure": measure, "step": step}
-        | interval(cell)._asdict()
+        {"split": split, "label": label, "actor": actor, "measure": measure, "step": step}
+        | interval(cells)._asdict()
+        | dict(zip(("iqm", "iqm_low", "iqm_high"), interquartile(cells), strict=True))
+        for split in splits(rows)
         for label in labels(rows)
         for actor in ACTORS
         for measure in MEASURES
-        for step, cell in values(rows, label, actor, measure).items()
+        for step, cells in curve(rows, label, actor, measure, split=split).items()
     ]
 
 
-def per_seed(rows: Sequence[Row], actor: str, measure: str) -> list[dict[str, Any]]:
-    """One entry per method and seed: the mean over tasks after each step."""
-    table = []
-    for label in labels(rows):
-        seeds = sorted({row.seed for row in rows if row.label == label})
-        for seed in seeds:
-            own = [row for row in rows if (row.label, row.seed) == (label, seed)]
-            table.append({"label": label, "seed": seed, "means": means(own, label, actor, measure)})
-    return table
-
-
-def write_json(path: Path, rows: Sequence[Row], runs: list[dict[str, Any]]) -> dict[str, Any]:
+def write_json(path: Path, comparison: Comparison) -> dict[str, Any]:
     """Write the summary and the runs behind it as JSON; returns what was written."""
+    rows, every = comparison.rows, splits(comparison.rows)
+    first = every[0]
     content = {
-        "runs": runs,
-        "area_under_return": {label: area(rows, label) for label in labels(rows)},
-        "references": {measure: references(rows, measure) for measure in MEASURES},
+        "title": comparison.title,
+        "verdict": {split: verdict(rows, split) for split in every},
+        "runs": comparison.runs,
+        "facts": comparison.facts,
+        "area_under_return": {label: areas(rows, label, first)["area"] for label in labels(rows)},
+        "areas": {
+            split: {label: areas(rows, label, split) for label in labels(rows)} for split in every
+        },
+        "references": {
+            measure: {
+                name: float(line.mean())
+                for name, line in references(rows, measure, split=first).items()
+            }
+            for measure in MEASURES
+        },
         "summary": summary(rows),
     }
     path.write_text(json.dumps(content, indent=2) + "\n")
     return content
 
 
-def markdown(title: str, rows: Sequence[Row], runs: list[dict[str, Any]]) -> str:
-    """The comparison as a page: means with intervals, then every seed, then the budget."""
-    parts = [f"## {title}\n"]
-    for measure, digits in (("success", 2), ("episode_return", 1)):
-        for actor in ACTORS:
-            name = measure.replace("episode_", "")
-            parts.append(f"{name.capitalize()} of the {actor} policy, by adaptation steps:\n")
-            parts.append(_mean_table(rows, actor, measure, digits))
-    if references(rows, "success"):
-        parts.append("For reference, an expert that knows the task, and random actions:\n")
-        parts.append(_reference_table(rows))
-    parts.append(f"Area under the return curve of the mean policy, steps 0 to {AREA_STEPS}:\n")
-    parts.append(_table(["method", "area"], [[la, f"{area(rows, la):.1f}"] for la in labels(rows)]))
-    parts.append("Per seed, success of the mean policy:\n")
-    parts.append(_seed_table(rows, "success", 2))
-    parts.append("Per seed, return of the mean policy:\n")
-    parts.append(_seed_table(rows, "episode_return", 1))
-    parts.append("Runs and their budget (environment steps in training, all included):\n")
-    parts.append(_table(list(runs[0]), [[str(value) for value in run.values()] for run in runs]))
+def markdown(comparison: Comparison) -> str:
+    """The comparison as a page: the verdict, every table, the budgets."""
+    parts = [f"## {comparison.title}\n"]
+    every = splits(comparison.rows)
+    for split in every:
+        if len(every) > 1:
+            parts.append(f"### On {split} tasks\n")
+        parts.append(verdict(comparison.rows, split) + "\n")
+        parts += [_markdown(table) for table in tables(comparison.rows, split) if table.body]
+    parts.append(_markdown(run_table(comparison.runs)))
     return "\n".join(parts)
 
 
-def mean_cells(rows: Sequence[Row], label: str, actor: str, measure: str, digits: int) -> list[str]:
-    """A method's means with intervals after each step, as text."""
-    found = (interval(cell) for cell in values(rows, label, actor, measure).values())
-    return [f"{m:.{digits}f} [{lo:.{digits}f}, {hi:.{digits}f}]" for m, lo, hi in found]
-
-
-def _mean_table(rows: Sequence[Row], actor: str, measure: str, digits: int) -> str:
-    body = [[la, *mean_cells(rows, la, actor, measure, digits)] for la in labels(rows)]
-    return _table(["method", *map(str, range(len(body[0]) - 1))], body)
-
-
-def _reference_table(rows: Sequence[Row]) -> str:
-    success, returns = references(rows, "success"), references(rows, "episode_return")
-    body = [[name, f"{success[name]:.2f}", f"{returns[name]:.1f}"] for name in success]
-    return _table(["reference", "success", "return"], body)
-
-
-def _seed_table(rows: Sequence[Row], measure: str, digits: int) -> str:
-    body = [
-        [entry["label"], str(entry["seed"]), *(f"{m:.{digits}f}" for m in entry["means"])]
-        for entry in per_seed(rows, "mean", measure)
-    ]
-    return _table(["method", "seed", *map(str, range(len(body[0]) - 2))], body)
-
-
-def _table(header: list[str], body: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+def _markdown(table: Table) -> str:
+    lines = [table.header, ["---"] * len(table.header), *table.body]
+    grid = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{table.caption}:\n\n{grid}\n"

@@ -48,7 +48,7 @@ class Run:
         self.folder, self.config = folder, config
         self._options = asdict(config)
         self.resumed = self._prepare(resume, overwrite)
-        settings = {"config": self._options, "demos": demos, "versions": _versions()}
+        settings = {"config": self._options, "demos": demos, "versions": versions()}
         (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
         self._board = SummaryWriter(str(self._tensorboard))
 
@@ -146,7 +146,8 @@ class Run:
         self.metrics.write_text("".join([header, *kept]))
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's figures."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 

@@ -11,7 +11,7 @@ from demokit.envs.tasks import make_tasks
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from gmps.evaluate import adaptation_curve, choose_step_size
 from gmps.learned import load
-from gmps.report import Row, area, interval, label_of, markdown, values
+from gmps.outcomes import label_of
 from gmps.rollout import Sampler
 
 
@@ -50,30 +50,13 @@ def test_step_size_is_the_best_tried_and_has_worse_ones_on_both_sides(learned):
     assert tuning.env_steps == len(tuning.scores) * 4 * len(learned.tasks) * (3 + 5) * 20
 
 
-def rows(returns, label="a", seed=0):
-    return [
-        Row(label, seed, f"task/{i}", step, "mean", value, float(value > 2))
-        for step, cells in enumerate(returns)
-        for i, value in enumerate(cells)
-    ]
-
-
-def test_area_is_that_of_trapezoids():
-    # Means 0, 2, 4, 4, 9: trapezoids over steps 0 to 3 are 1 + 3 + 4.
-    assert area(rows([[0, 0], [1, 3], [4, 4], [3, 5], [9, 9]]), "a") == pytest.approx(8)
-
-
-def test_interval_holds_the_mean_and_shrinks_with_data():
-    rng = np.random.default_rng(0)
-    few, many = interval(rng.normal(size=20)), interval(rng.normal(size=2000))
-    assert few.low < few.mean < few.high
-    assert many.high - many.low < 0.3 * (few.high - few.low)
-    assert interval(np.ones(5)) == (1.0, 1.0, 1.0)
-
-
-def test_seeds_are_pooled_under_one_label():
-    both = rows([[1.0]], seed=0) + rows([[3.0]], seed=1) + rows([[9.0]], label="b")
-    assert values(both, "a", "mean", "episode_return")[0].tolist() == [1.0, 3.0]
+def test_a_step_scale_of_zero_goes_nowhere(learned):
+    """At zero every step leaves theta where it is, the learned one included."""
+    still = curve_of(learned, step_scale=0.0)
+    theta = curve_of(learned, num_steps=0)
+    np.testing.assert_array_equal(still.mean.episode_return[0], theta.mean.episode_return[0])
+    moved = curve_of(learned, step_scale=1.0)
+    assert not np.array_equal(still.mean.episode_return[1], moved.mean.episode_return[1])
 
 
 @pytest.mark.parametrize(
@@ -110,6 +93,46 @@ def content_of(folder):
     return json.loads((folder / "evaluation.json").read_text())
 
 
+def test_splits_and_sweeps_and_nothing_is_measured_twice(point_run, tmp_path, invoke):
+    folder = tmp_path / "c"
+    common = ("evaluate", point_run, "--num-tasks", 2, "--adapt-steps", 1, "--output-dir", folder)
+    invoke(*common)
+    [first] = (folder / "curves").iterdir()
+    written = first.stat().st_mtime_ns
+    values = ("--rollouts", 2, "--rollouts", 3, "--step-scale", 0.5, "--step-scale", 2)
+    result = invoke(*common, "--split", "validation", "--split", "ood", *values)
+    assert "2 ood tasks" in result.output
+    assert first.stat().st_mtime_ns == written
+    # K = 3 is the run's own, so that it is measured once for the main curve and the sweep.
+    assert len(list((folder / "curves").iterdir())) == 2 * (1 + 1 + 2)
+    table = list(csv.DictReader((folder / "evaluation.csv").open()))
+    assert {(r["split"], r["sweep"], r["rollouts"], r["step_scale"]) for r in table} == {
+        (split, *variant)
+        for split in ("validation", "ood")
+        for variant in (
+            *(("main", "3", "1.0"), ("main", "0", "1.0")),
+            *(("rollouts", "2", "1.0"), ("rollouts", "3", "1.0")),
+            *(("step scale", "3", "0.5"), ("step scale", "3", "2.0")),
+        )
+    }
+    assert (folder / "sweep-rollouts.png").exists()
+    assert (folder / "sweep-step-size.png").exists()
+
+
+def test_one_value_is_no_sweep(point_run, tmp_path, invoke):
+    folder = tmp_path / "c"
+    small = ("--num-tasks", 1, "--adapt-steps", 1, "--output-dir", folder)
+    invoke("evaluate", point_run, "--rollouts", 5, *small)
+    table = list(csv.DictReader((folder / "evaluation.csv").open()))
+    assert {(r["sweep"], r["rollouts"]) for r in table} == {("main", "5"), ("main", "0")}
+
+
+def test_an_expert_that_is_named_must_exist(point_run, tmp_path, invoke):
+    small = ("--num-tasks", 1, "--adapt-steps", 1, "--output-dir", tmp_path)
+    found = invoke("evaluate", point_run, "--expert", "scirpted", *small, exit_code=1)
+    assert "did you mean 'scripted'" in found.output
+
+
 def test_json_output_is_json_alone(point_run, tmp_path, invoke):
     result = invoke(
         *("evaluate", point_run, "--num-tasks", 1, "--adapt-steps", 3, "--json"),
@@ -141,18 +164,3 @@ def test_checkpoints_that_do_not_fit_are_one_sentence(point_run, tmp_path, invok
     tensors, header = load_checkpoint(point_run / "checkpoint.safetensors")
     save_checkpoint(tmp_path / "checkpoint.safetensors", tensors, {**header, **change})
     assert message in invoke("evaluate", tmp_path, exit_code=1).output
-
-
-def test_markdown_has_a_row_per_seed():
-    page = markdown(
-        "t",
-        [
-            row
-            for seed in (0, 1)
-            for actor in ("mean", "stochastic")
-            for row in [Row("a", seed, "task/0", step, actor, 1.0, 1.0) for step in range(4)]
-        ],
-        [{"run": "a-0"}],
-    )
-    assert page.count("| a | 0 |") == 2
-    assert page.count("| a | 1 |") == 2

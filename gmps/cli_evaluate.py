@@ -1,0 +1,105 @@
+"""`demokit evaluate`: parse, call, print. Torch is imported inside the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from demokit.cli.config import config_option
+from demokit.types import SPLITS
+
+if TYPE_CHECKING:
+    from gmps.report import Comparison, Table
+
+
+@click.command()
+@click.argument(
+    "runs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="RUN..."
+)
+@click.option("--task-set", help="Task set. Default: the family's first one that has the split.")
+@click.option(
+    "--split",
+    type=click.Choice(SPLITS),
+    multiple=True,
+    default=("validation",),
+    show_default=True,
+    help="Tasks of this split; several if given again, such as --split validation --split ood.",
+)
+@click.option("--num-tasks", type=click.IntRange(1), help="First so many tasks. Default: all.")
+@click.option(
+    "--reward", type=click.Choice(["dense", "sparse"]), help="Default: that of the training."
+)
+@click.option("--adapt-steps", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--rollouts",
+    type=click.IntRange(2),
+    multiple=True,
+    help="K, roll-outs per task and adaptation step; default: as in training. Given again, each "
+    "value is drawn beside the default.",
+)
+@click.option(
+    "--step-scale",
+    type=click.FloatRange(0, min_open=True),
+    multiple=True,
+    help="Factor on the run's own step sizes; default: 1. Given again, each value is drawn.",
+)
+@click.option("--expert", help="The reference: a name or a checkpoint. Default: scripted.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the roll-outs.")
+@click.option(
+    "--output-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the comparison. Default: evaluation/ in the first run.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@config_option
+def evaluate(
+    runs: tuple[Path, ...], output_dir: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Fine-tune runs on held-out tasks by reward alone, and compare them.
+
+    Runs whose folders differ only in a trailing number (gmps-0, gmps-1) are seeds of one method.
+    From theta, on each task: roll-outs, one policy-gradient step, roll-outs, ... Writes
+    report.md, evaluation.csv, evaluation.json and pictures. What was measured is
+    kept: the same command continues an interrupted evaluation.
+    """
+    import json
+
+    from demokit.cli.console import progress
+    from gmps.comparison import Protocol, compare, contenders, num_steps
+    from gmps.publish import publish
+
+    folder = output_dir or (runs[0] if runs[0].is_dir() else runs[0].parent) / "evaluation"
+    loaded, protocol = contenders(runs), Protocol(**options)
+    with progress("adaptation steps", num_steps(loaded, protocol)) as report:
+        comparison = compare(loaded, protocol, folder, report)
+    content = publish(comparison, folder)
+    if as_json:
+        click.echo(json.dumps(content))
+    else:
+        _print_tables(comparison)
+    click.echo(f"Page:    {folder / 'report.md'}", err=True)
+    click.echo(f"Picture: {folder / 'evaluation.png'}", err=True)
+
+
+def _print_tables(comparison: Comparison) -> None:
+    """The verdict, and success and return by adaptation step; the page has the rest."""
+    from gmps.outcomes import splits
+    from gmps.report import plain_tables, verdict
+
+    click.echo(comparison.title)
+    for split in splits(comparison.rows):
+        click.echo(f"\n{verdict(comparison.rows, split)}")
+        for table in plain_tables(comparison.rows, split):
+            _print(table)
+
+
+def _print(table: Table) -> None:
+    from demokit.cli.console import console
+    from demokit.cli.console import table as make_table
+
+    shown = make_table(table.caption, *table.header, numbers=table.header[2:])
+    for line in table.body:
+        shown.add_row(*line)
+    console().print(shown)

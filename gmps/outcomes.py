@@ -1,0 +1,197 @@
+"""What policies earned, as one long table; whatever people read is made from its CSV."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from demokit.envs.family import Family
+from demokit.types import FloatArray, Task
+from gmps.evaluate import Curve
+
+ACTORS = ("mean", "stochastic")
+REFERENCE = "reference"
+MEASURES = ("success", "episode_return")
+MAIN, BY_ROLLOUTS, BY_STEP_SCALE = "main", "rollouts", "step scale"
+_TYPES = {"str": str, "int": int, "float": float}
+
+
+class Variant(NamedTuple):
+    """How a run is fine-tuned.
+
+    `sweep` says which question the variant answers: "main", or what it varies; `rollouts` is K,
+    episodes per task and adaptation step; `step_scale` multiplies the run's own step sizes.
+    """
+
+    sweep: str
+    rollouts: int
+    step_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one policy earned in one task after some adaptation steps, a mean over episodes."""
+
+    label: str
+    seed: int
+    split: str
+    task: str
+    sweep: str
+    rollouts: int
+    step_scale: float
+    step: int
+    actor: str
+    episode_return: float
+    success: float
+
+    @property
+    def spent(self) -> int:
+        """Roll-outs of the task that adaptation has used."""
+        return self.step * self.rollouts
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task is: its split, its context by name, and its goal's marker in the world.
+
+    `goal_w_m` (x, y) is empty where a family shows no marker.
+    """
+
+    task: str
+    split: str
+    context: dict[str, float]
+    goal_w_m: tuple[float, ...]
+
+
+def label_of(folder: Path) -> str:
+    """The method's name of a run folder: runs that differ in a trailing number are its seeds."""
+    return re.sub(r"[-_]?\d+$", "", folder.resolve().name) or folder.resolve().name
+
+
+def rows_of(
+    label: str, seed: int, variant: Variant, tasks: Sequence[Task], curve: Curve
+) -> list[Row]:
+    """The curve of one run as rows."""
+    rows = []
+    for actor in ACTORS:
+        outcome = getattr(curve, actor)
+        for (step, i), value in np.ndenumerate(outcome.episode_return):
+            success = float(outcome.success[step, i])
+            where = label, seed, tasks[i].split, tasks[i].id, *variant, step, actor
+            rows.append(Row(*where, float(value), success))
+    return rows
+
+
+def place_of(family: Family, task: Task) -> Place:
+    """Where a task of the family is."""
+    names = [*family.context.names, *(family.dynamics.names if family.dynamics else ())]
+    context = np.array(task.context)
+    markers = list(family.goal_marker(context).values())
+    goal = tuple(float(value) for value in markers[0][:2]) if markers else ()
+    return Place(task.id, task.split, dict(zip(names, task.context, strict=False)), goal)
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write the long table as CSV."""
+    _write(path, [field.name for field in fields(Row)], map(asdict, rows))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read what `write_rows` wrote."""
+    with path.open(newline="") as file:
+        return [
+            Row(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(Row)})
+            for row in csv.DictReader(file)
+        ]
+
+
+def write_places(path: Path, places: Sequence[Place]) -> None:
+    """Write where the tasks are, as CSV."""
+    rows = [
+        {"task": place.task, "split": place.split}
+        | {f"context {name}": value for name, value in place.context.items()}
+        | {f"goal_{axis}_w_m": value for axis, value in zip("xy", place.goal_w_m, strict=False)}
+        for place in places
+    ]
+    _write(path, list(rows[0]), rows)
+
+
+def read_places(path: Path) -> list[Place]:
+    """Read what `write_places` wrote."""
+    with path.open(newline="") as file:
+        return [
+            Place(
+                row["task"],
+                row["split"],
+                {
+                    name.removeprefix("context "): float(value)
+                    for name, value in row.items()
+                    if name.startswith("context ") and value
+                },
+                tuple(float(row[n]) for n in ("goal_x_w_m", "goal_y_w_m") if n in row),
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def _write(path: Path, names: list[str], rows: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def select(rows: Iterable[Row], **wanted: object) -> list[Row]:
+    """The rows whose columns have these values."""
+    return [row for row in rows if all(getattr(row, k) == v for k, v in wanted.items())]
+
+
+def labels(rows: Iterable[Row]) -> list[str]:
+    """The methods in the order in which they appear; references are none."""
+    return list(dict.fromkeys(row.label for row in rows if row.actor != REFERENCE))
+
+
+def splits(rows: Iterable[Row]) -> list[str]:
+    """The splits in the order in which they appear."""
+    return list(dict.fromkeys(row.split for row in rows))
+
+
+def scores(rows: Iterable[Row], measure: str) -> dict[int, FloatArray]:
+    """Adaptation step -> the measure of every run in every task, (runs, tasks).
+
+    The rows are those of one method, actor, split and variant.
+    """
+    cells: dict[int, dict[str, list[float]]] = {}
+    for row in rows:
+        cells.setdefault(row.step, {}).setdefault(row.task, []).append(getattr(row, measure))
+    return {step: np.array(list(tasks.values())).T for step, tasks in sorted(cells.items())}
+
+
+def curve(
+    rows: Iterable[Row],
+    label: str,
+    actor: str,
+    measure: str,
+    *,
+    split: str,
+    sweep: str = MAIN,
+    **wanted: object,
+) -> dict[int, FloatArray]:
+    """The scores of one method, see `scores`."""
+    chosen = select(rows, label=label, actor=actor, split=split, sweep=sweep, **wanted)
+    return scores(chosen, measure)
+
+
+def references(rows: Iterable[Row], measure: str, *, split: str) -> dict[str, FloatArray]:
+    """Name of a reference -> the measure in every task, (tasks,); they do not adapt."""
+    own = select(rows, actor=REFERENCE, split=split)
+    return {
+        name: scores(select(own, label=name), measure)[0][0]
+        for name in dict.fromkeys(row.label for row in own)
+    }

@@ -1,0 +1,91 @@
+"""Means, interquartile means and areas of scores, with bootstrap intervals.
+
+Source: Agarwal et al., 2021, "Deep reinforcement learning at the edge of the statistical
+precipice". Scores are (runs, tasks); every interval is a 95% percentile interval.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import trim_mean
+
+from demokit.types import Array, FloatArray
+
+_RESAMPLES = 2000
+_TAILS = (2.5, 97.5)
+_TRIMMED = 0.25
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95% bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def interval(scores: FloatArray) -> Interval:
+    """Mean over all (run, task) cells, which are resampled together."""
+    cells = scores.ravel()
+    drawn = cells[_rng().integers(cells.size, size=(_RESAMPLES, cells.size))]
+    return _interval(float(cells.mean()), drawn.mean(1))
+
+
+def interquartile(scores: FloatArray) -> Interval:
+    """Interquartile mean of scores (R, M), with a stratified bootstrap.
+
+    The mean of the middle half of all cells; for the interval, runs are resampled within each
+    task, so that it says how sure the figure is of *these tasks* for other training seeds. One
+    run has nothing to resample: low and high are the estimate.
+    """
+    runs, tasks = scores.shape
+    drawn = _rng().integers(runs, size=(_RESAMPLES, runs, tasks))
+    resampled = np.take_along_axis(scores[None], drawn, axis=1).reshape(_RESAMPLES, -1)
+    estimate = float(trim_mean(scores, _TRIMMED, axis=None))
+    return _interval(estimate, trim_mean(resampled, _TRIMMED, axis=1))
+
+
+def difference(ours: FloatArray, theirs: FloatArray) -> Interval:
+    """Mean of scores (R, M) minus that of scores (R', M) on the same tasks.
+
+    Tasks are resampled in pairs, the runs of each method by themselves.
+    """
+    rng = _rng()
+    tasks = rng.integers(ours.shape[1], size=(_RESAMPLES, ours.shape[1]))
+    drawn = [
+        np.take_along_axis(_mean_of_runs(scores, rng), tasks, axis=1).mean(1)
+        for scores in (ours, theirs)
+    ]
+    return _interval(float(ours.mean() - theirs.mean()), drawn[0] - drawn[1])
+
+
+def area(values: Array, upto: int) -> float:
+    """Area under values after 0, 1, ... adaptation steps, up to `upto` (trapezoids)."""
+    return float(np.trapezoid(values[: upto + 1]))
+
+
+def area_over_rollouts(values: Array, rollouts: int, budget: int) -> float:
+    """Area under values after 0, 1, ... steps of `rollouts` each, up to `budget` roll-outs."""
+    spent = rollouts * np.arange(len(values))
+    grid = np.append(spent[spent < budget], budget)
+    return float(np.trapezoid(np.interp(grid, spent, values), grid))
+
+
+def _mean_of_runs(scores: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Means (resamples, M) over resampled runs."""
+    runs = len(scores)
+    weights = rng.multinomial(runs, np.full(runs, 1 / runs), size=_RESAMPLES) / runs
+    means: FloatArray = weights @ scores
+    return means
+
+
+def _interval(estimate: float, drawn: Array) -> Interval:
+    low, high = np.percentile(drawn, _TAILS)
+    return Interval(estimate, float(low), float(high))
+
+
+def _rng() -> np.random.Generator:
+    """The same resamples every time: a table printed again reads the same."""
+    return np.random.default_rng(0)

@@ -1,0 +1,56 @@
+"""Estimates and their intervals, on numbers worked by hand."""
+
+import numpy as np
+import pytest
+
+from gmps.statistics import area, area_over_rollouts, difference, interquartile, interval
+
+
+def test_interval_holds_the_mean_and_shrinks_with_data():
+    rng = np.random.default_rng(0)
+    few, many = interval(rng.normal(size=(1, 20))), interval(rng.normal(size=(10, 200)))
+    assert few.low < few.mean < few.high
+    assert many.high - many.low < 0.3 * (few.high - few.low)
+    assert interval(np.ones((1, 5))) == (1.0, 1.0, 1.0)
+
+
+def test_interval_is_as_wide_as_theory_says():
+    """The percentile interval of a mean is about 2 x 1.96 standard errors wide."""
+    cells = np.random.default_rng(1).normal(size=(4, 100))
+    found = interval(cells)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * cells.std() / 20, rel=0.1)
+
+
+def test_interquartile_mean_is_that_of_the_middle_half():
+    # Of 0 1 2 3 4 5 60 70 the middle half is 2 3 4 5.
+    found = interquartile(np.array([[0.0, 70, 2, 3], [5, 4, 60, 1]]))
+    assert found.mean == 3.5
+    assert interquartile(np.array([[0.0, 1, 3, 100]])) == (2.0, 2.0, 2.0)
+
+
+def test_stratified_resampling_keeps_tasks_apart():
+    """Tasks that differ leave no doubt where every run agrees about each of them."""
+    alike = np.tile(np.arange(8.0), (5, 1))
+    found = interquartile(alike)
+    assert found == (3.5, 3.5, 3.5)
+    assert interval(alike).high - interval(alike).low > 1
+    noisy = alike + np.random.default_rng(0).normal(size=alike.shape)
+    found = interquartile(noisy)
+    assert found.low < found.mean < found.high
+
+
+def test_differences_are_paired_by_task():
+    """The spread of the tasks cancels; that of the runs does not."""
+    tasks = np.array([[0.0, 10, 500, 1000]])
+    found = difference(tasks + 0.5, tasks)
+    assert found == pytest.approx((0.5, 0.5, 0.5))
+    runs = np.array([[0.0], [2.0]])
+    found = difference(tasks + runs, tasks)
+    assert found == pytest.approx((1.0, 0.0, 2.0))
+
+
+def test_areas_are_those_of_trapezoids():
+    assert area(np.array([0.0, 2, 4, 4, 9]), upto=3) == 1 + 3 + 4
+    # Ten roll-outs a step; at 15 the line from 2 to 4 has come to 3.
+    assert area_over_rollouts(np.array([0.0, 2, 4]), 10, 15) == 10 + 12.5
+    assert area_over_rollouts(np.array([0.0, 2, 4]), 10, 20) == 10 + 30
