@@ -157,7 +157,7 @@ def test_human_needs_a_display(monkeypatch):
 
 def test_human_shows_every_step(monkeypatch):
     """The window itself needs a display; what drives it does not."""
-    from demokit.envs import render
+    from demokit.view import window
 
     shown = []
 
@@ -165,14 +165,14 @@ def test_human_shows_every_step(monkeypatch):
         def __init__(self, family):
             shown.append(family.name)
 
-        def show(self, _sims, _sim, context):
+        def show(self, _state, context):
             shown.append(tuple(context))
 
         def close(self):
             shown.append("closed")
 
     monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(render, "Window", Window)
+    monkeypatch.setattr(window, "Window", Window)
     env = demokit_gym.Env("point", render_mode="human")
     env.reset(seed=0)
     env.step(np.zeros(2, np.float32))
