@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from demokit.cli.view import Where, view_options
+
 if TYPE_CHECKING:
     from demokit.envs.family import ContextSpace, Family
 
@@ -19,11 +21,30 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The picture; default NAME.png, 640x480."
 )
+@view_options
+@click.pass_context
 def envs(
-    name: str | None, as_json: bool, render: str | None, camera: str, out: Path | None
+    ctx: click.Context,
+    name: str | None,
+    as_json: bool,
+    render: str | None,
+    camera: str,
+    out: Path | None,
+    view: str | None,
+    listen: str,
+    port: int,
 ) -> None:
-    """List the task families, describe one, or draw one."""
+    """List the task families, describe one, draw one, or show it and its tasks with --view.
+
+    The scripted expert acts where there is one.
+    """
     import json
+
+    if view is not None:
+        if name is None:
+            raise click.UsageError("--view shows one family: demokit envs NAME --view ...", ctx)
+        _show(name, Where(view, listen, port))
+        return
 
     if render is not None:
         click.echo(_draw(render, camera, out or Path(f"{render}.png")))
@@ -46,6 +67,24 @@ def _draw(name: str, camera: str, path: Path) -> Path:
     from demokit.envs.snapshot import write_snapshot
 
     return write_snapshot(make_family(name), path, camera=camera)
+
+
+def _show(name: str, where: Where) -> None:
+    from demokit.cli.view import play
+    from demokit.envs import make_family
+    from demokit.envs.tasks import make_tasks, task_sets
+    from demokit.errors import DemokitError
+    from demokit.experts import load_expert
+    from demokit.view.clips import of_task
+
+    family = make_family(name)
+    tasks = make_tasks(family, next(iter(task_sets(family))), "train")
+    try:
+        expert = load_expert("scripted", name)
+    except DemokitError:
+        expert = None
+    acts = ("acts", "nobody" if expert is None else f"{expert.name} expert")
+    play(where, family, lambda i: of_task(family, tasks[i], expert, [acts]), len(tasks))
 
 
 def _describe(family: Family) -> dict[str, Any]:

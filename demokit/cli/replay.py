@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from demokit.cli.view import Where, view_options
+
 if TYPE_CHECKING:
     from demokit.data.replay import Deviation, Replay, Replayer
     from demokit.data.store import Dataset
@@ -35,7 +37,7 @@ MAX_ROWS = 40
 )
 @click.option("--camera", default="scene", show_default=True, help="Camera of the pictures.")
 @click.option("--side-by-side", is_flag=True, help="Recorded left, simulated again right.")
-@click.option("--window", is_flag=True, help="Show the episode in MuJoCo's viewer.")
+@view_options
 @click.pass_context
 def replay(
     ctx: click.Context,
@@ -46,7 +48,9 @@ def replay(
     video: Path | None,
     camera: str,
     side_by_side: bool,
-    window: bool,
+    view: str | None,
+    listen: str,
+    port: int,
 ) -> None:
     """Replay episodes, from their states or from their actions.
 
@@ -69,8 +73,8 @@ def replay(
         shown = found[0 if episode is None else episode]
         if video is not None:
             _write_video(replayer, shown, video, camera, use_states, side_by_side)
-        if window:
-            _show(replayer, shown, use_states)
+        if view is not None:
+            _show(found, replayer, chosen, use_states, Where(view, listen, port))
     ctx.exit(1 if _print(off, tolerance, use_states) else 0)
 
 
@@ -113,11 +117,23 @@ def _write_video(
     click.echo(f"Wrote {count} frames to {path}.")
 
 
-def _show(replayer: Replayer, episode: Episode, use_states: bool) -> None:
-    from demokit.data.video import show
+def _show(
+    dataset: Dataset,
+    replayer: Replayer,
+    chosen: range | list[int],
+    use_states: bool,
+    where: Where,
+) -> None:
+    from demokit.cli.view import play
+    from demokit.view.clips import Clip, of_episode
 
-    (again,) = _again(replayer, [episode], use_states)
-    show(replayer.family, again.states)
+    def clip(number: int) -> Clip:
+        episode = dataset[chosen[number]]
+        (again,) = _again(replayer, [episode], use_states)
+        title = [("episode", f"{chosen[number]} of {len(dataset)}"), ("by", episode.recorder)]
+        return of_episode(replayer.family, episode, again.states, title)
+
+    play(where, replayer.family, clip, len(chosen))
 
 
 def _print(off: dict[int, Deviation], tolerance: float, use_states: bool) -> bool:

@@ -1,13 +1,27 @@
-"""What the commands that open a web page have in common: its options, and what they say."""
+"""What the commands that show simulations have in common: options, and how they show them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from demokit.envs.family import Family
+    from demokit.view.clips import Clip
+    from demokit.view.scene import Hands, Scene
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def view_options(command: _Command) -> _Command:
+    """Add --view, --listen and --port to a command."""
+    return click.option(
+        "--view",
+        type=click.Choice(["window", "web"]),
+        help="Show it in MuJoCo's window, or on a page for a browser.",
+    )(web_options(command))
 
 
 def web_options(command: _Command) -> _Command:
@@ -37,3 +51,41 @@ def tell_address(address: str, listen: str) -> None:
             "but nothing is encrypted. Safer: leave out --listen and use ssh -L.",
             err=True,
         )
+
+
+class Where(NamedTuple):
+    """What `view_options` gave."""
+
+    view: str
+    listen: str
+    port: int
+
+
+def play(where: Where, family: Family, clip: Callable[[int], Clip], count: int) -> None:
+    """Show `count` clips, round and round, until the person quits, with Ctrl-C too."""
+    import contextlib
+
+    from demokit.view.play import Player
+
+    player = Player(clip, count, 1 / family.control_dt_s)
+    scene = _open(where, family, player)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            player.run(scene)
+    finally:
+        scene.close()
+
+
+def _open(where: Where, family: Family, player: Hands) -> Scene:
+    if where.view == "window":
+        from demokit.view.window import Window
+
+        return Window(family)
+    from demokit.view.play import BUTTONS, KEYS
+    from demokit.view.web import WebPage
+
+    page = WebPage(
+        family, where.listen, where.port, buttons=BUTTONS, keys=tuple(KEYS), hands=player
+    )
+    tell_address(page.address, where.listen)
+    return page

@@ -1,19 +1,15 @@
-"""Moving pictures of episodes: MP4 files, and MuJoCo's window."""
+"""Moving pictures of episodes: MP4 files."""
 
 from __future__ import annotations
 
-import os
-import sys
-import time
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from demokit.data.files import explain_write, rename_durably
-from demokit.envs.family import Family
 from demokit.errors import DemokitError
-from demokit.types import Array, FloatArray
+from demokit.types import Array
 
 
 def write_video(path: Path, pictures: Iterable[Array], rate_hz: float) -> int:
@@ -41,29 +37,3 @@ def write_video(path: Path, pictures: Iterable[Array], rate_hz: float) -> int:
         finally:
             aside.unlink(missing_ok=True)
     return count
-
-
-def show(family: Family, states: FloatArray) -> None:
-    """Play states (R, S) in MuJoCo's window, at the speed of the world, until it is closed.
-
-    Raises:
-        DemokitError: there is no display.
-    """
-    if sys.platform == "linux" and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
-        raise DemokitError("There is no display for a window: use --video NAME.mp4.")
-    import mujoco.viewer
-
-    data = mujoco.MjData(family.model)
-    with mujoco.viewer.launch_passive(family.model, data) as viewer:
-        while viewer.is_running():
-            for state in states:
-                mujoco.mj_setState(
-                    family.model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION.value
-                )
-                mujoco.mj_forward(family.model, data)
-                viewer.sync()
-                time.sleep(family.control_dt_s)
-                if not viewer.is_running():
-                    return

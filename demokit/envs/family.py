@@ -7,7 +7,7 @@ simulation axis N, and no function loops over it; `demokit.envs.batch` steps the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -68,6 +68,11 @@ class ContextSpace:
     def single(self) -> bool:
         """Whether there is one context only, and so one task."""
         return len(self.regions) == 1 and self.low == self.high
+
+    def in_words(self, context: Sequence[float]) -> str:
+        """A context for people, such as "target_angle 0.54 rad"."""
+        named = zip(self.names, context, self.units, strict=False)
+        return ", ".join(f"{name} {value:.2f} {unit}" for name, value, unit in named)
 
     def sample(self, rng: np.random.Generator, num: int) -> FloatArray:
         """Contexts (num, C) of the training distribution."""

@@ -45,7 +45,7 @@ class Gate:
         self._count = threading.Lock()
         self._inside = inside
         self._server = _listening(listen, port)
-        host = socket.getfqdn() if listen in ("0.0.0.0", "::") else listen
+        host = socket.gethostname() if listen in ("0.0.0.0", "::") else listen
         where = f"{f'[{host}]' if ':' in host else host}:{self._server.getsockname()[1]}"
         self.address = f"http://{where}/" + (f"?token={self.token}" if self.token else "")
         threading.Thread(target=self._accept, daemon=True).start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
 from unittest import mock
@@ -23,8 +23,6 @@ from demokit.view.gate import Gate
 from demokit.view.scene import Hands, restore
 
 BUTTON_WIDTH, BUTTONS_IN_A_ROW, VALUES_AT = 64, 4, 80  # widths in pixels
-GOAL_RADIUS_M = 0.02
-GOAL_RGBA = (0.1, 0.7, 0.25, 0.8)
 KEYS = {
     "up": ("UpArrow",),
     "down": ("DownArrow",),
@@ -54,7 +52,7 @@ class _Panel(plugin.ViewerPlugin):  # type: ignore[misc]
         self, family: Family, buttons: Sequence[str], keys: Sequence[str], hands: Hands | None
     ) -> None:
         self.words: Sequence[tuple[str, str]] = ()
-        self.goals: Sequence[FloatArray] = ()
+        self.goals: Mapping[str, FloatArray] = {}
         self._family, self._buttons, self._hands = family, tuple(buttons), hands
         self._codes = {key: _imgui_keys(key) for key in keys}
         self._down: set[str] = set()
@@ -69,7 +67,9 @@ class _Panel(plugin.ViewerPlugin):  # type: ignore[misc]
         if self.viewer.model is not self._aimed_at:
             self._aimed_at = self.viewer.model
             look_through(self.viewer.camera, _free_camera(self._family))
-        self.viewer.extra_geoms[:] = [_marker(position) for position in self.goals]
+        self.viewer.extra_geoms[:] = [
+            _marker(self._family, name, position) for name, position in self.goals.items()
+        ]
 
     def _read_keys(self, hands: Hands) -> None:
         down = {k for k, codes in self._codes.items() if any(map(imgui.IsKeyDown, codes))}
@@ -155,7 +155,7 @@ class WebPage:
     def show(self, state: FloatArray, context: FloatArray) -> None:
         """See `Scene`."""
         restore(self._model, self._data, state)
-        self._panel.goals = tuple(self._family.goal_marker(context).values())
+        self._panel.goals = self._family.goal_marker(context)
         self._handle.sync()
 
     def close(self) -> None:
@@ -206,14 +206,15 @@ def _free_camera(family: Family) -> mujoco.MjvCamera:
     return free
 
 
-def _marker(position_w_m: FloatArray) -> mujoco.MjvGeom:
-    geom = mujoco.MjvGeom()
+def _marker(family: Family, site: str, position_w_m: FloatArray) -> mujoco.MjvGeom:
+    """What marks the goal in pictures, as a geom: the page knows no sites that move."""
+    geom, like = mujoco.MjvGeom(), family.model.site(site)
     mujoco.mjv_initGeom(
         geom,
-        mujoco.mjtGeom.mjGEOM_SPHERE,
-        np.full(3, GOAL_RADIUS_M),
+        like.type[0],
+        like.size,
         np.asarray(position_w_m, np.float64),
         np.eye(3).ravel(),
-        np.array(GOAL_RGBA, np.float32),
+        like.rgba,
     )
     return geom

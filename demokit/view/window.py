@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from copy import copy
 
@@ -11,6 +14,7 @@ import mujoco
 
 from demokit.envs.family import Family
 from demokit.envs.render import GOAL_SITE_GROUP, look_through, make_camera
+from demokit.errors import DemokitError
 from demokit.types import FloatArray
 from demokit.view.scene import restore
 
@@ -19,18 +23,26 @@ CLOSING_S = 2.0
 
 
 class Window:
-    """MuJoCo's viewer on one simulation; needs a display."""
+    """One simulation in MuJoCo's viewer, as `Scene`; needs a display.
+
+    Raises:
+        DemokitError: no window can open here.
+    """
 
     def __init__(self, family: Family) -> None:
+        require_display()
         from mujoco import viewer
 
         self._family = family
         self._model = copy(family.model)
         self._data = mujoco.MjData(self._model)
         running = set(threading.enumerate())
-        self._viewer = viewer.launch_passive(
-            self._model, self._data, show_left_ui=False, show_right_ui=False
-        )
+        try:
+            self._viewer = viewer.launch_passive(
+                self._model, self._data, show_left_ui=False, show_right_ui=False
+            )
+        except RuntimeError as error:  # macOS opens windows for its main thread only
+            raise DemokitError(f"No window can open ({error}): use --view web.") from error
         with self._viewer.lock():
             look_through(self._viewer.cam, make_camera(family, "scene"))
         self._flags = self._viewer.opt.flags.copy(), self._viewer.user_scn.flags.copy()
@@ -77,3 +89,18 @@ class Window:
         for thread in self._threads | {self._talker}:
             if thread.ident is not None:
                 thread.join(CLOSING_S)
+
+
+def require_display() -> None:
+    """Raise DemokitError where no window can open."""
+    if sys.platform == "darwin":
+        return
+    if sys.platform == "linux" and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))):
+        raise DemokitError("There is no display for a window: use --view web.")
+    import glfw
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        if not glfw.init():
+            why = f" ({said[-1].message})" if said else ""
+            raise DemokitError(f"The display cannot be opened{why}: use --view web.")

@@ -259,12 +259,10 @@ class Session:
         return take.builder.episodes(recorder=RECORDER, options=[options])[0]
 
     def _status(self, take: _Take) -> Status:
-        space = self._sims.family.context
-        values = zip(space.names, take.task.context, space.units, strict=False)
         return Status(
             phase=take.phase,
             task=take.task.id,
-            goal=", ".join(f"{name} {value:.2f} {unit}" for name, value, unit in values),
+            goal=self._sims.family.context.in_words(take.task.context),
             step=len(take.builder),
             horizon=self._sims.family.horizon,
             reward=take.reward,

@@ -92,13 +92,3 @@ def test_without_imageio(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(DemokitError, match=r"demokit\[video\]"):
         write_video(tmp_path / "a.mp4", [], 10)
-
-
-def test_without_a_display(monkeypatch, replayer, episodes):
-    from demokit.data.video import show
-
-    monkeypatch.setattr(sys, "platform", "linux")
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(DemokitError, match="no display"):
-        show(replayer.family, episodes[0].privileged["state"])
