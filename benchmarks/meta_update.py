@@ -57,10 +57,10 @@ class Problem:
                 for (name, value), g in zip(adapted.items(), gradient, strict=True)
             }
             dist = inner.policy.dist({**frozen, **phi}, demos.observation)
-            losses.append(behaviour_cloning(dist, demos.action, kind="squared"))
+            losses.append(behaviour_cloning(dist, demos.action, demos.weight, kind="squared"))
         pooled = self.demos.pooled()
         before = inner.policy.dist(self.meta.theta, pooled.observation)
-        pre = behaviour_cloning(before, pooled.action, kind="squared")
+        pre = behaviour_cloning(before, pooled.action, pooled.weight, kind="squared")
         return torch.stack(losses).mean() + self.objective.pre_update_weight * pre
 
     def peer(self) -> None:
@@ -81,6 +81,7 @@ def make_problem(policy: GaussianPolicy, horizon: int) -> Problem:
     demos = Demos(
         torch.randn(*samples, len(policy.observation_mean)),
         torch.randn(*samples, policy.action_width),
+        torch.ones(samples),
     )
     objective = MetaObjective(InnerStep(policy, spec), "squared", 0.1)
     return Problem(meta, objective, torch.optim.Adam(meta.leaves(), lr=1e-3), demos)

@@ -17,7 +17,8 @@ class InnerBatch(NamedTuple):
     """What an inner step sees of one task: rewards and observations only, as advantages.
 
     `observation` (S, O), `action` (S, A), `behaviour_log_prob` (S,), `advantage` (S,), with
-    S = K * T samples; a leading axis M when batched over tasks.
+    S = K * T samples; a leading axis M when batched over tasks. The surrogate is linear in the
+    advantages, so they carry which steps count (`mean_weights`): zero after an episode's end.
     """
 
     observation: Tensor

@@ -36,27 +36,29 @@ class Advantage:
     radial_columns: slice | None = None
     radial_width: float = 1.0
 
-    def __call__(self, observation: Tensor, reward: Tensor) -> Tensor:
-        """Normalised advantages (K, T) of one task's roll-outs.
+    def __call__(self, observation: Tensor, reward: Tensor, alive: Tensor) -> Tensor:
+        """Normalised advantages (K, T) of one task's roll-outs, zero after an episode's end.
 
         Args:
             observation: (K, T, O), standardised or not; the fit does not care.
-            reward: (K, T).
+            reward: (K, T), zero after the end.
+            alive: (K, T) bool, the steps until the end; no other step has any influence.
         """
         reward = reward.double()
-        value = self._values(observation.double(), reward)
+        value = self._values(observation.double(), reward, alive)
         next_value = torch.nn.functional.pad(value[:, 1:], (0, 1))
         delta = reward + self.discount * next_value - value
         advantage = discounted_returns(delta, self.discount * self.gae_lambda)
-        centred = advantage - advantage.mean()
-        normalised: Tensor = centred / (centred.square().mean().sqrt() + 1e-8)
+        centred = alive * (advantage - advantage.sum() / alive.sum())
+        scale = (centred.square().sum() / alive.sum()).sqrt() + 1e-8
+        normalised: Tensor = centred / scale
         return normalised.to(observation.dtype)
 
-    def _values(self, observation: Tensor, reward: Tensor) -> Tensor:
+    def _values(self, observation: Tensor, reward: Tensor, alive: Tensor) -> Tensor:
         """Ridge regression of the returns on the features, evaluated where it was fitted."""
         if self.baseline == "zero":
             return torch.zeros_like(reward)
-        features = self._features(observation).flatten(0, 1)
+        features = (self._features(observation) * alive[..., None]).flatten(0, 1)
         target = discounted_returns(reward, self.discount).flatten()
         gram = features.T @ features
         ridge = _RIDGE * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)

@@ -66,7 +66,7 @@ def meta_train(
 
     config = TrainConfig(**options)
     torch.set_num_threads(config.threads)
-    loaded = load_demos(demos, config.demos_per_task)
+    loaded = load_demos(demos, config.demos_per_task, config.reward)
     folder = output_dir or Path("runs") / f"{loaded.family.name}-{config.method}-{config.seed}"
     run = Run(folder, config, demos, resume=resume, overwrite=overwrite)
     is_meta = config.method == "gmps"

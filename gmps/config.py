@@ -15,6 +15,8 @@ from demokit.errors import DemokitError
 METHODS = ("gmps", "imitation")
 BASELINES = ("linear", "radial", "zero")
 OUTER_LOSSES = ("squared", "log_likelihood")
+RECORDED = "recorded"
+REWARDS = (RECORDED, "dense", "sparse")
 
 
 def _option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -29,6 +31,9 @@ class TrainConfig:
         "gmps", "gmps: meta-learn; imitation: MultiTask Imitation, the comparison.", METHODS
     )
     seed: int = _option(0, "Seed of initialisation, roll-outs and demonstration batches.")
+    reward: str = _option(
+        RECORDED, "What the inner loop is paid; recorded: what the demonstrations were.", REWARDS
+    )
     # Policy.
     hidden_width: int = _option(100, "Units in each of the two hidden layers.")
     bias_transform_width: int = _option(4, "Width of the bias transformation.")

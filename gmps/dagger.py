@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from demokit.collect import collect
 from demokit.data import DatasetWriter, Provenance, describe, open_dataset
@@ -131,7 +130,7 @@ class Aggregation:
             options=[{"round": round_index, "iteration": iteration}] * len(self._tasks),
         )
         self._save(episodes)
-        return aggregate(demos, episodes)
+        return demos.aggregated(episodes)
 
     def restored(self, demos: DemoSet, iteration: int) -> DemoSet:
         """D* as it was when `iteration` began, from the dataset of a run that is resumed."""
@@ -141,7 +140,7 @@ class Aggregation:
         self._written = len(earlier)
         per_round = len(self._tasks)
         for start in range(0, len(earlier), per_round):
-            demos = aggregate(demos, earlier[start : start + per_round])
+            demos = demos.aggregated(earlier[start : start + per_round])
         return demos
 
     def finish(self) -> None:
@@ -166,18 +165,3 @@ def adapt(learned: Learned, rollouts: Rollouts) -> Params:
         theta, learned.step_sizes(0), rollouts.inner_batch(learned.advantage)
     )
     return phi
-
-
-def aggregate(demos: DemoSet, episodes: list[Episode]) -> DemoSet:
-    """D* and the episodes' states with the expert's labels."""
-    steps = len(episodes[0])
-
-    def stack(arrays: list[Array]) -> Tensor:
-        flat = torch.from_numpy(np.stack(arrays))
-        return flat.view(len(demos.tasks), -1, *flat.shape[1:])
-
-    return demos.aggregated(
-        stack([np.asarray(episode.observations)[:-1] for episode in episodes]),
-        stack([episode.privileged["expert_action"][:-1] for episode in episodes]),
-        steps * len(episodes),
-    )

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from demokit.data import Dataset, open_dataset
 from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
-from demokit.types import Array, FloatArray, Task
+from demokit.types import Array, Episode, Task
+from gmps.config import RECORDED
+from gmps.losses import mean_weights
 from gmps.meta import Demos
 
 _MIN_SCALE = 1e-3
@@ -23,12 +26,15 @@ _MIN_SCALE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class DemoSet:
-    """E demonstrations of T steps for each of M training tasks.
+    """E demonstrations of at most T steps for each of M training tasks.
 
     Attributes:
-        family, reward, tasks: what was demonstrated; `reward` is "dense" or "sparse".
+        family, tasks: what was demonstrated.
+        reward: what the inner loop is paid, "dense" or "sparse".
         observation: (M, E, T, O).
         action: (M, E, T, A), the expert's labels, not the noisy actions that were executed.
+        alive: (M, E, T) bool, the steps that were demonstrated; shorter episodes are filled up
+            with steps that never count.
         num_steps: environment steps that recording the whole dataset took.
     """
 
@@ -37,11 +43,12 @@ class DemoSet:
     tasks: tuple[Task, ...]
     observation: Tensor
     action: Tensor
+    alive: Tensor
     num_steps: int
 
     def all(self) -> Demos:
         """Every demonstration, (M, E * T, ...)."""
-        return Demos(self.observation.flatten(1, 2), self.action.flatten(1, 2))
+        return self._chosen(slice(None))
 
     def sample(self, rng: np.random.Generator, per_task: int) -> Demos:
         """`per_task` demonstrations of every task, all when there are no more (Alg. 2, line 8)."""
@@ -49,22 +56,35 @@ class DemoSet:
         if available <= per_task:
             return self.all()
         chosen = torch.from_numpy(rng.permutation(available)[:per_task])
+        return self._chosen(chosen)
+
+    def _chosen(self, episodes: slice | Tensor) -> Demos:
         return Demos(
-            self.observation[:, chosen].flatten(1, 2), self.action[:, chosen].flatten(1, 2)
+            self.observation[:, episodes].flatten(1, 2),
+            self.action[:, episodes].flatten(1, 2),
+            mean_weights(self.alive[:, episodes].flatten(1, 2)),
         )
 
-    def aggregated(self, observation: Tensor, action: Tensor, num_steps: int) -> DemoSet:
-        """D* with labelled roll-outs (M, E', T, ...) added, which cost `num_steps`."""
+    def aggregated(self, episodes: Sequence[Episode]) -> DemoSet:
+        """D* with labelled roll-outs added: as many for each task, in the order of the tasks."""
+        added = _tensors(episodes, len(self.tasks))
+        steps = max(self.alive.shape[2], added[2].shape[2])
+        observation, action, alive = (
+            torch.cat([_filled_up(part, steps) for part in parts], 1)
+            for parts in zip((self.observation, self.action, self.alive), added, strict=True)
+        )
+        spent = sum(len(episode) for episode in episodes)
         return replace(
             self,
-            observation=torch.cat((self.observation, observation), 1),
-            action=torch.cat((self.action, action), 1),
-            num_steps=self.num_steps + num_steps,
+            observation=observation,
+            action=action,
+            alive=alive,
+            num_steps=self.num_steps + spent,
         )
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and scale (O,) of the demonstrated observations; the scale is never near zero."""
-        flat = self.observation.flatten(0, 2)
+        flat = self.observation[self.alive]
         return flat.mean(0), flat.std(0).clamp_min(_MIN_SCALE)
 
     def object_columns(self) -> slice:
@@ -84,21 +104,28 @@ class DemoSet:
 
         A policy that imitates them passes through where the other tasks want it to stop.
         """
-        place = self.observation[..., self.object_columns()]
-        distance = (place[:, :, -1] - place[:, :, 0]).norm(dim=-1).flatten()
+        place = self.observation[..., self.object_columns()].flatten(0, 1)
+        last = self.alive.flatten(0, 1).sum(1) - 1
+        distance = (place[torch.arange(len(last)), last] - place[:, 0]).norm(dim=-1)
         chosen = distance.topk(max(1, round(fraction * len(distance)))).indices
         return Demos(
             self.observation.flatten(0, 1)[chosen].flatten(0, 1),
             self.action.flatten(0, 1)[chosen].flatten(0, 1),
+            mean_weights(self.alive.flatten(0, 1)[chosen].flatten()),
         )
 
 
-def load_demos(path: str | Path, demos_per_task: int) -> DemoSet:
+def load_demos(path: str | Path, demos_per_task: int, reward: str = RECORDED) -> DemoSet:
     """Read the first `demos_per_task` training demonstrations of every task.
 
+    Args:
+        path: a file or a Minari id.
+        demos_per_task: E.
+        reward: what the inner loop is paid; by default what the demonstrations were.
+
     Raises:
-        DemokitError: no training episodes, a task with too few of them, episodes of different
-            lengths, or an import without the tasks' contexts.
+        DemokitError: no training episodes, a task with too few of them, or an import without
+            the tasks' contexts.
     """
     with open_dataset(path) as dataset:
         family = make_family(dataset.metadata.family)
@@ -113,21 +140,12 @@ def load_demos(path: str | Path, demos_per_task: int) -> DemoSet:
                 "--observation state."
             )
         chosen = _choose(dataset, demos_per_task)
-        episodes = [[dataset[i] for i in indices] for indices in chosen.values()]
-        lengths = {len(episode) for group in episodes for episode in group}
-        if lengths != {family.horizon}:
-            raise DemokitError(
-                f"{path}: demonstrations have {sorted(lengths)} steps, {family.name} needs "
-                f"{family.horizon}: leave out episodes that ended early (`demokit filter`)."
-            )
-        observation = [[np.asarray(e.observations)[:-1] for e in group] for group in episodes]
-        action = [[_labels(e.privileged, e.actions) for e in group] for group in episodes]
+        episodes = [dataset[i] for indices in chosen.values() for i in indices]
         return DemoSet(
             family,
-            dataset.metadata.reward,
-            tuple(group[0].task for group in episodes),
-            torch.from_numpy(np.array(observation)),
-            torch.from_numpy(np.array(action)),
+            dataset.metadata.reward if reward == RECORDED else reward,
+            tuple(episode.task for episode in episodes[::demos_per_task]),
+            *_tensors(episodes, len(chosen)),
             sum(record.length for record in dataset.episodes),
         )
 
@@ -149,7 +167,29 @@ def _choose(dataset: Dataset, demos_per_task: int) -> dict[str, list[int]]:
     return {task: indices[:demos_per_task] for task, indices in found.items()}
 
 
-def _labels(privileged: Mapping[str, Array], actions: FloatArray) -> Array:
+def _tensors(episodes: Sequence[Episode], num_tasks: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Observations, labels (M, E, T, ...) and which steps there are (M, E, T), task by task."""
+    lengths = torch.tensor([len(episode) for episode in episodes])
+    steps = int(lengths.max())
+    observation = [torch.from_numpy(np.asarray(e.observations)[:-1]) for e in episodes]
+    label = [torch.from_numpy(_labels(episode)) for episode in episodes]
+    alive = torch.arange(steps) < lengths[:, None]
+    parts = pad_sequence(observation, batch_first=True), pad_sequence(label, batch_first=True)
+    observations, labels, steps_there = (
+        part.view(num_tasks, -1, *part.shape[1:]) for part in (*parts, alive)
+    )
+    return observations, labels, steps_there
+
+
+def _filled_up(values: Tensor, steps: int) -> Tensor:
+    """Values (M, E, T, ...) with zeros behind, to T = `steps`."""
+    missing = values.new_zeros(*values.shape[:2], steps - values.shape[2], *values.shape[3:])
+    return torch.cat((values, missing), 2)
+
+
+def _labels(episode: Episode) -> Array:
     """The expert's labels (T, A) where they were recorded, else the executed actions."""
-    labels = privileged.get("expert_action")
-    return actions if labels is None else labels[: len(actions)].astype(np.float32)
+    labels = episode.privileged.get("expert_action")
+    if labels is None:
+        return episode.actions
+    return labels[: len(episode)].astype(np.float32)

@@ -202,7 +202,8 @@ def _advantage(config: TrainConfig, demos: DemoSet) -> Advantage:
     if config.baseline != "radial":
         return _base_advantage(config)
     columns = demos.object_columns()
-    centers, width = spread_centers(demos.observation[..., columns].flatten(0, 2), _NUM_CENTERS)
+    places = demos.observation[demos.alive][:, columns]
+    centers, width = spread_centers(places, _NUM_CENTERS)
     return replace(
         _base_advantage(config), centers=centers, radial_columns=columns, radial_width=width
     )

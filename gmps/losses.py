@@ -49,15 +49,26 @@ def inner_surrogate(
     return -(ratio.detach() * log_prob * advantage).mean()
 
 
-def behaviour_cloning(dist: Gaussian, expert_action: Tensor, *, kind: str) -> Tensor:
-    r"""L_BC of Eq. 2, between the policy and the expert's actions (..., A), as a scalar mean.
+def behaviour_cloning(
+    dist: Gaussian, expert_action: Tensor, weight: Tensor, *, kind: str
+) -> Tensor:
+    r"""L_BC of Eq. 2, between the policy and the expert's actions (..., A), as a weighted mean.
 
     "log_likelihood" is the paper's $-\log \pi(a^*|s)$; "squared" is the published code's
     $\|\mu(s) - a^*\|^2$ summed over action dimensions, which leaves the standard deviation free.
+    `weight` (...,) is that of `mean_weights`.
     """
     if kind == "log_likelihood":
-        return -dist.log_prob(expert_action).mean()
-    return (dist.mean - expert_action).square().sum(-1).mean()
+        return -(weight * dist.log_prob(expert_action)).mean()
+    return (weight * (dist.mean - expert_action).square().sum(-1)).mean()
+
+
+def mean_weights(alive: Tensor) -> Tensor:
+    """Weights (..., S) that make a mean over all S steps the mean over those `alive`.
+
+    Zero after an episode's end; all ones, exactly, where no episode ends early.
+    """
+    return alive * (alive.shape[-1] / alive.sum(-1, keepdim=True))
 
 
 def discounted_returns(reward: Tensor, discount: float) -> Tensor:

@@ -16,15 +16,17 @@ from gmps.losses import behaviour_cloning
 class Demos(NamedTuple):
     """Demonstrated states and the expert's actions there.
 
-    `observation` (D, O) and `action` (D, A) for one task, with a leading axis M for all.
+    `observation` (D, O), `action` (D, A) and `weight` (D,) of `mean_weights` for one task, with
+    a leading axis M for all.
     """
 
     observation: Tensor
     action: Tensor
+    weight: Tensor
 
     def pooled(self) -> Demos:
         """The demonstrations of all tasks as those of one, (M * D, ...)."""
-        return Demos(self.observation.flatten(0, 1), self.action.flatten(0, 1))
+        return Demos(*(values.flatten(0, 1) for values in self))
 
 
 class MetaParams(NamedTuple):
@@ -61,17 +63,14 @@ class MetaObjective:
     def task_loss(self, meta: MetaParams, batch: InnerBatch, demos: Demos) -> Tensor:
         """L_BC(phi_i, D_i) of one task."""
         phi = self.inner(meta.theta, meta.step_sizes, batch)
-        dist = self.inner.policy.dist(phi, demos.observation)
-        return behaviour_cloning(dist, demos.action, kind=self.outer_loss)
+        return self._imitation(phi, demos)
 
     def losses(
         self, meta: MetaParams, batches: InnerBatch, demos: Demos, pre_demos: Demos
     ) -> MetaLosses:
         """Losses for tasks with a leading axis M; `pre_demos` are for theta itself."""
         post = torch.func.vmap(self.task_loss, in_dims=(None, 0, 0))(meta, batches, demos)
-        before = self.inner.policy.dist(meta.theta, pre_demos.observation)
-        pre = behaviour_cloning(before, pre_demos.action, kind=self.outer_loss)
-        return MetaLosses(post.mean(), pre)
+        return MetaLosses(post.mean(), self._imitation(meta.theta, pre_demos))
 
     def __call__(
         self, meta: MetaParams, batches: InnerBatch, demos: Demos, pre_demos: Demos
@@ -79,6 +78,10 @@ class MetaObjective:
         """The scalar to minimise, and its parts."""
         losses = self.losses(meta, batches, demos, pre_demos)
         return losses.post + self.pre_update_weight * losses.pre, losses
+
+    def _imitation(self, params: Params, demos: Demos) -> Tensor:
+        dist = self.inner.policy.dist(params, demos.observation)
+        return behaviour_cloning(dist, demos.action, demos.weight, kind=self.outer_loss)
 
 
 def outer_step(

@@ -15,6 +15,7 @@ from demokit.learning.networks import Params
 from demokit.types import FloatArray, Task
 from gmps.adapt import InnerBatch
 from gmps.advantage import Advantage
+from gmps.losses import mean_weights
 from gmps.policy import GaussianPolicy
 
 
@@ -23,14 +24,16 @@ class Rollouts:
     """Episodes of M tasks, K each, of T steps.
 
     `observation` (M, K, T, O), `action` (M, K, T, A) before clipping, `log_prob` and `reward`
-    (M, K, T), `success` (M, K) at the end. Episodes that end before T keep stepping, unpaid: their
-    later rewards are 0, and success is that at their end.
+    (M, K, T), `alive` (M, K, T) bool, `success` (M, K) at the end. Episodes that end before T keep
+    stepping, unpaid: they are alive up to and with the step that ends them, their later rewards
+    are 0, and success is that at their end.
     """
 
     observation: Tensor
     action: Tensor
     log_prob: Tensor
     reward: Tensor
+    alive: Tensor
     success: Tensor
 
     def episodes(self, chosen: slice) -> Rollouts:
@@ -40,17 +43,18 @@ class Rollouts:
             self.action[:, chosen],
             self.log_prob[:, chosen],
             self.reward[:, chosen],
+            self.alive[:, chosen],
             self.success[:, chosen],
         )
 
     def inner_batch(self, advantage: Advantage) -> InnerBatch:
         """What the inner step sees, for every task: (M, K * T, ...)."""
-        estimated = torch.func.vmap(advantage)(self.observation, self.reward)
+        estimated = torch.func.vmap(advantage)(self.observation, self.reward, self.alive)
         return InnerBatch(
             self.observation.flatten(1, 2),
             self.action.flatten(1, 2),
             self.log_prob.flatten(1, 2),
-            estimated.flatten(1, 2),
+            estimated.flatten(1, 2) * mean_weights(self.alive.flatten(1, 2)),
         )
 
 
@@ -77,7 +81,7 @@ class Sampler:
 
     @property
     def num_steps(self) -> int:
-        """Environment steps of one call."""
+        """Environment steps of one call; episodes that end early count in full."""
         return self._sims.num_sims * self.horizon
 
     @torch.no_grad()
@@ -97,6 +101,7 @@ class Sampler:
             torch.empty(*shape, noise.shape[-1]),
             torch.empty(shape),
             torch.empty(shape),
+            torch.empty(shape, dtype=torch.bool),
             torch.empty(shape[:2], dtype=torch.bool),
         )
         alive = np.ones(self._sims.num_sims, np.bool_)
@@ -113,6 +118,7 @@ class Sampler:
             record.log_prob[:, :, t] = dist.log_prob(action)
             paid = np.where(alive, step.reward, 0)
             record.reward[:, :, t] = torch.from_numpy(paid).view(shape[:2])
+            record.alive[:, :, t] = torch.from_numpy(alive).view(shape[:2])
             success = np.where(alive, step.success, success)
             alive &= ~step.terminated
             observation = step.observation

@@ -27,7 +27,9 @@ def train_imitation(
     expert_actions = demos.all()
     for iteration in range(first, config.imitation_steps):
         dist = learned.policy.dist(theta, expert_actions.observation)
-        loss = behaviour_cloning(dist, expert_actions.action, kind=config.outer_loss)
+        loss = behaviour_cloning(
+            dist, expert_actions.action, expert_actions.weight, kind=config.outer_loss
+        )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(learned.meta.leaves(), config.max_grad_norm)

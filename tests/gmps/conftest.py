@@ -1,10 +1,16 @@
 """A small real dataset and short runs on it, shared by the tests of gmps."""
 
 import pytest
+import torch
 from click.testing import CliRunner
-from short_run import DEMOS, NUM_TASKS, SHORT
+from short_run import DEMOS, NUM_TASKS, SHORT, cut
 
 from demokit.cli import main
+from demokit.data import DatasetWriter, open_dataset
+from demokit.envs import ant
+
+# Threads of many small runs, and of the tests beside them, only wait for each other.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +31,33 @@ def point_demos(tmp_path_factory, invoke):
     invoke(
         *("record", "--env", "point", "--tasks", NUM_TASKS, "--episodes-per-task", DEMOS),
         *("--noise", "0.2", "--out", path),
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def uneven_demos(tmp_path_factory, point_demos):
+    """Demonstrations of 5, 10, 15, 20, 5 and 10 steps; the tasks take turns."""
+    path = tmp_path_factory.mktemp("demos") / "uneven.hdf5"
+    with open_dataset(point_demos) as dataset, DatasetWriter(path, dataset.metadata) as writer:
+        for i, episode in enumerate(dataset):
+            writer.add(cut(episode, 5 * (1 + i % 4)))
+        writer.finish()
+    return path
+
+
+@pytest.fixture
+def frail_ants(monkeypatch):
+    """Ants end their episodes sooner than the paper's, which seldom fall in 200 steps."""
+    monkeypatch.setattr(ant, "HEALTHY_Z_M", (0.65, 1.0))
+
+
+@pytest.fixture(scope="session")
+def ant_demos(tmp_path_factory, invoke):
+    path = tmp_path_factory.mktemp("demos") / "ant.hdf5"
+    invoke(
+        *("record", "--env", "ant", "--tasks", NUM_TASKS, "--episodes-per-task", DEMOS),
+        *("--expert", "random", "--out", path),
     )
     return path
 

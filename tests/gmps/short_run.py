@@ -1,4 +1,8 @@
-"""The smallest run that does everything."""
+"""The smallest run that does everything, and episodes that end early."""
+
+from dataclasses import replace
+
+import numpy as np
 
 NUM_TASKS, DEMOS = 3, 2
 SHORT = (
@@ -10,3 +14,17 @@ SHORT = (
     *("--checkpoint-every", "1"),
     *("--threads", "1"),
 )
+
+
+def cut(episode, steps):
+    """The episode as if it had ended after `steps`."""
+    ended = np.arange(steps) == steps - 1
+    return replace(
+        episode,
+        observations=episode.observations[: steps + 1],
+        actions=episode.actions[:steps],
+        rewards=episode.rewards[:steps],
+        terminations=ended,
+        truncations=np.zeros(steps, np.bool_),
+        privileged={name: rows[: steps + 1] for name, rows in episode.privileged.items()},
+    )

@@ -1,9 +1,11 @@
 """Expert queries: the schedule, who acts, the labels, the dataset they leave, and resuming."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from short_run import DEMOS, NUM_TASKS
+from short_run import DEMOS, NUM_TASKS, cut
 
 from demokit.data import open_dataset
 from demokit.envs.batch import SimBatch
@@ -123,15 +125,30 @@ def test_resuming_gives_the_same_bits_and_the_same_dataset(demos, tmp_path, stop
         assert [record.digest for record in a.episodes] == [r.digest for r in b.episodes]
 
 
-def test_outer_steps_draw_from_what_was_aggregated(demos):
-    extra = torch.full_like(demos.observation, 7.0), torch.zeros_like(demos.action)
-    grown = demos.aggregated(*extra, num_steps=5)
-    assert grown.num_steps == demos.num_steps + 5
+@pytest.fixture
+def sevens(point_demos):
+    """The demonstrations again, as episodes, all of whose observations are 7."""
+    with open_dataset(point_demos) as dataset:
+        return [replace(e, observations=np.full_like(e.observations, 7)) for e in dataset]
+
+
+def test_outer_steps_draw_from_what_was_aggregated(demos, sevens):
+    grown = demos.aggregated(sevens)
+    assert grown.num_steps == demos.num_steps + NUM_TASKS * DEMOS * 20
     rng = np.random.default_rng(0)
     drawn = [grown.sample(rng, DEMOS).observation for _ in range(20)]
     assert {tuple(d.shape) for d in drawn} == {(NUM_TASKS, DEMOS * 20, 2)}
     assert any((d == 7).all() for d in drawn)
     assert any((d == 7).any() and (d != 7).any() for d in drawn)
+
+
+def test_aggregated_episodes_may_be_shorter_or_longer(demos, sevens):
+    grown = demos.aggregated([cut(episode, 12) for episode in sevens])
+    assert grown.observation.shape == (NUM_TASKS, 2 * DEMOS, 20, 2)
+    assert grown.alive.sum(2).tolist() == [[20] * DEMOS + [12] * DEMOS] * NUM_TASKS
+    assert (grown.observation[:, DEMOS:, :12] == 7).all()
+    again = grown.aggregated([cut(episode, 3) for episode in sevens])
+    assert again.num_steps == demos.num_steps + NUM_TASKS * DEMOS * (12 + 3)
 
 
 def test_unknown_expert_is_one_sentence(point_demos, tmp_path, invoke):

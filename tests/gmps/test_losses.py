@@ -7,7 +7,12 @@ import torch
 
 from demokit.learning.distributions import Gaussian
 from gmps.advantage import Advantage, spread_centers
-from gmps.losses import behaviour_cloning, discounted_returns, inner_surrogate
+from gmps.losses import (
+    behaviour_cloning,
+    discounted_returns,
+    inner_surrogate,
+    mean_weights,
+)
 
 
 def gaussian(mean, std=1.0):
@@ -74,10 +79,20 @@ def test_surrogate_refuses_shapes_that_would_broadcast():
 
 def test_behaviour_cloning_losses():
     dist, expert = gaussian([[1.0, 2.0]], 2.0), torch.tensor([[0.0, 0.0]])
-    assert behaviour_cloning(dist, expert, kind="squared").item() == pytest.approx(5.0)
-    assert behaviour_cloning(dist, expert, kind="log_likelihood").item() == pytest.approx(
+    one = torch.ones(1)
+    assert behaviour_cloning(dist, expert, one, kind="squared").item() == pytest.approx(5.0)
+    assert behaviour_cloning(dist, expert, one, kind="log_likelihood").item() == pytest.approx(
         5 / 8 + 2 * math.log(2) + math.log(2 * math.pi)
     )
+
+
+def test_steps_after_the_end_do_not_count():
+    # Squared errors 1, 4 and, after the end, 100: the mean is that of the first two.
+    weight = mean_weights(torch.tensor([True, True, False]))
+    assert weight.tolist() == [1.5, 1.5, 0.0]
+    dist = gaussian([[1.0], [2.0], [10.0]])
+    assert behaviour_cloning(dist, torch.zeros(3, 1), weight, kind="squared").item() == 2.5
+    assert mean_weights(torch.ones(7, dtype=torch.bool)).tolist() == [1.0] * 7
 
 
 def test_discounted_returns():
@@ -85,14 +100,17 @@ def test_discounted_returns():
     torch.testing.assert_close(returns, torch.tensor([[3.0, 4.0, 4.0]]))
 
 
+ALWAYS = torch.ones(8, 12, dtype=torch.bool)
+
+
 def rollouts(seed=0):
     rng = torch.Generator().manual_seed(seed)
-    return torch.randn(8, 12, 3, generator=rng), torch.randn(8, 12, generator=rng)
+    return torch.randn(8, 12, 3, generator=rng), torch.randn(8, 12, generator=rng), ALWAYS
 
 
 def test_advantage_without_baseline_is_the_normalised_return():
-    observation, reward = rollouts()
-    advantage = Advantage(0.9, 1.0, "zero")(observation, reward)
+    observation, reward, alive = rollouts()
+    advantage = Advantage(0.9, 1.0, "zero")(observation, reward, alive)
     returns = discounted_returns(reward.double(), 0.9)
     expected = (returns - returns.mean()) / returns.std(correction=0)
     torch.testing.assert_close(advantage, expected.float())
@@ -100,20 +118,44 @@ def test_advantage_without_baseline_is_the_normalised_return():
 
 @pytest.mark.parametrize("baseline", ["linear", "radial", "zero"])
 def test_advantages_have_zero_mean_and_unit_variance(baseline):
-    observation, reward = rollouts()
+    observation, reward, alive = rollouts()
     centers, width = spread_centers(observation[..., :2].flatten(0, 1), 16)
     estimator = Advantage(0.99, 0.95, baseline, centers, slice(0, 2), width)
-    advantage = estimator(observation, reward)
+    advantage = estimator(observation, reward, alive)
     assert advantage.mean().abs() < 1e-6
     assert advantage.square().mean().item() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("baseline", ["linear", "radial", "zero"])
+def test_advantages_see_nothing_after_an_episode_ends(baseline):
+    observation, reward, _ = rollouts()
+    alive = torch.arange(12) < torch.tensor([12, 3, 7, 12, 1, 9, 12, 5])[:, None]
+    reward = reward * alive
+    centers, width = spread_centers(observation[alive][:, :2], 4)
+    estimator = Advantage(0.99, 0.95, baseline, centers, slice(0, 2), width)
+    advantage = estimator(observation, reward, alive)
+    elsewhere = torch.where(alive[..., None], observation, 100.0)
+    torch.testing.assert_close(estimator(elsewhere, reward, alive), advantage)
+    assert (advantage[~alive] == 0).all()
+    assert advantage[alive].mean().abs() < 1e-6
+    assert advantage[alive].square().mean().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_an_early_end_is_worth_what_was_paid_until_then():
+    # Undiscounted, no baseline, returns 2, 1 and 5: their mean is 8/3.
+    reward = torch.tensor([[1.0, 1.0], [5.0, 0.0]])
+    alive = torch.tensor([[True, True], [True, False]])
+    advantage = Advantage(1.0, 1.0, "zero")(torch.zeros(2, 2, 1), reward, alive)
+    expected = torch.tensor([[-2 / 3, -5 / 3], [7 / 3, 0.0]]) / math.sqrt(26 / 9)
+    torch.testing.assert_close(advantage, expected)
+
+
 def test_linear_baseline_explains_what_is_linear_in_time():
     """A constant reward, undiscounted, has returns linear in time: it changes no advantage."""
-    observation, _ = rollouts()
+    observation, _, alive = rollouts()
     noise = 0.1 * torch.randn(8, 12, generator=torch.Generator().manual_seed(1))
-    shifted = Advantage(1.0, 1.0)(observation, 1 + noise)
-    plain = Advantage(1.0, 1.0)(observation, noise)
+    shifted = Advantage(1.0, 1.0)(observation, 1 + noise, alive)
+    plain = Advantage(1.0, 1.0)(observation, noise, alive)
     assert torch.corrcoef(torch.stack((shifted.flatten(), plain.flatten())))[0, 1] > 0.99
 
 

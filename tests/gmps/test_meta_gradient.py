@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gmps.adapt import InnerBatch, InnerStep
+from gmps.losses import mean_weights
 from gmps.meta import Demos, MetaObjective, MetaParams
 from gmps.policy import AdaptSpec, GaussianPolicy
 
@@ -36,7 +37,11 @@ def problem():
     # Roll-outs of another policy: importance weights away from 1.
     behaviour = policy.dist(theta, observation).log_prob(action) + 0.3 * normal(NUM_TASKS, SAMPLES)
     batches = InnerBatch(observation, action, behaviour, normal(NUM_TASKS, SAMPLES))
-    demos = Demos(normal(NUM_TASKS, 20, OBSERVATION), normal(NUM_TASKS, 20, ACTION))
+    demos = Demos(
+        normal(NUM_TASKS, 20, OBSERVATION),
+        normal(NUM_TASKS, 20, ACTION),
+        mean_weights(torch.rand(NUM_TASKS, 20, generator=rng) < 0.8).double(),
+    )
     return policy, spec, MetaParams(theta, alpha), batches, demos
 
 

@@ -8,7 +8,9 @@ from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks
 from demokit.types import Task
-from gmps.policy import GaussianPolicy
+from gmps.adapt import InnerBatch, InnerStep
+from gmps.advantage import Advantage
+from gmps.policy import AdaptSpec, GaussianPolicy
 from gmps.rollout import Sampler, replicate
 
 
@@ -103,3 +105,32 @@ def test_mean_episodes_have_no_action_noise():
     expected = policy.dist(theta, rollouts.observation).mean
     torch.testing.assert_close(rollouts.action[:, 1], expected[:, 1])
     assert not torch.allclose(rollouts.action[:, 0], expected[:, 0])
+
+
+@pytest.mark.usefixtures("frail_ants")
+def test_the_inner_step_ignores_what_follows_an_episodes_end():
+    """The gradient is that of the steps until then and of no others."""
+    family = make_family("ant")
+    policy = policy_for(family)
+    theta = policy.init(torch.Generator().manual_seed(0))
+    tasks = tasks_with(family, [(0.1,), (1.2,)])
+    rollouts = Sampler(family, tasks, "dense", explore=6)(
+        policy, replicate(theta, 2), np.random.default_rng(0)
+    )
+    alive = rollouts.alive
+    assert alive[:, :, 0].all()
+    assert len(alive.sum(-1).unique()) > 1
+    assert (alive[:, :, 1:] <= alive[:, :, :-1]).all()
+    assert (rollouts.reward[~alive] == 0).all()
+
+    spec = AdaptSpec.all_but(theta, "log_std")
+    inner, sizes = InnerStep(policy, spec), spec.init_step_sizes(theta, 0.1)
+    batch = rollouts.inner_batch(Advantage(0.99, 1.0))
+    batch = InnerBatch(*(values[0] for values in batch))
+    kept = alive[0].flatten()
+    cut = InnerBatch(*(values[kept] for values in batch))
+    cut = cut._replace(advantage=cut.advantage * kept.float().mean())
+    phi, expected = inner(theta, sizes, batch), inner(theta, sizes, cut)
+    assert not torch.equal(phi["0.weight"], theta["0.weight"])
+    for name, value in expected.items():
+        torch.testing.assert_close(phi[name], value)

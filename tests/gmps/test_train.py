@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,12 @@ def config(**changes):
         "checkpoint_every": 1,
     }
     return TrainConfig(**{**defaults, **changes})
+
+
+@pytest.fixture
+def unsettled(monkeypatch):
+    """Leave out the search for the later step size, which takes most of a short run."""
+    monkeypatch.setattr(gmps.train, "settle_step_size", lambda learned, *_: learned)
 
 
 def test_a_run_writes_what_it_says(point_run):
@@ -108,6 +115,58 @@ def test_demonstrations_are_the_recorded_labels(point_demos):
                 for e in range(DEMOS)
             ]
             assert any(matches)
+
+
+def test_shorter_demonstrations_are_filled_up_with_steps_that_do_not_count(uneven_demos):
+    demos = load_demos(uneven_demos, DEMOS)
+    assert demos.observation.shape == (NUM_TASKS, DEMOS, 20, 2)
+    with open_dataset(uneven_demos) as dataset:
+        seen = np.concatenate([dataset[i].observations[:-1] for i in (0, 3, 1, 4, 2, 5)])
+    assert demos.alive.sum(2).tolist() == [[5, 20], [10, 5], [15, 10]]
+    np.testing.assert_array_equal(demos.observation[demos.alive], seen)
+    weight = demos.all().weight
+    torch.testing.assert_close(weight.mean(1), torch.ones(NUM_TASKS))
+    assert weight[0].tolist() == pytest.approx([1.6] * 5 + [0] * 15 + [1.6] * 20)
+    mean, scale = demos.statistics()
+    np.testing.assert_allclose(mean, seen.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(scale, seen.std(0, ddof=1), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("unsettled")
+def test_what_follows_a_demonstrations_end_has_no_influence(uneven_demos, tmp_path):
+    demos = load_demos(uneven_demos, DEMOS)
+    elsewhere = replace(
+        demos,
+        observation=torch.where(demos.alive[..., None], demos.observation, 50.0),
+        action=torch.where(demos.alive[..., None], demos.action, -50.0),
+    )
+    options = {"iterations": 1, "baseline": "radial", "sweep": True}
+    first, second = (
+        train(given, Run(tmp_path / name, config(**options), "demos"))
+        for name, given in (("a", demos), ("b", elsewhere))
+    )
+    for name, value in first.meta.theta.items():
+        torch.testing.assert_close(second.meta.theta[name], value)
+
+
+def test_the_inner_loop_can_be_paid_another_reward_than_was_recorded(point_demos, tmp_path, invoke):
+    folder = tmp_path / "sparse-0"
+    args = ("meta-train", "--demos", point_demos, "--output-dir", folder, "--reward", "sparse")
+    invoke(*args, *SHORT)
+    assert load(folder)[0].reward == "sparse"
+    assert load_demos(point_demos, DEMOS).reward == "dense"
+
+
+@pytest.mark.usefixtures("frail_ants", "unsettled")
+def test_ants_that_fall_are_trained_on(ant_demos, tmp_path):
+    """Roll-outs and expert queries end early; the reward is not the one that was recorded."""
+    options = config(iterations=2, initial_std=1.0, dagger=True, dagger_every=1, expert="random")
+    demos = load_demos(ant_demos, DEMOS, "sparse")
+    learned = train(demos, Run(tmp_path / "ant-0", options, "demos"))
+    assert all(value.isfinite().all() for value in learned.meta.theta.values())
+    with open_dataset(tmp_path / "ant-0" / "aggregated.hdf5") as dataset:
+        assert min(record.length for record in dataset.episodes) < 200
+        assert dataset.metadata.reward == "sparse"
 
 
 def test_the_furthest_demonstration_is_the_one_that_went_furthest(point_demos):
