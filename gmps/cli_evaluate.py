@@ -11,7 +11,9 @@ from demokit.cli.config import config_option
 from demokit.types import SPLITS
 
 if TYPE_CHECKING:
+    from gmps.comparison import Contender, Protocol
     from gmps.report import Comparison, Table
+    from gmps.videos import Film
 
 
 @click.command()
@@ -52,16 +54,23 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the comparison. Default: evaluation/ in the first run.",
 )
+@click.option(
+    "--videos",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Film so many tasks: before adaptation, after one step, and the expert.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @config_option
 def evaluate(
-    runs: tuple[Path, ...], output_dir: Path | None, as_json: bool, **options: Any
+    runs: tuple[Path, ...], output_dir: Path | None, videos: int, as_json: bool, **options: Any
 ) -> None:
     """Fine-tune runs on held-out tasks by reward alone, and compare them.
 
     Runs whose folders differ only in a trailing number (gmps-0, gmps-1) are seeds of one method.
     From theta, on each task: roll-outs, one policy-gradient step, roll-outs, ... Writes
-    report.md, evaluation.csv, evaluation.json and pictures. What was measured is
+    report.html and report.md, evaluation.csv, evaluation.json and pictures. What was measured is
     kept: the same command continues an interrupted evaluation.
     """
     import json
@@ -74,13 +83,24 @@ def evaluate(
     loaded, protocol = contenders(runs), Protocol(**options)
     with progress("adaptation steps", num_steps(loaded, protocol)) as report:
         comparison = compare(loaded, protocol, folder, report)
-    content = publish(comparison, folder)
+    content = publish(comparison, folder, _film(loaded, protocol, videos, folder))
     if as_json:
         click.echo(json.dumps(content))
     else:
         _print_tables(comparison)
-    click.echo(f"Page:    {folder / 'report.md'}", err=True)
+    click.echo(f"Page:    {folder / 'report.html'}", err=True)
     click.echo(f"Picture: {folder / 'evaluation.png'}", err=True)
+
+
+def _film(runs: list[Contender], protocol: Protocol, videos: int, folder: Path) -> list[Film]:
+    """Videos of the first run of every method on a few tasks of every split."""
+    if not videos:
+        return []
+    from demokit.cli.console import progress
+    from gmps.comparison import films, num_films
+
+    with progress("videos", num_films(runs, protocol, videos)) as done:
+        return films(runs, protocol, videos, folder / "videos", done)
 
 
 def _print_tables(comparison: Comparison) -> None:

@@ -33,6 +33,7 @@ from gmps.outcomes import (
 from gmps.references import DEFAULT_EXPERT, reference_rows
 from gmps.report import Comparison
 from gmps.runs import versions
+from gmps.videos import Film, film, spread
 
 _CURVES = "curves"
 
@@ -272,3 +273,39 @@ def _references(
         reward = protocol.reward or learned.reward
         rows += reference_rows(learned.family, split, reward, rng, protocol.expert)
     return rows
+
+
+def films(
+    runs: Sequence[Contender],
+    protocol: Protocol,
+    num: int,
+    folder: Path,
+    report: Callable[[int], None] = lambda done: None,
+) -> list[Film]:
+    """Film the first run of every method on `num` tasks of every split; see `film`."""
+    made: list[Film] = []
+    for run in _first_of_each(runs):
+        main = protocol.variants(run.learned.config.rollouts_per_task)[0]
+        for tasks in protocol.tasks(run.learned.family).values():
+            made += film(
+                run.label,
+                run.learned,
+                spread(tasks, num),
+                folder,
+                rollouts=main.rollouts,
+                reward=protocol.reward or run.learned.reward,
+                seed=protocol.seed,
+                expert=protocol.expert,
+            )
+            report(len(made))
+    return sorted(made, key=lambda film: film.task)
+
+
+def num_films(runs: Sequence[Contender], protocol: Protocol, num: int) -> int:
+    """How many films `films` makes."""
+    tasks = protocol.tasks(runs[0].learned.family).values()
+    return len(_first_of_each(runs)) * sum(min(num, len(of_split)) for of_split in tasks)
+
+
+def _first_of_each(runs: Sequence[Contender]) -> list[Contender]:
+    return list({run.label: run for run in reversed(runs)}.values())[::-1]

@@ -68,7 +68,7 @@ class Table(NamedTuple):
 def verdict(rows: Sequence[Row], split: str) -> str:
     """Who does best after one step, by how much, and whether the data settle it."""
     measure = headline(rows, split)
-    after = {label: _mean_curve(rows, label, measure, split)[1] for label in labels(rows)}
+    after = {label: after_one_step(rows, label, measure, split) for label in labels(rows)}
     best, *others = ranking(rows, split)
     tasks = after[best].shape[1]
     parts = [
@@ -100,11 +100,16 @@ def ranking(rows: Sequence[Row], split: str) -> list[str]:
 
     def key(label: str) -> tuple[float, float]:
         success, earned = (
-            float(_mean_curve(rows, label, measure, split)[1].mean()) for measure in MEASURES
+            float(after_one_step(rows, label, measure, split).mean()) for measure in MEASURES
         )
         return success, earned
 
     return sorted(labels(rows), key=key, reverse=True)
+
+
+def after_one_step(rows: Sequence[Row], label: str, measure: str, split: str) -> FloatArray:
+    """Scores (runs, tasks) of a method's mean policy after one adaptation step."""
+    return _mean_curve(rows, label, measure, split)[1]
 
 
 def _achieves(measure: str, value: float) -> str:

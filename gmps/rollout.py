@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from demokit.envs.batch import make_sims
+from demokit.envs.batch import SimBatch, make_sims
 from demokit.envs.family import Family
 from demokit.learning.networks import Params
 from demokit.types import FloatArray, Task
@@ -67,14 +67,23 @@ class Sampler:
         reward: "dense" or "sparse".
         explore: K, episodes per task that sample from the policy.
         mean: E, episodes per task that take the policy's mean action.
+        watch: called with the simulations after the reset and after every step.
     """
 
     def __init__(
-        self, family: Family, tasks: Sequence[Task], reward: str, *, explore: int, mean: int = 0
+        self,
+        family: Family,
+        tasks: Sequence[Task],
+        reward: str,
+        *,
+        explore: int,
+        mean: int = 0,
+        watch: Callable[[SimBatch], None] = lambda sims: None,
     ) -> None:
         self.num_tasks, self.explore = len(tasks), explore
         self.episodes_per_task = explore + mean
         self.horizon = family.horizon
+        self._watch = watch
         self._sims = make_sims(family, self.num_tasks * self.episodes_per_task, reward=reward)
         contexts = np.array([task.context for task in tasks])
         self._contexts: FloatArray = contexts.repeat(self.episodes_per_task, axis=0)
@@ -94,6 +103,7 @@ class Sampler:
         """
         seeds = rng.integers(2**31, size=self._sims.num_sims)
         observation = self._sims.reset(self._contexts, seeds)
+        self._watch(self._sims)
         noise = self._action_noise(rng)
         shape = (self.num_tasks, self.episodes_per_task, self.horizon)
         record = Rollouts(
@@ -113,6 +123,7 @@ class Sampler:
             dist = dist._replace(std=dist.std.unsqueeze(1))
             action = dist.sample(noise[t])
             step = self._sims.step(action.flatten(0, 1).numpy())
+            self._watch(self._sims)
             record.observation[:, :, t] = seen
             record.action[:, :, t] = action
             record.log_prob[:, :, t] = dist.log_prob(action)

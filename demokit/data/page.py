@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
@@ -20,6 +19,7 @@ from demokit.data.layout import EpisodeRecord
 from demokit.data.store import Dataset
 from demokit.data.summary import Summary, summarize
 from demokit.errors import DemokitError
+from demokit.page import drawing, facts, image, style, table, tile
 from demokit.types import Array, Episode
 
 _STRIPS = 4
@@ -39,6 +39,7 @@ def write_page(dataset: Dataset, path: Path) -> None:
         strips = "\n".join(_strips(dataset))
     page = Template((files("demokit.data") / "page.html").read_text())
     text = page.substitute(
+        style=style(),
         name=escape(dataset.path.stem),
         description=escape(summary.metadata.description),
         tiles="\n".join(_tiles(summary)),
@@ -66,13 +67,13 @@ def _tiles(summary: Summary) -> Iterator[str]:
         "licence": about.license or "none",
     }
     for label, value in shown.items():
-        yield f'<div class="tile"><b>{escape(value)}</b><span>{label}</span></div>'
+        yield tile(label, value)
 
 
 def _facts(summary: Summary) -> str:
     about, source = summary.metadata, summary.metadata.provenance
     splits = summary.splits().items()
-    facts = {
+    shown = {
         "family": f"{about.family}, {about.reward} reward, horizon {about.horizon} steps",
         "task set": about.task_set,
         "splits": "; ".join(f"{name}: {t} tasks, {e} episodes" for name, (t, e) in splits),
@@ -88,8 +89,7 @@ def _facts(summary: Summary) -> str:
         "checksum": summary.checksum,
         **{f"missing: {what}": why for what, why in source.missing.items()},
     }
-    rows = (f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in facts.items())
-    return "".join(rows)
+    return facts(shown)
 
 
 def _low_high_mean(spread: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -101,15 +101,7 @@ def _plots(found: Survey) -> Iterator[str]:
     for draw in PANELS:
         figure = Figure(figsize=(6.2, 4), layout="constrained")
         draw(figure.subplots(), found)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=120)
-        title = (draw.__doc__ or "").split(".")[0]
-        yield f"<figure>{_image(stream.getvalue(), title)}</figure>"
-
-
-def _image(png: bytes, text: str) -> str:
-    data = base64.b64encode(png).decode()
-    return f'<img alt="{escape(text)}" src="data:image/png;base64,{data}">'
+        yield drawing(figure, (draw.__doc__ or "").split(".")[0])
 
 
 def _strips(dataset: Dataset) -> Iterator[str]:
@@ -184,7 +176,7 @@ def _picture(frame: Array, text: str) -> str:
 
     stream = io.BytesIO()
     Image.fromarray(frame).save(stream, "PNG")
-    return _image(stream.getvalue(), text)
+    return image(stream.getvalue(), text)
 
 
 def _tasks(summary: Summary) -> str:
@@ -199,7 +191,7 @@ def _tasks(summary: Summary) -> str:
         )
         for row in summary.tasks
     )
-    return _table(("task", "split", "context", "episodes", "success", "mean return"), rows)
+    return table(("task", "split", "context", "episodes", "success", "mean return"), rows)
 
 
 def _ranges(summary: Summary) -> str:
@@ -214,7 +206,7 @@ def _ranges(summary: Summary) -> str:
         for row in summary.ranges
         for index, (low, high) in enumerate(zip(row.low, row.high, strict=True))
     )
-    return _table(("component", "dtype", "least", "greatest", ""), rows)
+    return table(("component", "dtype", "least", "greatest", ""), rows)
 
 
 def _episodes(records: Sequence[EpisodeRecord]) -> str:
@@ -234,12 +226,4 @@ def _episodes(records: Sequence[EpisodeRecord]) -> str:
     )
     names = ("", "task", "split", "steps", "return", "success", "seed", "recorder", "checksum")
     more = len(records) - _MOST_EPISODES
-    return _table(names, rows) + (f"<p>And {more} more.</p>" if more > 0 else "")
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return table(names, rows) + (f"<p>And {more} more.</p>" if more > 0 else "")

@@ -87,6 +87,7 @@ def test_evaluate_writes_table_picture_and_page(point_run, tmp_path, invoke):
     ]
     assert entry["mean"] == pytest.approx(np.mean(own))
     assert "environment steps" in (folder / "report.md").read_text()
+    assert "iterations" in (folder / "report.html").read_text()
 
 
 def content_of(folder):

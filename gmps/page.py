@@ -1,0 +1,120 @@
+"""One static HTML page about a comparison, complete in itself, videos included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from matplotlib.figure import Figure
+
+from demokit.page import data_uri, drawing, facts, style, table, tile
+from gmps.outcomes import labels, references, select, splits
+from gmps.report import (
+    DIGITS,
+    NAMES,
+    Comparison,
+    Table,
+    after_one_step,
+    headline,
+    run_table,
+    tables,
+    task_table,
+    verdict,
+)
+from gmps.videos import Film
+
+_LEAD = (
+    "From theta, on each task: roll-outs, one policy-gradient step on their reward, roll-outs, "
+    "and so on. Every task starts from theta; only rewards and observations are seen."
+)
+
+
+def page(comparison: Comparison, pictures: Mapping[str, Figure], films: Sequence[Film] = ()) -> str:
+    """The page; `pictures` are those of `plot.pictures`."""
+    template = Template((files("gmps") / "page.html").read_text())
+    return template.substitute(
+        title=escape(comparison.title),
+        lead=_LEAD,
+        style=style(),
+        sections="\n".join(_sections(comparison, pictures, films)),
+        runs=_plain(run_table(comparison.runs)),
+        facts=facts(comparison.facts),
+        options="\n".join(_options(comparison)),
+    )
+
+
+def _sections(
+    comparison: Comparison, pictures: Mapping[str, Figure], films: Sequence[Film]
+) -> Iterator[str]:
+    every = splits(comparison.rows)
+    for split in every:
+        yield f'<p class="verdict">{escape(verdict(comparison.rows, split))}</p>'
+        yield f'<section class="tiles">{"".join(_tiles(comparison, split))}</section>'
+    yield "<h2>Adaptation</h2>"
+    for name in ("evaluation", "rollouts"):
+        yield _wide(pictures[name])
+    if films:
+        yield '<h2>Before, after, and the expert</h2><section class="films">'
+        yield from map(_video, films)
+        yield "</section>"
+    yield "<h2>Task by task</h2>"
+    for split in every:
+        yield f"<h3>{split} tasks where their goals are, and the return in each</h3>"
+        yield _wide(pictures[f"map-{split}"])
+        yield _wide(pictures[f"tasks-{split}"])
+        yield _folded(task_table(comparison.rows, comparison.places, split))
+    swept = [name for name in pictures if name.startswith("sweep")]
+    if swept:
+        yield "<h2>Sweeps</h2>"
+        yield from (_wide(pictures[name]) for name in swept)
+    yield "<h2>Figures</h2>"
+    for split in every:
+        first, *rest = (found for found in tables(comparison.rows, split) if found.body)
+        yield f"<h3>{escape(first.caption)}, {split} tasks</h3>"
+        yield f'<div class="panel methods">{_plain(first)}</div>'
+        yield from map(_folded, rest)
+
+
+def _tiles(comparison: Comparison, split: str) -> Iterator[str]:
+    """The figures to be seen first."""
+    rows, measure = comparison.rows, headline(comparison.rows, split)
+    digits, name = DIGITS[measure], NAMES[measure]
+    for label in labels(rows):
+        value = after_one_step(rows, label, measure, split).mean()
+        yield tile(f"{name} of {label} after one step", f"{value:.{digits}f}")
+    for label, line in references(rows, measure, split=split).items():
+        yield tile(f"{name} of {label}", f"{line.mean():.{digits}f}")
+    tasks = len({row.task for row in select(rows, split=split)})
+    yield tile(f"{split} tasks", str(tasks))
+    yield tile("runs", str(len(comparison.runs)))
+
+
+def _wide(figure: Figure) -> str:
+    return f'<div class="wide">{drawing(figure, "plot")}</div>'
+
+
+def _video(film: Film) -> str:
+    source = data_uri(film.path.read_bytes(), "video/mp4")
+    return (
+        f'<figure><video src="{source}" autoplay loop muted playsinline controls></video>'
+        f"<figcaption>{escape(film.caption)}</figcaption></figure>"
+    )
+
+
+def _plain(found: Table) -> str:
+    return table(found.header, found.body)
+
+
+def _folded(found: Table) -> str:
+    return _details(found.caption, _plain(found))
+
+
+def _options(comparison: Comparison) -> Iterator[str]:
+    for label, options in comparison.options.items():
+        yield _details(f"{label}, first run", f'<div class="facts">{facts(options)}</div>')
+
+
+def _details(summary: str, content: str) -> str:
+    return f'<details class="panel"><summary>{escape(summary)}</summary>{content}</details>'

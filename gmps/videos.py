@@ -1,0 +1,176 @@
+"""What adaptation changes, to be seen: before, after one step, and the expert, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from demokit.data.video import write_video
+from demokit.envs.batch import SimBatch, SimState, make_sims
+from demokit.envs.family import Family
+from demokit.envs.render import Renderer
+from demokit.errors import DemokitError
+from demokit.experts import load_expert
+from demokit.types import Array, FloatArray, Task
+from gmps.evaluate import adapted
+from gmps.learned import Learned
+from gmps.references import DEFAULT_EXPERT, EXPERT, acted
+from gmps.rollout import Sampler, replicate
+
+PANEL_SIZE = (360, 270)
+_TITLE_HEIGHT = 28
+_FONT_SIZE = 15
+_RATE_HZ = 25.0
+_STILL_S = 1.0
+_GROUND, _INK, _SOLVED = "#ffffff", "#22272e", "#1b7a3d"
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """One policy in each of the tasks: simulator states (T + 1, M, S) and success (M,)."""
+
+    title: str
+    states: FloatArray
+    success: Array
+
+
+@dataclass(frozen=True)
+class Film:
+    """A video file and what it shows."""
+
+    path: Path
+    task: str
+    caption: str
+
+
+def film(
+    label: str,
+    learned: Learned,
+    tasks: Sequence[Task],
+    folder: Path,
+    *,
+    rollouts: int,
+    reward: str,
+    seed: int,
+    expert: str | None = None,
+) -> list[Film]:
+    """Write LABEL-TASK.mp4 for every task: before, after one step, and the expert.
+
+    Before and after start with the same noise and act by the mean; the goal is drawn in.
+
+    Args:
+        label: the method.
+        learned: the policy.
+        tasks: M tasks.
+        folder: where to.
+        rollouts: K, what the step learns from.
+        reward: "dense" or "sparse".
+        seed: of the roll-outs.
+        expert: a name or a checkpoint; None takes the scripted one where there is one.
+
+    Raises:
+        DemokitError: nothing to draw with, or imageio is missing.
+    """
+    takes = [*_before_and_after(learned, tasks, rollouts, reward, seed)]
+    takes += _by_expert(learned.family, tasks, reward, seed, expert)
+    films = []
+    for i, task in enumerate(tasks):
+        path = folder / f"{label}-{task.split}-{task.id.split('/')[-1]}.mp4"
+        write_video(path, _pictures(learned.family, task, takes, i), _speed(learned.family)[0])
+        ends = (f"{take.title} {'solved' if take.success[i] else 'not solved'}" for take in takes)
+        films.append(Film(path, task.id, f"{label}, {task.id}: {', '.join(ends)}"))
+    return films
+
+
+def spread(tasks: Sequence[Task], num: int) -> list[Task]:
+    """`num` of the tasks, or all, evenly over their order."""
+    places = np.linspace(0, len(tasks) - 1, min(num, len(tasks))).round().astype(int)
+    return [tasks[place] for place in places]
+
+
+def _before_and_after(
+    learned: Learned, tasks: Sequence[Task], rollouts: int, reward: str, seed: int
+) -> Iterator[Take]:
+    seen: list[FloatArray] = []
+    sampler = Sampler(
+        learned.family,
+        tasks,
+        reward,
+        explore=rollouts,
+        mean=1,
+        watch=lambda sims: seen.append(_states(sims)[rollouts :: rollouts + 1]),
+    )
+    params = replicate(learned.meta.theta, len(tasks))
+    for title in ("before adaptation", "after one step"):
+        seen.clear()
+        found = sampler(learned.policy, params, np.random.default_rng(seed))
+        yield Take(title, np.stack(seen), found.success[:, rollouts].numpy())
+        exploring = found.episodes(slice(rollouts))
+        params = adapted(learned, params, learned.step_sizes(0), exploring)
+
+
+def _by_expert(
+    family: Family, tasks: Sequence[Task], reward: str, seed: int, expert: str | None
+) -> list[Take]:
+    try:
+        acting = load_expert(expert or DEFAULT_EXPERT, family.name)
+    except DemokitError:
+        return []
+    episodes = [
+        own[0] for own in acted(family, acting, tasks, reward, np.random.default_rng(seed), 1)
+    ]
+    longest = max(map(len, episodes)) + 1
+    states = [
+        np.pad(e.privileged["state"], ((0, longest - len(e) - 1), (0, 0)), mode="edge")
+        for e in episodes
+    ]
+    return [Take(EXPERT, np.stack(states, 1), np.array([e.success for e in episodes]))]
+
+
+def _states(sims: SimBatch) -> FloatArray:
+    return sims.get_state().physics
+
+
+def _speed(family: Family) -> tuple[float, int]:
+    """Pictures per second, and every how many steps one is drawn: the world's own speed."""
+    stride = max(1, round(1 / (_RATE_HZ * family.control_dt_s)))
+    return 1 / (family.control_dt_s * stride), stride
+
+
+def _pictures(family: Family, task: Task, takes: Sequence[Take], place: int) -> Iterator[Array]:
+    """The takes of one task side by side, (H, W, 3) uint8; the last picture stays a moment."""
+    rate_hz, stride = _speed(family)
+    context = np.array(task.context)
+    renderer = Renderer(family, width=PANEL_SIZE[0], height=PANEL_SIZE[1])
+    sims = make_sims(family, 1, num_threads=1)
+    last = max(len(take.states) for take in takes) - 1
+    rows = [*range(0, last, stride), last]
+    picture = np.zeros((0,), np.uint8)
+    try:
+        for row in rows:
+            panels = []
+            for take in takes:
+                here = min(row, len(take.states) - 1)
+                state = SimState(take.states[here][[place]], np.array([here]), context[None])
+                sims.set_state(state)
+                solved = row == last and bool(take.success[place])
+                title = _title(f"{take.title}: solved" if solved else take.title, solved)
+                panels.append(np.concatenate([title, renderer.render(sims, 0, context)]))
+            picture = np.concatenate(panels, axis=1)
+            yield picture
+        for _ in range(round(_STILL_S * rate_hz)):
+            yield picture
+    finally:
+        renderer.close()
+
+
+def _title(text: str, solved: bool) -> Array:
+    """A strip (H, W, 3) with words, to stand above a picture."""
+    strip = Image.new("RGB", (PANEL_SIZE[0], _TITLE_HEIGHT), _GROUND)
+    font = ImageFont.load_default(_FONT_SIZE)
+    ImageDraw.Draw(strip).text((8, 5), text, _SOLVED if solved else _INK, font)
+    return np.asarray(strip)
