@@ -75,6 +75,7 @@ def lateness(view: View) -> np.ndarray:
         HandSource(family, make_scripted("door")),
         desk,
         desk,
+        None,
         pacer,
         tasks=make_tasks(family, "uniform", "train", num_tasks=1),
         schedule=Schedule((EPISODES,)),

@@ -182,6 +182,8 @@ def _record(options: Options) -> None:
             click.echo(f"\n{len(writer)} of {total} episodes are saved; {_go_on()}", err=True)
             raise
     card = write_card(path)
+    if options.hand.device is not None and len(writer) < total:
+        click.echo(f"{len(writer)} of {total} episodes are kept; {_go_on()}", err=True)
     _report(path, card, tally)
 
 
@@ -299,13 +301,13 @@ def _fill_by_hand(
     total: int,
 ) -> _Tally:
     """Record what is missing by hand; what a person drops is not tallied."""
-    from demokit.envs.batch import SimBatch
+    from demokit.envs.batch import make_sims
     from recorders.teleop.command import record_by_hand
 
-    sims = SimBatch(
+    sims = make_sims(
         family, 1, reward=options.reward, num_threads=1, observation=_observation(options)
     )
-    stopped = record_by_hand(
+    record_by_hand(
         options.hand,
         sims,
         expert,
@@ -315,8 +317,6 @@ def _fill_by_hand(
         seed=options.seed,
         only_success=options.only_success,
     )
-    if stopped and len(writer) < total:
-        click.echo(f"{len(writer)} of {total} episodes are kept; {_go_on()}", err=True)
     return _Tally()
 
 

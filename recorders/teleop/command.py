@@ -15,6 +15,7 @@ from demokit.data.writer import DatasetWriter
 from demokit.envs.batch import SimBatch
 from demokit.protocols import Expert
 from recorders.loop import Schedule
+from recorders.teleop.desk import Desk
 from recorders.teleop.detect import Choice, Surroundings, choose_device, choose_view
 from recorders.teleop.device import Device, Press
 from recorders.teleop.keys import HOLDS, Bindings, load_bindings
@@ -38,8 +39,8 @@ def record_by_hand(
     target: int,
     seed: int,
     only_success: bool,
-) -> bool:
-    """Record into the writer until the target is met or the person quits; whether they did.
+) -> None:
+    """Record into the writer until the target is met or the person quits.
 
     Args:
         options: device, view and manner.
@@ -68,6 +69,9 @@ def record_by_hand(
     chosen = choose_device(options.device or "auto", here)
     shown = choose_view(options.view, chosen.name, here)
     with contextlib.ExitStack() as stack:
+        desk = None if chosen.name == "terminal" else Desk(bindings)
+        if desk is not None:
+            stack.callback(desk.close)
         device, view = _opened(stack, options, sims, bindings, chosen, shown)
         _tell(chosen, shown, options, bindings, rate_hz)
         session = Session(
@@ -75,6 +79,7 @@ def record_by_hand(
             source,
             device,
             view,
+            desk,
             Pacer(1 / rate_hz),
             tasks=writer.metadata.tasks,
             schedule=schedule,
@@ -87,7 +92,6 @@ def record_by_hand(
         )
         with _signals(session):
             session.run()
-    return session.stopped
 
 
 def _opened(
@@ -185,7 +189,7 @@ def _verdict_keys(bindings: Bindings) -> str:
 
 @contextlib.contextmanager
 def _signals(session: Session) -> Iterator[None]:
-    """Ctrl-C asks, as the quit key does; SIGTERM and SIGHUP end the session at once."""
+    """Ctrl-C asks, as the quit key does; so do SIGTERM and SIGHUP, but not for long."""
 
     def handler(act: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
         return lambda _number, _frame: act()

@@ -62,7 +62,7 @@ _OPTIONS = (
     click.option(
         "--keep-partial",
         is_flag=True,
-        help="By hand: keep, truncated, an episode that a signal or a closed window ends.",
+        help="By hand: keep, truncated, an episode in progress when nobody answers about it.",
     ),
     click.option(
         "--picture",

@@ -19,6 +19,8 @@ from recorders.teleop.source import HandSource
 from recorders.teleop.view import Phase, Status, View
 
 RECORDER = "teleop"
+ANSWER_S = 30.0
+ANSWERS = (Press.KEEP, Press.RERECORD, Press.DISCARD, Press.QUIT)
 
 
 class Verdict(StrEnum):
@@ -37,8 +39,8 @@ class Manner:
         countdown_s: from the reset, or a pause, until the person acts.
         end_on_success: end and keep an episode once it is solved.
         only_success: refuse to keep episodes that are not solved.
-        keep_partial: when nobody can be asked, as after SIGTERM or when the window was closed,
-            keep an episode in progress, truncated; else it is dropped.
+        keep_partial: when nobody answers what is to become of an episode in progress, keep it,
+            truncated; else it is dropped.
         rate_hz: steps per second.
     """
 
@@ -62,6 +64,7 @@ class _Take:
     success: bool = False
     ended_by: str = "person"
     late: int = 0
+    quitting: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     verdict: Verdict | None = None
 
@@ -74,6 +77,8 @@ class Session:
         source: turns commands into actions.
         device: what the person drives with.
         view: what the person sees.
+        desk: where the person answers when the device or the view is gone; None where the device
+            is the terminal itself.
         pacer: keeps the time.
         tasks: the tasks, in the order of the schedule's quotas.
         schedule: which attempts to make; a discarded attempt is tried again after other tasks.
@@ -91,6 +96,7 @@ class Session:
         source: HandSource,
         device: Device,
         view: View,
+        desk: Device | None,
         pacer: Pacer,
         *,
         tasks: Sequence[Task],
@@ -103,12 +109,14 @@ class Session:
         keys: str,
     ) -> None:
         self._sims, self._source, self._device, self._view = sims, source, device, view
+        self._desk, self._heard = desk, False
         self._pacer, self._tasks, self._schedule, self._save = pacer, tuple(tasks), schedule, save
         self._kept, self._target, self._seed, self._manner = kept, target, seed, manner
         self._keys = keys
         self._message = ""
         self._lost = False
-        self._interrupts = 0
+        self._interrupts = self._terminations = 0
+        self._answer_s: float | None = None
         self._stopping = False
 
     @property
@@ -130,16 +138,16 @@ class Session:
         self._interrupts += 1
 
     def terminate(self) -> None:
-        """Quit at once, without asking; may come from a signal."""
-        self._stopping = True
+        """Quit soon, see `_end_soon`; again: at once; may come from a signal."""
+        self._terminations += 1
 
     def _record(self, attempt: Attempt) -> Verdict:
         """One try; a kept one is saved when this returns."""
         take = self._begin(attempt)
         while take.verdict is None and not self._stopping:
             self._tick(take)
-        if take.verdict is None and self._manner.keep_partial and len(take.builder):
-            take.ended_by, take.verdict = "interrupted", Verdict.KEEP
+        if take.verdict is None and self._manner.keep_partial and not self._refusal(take):
+            take.quitting, take.verdict = True, Verdict.KEEP
         if take.verdict is Verdict.KEEP:
             self._kept = self._save(self._episode(take))
             self._message = f"kept {self._kept}/{self._target}"
@@ -163,6 +171,8 @@ class Session:
         for press in command.presses:
             if take.verdict is None:
                 self._pressed(take, press)
+        if take.verdict is None and self._must_end():
+            self._end_soon(take)
         if take.phase is Phase.COUNTDOWN:
             take.countdown_s -= 1 / self._manner.rate_hz
             if take.countdown_s <= 0:
@@ -180,14 +190,49 @@ class Session:
                 self._lost, self._message = False, "the device is back: pause key to go on"
         except DeviceLost as lost:
             command = Command()
-            self._lost, self._message = True, f"{lost}".rstrip(".")
+            self._lost = True
+            if not take.quitting:
+                here = f"; or answer here: {self._keys}" if self._heard and take.builder else ""
+                self._message = str(lost).rstrip(".") + here
             if take.phase in (Phase.RECORDING, Phase.COUNTDOWN):
                 self._pause(take)
         quits, self._interrupts = self._interrupts, 0
-        if not self._view.is_open():
-            # Nobody can see what to answer.
+        answers = self._answers(take)
+        return replace(command, presses=(*command.presses, *answers, *[Press.QUIT] * quits))
+
+    def _answers(self, take: _Take) -> tuple[Press, ...]:
+        """What was pressed at the desk, which is heard while the device may be unable to answer."""
+        if self._desk is None:
+            self._heard = not self._lost
+            return ()
+        if not (self._lost or take.quitting):
+            self._desk.rest()
+            return ()
+        try:
+            presses = self._desk.read().presses
+        except DeviceLost:
+            presses, self._heard = (), False
+        else:
+            self._heard = True
+        return tuple(press for press in presses if press in ANSWERS)
+
+    def _must_end(self) -> bool:
+        """Whether there was a signal, or nothing to see or no terminal to type in is left."""
+        typeless = self._desk is None and self._lost
+        return self._terminations > 0 or not self._view.is_open() or typeless
+
+    def _end_soon(self, take: _Take) -> None:
+        """Offer an episode in progress to whoever is at the terminal, for a while; then end."""
+        if self._answer_s is None:
+            self._answer_s = ANSWER_S
+        if not take.quitting:
+            self._quit(take)
+            otherwise = "kept" if self._manner.keep_partial else "dropped"
+            self._message += f" (within {ANSWER_S:.0f} s, else it is {otherwise})"
+            return
+        self._answer_s -= 1 / self._manner.rate_hz
+        if self._answer_s <= 0 or self._terminations > 1 or not self._heard:
             self._stopping = True
-        return replace(command, presses=(*command.presses, *[Press.QUIT] * quits))
 
     def _pressed(self, take: _Take, press: Press) -> None:
         if press is Press.QUIT:
@@ -195,7 +240,7 @@ class Session:
         elif press is Press.KEEP:
             self._keep(take)
         elif press in (Press.RERECORD, Press.DISCARD):
-            self._stopping |= take.ended_by == "interrupted" and press is Press.DISCARD
+            self._stopping |= take.quitting and press is Press.DISCARD
             take.verdict = Verdict(press.value)
         elif press is Press.PAUSE:
             self._pause(take)
@@ -206,21 +251,31 @@ class Session:
             take.counts["handovers"] += 1
 
     def _quit(self, take: _Take) -> None:
-        """Quit; an episode in progress is asked about first."""
-        if take.phase is Phase.ENDED or not len(take.builder):
+        """Quit; an episode without a verdict is asked about first."""
+        if take.quitting or not len(take.builder):
             self._stopping = True
             return
-        take.phase, take.ended_by = Phase.ENDED, "interrupted"
-        self._message = f"keep this part of an episode? {self._keys}"
+        self._message = (
+            f"keep this {'' if take.builder.ended else 'part of an '}episode? {self._keys}"
+        )
+        take.phase, take.quitting = Phase.ENDED, True
+        self._answers(take)  # what was typed before the question is no answer to it
 
     def _keep(self, take: _Take) -> None:
-        if not len(take.builder):
-            self._message = "nothing to keep yet"
-        elif self._manner.only_success and not take.success:
-            self._message = "not solved: --only-success keeps solved episodes only"
+        refusal = self._refusal(take)
+        if refusal:
+            self._message = refusal
         else:
-            self._stopping |= take.ended_by == "interrupted"
+            self._stopping |= take.quitting
             take.verdict = Verdict.KEEP
+
+    def _refusal(self, take: _Take) -> str:
+        """Why the episode cannot be kept; '' where it can."""
+        if not len(take.builder):
+            return "nothing to keep yet"
+        if self._manner.only_success and not take.success:
+            return "not solved: --only-success keeps solved episodes only"
+        return ""
 
     def _pause(self, take: _Take) -> None:
         """Pause; or go on, after another countdown."""
@@ -245,12 +300,13 @@ class Session:
 
     def _episode(self, take: _Take) -> Episode:
         late = self._pacer.take()
+        partial = take.quitting and not take.builder.ended
         options: dict[str, object] = {
             "attempt": take.attempt.number,
             "device": self._device.name,
             "view": self._view.name,
             "rate_hz": float(self._manner.rate_hz),
-            "ended_by": take.ended_by,
+            "ended_by": "interrupted" if partial else take.ended_by,
             "late_steps": late.late_steps,
             "late_p99_ms": late.p99_ms,
             "late_max_ms": late.max_ms,

@@ -34,7 +34,10 @@ class HandSource:
 
     def __init__(self, family: Family, expert: Expert) -> None:
         if not family.actions[0].startswith("dx"):
-            raise DemokitError(f"{family.name} cannot be driven by hand: its actions are torques.")
+            raise DemokitError(
+                f"{family.name} cannot be driven by hand: its actions ({family.actions[0]}, ...) "
+                "are no motion of a hand (dx, dy, dz); leave out --device and give an --expert."
+            )
         self._expert = expert
         self._width = len(family.actions)
         self.rest()

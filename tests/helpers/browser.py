@@ -61,7 +61,8 @@ class Browser:
             **({"text": key} if kind == "keyDown" else {}),
         )
 
-    def press(self, key, seconds=0.1):
+    # On a busy machine the page looks at its keys a few times a second only.
+    def press(self, key, seconds=0.5):
         self.key("keyDown", key)
         time.sleep(seconds)
         self.key("keyUp", key)
@@ -69,7 +70,7 @@ class Browser:
     def click(self, x, y):
         self.mouse("mouseMoved", x, y)
         self.mouse("mousePressed", x, y, button="left", clickCount=1)
-        time.sleep(0.1)
+        time.sleep(0.5)
         self.mouse("mouseReleased", x, y, button="left", clickCount=1)
 
     def mouse(self, kind, x, y, **more):

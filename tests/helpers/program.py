@@ -63,9 +63,15 @@ class Program:
     def modes(self):
         return termios.tcgetattr(self._inside)
 
+    def hang_up(self):
+        """The terminal is gone, as when its window is closed."""
+        os.close(self.outside)
+        self.outside = None
+
     def close(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
-        os.close(self.outside)
+        if self.outside is not None:
+            self.hang_up()
         os.close(self._inside)

@@ -1,11 +1,16 @@
 """The keyboard as a device: the real program, the real window, keys that are really pressed."""
 
 import os
+import signal
 import subprocess
 
 import pytest
+
+pytest.importorskip("Xlib", reason="needs pynput")
 from program import Program
 from test_terminal import replays
+from Xlib.display import Display
+from Xlib.protocol.event import ClientMessage
 
 from demokit.data import open_dataset
 
@@ -25,6 +30,19 @@ class Desk:
 
     def do(self, *words):
         subprocess.run(["xdotool", *map(str, words)], env=self.environment, check=True)
+
+    def close_window(self):
+        """As the cross in its corner does, which a window manager would draw."""
+        words = ("xdotool", "search", "--name", "MuJoCo : ")
+        number = int(subprocess.check_output(words, env=self.environment))
+        connection = Display(self.environment["DISPLAY"])
+        window = connection.create_resource_object("window", number)
+        protocols, delete = map(connection.intern_atom, ("WM_PROTOCOLS", "WM_DELETE_WINDOW"))
+        message = ClientMessage(
+            window=window, client_type=protocols, data=(32, (delete, 0, 0, 0, 0))
+        )
+        window.send_event(message)
+        connection.close()
 
     def hold(self, keys, program, until):
         for key in keys:
@@ -88,21 +106,46 @@ def test_the_door_is_opened_with_real_keys(desk, program, tmp_path):
         assert episode.options["view"] == "window"
 
 
-@pytest.mark.realtime
-def test_a_closed_window_loses_nothing(desk, program, tmp_path):
-    path = tmp_path / "hand.hdf5"
-    hand = program(*by_hand(path, "--device", "keyboard"))
+def keeps_one(desk, hand):
+    """One episode is kept, and the next one is in progress."""
     hand.wait_for("step [1-9]")
     desk.do("key", "n")
     hand.wait_for("recording  kept 1/5")
-    desk.do("search", "--name", "MuJoCo : ", "windowclose")
-    hand.end()
-    # The viewer may take the program with it: then what was kept waits for --resume.
-    if not path.exists():
-        more = program(*by_hand(path, "--device", "keyboard", "--resume"))
-        more.wait_for("recording  kept 1/5")
-        desk.do("key", "q")
-        more.wait_for("keep this part|1 of 5")
-        desk.do("key", "q")
-        assert more.end() == 0, more.text
+    hand.wait_for("step [1-9]")
+
+
+@pytest.mark.realtime
+def test_a_closed_window_offers_the_episode_at_the_terminal(desk, program, tmp_path):
+    path = tmp_path / "hand.hdf5"
+    hand = program(*by_hand(path, "--device", "keyboard"))
+    keeps_one(desk, hand)
+    desk.close_window()
+    hand.wait_for("keep this part.*within 30 s")
+    hand.type("n")
+    assert hand.end() == 0, hand.text
+    assert hand.modes() == hand.before
+    replays(path, 2)
+    with open_dataset(path) as dataset:
+        assert dataset[1].options["ended_by"] == "interrupted"
+
+
+@pytest.mark.parametrize("how", ["the viewer", "the program"])
+@pytest.mark.realtime
+def test_what_was_kept_outlives_a_kill(how, desk, program, tmp_path):
+    path = tmp_path / "hand.hdf5"
+    hand = program(*by_hand(path, "--device", "keyboard"))
+    keeps_one(desk, hand)
+    if how == "the viewer":
+        desk.do("search", "--name", "MuJoCo : ", "windowkill")
+    else:
+        hand.send(signal.SIGKILL)
+    # X takes the program down with the window: what was kept waits for --resume.
+    assert hand.end() != 0
+    assert hand.modes() == hand.before
+    more = program(*by_hand(path, "--device", "keyboard", "--resume"))
+    more.wait_for("recording  kept 1/5")
+    desk.do("key", "q")
+    more.wait_for("keep this part|1 of 5")
+    desk.do("key", "q")
+    assert more.end() == 0, more.text
     replays(path, 1)

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from person import Clock, Person, hold, open_door, push_block, wait
 
+from demokit.cli import main
 from demokit.data import DatasetWriter, Provenance, describe, open_dataset
 from demokit.data.replay import Replayer, compare
 from demokit.data.validation import validate
@@ -19,10 +21,30 @@ from recorders.teleop.session import Manner, Session
 from recorders.teleop.source import HandSource
 
 
+class Desk:
+    """A terminal at which somebody presses these keys; an empty one at which nobody is."""
+
+    def __init__(self, presses=None):
+        self._presses, self.rested = presses, 0
+
+    def read(self):
+        if self._presses is None:
+            raise DeviceLost("Nobody is at the terminal.")
+        return Command(presses=tuple(self._presses.pop(0)) if self._presses else ())
+
+    def rest(self):
+        self.rested += 1
+
+
+NOBODY = Desk()
+
+
 class Recording:
     """A session with a scripted person; `kept` are the episodes that were saved."""
 
-    def __init__(self, script, *, env="door", context=None, episodes=1, tasks=1, **manner):
+    def __init__(
+        self, script, *, env="door", context=None, episodes=1, tasks=1, desk=NOBODY, **manner
+    ):
         family = make_family(env)
         self.tasks = list(make_tasks(family, "uniform", "train", num_tasks=tasks))
         if context is not None:
@@ -37,6 +59,7 @@ class Recording:
             HandSource(family, make_scripted(env)),
             self.person,
             self.person,
+            desk,
             Pacer(1 / rate_hz, now=self.clock.now, sleep=self.clock.sleep),
             tasks=self.tasks,
             schedule=Schedule(spread(episodes, tasks)),
@@ -212,19 +235,91 @@ def test_ctrl_c_asks_as_the_quit_key_does():
     assert found.kept[0].options["ended_by"] == "interrupted"
 
 
+def interrupted(how, *, again=False, number=8):
+    """A script in which something ends the session after some steps, perhaps twice."""
+
+    def script(person):
+        yield from steps("w", number)(person)
+        for _ in range(1 + again):
+            if how == "closed":
+                person.open = False
+            else:
+                person.session.terminate()
+            yield ""
+        while True:
+            yield "w"
+
+    return script
+
+
+def ended(script, **options):
+    person = Person(script)
+    found = Recording(person, episodes=5, **options)
+    person.session = found.session
+    found.run()
+    assert found.session.stopped
+    return found
+
+
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("how", ["closed", "terminated"])
-def test_a_closed_view_and_a_signal_end_it_at_once(how, keep):
-    def script(person):
-        yield from steps("w", 8)(person)
-        if how == "closed":
-            person.open = False
-        else:
-            found.session.terminate()
-        yield "w"
+def test_where_nobody_can_answer_it_ends_at_once(how, keep):
+    found = ended(interrupted(how), keep_partial=keep)
+    assert [e.options["ended_by"] for e in found.kept] == ["interrupted"] * keep
+    assert found.clock.time_s < 1.0
 
-    found = Recording(script, episodes=5, keep_partial=keep)
-    assert len(found.run().kept) == keep
+
+@pytest.mark.parametrize(("press", "kept"), [("keep", 1), ("discard", 0), ("quit", 0)])
+@pytest.mark.parametrize("how", ["closed", "terminated"])
+def test_the_episode_is_offered_at_the_terminal(how, press, kept):
+    # What was typed before the question, or is no answer to it, is not heard.
+    desk = Desk([[Press.KEEP], [Press.PAUSE], [], [Press.GRIPPER], [Press(press)]])
+    found = ended(interrupted(how), desk=desk)
+    assert desk.rested > 8
+    assert len(found.kept) == kept
+    for episode in found.kept:
+        assert (len(episode), episode.options["ended_by"]) == (8, "interrupted")
+        assert episode.truncations[-1]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_offer_is_open_for_half_a_minute(keep):
+    found = ended(interrupted("terminated"), desk=Desk([]), keep_partial=keep)
+    assert len(found.kept) == keep
+    assert 30.0 < found.clock.time_s < 31.0
+    assert "within 30 s" in found.person.seen[-2].message
+
+
+def test_a_second_signal_ends_the_offer():
+    found = ended(interrupted("terminated", again=True), desk=Desk([]), keep_partial=True)
+    assert len(found.kept) == 1
+    assert found.clock.time_s < 1.0
+
+
+def test_a_whole_episode_is_offered_too_and_is_no_part():
+    def script(person):
+        yield from wait(person, "ended")
+        yield from tap("q")
+        assert "keep this episode?" in person.status.message
+        yield "n"
+
+    (episode,) = ended(script).kept
+    assert (len(episode), episode.options["ended_by"]) == (100, "horizon")
+
+
+def test_nobody_keeps_a_failure_that_only_success_refuses():
+    assert not ended(interrupted("closed"), keep_partial=True, only_success=True).kept
+
+
+def test_a_closed_terminal_that_is_the_device_ends_it():
+    class Closed(Person):
+        def read(self):
+            if self.status is not None and self.status.step >= 8:
+                raise DeviceLost("The terminal is gone.")
+            return super().read()
+
+    found = Recording(Closed(steps("w", 30)), keep_partial=True, desk=None)
+    assert len(found.run().kept) == 1
     assert found.session.stopped
 
 
@@ -261,6 +356,23 @@ def test_a_device_that_disappears_pauses():
 
     (episode,) = Recording(Loose(script)).run().kept
     assert episode.options["pauses"] == 1
+
+
+def test_while_the_device_is_gone_the_terminal_answers():
+    class Unplugged(Person):
+        gone = False
+
+        def read(self):
+            self.gone |= self.status is not None and self.status.step >= 8
+            if self.gone:
+                raise DeviceLost("The gamepad is gone.")
+            return super().read()
+
+    desk = Desk([[], [], [Press.KEEP], [], [Press.QUIT]])
+    found = Recording(Unplugged(keep_after(steps("w", 30))), episodes=5, desk=desk).run()
+    (episode,) = found.kept
+    assert (len(episode), episode.options["ended_by"]) == (8, "person")
+    assert any("answer here" in status.message for status in found.person.seen)
 
 
 def test_the_expert_takes_over_and_gives_back():
@@ -306,11 +418,13 @@ def test_late_steps_are_counted_and_not_made_up_for():
     assert episode.options["late_max_ms"] == pytest.approx(150, abs=1)
 
 
-def test_torques_cannot_be_driven_by_hand():
-    from demokit.errors import DemokitError
-
-    with pytest.raises(DemokitError, match="torques"):
-        HandSource(make_family("cheetah-vel"), make_scripted("push"))
+@pytest.mark.parametrize("env", ["cheetah-vel", "gym:Pusher-v5"])
+def test_what_is_no_motion_of_a_hand_is_refused(env, tmp_path):
+    arguments = ("record", "--env", env, "--expert", "random", "--device", "web", "--out")
+    result = CliRunner().invoke(main, [*arguments, str(tmp_path / "a.hdf5")])
+    assert result.exit_code == 1
+    assert f"Error: {env} cannot be driven by hand" in result.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_command_is_at_rest_by_default():

@@ -13,7 +13,8 @@ from program import Program
 from demokit.cli import main
 from demokit.data import open_dataset
 from demokit.errors import DemokitError
-from recorders.teleop.device import DeviceLost, Press
+from recorders.teleop.desk import Desk
+from recorders.teleop.device import Command, DeviceLost, Press
 from recorders.teleop.keys import LatchedKeys, load_bindings
 from recorders.teleop.terminal import Terminal, split_keys
 
@@ -186,23 +187,52 @@ def test_the_program_in_a_terminal(program, tmp_path):
         assert dataset[0].options["device"] == "terminal"
 
 
+def kept_one(hand):
+    """One episode is kept, and the next one is in progress."""
+    hand.wait_for("step [1-9]")
+    hand.type("n")
+    hand.wait_for("recording  kept 1/5")
+    hand.wait_for("step [1-9]")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.realtime
 def test_signals_keep_what_is_kept_and_restore_the_terminal(number, program, tmp_path):
     path = tmp_path / "hand.hdf5"
     hand = program(*by_hand(path))
-    hand.wait_for("recording")
-    hand.wait_for("step [1-9]")
-    hand.type("n")
-    hand.wait_for("recording  kept 1/5")
-    hand.wait_for("step [1-9]")
+    kept_one(hand)
     hand.send(number)
-    if number == signal.SIGINT:
-        hand.wait_for("keep this part")
-        hand.send(number)
+    hand.wait_for("keep this part")
+    hand.send(number)
     assert hand.end() == 0, hand.text
     assert hand.modes() == hand.before
     replays(path, 1)
+
+
+@pytest.mark.realtime
+def test_what_a_signal_interrupts_can_be_kept(program, tmp_path):
+    path = tmp_path / "hand.hdf5"
+    hand = program(*by_hand(path))
+    kept_one(hand)
+    hand.send(signal.SIGTERM)
+    hand.wait_for("keep this part.*within 30 s, else it is dropped")
+    hand.type("n")
+    assert hand.end() == 0, hand.text
+    assert hand.modes() == hand.before
+    replays(path, 2)
+    with open_dataset(path) as dataset:
+        assert dataset[1].options["ended_by"] == "interrupted"
+        assert dataset[1].truncations[-1]
+
+
+@pytest.mark.realtime
+def test_a_terminal_that_is_gone_ends_it(program, tmp_path):
+    path = tmp_path / "hand.hdf5"
+    hand = program(*by_hand(path, "--keep-partial"))
+    kept_one(hand)
+    hand.hang_up()
+    hand.process.wait(60)
+    replays(path, 2)
 
 
 @pytest.mark.realtime
@@ -221,3 +251,28 @@ def test_a_kill_loses_nothing_that_was_kept(program, tmp_path):
     more.type("qq")
     assert more.end() == 0, more.text
     replays(path, 2)
+
+
+def test_the_terminal_answers_for_other_devices_and_is_given_back():
+    outside, inside = pty.openpty()
+    before = termios.tcgetattr(inside)
+    desk = Desk(load_bindings(), inside)
+    os.write(outside, b"n")
+    assert termios.tcgetattr(inside) == before
+    # What was typed before the question is no answer to it.
+    assert desk.read() == Command()
+    assert termios.tcgetattr(inside) != before
+    os.write(outside, b"x")
+    assert desk.read().presses == (Press.DISCARD,)
+    desk.rest()
+    assert termios.tcgetattr(inside) == before
+    os.close(outside)
+    with pytest.raises(DeviceLost):
+        desk.read()
+    desk.close()
+    os.close(inside)
+
+
+def test_nobody_answers_where_there_is_no_terminal(tmp_path):
+    with (tmp_path / "file").open("w") as file, pytest.raises(DeviceLost):
+        Desk(load_bindings(), file.fileno()).read()

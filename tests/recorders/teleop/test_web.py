@@ -1,6 +1,7 @@
 """The browser as a device: the real page in a real browser."""
 
 import re
+import signal
 
 import pytest
 from browser import Browser, chromium
@@ -24,8 +25,11 @@ def wait_until_keys_arrive(browser, hand):
 @pytest.mark.realtime
 def test_the_program_in_a_browser(tmp_path):
     path = tmp_path / "hand.hdf5"
-    words = ("record", "--env", "door", "--device", "web", "--tasks", 1, "--num-episodes", 5)
-    hand = Program(*words, "--rate", 10, "--countdown", 0.2, "--license", "MIT", "--out", path)
+    words = (
+        *("record", "--env", "door", "--device", "web", "--tasks", 1, "--num-episodes", 5),
+        *("--rate", 10, "--countdown", 0.2, "--license", "MIT", "--out", path),
+    )
+    hand = Program(*words)
     browser = None
     try:
         hand.wait_for("No browser is there")
@@ -41,15 +45,23 @@ def test_the_program_in_a_browser(tmp_path):
         hand.wait_for("recording  kept 1/5")
         browser.click(*DISCARD_BUTTON)
         hand.wait_for("dropped")
+        hand.wait_for("step [1-9]")
         browser.close()
-        hand.wait_for("No browser is there.*paused")
-        hand.send(15)
+        hand.wait_for("No browser is there.*or answer here.*paused")
+        hand.type("n")
+        hand.wait_for("kept 2/5")
+        hand.send(signal.SIGKILL)
+        hand.end()
+        # Nothing is in progress: it ends without a question.
+        hand = Program(*words, "--resume")
+        hand.wait_for("No browser is there.*kept 2/5")
+        hand.send(signal.SIGTERM)
         assert hand.end() == 0, hand.text
     finally:
         hand.close()
         if browser is not None:
             browser.close()
-    replays(path, 1)
+    replays(path, 2)
     with open_dataset(path) as dataset:
         assert (dataset[0].actions[:, 1] > 0.5).sum() > 5
         assert dataset[0].options["device"] == dataset[0].options["view"] == "web"
