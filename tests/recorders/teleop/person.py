@@ -92,3 +92,19 @@ def push_block(person):
     block = lambda: person.terms["block_pos_w_m"]  # noqa: E731
     yield from wait(person, "recording")
     yield from hold("w!", lambda: block()[1] > person.context[1] - 0.02)
+
+
+def place_block(person):
+    """Over the block, down around it, close the gripper, and carry the block to the goal."""
+    offset = lambda axis: (  # noqa: E731
+        person.terms["hand_pos_w_m"][axis] - person.terms["block_pos_w_m"][axis]
+    )
+    off = lambda axis: person.context[axis] - person.terms["block_pos_w_m"][axis]  # noqa: E731
+    yield from wait(person, "recording")
+    yield from hold("w!", lambda: offset(1) > -0.01)
+    yield from hold("c!", lambda: offset(2) < 0.03)
+    yield ["space"]
+    yield from hold("", lambda: abs(person.terms["finger_pos_m"]).min() > 0.018)
+    yield from hold("e!", lambda: off(2) < 0.02)
+    yield from hold("w!", lambda: off(1) < 0.02)
+    yield from hold("d!" if off(0) > 0 else "a!", lambda: abs(off(0)) < 0.02)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from person import Clock, Person, hold, open_door, push_block, wait
+from person import Clock, Person, hold, open_door, place_block, push_block, wait
 
 from demokit.cli import main
 from demokit.data import DatasetWriter, Provenance, describe, open_dataset
@@ -109,7 +109,11 @@ def steps(keys, number):
 
 @pytest.mark.parametrize(
     ("env", "script", "context"),
-    [("door", open_door, (0.7,)), ("push", push_block, (0.0, 0.75))],
+    [
+        ("door", open_door, (0.7,)),
+        ("push", push_block, (0.0, 0.75)),
+        ("pick-place", place_block, (0.06, 0.72, 0.15)),
+    ],
 )
 def test_a_person_solves_it_with_keys_alone(env, script, context, tmp_path):
     found = Recording(keep_after(script), env=env, context=context).run()
