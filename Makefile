@@ -4,7 +4,6 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 RUNS   := runs
-SEEDS  ?= 0 1 2
 JOBS   ?= 2
 # Rendering without a display; MuJoCo reads it.
 export MUJOCO_GL ?= egl
@@ -28,8 +27,8 @@ demo: $(READY)  ## record -> inspect -> meta-train -> evaluate -> plot on Push, 
 	$(BIN)/demokit meta-train --demos $(RUNS)/demo/push.hdf5 --method imitation --output-dir $(RUNS)/demo/imitation-0 --overwrite
 	$(BIN)/demokit evaluate $(RUNS)/demo/gmps-0 $(RUNS)/demo/imitation-0 --output-dir $(RUNS)/demo/comparison
 
-results: $(READY)  ## the figures of docs/results.md: Push and Door, three seeds (about an hour)
-	BIN=$(BIN) RUNS=$(RUNS) SEEDS="$(SEEDS)" JOBS=$(JOBS) sh docs/results.sh
+results: $(READY)  ## docs/results.md: every comparison of docs/results.toml; continues where it stopped
+	$(BIN)/demokit compare docs/results.toml --output-dir $(RUNS)/results --page docs/results.md --jobs $(JOBS)
 
 datasets: $(READY)  ## the datasets in datasets/: 20 tasks x 5 demonstrations, with their cards
 	for name in push_state door_state push_vision; do \
@@ -38,8 +37,8 @@ datasets: $(READY)  ## the datasets in datasets/: 20 tasks x 5 demonstrations, w
 	  $(BIN)/demokit validate datasets/$$name.hdf5 --replay || exit 1; \
 	done
 
-pictures: $(READY)  ## the pictures of docs/environments.md
-	BIN=$(BIN) sh docs/pictures.sh
+pictures: $(READY)  ## the pictures of docs/environments.md and, after make demo, of docs/evaluation.md
+	BIN=$(BIN) RUNS=$(RUNS) sh docs/pictures.sh
 
 test: $(READY)  ## the tests, without the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow and not realtime"

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The pictures of docs/environments.md: one per family, 640x480, and what a policy sees.
+# The pictures of docs/environments.md: one per family, 640x480, and what a policy sees; then,
+# where `make demo` has trained its runs, those of docs/evaluation.md.
 set -eu
 BIN=${BIN:-.venv/bin}
 OUT=docs/pictures
@@ -8,3 +9,12 @@ for name in point point-corner push door pick-place ant ant-dir cheetah-vel chee
     "$BIN/demokit" envs --render "$name" --out "$OUT/$name.png"
 done
 "$BIN/demokit" envs --render push --camera policy --out "$OUT/push-policy.png"
+
+RUNS=${RUNS:-runs}
+FOUND=$RUNS/demo/comparison-ood
+test -e "$RUNS/demo/gmps-0/checkpoint.safetensors" || exit 0
+"$BIN/demokit" evaluate "$RUNS/demo/gmps-0" "$RUNS/demo/imitation-0" --output-dir "$FOUND" \
+    --split validation --split ood --adapt-steps 3 --videos 2
+cp "$FOUND/map-validation.png" "$OUT/evaluation-map.png"
+chromium --headless=new --no-sandbox --hide-scrollbars --window-size=1200,1500 \
+    --screenshot="$OUT/evaluation-page.png" "file://$(realpath "$FOUND")/report.html"

@@ -69,11 +69,9 @@ def meta_train(
     loaded = load_demos(demos, config.demos_per_task, config.reward)
     folder = output_dir or Path("runs") / f"{loaded.family.name}-{config.method}-{config.seed}"
     run = Run(folder, config, demos, resume=resume, overwrite=overwrite)
-    is_meta = config.method == "gmps"
-    total = config.iterations if is_meta else config.imitation_steps
-    method = train if is_meta else train_imitation
+    method = train if config.method == "gmps" else train_imitation
     try:
-        with progress(f"{config.method} on {loaded.family.name}", total) as done:
+        with progress(f"{config.method} on {loaded.family.name}", config.total_iterations) as done:
             learned = method(loaded, run, lambda iteration, scalars: done(iteration + 1))
     except KeyboardInterrupt:
         click.echo(f"Stopped: continue with --resume --output-dir {folder}", err=True)

@@ -101,6 +101,11 @@ class TrainConfig:
         if max(self.discount, self.gae_lambda, self.dagger_mixing) > 1:
             raise DemokitError("Options discount, gae_lambda, dagger_mixing: at most 1.")
 
+    @property
+    def total_iterations(self) -> int:
+        """Iterations of the whole run, as its metrics count them."""
+        return self.iterations if self.method == "gmps" else self.imitation_steps
+
 
 def differing_options(config: TrainConfig) -> str:
     """The options whose values are not the defaults, but for seed, method and threads."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 
-from matplotlib.figure import Figure
-
-from demokit.page import data_uri, drawing, facts, style, table, tile
+from demokit.page import data_uri, facts, image, style, table, tile
 from gmps.outcomes import labels, references, select, splits
 from gmps.report import (
     DIGITS,
@@ -31,8 +30,8 @@ _LEAD = (
 )
 
 
-def page(comparison: Comparison, pictures: Mapping[str, Figure], films: Sequence[Film] = ()) -> str:
-    """The page; `pictures` are those of `plot.pictures`."""
+def page(comparison: Comparison, pictures: Mapping[str, Path], films: Sequence[Film] = ()) -> str:
+    """The page; `pictures` are the files that `plot.save` wrote."""
     template = Template((files("gmps") / "page.html").read_text())
     return template.substitute(
         title=escape(comparison.title),
@@ -46,7 +45,7 @@ def page(comparison: Comparison, pictures: Mapping[str, Figure], films: Sequence
 
 
 def _sections(
-    comparison: Comparison, pictures: Mapping[str, Figure], films: Sequence[Film]
+    comparison: Comparison, pictures: Mapping[str, Path], films: Sequence[Film]
 ) -> Iterator[str]:
     every = splits(comparison.rows)
     for split in every:
@@ -91,8 +90,8 @@ def _tiles(comparison: Comparison, split: str) -> Iterator[str]:
     yield tile("runs", str(len(comparison.runs)))
 
 
-def _wide(figure: Figure) -> str:
-    return f'<div class="wide">{drawing(figure, "plot")}</div>'
+def _wide(picture: Path) -> str:
+    return f'<figure class="wide">{image(picture.read_bytes(), picture.stem)}</figure>'
 
 
 def _video(film: Film) -> str:

@@ -33,6 +33,7 @@ from gmps.outcomes import (
 from gmps.report import headline, shown_steps
 from gmps.statistics import interval
 
+DPI = 140
 COLORS = ("#1b6ca8", "#d1495b", "#3c8d5a", "#8d5fb4", "#b07d2b", "#555555")
 _STYLES = {"mean": "-", "stochastic": ":"}
 _NAMES = {"episode_return": "return", "success": "success rate"}
@@ -61,10 +62,12 @@ def pictures(table: Path, places: Path) -> dict[str, Figure]:
     return drawn
 
 
-def save(figures: dict[str, Figure], folder: Path) -> None:
-    """Write every picture to `folder`, NAME.png."""
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=150)
+def save(figures: dict[str, Figure], folder: Path) -> dict[str, Path]:
+    """Write every picture to `folder`, NAME.png; returns the files by name."""
+    files = {name: folder / f"{name}.png" for name in figures}
+    for name, file in files.items():
+        figures[name].savefig(file, dpi=DPI)
+    return files
 
 
 def adaptation(rows: Sequence[Row]) -> Figure:

@@ -22,7 +22,6 @@ def publish(comparison: Comparison, folder: Path, films: Sequence[Film] = ()) ->
     write_places(folder / PLACES, comparison.places)
     content = write_json(folder / "evaluation.json", comparison)
     (folder / "report.md").write_text(markdown(comparison))
-    drawn = pictures(folder / TABLE, folder / PLACES)
-    save(drawn, folder)
+    drawn = save(pictures(folder / TABLE, folder / PLACES), folder)
     (folder / "report.html").write_text(page(comparison, drawn, films))
     return content

@@ -20,6 +20,7 @@ from demokit.errors import DemokitError
 from gmps.config import TrainConfig
 from gmps.learned import CHECKPOINT, Learned, load, save
 
+METRICS = "metrics.csv"
 _PACKAGES = ("demokit", "torch", "mujoco", "numpy")
 
 
@@ -64,7 +65,7 @@ class Run:
     @property
     def metrics(self) -> Path:
         """The scalars, a row per logged iteration."""
-        return self.folder / "metrics.csv"
+        return self.folder / METRICS
 
     def restore(self, fresh: Learned) -> tuple[Learned, torch.optim.Adam, int]:
         """What to train, its optimiser, and the first iteration still to do."""
@@ -193,7 +194,7 @@ def summarise(folder: Path) -> RunSummary:
         progress["iteration"],
         learned.later_lr is not None,
         learned.env_steps,
-        _last_scalars(folder / "metrics.csv"),
+        _last_scalars(folder / METRICS),
     )
 
 

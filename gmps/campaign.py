@@ -1,0 +1,143 @@
+"""Carrying out a plan: what is left to do, in which order, and where it goes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from demokit.errors import DemokitError, unknown_name
+from gmps.config import TrainConfig
+from gmps.jobs import Job, run_side_by_side
+from gmps.learned import CHECKPOINT, load
+from gmps.plan import Options, Plan, arguments, train_options
+from gmps.results import write_results
+from gmps.runs import METRICS
+
+
+class Campaign:
+    """A plan and where its files go.
+
+    Args:
+        plan: what to compare.
+        folder: gets NAME.hdf5 per dataset and NAME/ per comparison: runs, logs, comparison/.
+        page: the Markdown page.
+        jobs: runs that train side by side.
+        num_seeds: the first so many seeds of the plan; None takes all.
+    """
+
+    def __init__(
+        self, plan: Plan, folder: Path, page: Path, jobs: int, num_seeds: int | None = None
+    ) -> None:
+        self.plan = replace(plan, seeds=plan.seeds[:num_seeds])
+        self.folder, self.page, self._jobs = folder, page, jobs
+
+    def chosen(self, only: Sequence[str]) -> list[str]:
+        """The comparisons of these names, or all; raises DemokitError for what is wrong in them."""
+        for name in only:
+            if name not in self.plan.comparisons:
+                raise unknown_name("comparison", name, list(self.plan.comparisons))
+        found = list(only or self.plan.comparisons)
+        for name in found:
+            self.plan.trainings(name)
+        return found
+
+    def carry_out(self, name: str, report: Callable[[int], None]) -> dict[str, str]:
+        """Do all of a comparison that is left, then write the page; returns what failed and why.
+
+        Args:
+            name: of the comparison.
+            report: called with the training iterations done, of `num_iterations`.
+        """
+
+        def look() -> None:
+            report(sum(self._iterations(name).values()))
+
+        failed = run_side_by_side(self._recording(name), 1, look)
+        failed = failed or run_side_by_side(self._trainings(name), self._jobs, look)
+        failed = failed or run_side_by_side([self._evaluation(name)], 1, look)
+        write_results(self.plan, self.folder, self.page)
+        return failed
+
+    def left(self, name: str) -> list[Job]:
+        """The commands that `carry_out` would run."""
+        return [*self._recording(name), *self._trainings(name), self._evaluation(name)]
+
+    def num_iterations(self, name: str) -> int:
+        """Training iterations of all runs of a comparison."""
+        return sum(config.total_iterations for config in self.plan.trainings(name).values())
+
+    def demos(self, name: str) -> str:
+        """The dataset of a comparison: a path or a Minari id."""
+        dataset = self.plan.comparisons[name].demos
+        path = self.plan.datasets[dataset].get("path")
+        return str(path or self.folder / f"{dataset}.hdf5")
+
+    def _recording(self, name: str) -> list[Job]:
+        options = self.plan.datasets[self.plan.comparisons[name].demos]
+        demos = Path(self.demos(name))
+        if "path" in options or demos.exists():
+            return []
+        typed = arguments({**options, "out": demos, "resume": True})
+        return [Job(str(demos), ("record", *typed), demos.with_suffix(".log"))]
+
+    def _trainings(self, name: str) -> list[Job]:
+        return [
+            self._training(name, run, config)
+            for run, config in self.plan.trainings(name).items()
+            if not is_finished(self.folder / name / run, config)
+        ]
+
+    def _training(self, name: str, run: str, config: TrainConfig) -> Job:
+        folder = self.folder / name / run
+        options: Options = {
+            "demos": self.demos(name),
+            "output_dir": folder,
+            **train_options(config),
+            "resume": True,
+        }
+        log = folder.with_suffix(".log")
+        return Job(f"{name}, {run}", ("meta-train", *arguments(options)), log)
+
+    def _evaluation(self, name: str) -> Job:
+        folder = self.folder / name
+        runs = [str(folder / run) for run in self.plan.trainings(name)]
+        options = {
+            **self.plan.evaluate,
+            **self.plan.comparisons[name].evaluate,
+            "output_dir": folder / "comparison",
+        }
+        log = folder / "comparison.log"
+        return Job(f"{name}, evaluation", ("evaluate", *runs, *arguments(options)), log)
+
+    def _iterations(self, name: str) -> dict[str, int]:
+        """Run -> its iterations so far."""
+        return {run: _logged(self.folder / name / run) for run in self.plan.trainings(name)}
+
+
+def is_finished(folder: Path, config: TrainConfig) -> bool:
+    """Whether the run in a folder has come to its end.
+
+    Raises:
+        DemokitError: it was trained with other options than the plan's.
+    """
+    if not (folder / CHECKPOINT).exists():
+        return False
+    learned = load(folder)[0]
+    if learned.config != config:
+        raise DemokitError(
+            f"{folder} was trained with other options than the plan has now: remove it, or name "
+            "another --output-dir."
+        )
+    return learned.later_lr is not None
+
+
+def _logged(folder: Path) -> int:
+    """Iterations that a run has logged."""
+    metrics = folder / METRICS
+    if not metrics.exists():
+        return 0
+    with metrics.open(newline="") as file:
+        last = [row["iteration"] for row in csv.DictReader(file)][-1:]
+    return int(last[0]) + 1 if last and last[0].isdigit() else 0

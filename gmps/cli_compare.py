@@ -1,0 +1,84 @@
+"""`demokit compare`: parse, call, print. What is heavy is imported inside the command."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from demokit.errors import DemokitError
+
+if TYPE_CHECKING:
+    from gmps.campaign import Campaign
+    from gmps.jobs import Job
+
+
+@click.command()
+@click.argument("plan", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--output-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Datasets, runs, comparisons and logs. Default: runs/PLAN.",
+)
+@click.option(
+    "--page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The Markdown page, pictures beside it. Default: results.md in the output folder.",
+)
+@click.option("--only", multiple=True, help="This comparison; several if given again.")
+@click.option("--num-seeds", type=click.IntRange(1), help="The first so many of the plan's seeds.")
+@click.option(
+    "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Runs side by side."
+)
+@click.option("--dry-run", is_flag=True, help="Print the commands that are left to do.")
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    plan: Path,
+    output_dir: Path | None,
+    page: Path | None,
+    only: tuple[str, ...],
+    num_seeds: int | None,
+    jobs: int,
+    dry_run: bool,
+) -> None:
+    """Carry out a plan of comparisons: record, train every seed, evaluate, write the page.
+
+    Everything continues where it stopped: run the same command again. What fails is reported at
+    the end and does not keep the others from being done. Exits with 1 when anything failed.
+    """
+    from gmps.campaign import Campaign
+    from gmps.plan import load_plan
+
+    folder = output_dir or Path("runs") / plan.stem
+    campaign = Campaign(load_plan(plan), folder, page or folder / "results.md", jobs, num_seeds)
+    chosen = campaign.chosen(only)
+    failed = dict[str, str]()
+    for name in chosen:
+        if dry_run:
+            _print(campaign.left(name))
+        else:
+            failed |= _carry_out(campaign, name)
+    if not dry_run:
+        click.echo(f"Page:  {campaign.page}\nIndex: {folder / 'index.html'}")
+    for what, why in failed.items():
+        click.echo(f"Error: {what}: {why}", err=True)
+    ctx.exit(1 if failed else 0)
+
+
+def _carry_out(campaign: Campaign, name: str) -> dict[str, str]:
+    """One comparison, with a bar; returns what failed."""
+    from demokit.cli.console import progress
+
+    try:
+        with progress(f"{name}: iterations", campaign.num_iterations(name)) as done:
+            return campaign.carry_out(name, done)
+    except DemokitError as error:
+        return {name: str(error)}
+
+
+def _print(jobs: list[Job]) -> None:
+    for job in jobs:
+        click.echo(shlex.join(["demokit", *job.arguments]))

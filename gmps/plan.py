@@ -1,0 +1,170 @@
+"""A plan of comparisons as data: what to record, train and evaluate, and the commands that do it.
+
+A plan is a TOML file; docs/results.toml is one. Methods and their options are rows of it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from demokit.errors import DemokitError, unknown_name
+from gmps.config import TrainConfig
+
+Options = Mapping[str, Any]
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of learning: a row of every comparison that names it.
+
+    Attributes:
+        about: a sentence for the page.
+        train: options of `meta-train`; "config" names a TOML file of more.
+    """
+
+    about: str = ""
+    train: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Match:
+    """One comparison: methods that learn from the same demonstrations.
+
+    Attributes:
+        demos: name of a dataset of the plan.
+        about: a sentence for the page.
+        methods: their names; all where none are named.
+        train: options of `meta-train` for every method; a method's own come before them.
+        evaluate: options of `evaluate`, before those of the plan.
+    """
+
+    demos: str
+    about: str = ""
+    methods: tuple[str, ...] = ()
+    train: Options = field(default_factory=dict)
+    evaluate: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compare.
+
+    Attributes:
+        title: of the page.
+        text: stands under it, Markdown.
+        seeds: of every method.
+        evaluate: options of every `evaluate`.
+        methods: name -> method.
+        datasets: name -> options of `record`, or {"path": a dataset that is there}.
+        comparisons: name -> comparison.
+    """
+
+    title: str
+    seeds: tuple[int, ...]
+    methods: Mapping[str, Method]
+    datasets: Mapping[str, Options]
+    comparisons: Mapping[str, Match]
+    text: str = ""
+    evaluate: Options = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that every name is known; raises DemokitError."""
+        for name, match in self.comparisons.items():
+            _require(f"dataset of comparison '{name}'", [match.demos], self.datasets)
+            _require(f"method of comparison '{name}'", match.methods, self.methods)
+        if not self.seeds or not self.comparisons or not self.methods:
+            raise DemokitError("A plan needs seeds, methods and comparisons.")
+
+    def trainings(self, name: str) -> dict[str, TrainConfig]:
+        """Run folder -> configuration, of every method and seed of a comparison.
+
+        Raises:
+            DemokitError: an option that `meta-train` does not have, or a wrong value.
+        """
+        match = self.comparisons[name]
+        return {
+            f"{method}-{seed}": _config(
+                f"comparison '{name}', method '{method}'",
+                {**match.train, **self.methods[method].train, "seed": seed},
+            )
+            for method in match.methods or self.methods
+            for seed in self.seeds
+        }
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan; raises DemokitError that says what is wrong and where."""
+    content = _read(path)
+    sections = {
+        section: {
+            name: _made(f"{path}, {section}.{name}", values, kind)
+            for name, values in content.get(section, {}).items()
+        }
+        for section, kind in (("methods", Method), ("comparisons", Match))
+    }
+    return _made(str(path), {"title": path.stem, "seeds": [0], **content, **sections}, Plan)
+
+
+def _made(where: str, values: Any, kind: type[Made]) -> Made:
+    """A part of a plan from its table; raises DemokitError."""
+    if not isinstance(values, dict):
+        raise DemokitError(f"{where} must be a table, not {values!r}.")
+    _require(f"key ({where})", values, get_type_hints(kind))
+    lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        return kind(**lists)
+    except TypeError as error:
+        raise DemokitError(f"{where}: {error}.") from None
+
+
+def arguments(options: Options) -> list[str]:
+    """Options as they are typed on a command line."""
+    typed: list[str] = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            typed.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            for each in value if isinstance(value, list | tuple) else [value]:
+                typed += [f"--{flag}", str(each)]
+    return typed
+
+
+def train_options(config: TrainConfig) -> Options:
+    """The options that a run was given: those that differ from the defaults, and its seed."""
+    given = {f.name: getattr(config, f.name) for f in fields(config)}
+    return {f.name: given[f.name] for f in fields(config) if given[f.name] != f.default} | {
+        "seed": config.seed
+    }
+
+
+def _config(where: str, options: Options) -> TrainConfig:
+    of_file = _read(Path(options["config"])) if "config" in options else {}
+    both = [*of_file.items(), *options.items()]
+    named = {name.replace("-", "_"): value for name, value in both if name != "config"}
+    _require(f"option ({where})", named, [f.name for f in fields(TrainConfig)])
+    # Runs train side by side.
+    return TrainConfig(**{"threads": 1} | named)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; raises DemokitError."""
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DemokitError(f"{path} is not valid TOML ({error}).") from None
+    except OSError as error:
+        raise DemokitError(f"{path} cannot be read ({error.strerror}).") from None
+
+
+def _require(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise DemokitError for the first name that is not known, with a suggestion."""
+    every = sorted(known)
+    for name in names:
+        if name not in every:
+            raise unknown_name(what, name, every)

@@ -1,0 +1,117 @@
+"""The page of a plan: an overview of every comparison, then each of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from demokit.page import data_uri, style
+from gmps.plan import Plan
+
+STEPS = (0, 1, 2, 3, 5, 10)
+_DIGITS = {"success": 2, "episode_return": 1}
+_NAMES = {"success": "Success", "episode_return": "Return"}
+
+
+def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
+    """Write the page, its pictures beside it, and FOLDER/index.html.
+
+    Args:
+        plan: what was to be compared.
+        folder: FOLDER/NAME/comparison holds what `evaluate` wrote about a comparison.
+        page: the Markdown file.
+
+    Returns:
+        The names of the comparisons that the page holds: those that have been evaluated.
+    """
+    found = {
+        name: json.loads((folder / name / "comparison" / "evaluation.json").read_text())
+        for name in plan.comparisons
+        if (folder / name / "comparison" / "evaluation.json").exists()
+    }
+    parts = [f"# {plan.title}\n", plan.text.strip() + "\n", *_methods(plan)]
+    for measure in _NAMES:
+        parts += _overview(found, measure)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    for name in found:
+        parts += _comparison(plan, name, folder / name / "comparison", page)
+    page.write_text("\n".join(parts))
+    (folder / "index.html").write_text(_index(plan, found, folder))
+    return list(found)
+
+
+def _methods(plan: Plan) -> Iterator[str]:
+    for name, method in plan.methods.items():
+        options = ", ".join(f"{key}={value}" for key, value in method.train.items())
+        yield f"- **{name}**: {method.about}" + (f" (`{options}`)" if options else "")
+    yield ""
+
+
+def _overview(found: dict[str, Any], measure: str) -> Iterator[str]:
+    """A line per comparison and method, and one for each reference."""
+    yield (
+        f"{_NAMES[measure]} of the mean policy on the validation tasks after so many "
+        "policy-gradient steps, means over seeds and tasks with 95% intervals:\n"
+    )
+    yield _line(["comparison", "method", *map(str, STEPS)])
+    yield _line(["---"] * (2 + len(STEPS)))
+    for name, content in found.items():
+        for label in content["area_under_return"]:
+            yield _line([name, label, *_cells(content, label, measure)])
+        for reference, value in content["references"][measure].items():
+            cell = f"{value:.{_DIGITS[measure]}f}"
+            yield _line([name, f"*{reference}*", cell, *[""] * (len(STEPS) - 1)])
+    yield ""
+
+
+def _cells(content: dict[str, Any], label: str, measure: str) -> Iterator[str]:
+    first, digits = next(iter(content["verdict"])), _DIGITS[measure]
+    wanted = {"split": first, "label": label, "actor": "mean", "measure": measure}
+    entries = {
+        entry["step"]: entry
+        for entry in content["summary"]
+        if all(entry[key] == value for key, value in wanted.items())
+    }
+    for step in STEPS:
+        entry = entries.get(step)
+        values = [f"{entry[key]:.{digits}f}" for key in ("mean", "low", "high")] if entry else []
+        yield f"{values[0]} [{values[1]}, {values[2]}]" if values else ""
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _comparison(plan: Plan, name: str, source: Path, page: Path) -> Iterator[str]:
+    """The report of a comparison, its picture after the title."""
+    title, _, rest = (source / "report.md").read_text().partition("\n")
+    picture = page.with_name(f"{page.stem}-{name}.png")
+    shutil.copyfile(source / "evaluation.png", picture)
+    yield f"## {name}: {title.removeprefix('## ')}\n"
+    if plan.comparisons[name].about:
+        yield plan.comparisons[name].about + "\n"
+    yield f"![{name}]({picture.name})"
+    yield rest
+
+
+def _index(plan: Plan, found: dict[str, Any], folder: Path) -> str:
+    """A page with the verdict and the picture of every comparison, and the way to its own page."""
+    sections = []
+    for name, content in found.items():
+        picture = (folder / name / "comparison" / "evaluation.png").read_bytes()
+        verdicts = " ".join(content["verdict"].values())
+        sections.append(
+            f'<h2><a href="{escape(name)}/comparison/report.html">{escape(name)}</a></h2>'
+            f"<p>{escape(verdicts)}</p>"
+            f'<figure><img alt="{escape(name)}" src="{data_uri(picture, "image/png")}"></figure>'
+        )
+    title = escape(plan.title)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{style()}</style></head><body><main><h1>{title}</h1>{''.join(sections)}"
+        "</main></body></html>\n"
+    )

@@ -1,0 +1,171 @@
+"""Plans: what they say, what is wrong with them, and one carried out."""
+
+from pathlib import Path
+
+import pytest
+from short_run import DEMOS, NUM_TASKS
+
+from gmps.campaign import Campaign
+from gmps.config import TrainConfig
+from gmps.jobs import Job, run_side_by_side
+from gmps.plan import arguments, load_plan, train_options
+
+PLAN = f"""
+title = "A small plan"
+seeds = [3, 4]
+text = "Made by a test."
+
+[evaluate]
+adapt-steps = 1
+num-tasks = 2
+
+[methods.gmps]
+about = "Meta-learned."
+
+[methods.imitation]
+train = {{ method = "imitation", imitation_steps = 100 }}
+
+[datasets.point]
+env = "point"
+tasks = {NUM_TASKS}
+episodes-per-task = {DEMOS}
+
+[comparisons.dense]
+demos = "point"
+about = "With the dense reward."
+train = {{ demos_per_task = {DEMOS}, iterations = 2, outer_steps = 1, rollouts_per_task = 3 }}
+
+[comparisons.sparse]
+demos = "point"
+methods = ["imitation"]
+train = {{ reward = "sparse", demos_per_task = {DEMOS} }}
+"""
+
+
+@pytest.fixture
+def plan(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN)
+    return path
+
+
+def test_every_method_and_seed_is_a_run(plan):
+    found = load_plan(plan).trainings("dense")
+    assert list(found) == ["gmps-3", "gmps-4", "imitation-3", "imitation-4"]
+    assert found["imitation-4"] == TrainConfig(
+        method="imitation",
+        seed=4,
+        imitation_steps=100,
+        demos_per_task=DEMOS,
+        iterations=2,
+        outer_steps=1,
+        rollouts_per_task=3,
+        threads=1,
+    )
+    assert list(load_plan(plan).trainings("sparse")) == ["imitation-3", "imitation-4"]
+
+
+def test_options_are_typed_as_a_person_would(plan):
+    config = load_plan(plan).trainings("sparse")["imitation-3"]
+    typed = arguments({**train_options(config), "dagger": False, "split": ["a", "b"]})
+    assert "--reward sparse" in " ".join(typed)
+    assert typed[-5:] == ["--no-dagger", "--split", "a", "--split", "b"]
+
+
+def test_options_of_a_file_stand_under_those_of_the_plan(plan, tmp_path):
+    preset = tmp_path / "preset.toml"
+    preset.write_text("imitation-steps = 7\nouter-lr = 0.5\n")
+    plan.write_text(PLAN.replace('method = "imitation",', f'config = "{preset}",'))
+    found = load_plan(plan).trainings("dense")["imitation-3"]
+    assert (found.outer_lr, found.imitation_steps) == (0.5, 100)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds", "sedes", "did you mean 'seeds'"),
+        ("about", "abuot", "did you mean 'about'"),
+        ("demos = ", "demo = ", "did you mean 'demos'"),
+        ('demos = "point"', 'demos = "piont"', "did you mean 'point'"),
+        ('["imitation"]', '["imitate"]', "did you mean 'imitation'"),
+        ("imitation_steps =", "imitation_stesp =", "did you mean 'imitation_steps'"),
+        ('reward = "sparse"', 'reward = "sprase"', "is none of"),
+        ("seeds = [3, 4]", "seeds = []", "needs seeds"),
+        ("title", "[title", "not valid TOML"),
+    ],
+)
+def test_a_wrong_plan_is_one_sentence(plan, tmp_path, invoke, old, new, message):
+    plan.write_text(PLAN.replace(old, new))
+    result = invoke("compare", plan, "--output-dir", tmp_path / "out", "--dry-run", exit_code=1)
+    assert message in result.output
+    assert result.output.count("\n") <= 2
+
+
+def test_an_unknown_comparison_is_one_sentence(plan, invoke):
+    result = invoke("compare", plan, "--only", "desne", exit_code=1)
+    assert "did you mean 'dense'" in result.output
+
+
+def test_a_dry_run_prints_the_commands(plan, tmp_path, invoke):
+    out = tmp_path / "out"
+    result = invoke("compare", plan, "--output-dir", out, "--num-seeds", 1, "--dry-run")
+    lines = result.output.splitlines()
+    assert [line.split()[1] for line in lines] == [
+        *("record", "meta-train", "meta-train", "evaluate"),
+        *("record", "meta-train", "evaluate"),
+    ]
+    assert "--method imitation" in lines[2]
+    assert not out.exists()
+
+
+def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke):
+    out, page = tmp_path / "out", tmp_path / "docs" / "results.md"
+    asked = ("compare", plan, "--output-dir", out, "--page", page, "--num-seeds", 1)
+    invoke(*asked, "--only", "sparse")
+    text = page.read_text()
+    assert text.startswith("# A small plan\n\nMade by a test.\n")
+    assert "- **gmps**: Meta-learned.\n" in text
+    assert "| sparse | imitation | " in text
+    assert "| sparse | *expert* | 1.00 |" in text
+    assert "## sparse: point, sparse reward, 2 validation tasks" in text
+    assert "![sparse](results-sparse.png)" in text
+    assert (page.parent / "results-sparse.png").exists()
+    assert "sparse/comparison/report.html" in (out / "index.html").read_text()
+    left = invoke(*asked, "--dry-run").output.splitlines()
+    assert [line.split()[1] for line in left] == [
+        "meta-train",
+        "meta-train",
+        "evaluate",
+        "evaluate",
+    ]
+    plan.write_text(PLAN.replace("imitation_steps = 100", "imitation_steps = 101"))
+    again = invoke(*asked, "--only", "sparse", exit_code=1)
+    assert "trained with other options" in again.output
+
+
+def test_what_fails_is_said_and_the_rest_is_done(tmp_path):
+    jobs = [
+        Job("bad", ("record", "--env", "piont"), tmp_path / "bad.log"),
+        Job("good", ("envs",), tmp_path / "good.log"),
+    ]
+    failed = run_side_by_side(jobs, 2)
+    assert list(failed) == ["bad"]
+    assert "did you mean 'point'" in failed["bad"]
+    assert "push" in (tmp_path / "good.log").read_text()
+
+
+def test_interrupting_ends_what_runs(tmp_path):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    jobs = [Job(str(i), ("envs",), tmp_path / f"{i}.log") for i in range(5)]
+    with pytest.raises(KeyboardInterrupt):
+        run_side_by_side(jobs, 1, interrupt)
+    assert not (tmp_path / "4.log").exists()
+
+
+def test_the_shipped_plan_is_right():
+    plan = load_plan(Path(__file__).parents[2] / "docs" / "results.toml")
+    campaign = Campaign(plan, Path("runs/results"), Path("docs/results.md"), 2)
+    for name in campaign.chosen(()):
+        assert campaign.num_iterations(name) > 0
