@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 
 import mujoco
@@ -20,6 +22,8 @@ from demokit.view.scene import restore
 
 TEXT_PERIOD_S = 0.1
 CLOSING_S = 2.0
+_IO_ERROR_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_HANDLERS: list[object] = []  # Xlib does not keep them alive
 
 
 class Window:
@@ -89,6 +93,20 @@ class Window:
         for thread in self._threads | {self._talker}:
             if thread.ident is not None:
                 thread.join(CLOSING_S)
+
+
+def when_killed(act: Callable[[], None]) -> None:
+    """Do something, in another thread, before X ends the program with its window.
+
+    Xlib calls `exit` when its connection breaks, as by xkill or when the server goes down; nothing
+    that Python has to say about ends of programs is heard then.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):  # no X here: Wayland
+        handler = _IO_ERROR_HANDLER(lambda _display: act())
+        ctypes.CDLL("libX11.so.6").XSetIOErrorHandler(handler)
+        _HANDLERS.append(handler)
 
 
 def require_display() -> None:

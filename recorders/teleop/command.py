@@ -73,6 +73,10 @@ def record_by_hand(
         if desk is not None:
             stack.callback(desk.close)
         device, view = _opened(stack, options, sims, bindings, chosen, shown)
+        if shown.name == "window":
+            from demokit.view.window import when_killed
+
+            when_killed(lambda: _last_words(desk or device))
         _tell(chosen, shown, options, bindings, rate_hz)
         session = Session(
             sims,
@@ -141,6 +145,12 @@ def _open_web(options: HandOptions, sims: SimBatch, bindings: Bindings) -> WebRo
     room = WebRoom(sims.family, bindings, options.listen, options.port, gripper=gripper)
     tell_address(room.page.address, options.listen)
     return room
+
+
+def _last_words(terminal: Device) -> None:
+    """The window is about to take the program with it: the terminal is given back."""
+    terminal.close()
+    click.echo("\nThe window is gone. What was kept is safe: go on with --resume.", err=True)
 
 
 def _make_device(bindings: Bindings, chosen: Choice, shown: Choice) -> Device:

@@ -27,10 +27,11 @@ class Desk:
     def __init__(self, bindings: Bindings, handle: int | None = None) -> None:
         self._bindings, self._handle = bindings, handle
         self._terminal: Terminal | None = None
+        self._closed = False
 
     def read(self) -> Command:
         """See `Device`; raises DeviceLost where nobody can answer."""
-        if not self._is_ours():
+        if self._closed or not self._is_ours():
             raise DeviceLost("Nobody is at the terminal.")
         if self._terminal is None:
             from recorders.teleop.terminal import Terminal
@@ -45,7 +46,8 @@ class Desk:
             self._terminal = None
 
     def close(self) -> None:
-        """See `Device`."""
+        """See `Device`: nobody is heard from now on."""
+        self._closed = True
         self.rest()
 
     def _is_ours(self) -> bool:

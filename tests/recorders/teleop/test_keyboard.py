@@ -129,6 +129,19 @@ def test_a_closed_window_offers_the_episode_at_the_terminal(desk, program, tmp_p
         assert dataset[1].options["ended_by"] == "interrupted"
 
 
+@pytest.mark.realtime
+def test_a_killed_viewer_gives_the_terminal_back(desk, program, tmp_path):
+    path = tmp_path / "hand.hdf5"
+    hand = program(*by_hand(path, "--device", "terminal", "--view", "window"))
+    hand.wait_for("step [1-9]")
+    hand.type("n")
+    hand.wait_for("recording  kept 1/5")
+    desk.do("search", "--name", "MuJoCo : ", "windowkill")
+    assert hand.end() != 0
+    assert "go on with --resume" in hand.text
+    assert hand.modes() == hand.before
+
+
 @pytest.mark.parametrize("how", ["the viewer", "the program"])
 @pytest.mark.realtime
 def test_what_was_kept_outlives_a_kill(how, desk, program, tmp_path):

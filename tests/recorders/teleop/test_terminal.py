@@ -266,10 +266,12 @@ def test_the_terminal_answers_for_other_devices_and_is_given_back():
     assert desk.read().presses == (Press.DISCARD,)
     desk.rest()
     assert termios.tcgetattr(inside) == before
-    os.close(outside)
+    assert desk.read() == Command()
+    desk.close()
+    assert termios.tcgetattr(inside) == before
     with pytest.raises(DeviceLost):
         desk.read()
-    desk.close()
+    os.close(outside)
     os.close(inside)
 
 
