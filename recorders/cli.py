@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 EPISODES_PER_TASK = 10
 WEAK_SUCCESS = 0.5
+BY_HAND = tuple(field.name for field in fields(HandOptions) if field.name != "device")
 
 
 @dataclass(frozen=True)
@@ -154,11 +155,21 @@ def _checked(ctx: click.Context, given: dict[str, object]) -> Options:
             "--resume keeps what is there and --overwrite drops it: choose one.", ctx
         )
     hand = HandOptions.taken_from(given)
+    _refuse_typed(ctx, *(("noise", "batch_size") if hand.device else BY_HAND))
     if hand.device is not None:
         if not any(given[name] for name in amounts):
             given["episodes_per_task"] = 1
         given["noise"] = 0.0
     return Options(**given, hand=hand)  # type: ignore[arg-type]
+
+
+def _refuse_typed(ctx: click.Context, *names: str) -> None:
+    """Raise click.UsageError for options that would be ignored."""
+    for name in names:
+        if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            how = "without" if name in BY_HAND else "with"
+            raise click.UsageError(f"{option} means nothing {how} --device: leave it out.", ctx)
 
 
 def _record(options: Options) -> None:

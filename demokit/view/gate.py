@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import secrets
 import socket
@@ -103,7 +104,13 @@ def _listening(listen: str, port: int) -> socket.socket:
             return socket.create_server((listen, candidate), family=family)
         except OSError as error:
             problem = error
-    raise DemokitError(f"Cannot listen on {listen} port {port or FIRST_PORT}: {problem}.")
+            if error.errno != errno.EADDRINUSE:
+                break
+    why = problem.strerror if problem else ""
+    raise DemokitError(
+        f"Cannot listen on {listen} port {port or FIRST_PORT} ({why}): "
+        "choose another --listen or --port."
+    )
 
 
 def check_request(head: bytes, token: str | None) -> bytes | None:

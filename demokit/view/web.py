@@ -54,7 +54,7 @@ class _Panel(plugin.ViewerPlugin):  # type: ignore[misc]
         self.words: Sequence[tuple[str, str]] = ()
         self.goals: Mapping[str, FloatArray] = {}
         self._family, self._buttons, self._hands = family, tuple(buttons), hands
-        self._codes = {key: _imgui_keys(key) for key in keys}
+        self._codes = {key: imgui_keys(key) for key in keys}
         self._down: set[str] = set()
         self._aimed_at: mujoco.MjModel | None = None
 
@@ -182,7 +182,7 @@ def _launch(panel: _Panel, inside: socket.socket) -> Any:
     return handle
 
 
-def _imgui_keys(key: str) -> list[Any]:
+def imgui_keys(key: str) -> list[Any]:
     """The keys of the browser that mean it."""
     names = KEYS.get(key, (f"N{key}" if key.isdigit() else key.upper(),))
     return [getattr(imgui.Key, name) for name in names if hasattr(imgui.Key, name)]

@@ -40,7 +40,10 @@ class Keyboard:
         try:
             from pynput import keyboard
         except Exception as error:  # without a display pynput raises what its backend raises
-            raise DemokitError(f"The keyboard cannot be read ({error}): {INSTALL}.") from error
+            why = INSTALL if isinstance(error, ModuleNotFoundError) else "is the display right?"
+            raise DemokitError(
+                f"The keyboard cannot be read here ({why}): use --device terminal or web."
+            ) from error
         self._listener = keyboard.Listener(on_press=self._pressed, on_release=self._released)
         self._listener.start()
         self._listener.wait()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from string import ascii_lowercase, digits
 from typing import Any
 
 from demokit.errors import DemokitError, unknown_name
@@ -15,6 +16,11 @@ from recorders.teleop.device import Command, Press
 
 HOLDS = ("forward", "back", "left", "right", "up", "down", "fine", "fast")
 SPEEDS = ("normal", "fine", "fast")
+NAMED_KEYS = (
+    *("up", "down", "left", "right", "page_up", "page_down", "home", "end", "insert", "delete"),
+    *("backspace", "enter", "space", "tab", "esc", "shift", "ctrl", "alt"),
+)
+PLAIN_KEYS = tuple(ascii_lowercase + digits)
 _AXIS = {"right": 0, "left": 0, "forward": 1, "back": 1, "up": 2, "down": 2}
 _SIGN = {"right": 1, "left": -1, "forward": 1, "back": -1, "up": 1, "down": -1}
 
@@ -53,7 +59,7 @@ def load_bindings(path: Path | None = None) -> Bindings:
         hold=_by_key(merged["hold"], merged["press"]),
         press={k: Press(v) for k, v in _by_key(merged["press"], merged["hold"]).items()},
         speed={name: _speed(name, merged["speed"][name]) for name in SPEEDS},
-        gamepad=merged["gamepad"],
+        gamepad={name: _number(name, value) for name, value in merged["gamepad"].items()},
     )
 
 
@@ -80,6 +86,10 @@ def _by_key(mine: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, str
     taken = {key for keys in others.values() for key in _keys(keys)}
     for purpose, keys in mine.items():
         for key in _keys(keys):
+            if key not in (*NAMED_KEYS, *PLAIN_KEYS):
+                raise unknown_name(
+                    f"key for '{purpose}'", key, ("a letter", "a digit", *NAMED_KEYS)
+                )
             if key in found or key in taken:
                 raise DemokitError(f"The key '{key}' is bound twice: bind it once.")
             found[key] = purpose
@@ -90,6 +100,15 @@ def _keys(keys: Any) -> list[str]:
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise DemokitError(f'Bindings are lists of keys such as ["w", "up"], not {keys!r}.')
     return keys
+
+
+def _number(name: str, value: Any) -> float:
+    share = name == "dead_zone"
+    number = isinstance(value, int | float if share else int) and not isinstance(value, bool)
+    if not number or not value >= 0 or (share and value >= 1):
+        what = "a share below 1" if share else "the number of a button or an axis"
+        raise DemokitError(f"'{name}' under [gamepad] must be {what}, not {value!r}.")
+    return float(value)
 
 
 def _speed(name: str, value: Any) -> float:

@@ -431,6 +431,20 @@ def test_what_is_no_motion_of_a_hand_is_refused(env, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--view", "web"), "--view means nothing without --device"),
+        (("--keep-partial",), "--keep-partial means nothing without --device"),
+        (("--device", "web", "--noise", "0.1"), "--noise means nothing with --device"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(words, problem):
+    result = CliRunner().invoke(main, ["record", "--env", "door", *words])
+    assert result.exit_code == 2
+    assert problem in result.output
+
+
 def test_a_command_is_at_rest_by_default():
     assert Command() == Command((0.0, 0.0, 0.0), ())
     assert Press("keep") is Press.KEEP

@@ -123,6 +123,10 @@ def test_bindings_of_ones_own(tmp_path):
         ("[speed]\nfine = 3", "at most 1"),
         ("[speeds]", "did you mean 'speed'"),
         ("hold = 1", "must be a table"),
+        ('[hold]\nforward = ["page_upp"]', "key for 'forward' 'page_upp': did you mean 'page_up'"),
+        ('[press]\nkeep = ["W"]', "Unknown key for 'keep' 'W'"),
+        ('[gamepad]\nkeep = "a"', "must be the number of a button"),
+        ("[gamepad]\ndead_zone = 1.0", "must be a share below 1"),
         ("[[", "cannot be read"),
     ],
 )

@@ -9,8 +9,16 @@ from program import Program
 from test_terminal import replays
 
 from demokit.data import open_dataset
+from demokit.view.web import KEYS, imgui_keys
+from recorders.teleop.keys import NAMED_KEYS, PLAIN_KEYS, load_bindings
 
 DISCARD_BUTTON = 182, 29  # pixels from the top left of the page
+
+
+def test_the_page_knows_every_key_that_can_be_bound():
+    assert set(KEYS) == set(NAMED_KEYS)
+    bindings = load_bindings()
+    assert all(imgui_keys(key) for key in (*bindings.hold, *bindings.press, *PLAIN_KEYS))
 
 
 def wait_until_keys_arrive(browser, hand):
