@@ -106,7 +106,7 @@ def _listening(listen: str, port: int) -> socket.socket:
             problem = error
             if error.errno != errno.EADDRINUSE:
                 break
-    why = problem.strerror if problem else ""
+    why = str(problem.strerror).split(" (while")[0] if problem else ""
     raise DemokitError(
         f"Cannot listen on {listen} port {port or FIRST_PORT} ({why}): "
         "choose another --listen or --port."

@@ -14,6 +14,7 @@ from demokit.errors import DemokitError
 from recorders.teleop.device import Command, DeviceLost
 from recorders.teleop.keys import Bindings, LatchedKeys
 
+_LOCAL_MODES = 3  # index into what tcgetattr gives
 _SEQUENCES = {
     "[A": "up",
     "[B": "down",
@@ -61,6 +62,7 @@ class Terminal:
 
     def read(self) -> Command:
         """See `Device`."""
+        self._keep_modes()
         typed = self._pending + self._typed()
         keys, self._pending = split_keys(typed, ended=typed == self._pending)
         for key in keys:
@@ -78,6 +80,14 @@ class Terminal:
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(self._handle, termios.TCSADRAIN, self._before)
             self._before = None
+
+    def _keep_modes(self) -> None:
+        """After Ctrl-Z and `fg` the terminal is as the shell likes it."""
+        if self._before is None:
+            raise DeviceLost("The terminal was given back.")
+        with contextlib.suppress(termios.error):  # it is gone, as reading it will tell
+            if termios.tcgetattr(self._handle)[_LOCAL_MODES] & termios.ICANON:
+                tty.setcbreak(self._handle, termios.TCSADRAIN)
 
     def _typed(self) -> str:
         if not select.select([self._handle], [], [], 0)[0]:

@@ -94,6 +94,22 @@ def test_an_escape_key_is_told_from_an_arrow(terminal):
     assert device.read().move == pytest.approx((0, -0.7, 0))
 
 
+def test_keys_arrive_again_after_the_shell_had_the_terminal():
+    outside, inside = pty.openpty()
+    shell = termios.tcgetattr(inside)
+    device = Terminal(load_bindings(), inside)
+    termios.tcsetattr(inside, termios.TCSANOW, shell)
+    device.read()
+    os.write(outside, b"w")
+    assert device.read().move == pytest.approx((0, 0.7, 0))
+    device.close()
+    assert termios.tcgetattr(inside) == shell
+    with pytest.raises(DeviceLost):
+        device.read()
+    os.close(outside)
+    os.close(inside)
+
+
 def test_a_closed_terminal_is_a_lost_device():
     outside, inside = pty.openpty()
     device = Terminal(load_bindings(), inside)
