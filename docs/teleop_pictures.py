@@ -55,9 +55,8 @@ def web(folder: Path) -> None:
         address = re.search(r"Open (http\S+)", hand.text).group(1)
         browser = Browser(folder / "profile", address)
         hand.wait_for("the device is back")
-        hand.listen(3)
-        browser.press("p")
-        hand.wait_for("step 1[2-9]/100")
+        browser.hold("p", hand, "recording")
+        hand.wait_for("step [45][0-9]/100")  # software draws the page slowly
         browser.picture(folder / "web.png")
         save(Image.open(folder / "web.png"), "teleop-web.png")
     finally:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -16,6 +17,9 @@ CODES = {"p": 80, "n": 78, "q": 81, "w": 87, "x": 88}
 def chromium():
     """The path of a Chromium, or None."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+
+PATIENCE_S = 120  # software draws slowly on a busy machine
 
 
 class Browser:
@@ -61,10 +65,16 @@ class Browser:
             **({"text": key} if kind == "keyDown" else {}),
         )
 
-    # On a busy machine the page looks at its keys a few times a second only.
-    def press(self, key, seconds=0.5):
-        self.key("keyDown", key)
-        time.sleep(seconds)
+    def hold(self, key, program, until):
+        """Hold a key until the program prints something, or ends.
+
+        Again and again, as keys repeat themselves: a page that is still loading hears nothing.
+        """
+        start, end = len(program.text), time.monotonic() + PATIENCE_S
+        while program.process.poll() is None and not re.search(until, program.text[start:]):
+            assert time.monotonic() < end, f"{until} not in:\n{program.text[-3000:]}"
+            self.key("keyDown", key)
+            program.listen(0.5)
         self.key("keyUp", key)
 
     def click(self, x, y):

@@ -123,10 +123,7 @@ def test_the_page_is_driven_from_a_browser(what, tmp_path):
         seen.wait_for("Open http")
         address = re.search(r"Open (http://127\.0\.0\.1:\d+/)", seen.text).group(1)
         browser = Browser(tmp_path / "profile", address)
-        # A page that is still loading hears nothing.
-        while seen.process.poll() is None:
-            browser.press("q")
-            seen.listen(1)
+        browser.hold("q", seen, "\n.*replay from")
         assert seen.end() == 0, seen.text
         if what == "replay":
             assert "2 of 2 episodes replay from their states" in seen.text

@@ -21,14 +21,6 @@ def test_the_page_knows_every_key_that_can_be_bound():
     assert all(imgui_keys(key) for key in (*bindings.hold, *bindings.press, *PLAIN_KEYS))
 
 
-def wait_until_keys_arrive(browser, hand):
-    """A page that is still loading hears nothing: press what does no harm until it does."""
-    hand.wait_for("the device is back")
-    while "nothing to keep yet" not in hand.text:
-        browser.press("n")
-        hand.listen(2)
-
-
 @pytest.mark.skipif(chromium() is None, reason="needs a browser: apt install chromium")
 @pytest.mark.realtime
 def test_the_program_in_a_browser(tmp_path):
@@ -43,16 +35,13 @@ def test_the_program_in_a_browser(tmp_path):
         hand.wait_for("No browser is there")
         address = re.search(r"Open (http://127\.0\.0\.1:\d+/)", hand.text).group(1)
         browser = Browser(tmp_path / "profile", address)
-        wait_until_keys_arrive(browser, hand)
-        browser.press("p")
-        hand.wait_for("recording")
-        browser.key("keyDown", "w")
-        hand.wait_for("step [2-9][0-9]/")
-        browser.key("keyUp", "w")
-        browser.press("n")
-        hand.wait_for("recording  kept 1/5")
-        browser.click(*DISCARD_BUTTON)
-        hand.wait_for("dropped")
+        hand.wait_for("the device is back")
+        browser.hold("p", hand, "recording")
+        browser.hold("w", hand, "step [2-9][0-9]/")
+        browser.hold("n", hand, "recording  kept 1/5")
+        while "dropped" not in hand.text:
+            browser.click(*DISCARD_BUTTON)
+            hand.listen(3)
         hand.wait_for("step [1-9]")
         browser.close()
         hand.wait_for("No browser is there.*or answer here.*paused")
