@@ -58,13 +58,6 @@ def record_by_hand(
     bindings = load_bindings(options.bindings)
     source = HandSource(sims.family, expert)
     rate_hz = options.rate or 1 / sims.family.control_dt_s
-    manner = Manner(
-        countdown_s=options.countdown,
-        end_on_success=options.end_on_success,
-        only_success=only_success,
-        keep_partial=options.keep_partial,
-        rate_hz=rate_hz,
-    )
     here = Surroundings()
     chosen = choose_device(options.device or "auto", here)
     shown = choose_view(options.view, chosen.name, here)
@@ -91,11 +84,21 @@ def record_by_hand(
             kept=len(writer),
             target=target,
             seed=seed,
-            manner=manner,
+            manner=_manner(options, rate_hz, only_success=only_success),
             keys=_verdict_keys(bindings),
         )
         with _signals(session):
             session.run()
+
+
+def _manner(options: HandOptions, rate_hz: float, *, only_success: bool) -> Manner:
+    return Manner(
+        countdown_s=options.countdown,
+        end_on_success=options.end_on_success,
+        only_success=only_success,
+        keep_partial=options.keep_partial,
+        rate_hz=rate_hz,
+    )
 
 
 def _opened(
