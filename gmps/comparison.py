@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from demokit.data import open_dataset
 from demokit.envs.family import Family
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.errors import DemokitError
@@ -149,10 +150,27 @@ def _budget(run: Contender) -> dict[str, Any]:
     return {
         "run": run.folder.name,
         "seed": learned.config.seed,
-        "environment steps": f"{learned.env_steps:,}",
+        "environment steps": learned.env_steps,
+        "expert's training steps": _expert_steps(run),
         "fine-tuning step size": f"{learned.later_lr:.3g}",
         "options other than default": differing_options(learned.config) or "none",
     }
+
+
+def _expert_steps(run: Contender) -> int | None:
+    """Environment steps that training the demonstrations' experts took; None where nobody knows.
+
+    Scripted experts and people took none.
+    """
+    folder = run.folder if run.folder.is_dir() else run.folder.parent
+    try:
+        demos = json.loads((folder / "config.json").read_text())["demos"]
+        with open_dataset(demos) as dataset:
+            # Datasets that trained experts recorded say what the training took.
+            trained: dict[str, int] = getattr(dataset.metadata, "trained_experts", dict)()
+    except (OSError, ValueError, KeyError, DemokitError):
+        return None
+    return sum(trained.values())
 
 
 def _facts(
@@ -168,6 +186,7 @@ def _facts(
         "tasks": ", ".join(sets),
         "adaptation steps": str(protocol.adapt_steps),
         "roll-outs per task and step": ", ".join(map(str, protocol.rollouts or own)),
+        "environment steps of one roll-out": f"{learned.family.horizon} at most",
         "episodes by the mean that measure": str(MEAN_EPISODES),
         "factors on step sizes": ", ".join(map(str, protocol.step_scale or (1.0,))),
         "expert": protocol.expert or DEFAULT_EXPERT,
@@ -260,6 +279,7 @@ def _key(run: Contender, tasks: Sequence[Task], variant: Variant, protocol: Prot
         [asdict(task) for task in tasks],
         (variant.rollouts, variant.step_scale),
         (protocol.adapt_steps, protocol.seed, protocol.reward),
+        versions(),
     )
     return sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 

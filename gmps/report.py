@@ -315,8 +315,14 @@ def task_table(rows: Sequence[Row], places: Sequence[Place], split: str) -> Tabl
 
 def run_table(runs: Sequence[dict[str, Any]]) -> Table:
     """The runs and what they took."""
-    caption = "Runs and their budget (environment steps in training, all included)"
-    return Table(caption, list(runs[0]), [[str(value) for value in run.values()] for run in runs])
+    caption = "Runs and their budget in environment steps: demonstrations, roll-outs and the search"
+    return Table(caption, list(runs[0]), [[_text(value) for value in r.values()] for r in runs])
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:

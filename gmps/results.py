@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from demokit.page import data_uri, style
+from gmps.outcomes import label_of
 from gmps.plan import Plan
 
 STEPS = (0, 1, 2, 3, 5, 10)
@@ -36,6 +37,7 @@ def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
     parts = [f"# {plan.title}\n", plan.text.strip() + "\n", *_methods(plan)]
     for measure in _NAMES:
         parts += _overview(found, measure)
+    parts += _budgets(found)
     page.parent.mkdir(parents=True, exist_ok=True)
     for name in found:
         parts += _comparison(plan, name, folder / name / "comparison", page)
@@ -65,6 +67,23 @@ def _overview(found: dict[str, Any], measure: str) -> Iterator[str]:
         for reference, value in content["references"][measure].items():
             cell = f"{value:.{_DIGITS[measure]}f}"
             yield _line([name, f"*{reference}*", cell, *[""] * (len(STEPS) - 1)])
+    yield ""
+
+
+def _budgets(found: dict[str, Any]) -> Iterator[str]:
+    """What a run of every method took, a mean over its seeds."""
+    yield "Environment steps of one run, means over seeds, and of its expert's training:\n"
+    yield _line(["comparison", "method", "run", "expert"])
+    yield _line(["---"] * 4)
+    for name, content in found.items():
+        by_method: dict[str, list[dict[str, Any]]] = {}
+        for run in content["runs"]:
+            by_method.setdefault(label_of(Path(run["run"])), []).append(run)
+        for label, runs in by_method.items():
+            steps = sum(run["environment steps"] for run in runs) / len(runs)
+            expert = runs[0]["expert's training steps"]
+            told = "unknown" if expert is None else f"{expert:,}"
+            yield _line([name, label, f"{steps:,.0f}", told])
     yield ""
 
 

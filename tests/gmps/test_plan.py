@@ -1,5 +1,6 @@
 """Plans: what they say, what is wrong with them, and one carried out."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,8 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
     assert "- **gmps**: Meta-learned.\n" in text
     assert "| sparse | imitation | " in text
     assert "| sparse | *expert* | 1.00 |" in text
+    [run] = json.loads((out / "sparse/comparison/evaluation.json").read_text())["runs"]
+    assert f"| sparse | imitation | {run['environment steps']:,} | 0 |" in text
     assert "## sparse: point, sparse reward, 2 validation tasks" in text
     assert "![sparse](results-sparse.png)" in text
     assert (page.parent / "results-sparse.png").exists()

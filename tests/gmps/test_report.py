@@ -124,10 +124,13 @@ def test_tables_show_every_step_or_those_that_matter():
 
 
 def test_a_page_has_the_tables_and_a_row_per_seed(table):
-    page = markdown(Comparison("t", table, [], [{"run": "good-0"}], {}, {}))
+    page = markdown(
+        Comparison("t", table, [], [{"run": "good-0", "steps": 1200, "expert": None}], {}, {})
+    )
     assert page.count("| good | 0 |") == page.count("| good | 1 |") == 2
     assert "| good | 0.00 | 0.88 [0.62, 1.00] | 1.00 | 1.00 |" in page
     assert "interquartile mean" in page
+    assert "| good-0 | 1,200 | unknown |" in page
 
 
 def test_sweeps_have_a_table_and_a_picture(table, tmp_path):
