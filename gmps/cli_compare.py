@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,8 @@ def compare(
     from gmps.campaign import Campaign
     from gmps.plan import load_plan
 
+    # Whoever ends this process ends the runs that it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = output_dir or Path("runs") / plan.stem
     campaign = Campaign(load_plan(plan), folder, page or folder / "results.md", jobs, num_seeds)
     chosen = campaign.chosen(only)

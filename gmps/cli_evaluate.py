@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from demokit.cli.config import config_option
+from demokit.errors import DemokitError
 from demokit.types import SPLITS
 
 if TYPE_CHECKING:
@@ -93,14 +94,21 @@ def evaluate(
 
 
 def _film(runs: list[Contender], protocol: Protocol, videos: int, folder: Path) -> list[Film]:
-    """Videos of the first run of every method on a few tasks of every split."""
+    """Videos of the first run of every method on a few tasks of every split.
+
+    Where nothing can be drawn or written, the page does without them.
+    """
     if not videos:
         return []
     from demokit.cli.console import progress
     from gmps.comparison import films, num_films
 
-    with progress("videos", num_films(runs, protocol, videos)) as done:
-        return films(runs, protocol, videos, folder / "videos", done)
+    try:
+        with progress("videos", num_films(runs, protocol, videos)) as done:
+            return films(runs, protocol, videos, folder / "videos", done)
+    except DemokitError as error:
+        click.echo(f"No videos: {error}", err=True)
+        return []
 
 
 def _print_tables(comparison: Comparison) -> None:

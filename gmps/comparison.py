@@ -152,7 +152,7 @@ def _budget(run: Contender) -> dict[str, Any]:
         "seed": learned.config.seed,
         "environment steps": learned.env_steps,
         "expert's training steps": _expert_steps(run),
-        "fine-tuning step size": f"{learned.later_lr:.3g}",
+        "fine-tuning step size": f"{learned.later_lr:.3g}" if learned.later_lr else "not chosen",
         "options other than default": differing_options(learned.config) or "none",
     }
 

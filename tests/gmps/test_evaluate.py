@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -118,6 +119,14 @@ def test_splits_and_sweeps_and_nothing_is_measured_twice(point_run, tmp_path, in
     }
     assert (folder / "sweep-rollouts.png").exists()
     assert (folder / "sweep-step-size.png").exists()
+
+
+def test_without_videos_there_is_still_a_page(point_run, tmp_path, invoke, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    small = ("--num-tasks", 1, "--adapt-steps", 1, "--output-dir", tmp_path / "c")
+    result = invoke("evaluate", point_run, "--videos", 1, *small)
+    assert 'No videos: Videos need imageio: pip install "demokit[video]".' in result.output
+    assert (tmp_path / "c" / "report.html").exists()
 
 
 def test_one_value_is_no_sweep(point_run, tmp_path, invoke):
