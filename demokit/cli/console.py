@@ -86,14 +86,15 @@ class _PlainProgress:
         self._what, self._total, self._start = what, total, start
         self._begun = time.monotonic()
         self._shown_at = float("-inf")
+        self._shown = -1
 
     def update(self, done: int) -> None:
-        """Print `done` unless a line was printed a moment ago."""
+        """Print `done` unless a line was printed a moment ago, or says the same."""
         now = time.monotonic()
         pause = max(PLAIN_INTERVAL_S, PLAIN_SHARE * (now - self._begun))
-        if done < self._total and now - self._shown_at < pause:
+        if done == self._shown or (done < self._total and now - self._shown_at < pause):
             return
-        self._shown_at = now
+        self._shown_at, self._shown = now, done
         rate = _rate(done - self._start, self._begun)
         left = f", {(self._total - done) / rate:.0f} s left" if rate and done < self._total else ""
         print(
