@@ -61,7 +61,7 @@ class Problem:
         pooled = self.demos.pooled()
         before = inner.policy.dist(self.meta.theta, pooled.observation)
         pre = behaviour_cloning(before, pooled.action, pooled.weight, kind="squared")
-        return torch.stack(losses).mean() + self.objective.pre_update_weight * pre
+        return torch.stack(losses).mean() + self.objective.pre_weight * pre
 
     def peer(self) -> None:
         """An outer step of the loop."""
@@ -83,7 +83,7 @@ def make_problem(policy: GaussianPolicy, horizon: int) -> Problem:
         torch.randn(*samples, policy.action_width),
         torch.ones(samples),
     )
-    objective = MetaObjective(InnerStep(policy, spec), "squared", 0.1)
+    objective = MetaObjective(policy, InnerStep(policy, spec), "squared", 0.1)
     return Problem(meta, objective, torch.optim.Adam(meta.leaves(), lr=1e-3), demos)
 
 

@@ -78,10 +78,10 @@ def meta_train(
         raise
     finally:
         run.close()
-    click.echo(
-        f"{folder}: {learned.env_steps:,} environment steps, fine-tuning step size "
-        f"{learned.later_lr:g} (chosen on training tasks, see step_sizes.csv)"
-    )
+    step = f"{learned.later_lr:g} (chosen on training tasks, see step_sizes.csv)"
+    if learned.exploration is not None:
+        step = "learned with the policy"
+    click.echo(f"{folder}: {learned.env_steps:,} environment steps, fine-tuning step size {step}")
 
 
 @click.command()

@@ -14,6 +14,7 @@ from demokit.errors import DemokitError
 
 METHODS = ("gmps", "imitation")
 BASELINES = ("linear", "radial", "zero")
+EXPLORATIONS = ("policy", "latent")
 OUTER_LOSSES = ("squared", "log_likelihood")
 RECORDED = "recorded"
 REWARDS = (RECORDED, "dense", "sparse")
@@ -57,10 +58,18 @@ class TrainConfig:
     pre_update_weight: float = _option(
         0.1, "Weight of the imitation loss of the policy before adaptation."
     )
-    sweep: bool = _option(
-        False,
-        "Before adaptation imitate only the demonstrations that go furthest, so that roll-outs "
-        "sweep the range of the family.",
+    # Exploration: what the roll-outs of the policy before adaptation follow.
+    explore: str = _option(
+        "policy",
+        "policy: the paper's, roll-outs sample from the policy itself; latent: each follows "
+        "another training task's expert (gmps).",
+        EXPLORATIONS,
+    )
+    temperature: float = _option(
+        0.25, "Of the weights of roll-outs, in standard deviations of their scores (latent)."
+    )
+    expert_weight: float = _option(
+        1.0, "Weight of imitating every training task's expert under its latent (latent)."
     )
     iterations: int = _option(40, "Meta-iterations: sets of roll-outs (gmps).")
     outer_steps: int = _option(20, "Outer steps per set of roll-outs (gmps).")

@@ -162,6 +162,6 @@ def adapt(learned: Learned, rollouts: Rollouts) -> Params:
     """A1: 8: parameters phi with a leading axis M, after the first inner step from theta."""
     theta = replicate(learned.meta.theta, len(rollouts.reward))
     phi: Params = torch.func.vmap(learned.inner, in_dims=(0, None, 0))(
-        theta, learned.step_sizes(0), rollouts.inner_batch(learned.advantage)
+        theta, learned.step_sizes(0), learned.inner_batch(rollouts)
     )
     return phi

@@ -18,6 +18,7 @@ from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode, Task
 from gmps.config import RECORDED
+from gmps.exploration import count_segments
 from gmps.losses import mean_weights
 from gmps.meta import Demos
 
@@ -99,20 +100,10 @@ class DemoSet:
             "radial baselines and sweeps need it."
         )
 
-    def furthest(self, fraction: float = 0.1) -> Demos:
-        """The demonstrations whose object ends furthest from its start, (D, O) and (D, A).
-
-        A policy that imitates them passes through where the other tasks want it to stop.
-        """
-        place = self.observation[..., self.object_columns()].flatten(0, 1)
-        last = self.alive.flatten(0, 1).sum(1) - 1
-        distance = (place[torch.arange(len(last)), last] - place[:, 0]).norm(dim=-1)
-        chosen = distance.topk(max(1, round(fraction * len(distance)))).indices
-        return Demos(
-            self.observation.flatten(0, 1)[chosen].flatten(0, 1),
-            self.action.flatten(0, 1)[chosen].flatten(0, 1),
-            mean_weights(self.alive.flatten(0, 1)[chosen].flatten()),
-        )
+    def segments(self) -> int:
+        """How many experts one after the other fit into an episode; see `count_segments`."""
+        place = self.observation[..., self.object_columns()]
+        return count_segments(place.flatten(0, 1), self.alive.flatten(0, 1), self.family.horizon)
 
 
 def load_demos(path: str | Path, demos_per_task: int, reward: str = RECORDED) -> DemoSet:

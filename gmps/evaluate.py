@@ -66,7 +66,8 @@ def adaptation_curve(
     explore, mean = slice(sampler.explore), slice(sampler.explore, None)
     measured: list[tuple[Rollouts, Rollouts]] = []
     for step in range(num_steps + 1):
-        rollouts = sampler(learned.policy, params, rng)
+        latents = learned.latents(params, sampler.explore, step, rng)
+        rollouts = sampler(learned.policy, params, rng, latents)
         measured.append((rollouts.episodes(mean), rollouts.episodes(explore)))
         on_step(step)
         if step < num_steps:
@@ -81,7 +82,7 @@ def adaptation_curve(
 def adapted(learned: Learned, params: Params, step_sizes: Params, rollouts: Rollouts) -> Params:
     """Parameters with a leading axis M after one policy-gradient step on the tasks' roll-outs."""
     phi: Params = torch.func.vmap(learned.inner, in_dims=(0, None, 0))(
-        params, step_sizes, rollouts.inner_batch(learned.advantage)
+        params, step_sizes, learned.inner_batch(rollouts)
     )
     return phi
 

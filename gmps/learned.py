@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,13 +15,16 @@ from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from demokit.learning.networks import Params
 from demokit.types import Task
-from gmps.adapt import InnerStep
+from gmps.adapt import InnerBatch, InnerStep
 from gmps.advantage import Advantage, spread_centers
 from gmps.config import TrainConfig
 from gmps.demos import DemoSet
-from gmps.meta import MetaParams
-from gmps.policy import AdaptSpec, GaussianPolicy
+from gmps.exploration import Exploration, LatentBatch, LatentStep
+from gmps.meta import MetaObjective, MetaParams
+from gmps.policy import LATENT, AdaptSpec, GaussianPolicy
+from gmps.rollout import Rollouts
 
 CHECKPOINT = "checkpoint.safetensors"
 _NUM_CENTERS = 16
@@ -35,6 +40,7 @@ class Learned:
         policy: the pure functions; `meta` its parameters theta and step sizes alpha. MultiTask
             Imitation has no learned step sizes: `meta.step_sizes` is empty.
         advantage: the estimator of the inner loop.
+        exploration: the latents that roll-outs follow; None where they sample from the policy.
         later_lr: scalar step size of every step without learned step sizes; None until it has
             been chosen on training tasks.
         env_steps: environment steps spent so far: demonstrations, and roll-outs.
@@ -47,6 +53,7 @@ class Learned:
     policy: GaussianPolicy
     meta: MetaParams
     advantage: Advantage
+    exploration: Exploration | None = None
     later_lr: float | None = None
     env_steps: int = 0
 
@@ -56,31 +63,61 @@ class Learned:
         return make_family(self.family_name)
 
     @property
-    def inner(self) -> InnerStep:
-        """The inner step; everything but the standard deviation adapts."""
-        spec = AdaptSpec.all_but(self.meta.theta, "log_std")
-        return InnerStep(self.policy, spec, self.config.ratio_clip, self.config.ratio_gradient)
+    def spec(self) -> AdaptSpec:
+        """What adapts."""
+        return _spec(self.config, self.meta.theta)
+
+    @property
+    def inner(self) -> Callable[[Params, Params, Any], Params]:
+        """The inner step: theta, step sizes and what one task's roll-outs showed to phi."""
+        if self.exploration is not None:
+            return LatentStep()
+        return InnerStep(self.policy, self.spec, self.config.ratio_clip, self.config.ratio_gradient)
 
     def step_sizes(self, step: int, later_lr: float | None = None) -> dict[str, Tensor]:
         """Step sizes of adaptation step 0, 1, ...: the learned ones first, then the scalar.
 
         The learned ones are for theta; used again where they were not learned they diverge.
         """
-        if step == 0 and self.meta.step_sizes:
+        if self.meta.step_sizes and (step == 0 or self.exploration is not None):
             return self.meta.step_sizes
         scalar = self.later_lr if later_lr is None else later_lr
         if scalar is None:
             raise DemokitError("This run has no step size yet: let meta-train finish (--resume).")
-        return self.inner.spec.init_step_sizes(self.meta.theta, scalar)
+        return self.spec.init_step_sizes(self.meta.theta, scalar)
+
+    def objective(self, tasks: Sequence[Task]) -> MetaObjective:
+        """The meta-objective over these training tasks."""
+        common = self.policy, self.inner, self.config.outer_loss
+        if self.exploration is None:
+            return MetaObjective(*common, self.config.pre_update_weight)
+        return MetaObjective(*common, self.config.expert_weight, self.exploration.of(tasks))
+
+    def latents(
+        self, params: Params, num_rollouts: int, step: int, rng: np.random.Generator
+    ) -> Tensor | None:
+        """What K roll-outs of params (M, ...) follow before adaptation step 0, 1, ..."""
+        if self.exploration is None:
+            return None
+        return self.exploration.latents(params[LATENT], num_rollouts, step, rng)
+
+    def inner_batch(self, rollouts: Rollouts) -> InnerBatch | LatentBatch:
+        """What the inner step sees of the roll-outs, with a leading axis M."""
+        if self.exploration is None:
+            return rollouts.inner_batch(self.advantage)
+        return self.exploration.batch(rollouts.latent, rollouts.reward, rollouts.alive)
 
 
 def start(config: TrainConfig, demos: DemoSet) -> Learned:
     """Before training: fresh parameters, and constants taken from the demonstrations."""
     mean, scale = demos.statistics()
-    policy = _policy(config, mean, scale, demos.action.shape[-1])
+    exploration = _exploration(config, demos.tasks, demos.segments()) if _explores(config) else None
+    policy = _policy(config, mean, scale, demos.action.shape[-1], exploration)
     theta = policy.init(torch.Generator().manual_seed(config.seed))
-    spec = AdaptSpec.all_but(theta, "log_std")
-    alpha = spec.init_step_sizes(theta, config.inner_lr) if config.method == "gmps" else {}
+    if exploration is not None:
+        theta[LATENT] = torch.zeros_like(theta[LATENT])
+    inner_lr = 1.0 if exploration else config.inner_lr  # 1: to the weighted mean of the latents
+    alpha = _spec(config, theta).init_step_sizes(theta, inner_lr) if _is_meta(config) else {}
     for tensor in (*theta.values(), *alpha.values()):
         tensor.requires_grad_(True)
     return Learned(
@@ -91,6 +128,7 @@ def start(config: TrainConfig, demos: DemoSet) -> Learned:
         policy,
         MetaParams(theta, alpha),
         _advantage(config, demos),
+        exploration,
         env_steps=demos.num_steps,
     )
 
@@ -116,6 +154,7 @@ def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[
         "tasks": [asdict(task) for task in learned.tasks],
         "radial_columns": [columns.start, columns.stop] if columns else None,
         "radial_width": learned.advantage.radial_width,
+        "segments": learned.exploration.segments if learned.exploration else None,
         "later_lr": learned.later_lr,
         "env_steps": learned.env_steps,
         "progress": progress,
@@ -150,16 +189,20 @@ def load(path: Path) -> tuple[Learned, dict[str, Tensor], dict[str, Any]]:
 def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
     config = TrainConfig(**header["config"])
     columns = header["radial_columns"]
+    tasks = tuple(Task(**{**task, "context": tuple(task["context"])}) for task in header["tasks"])
+    explores = _explores(config)
+    exploration = _exploration(config, tasks, header["segments"]) if explores else None
     return Learned(
         config,
         header["family"],
         header["reward"],
-        tuple(Task(**{**task, "context": tuple(task["context"])}) for task in header["tasks"]),
+        tasks,
         _policy(
             config,
             tensors["observation_mean"],
             tensors["observation_scale"],
             tensors["theta.log_std"].shape[0],
+            exploration,
         ),
         MetaParams(_section(tensors, "theta."), _section(tensors, "alpha.")),
         replace(
@@ -168,6 +211,7 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
             radial_columns=slice(*columns) if columns else None,
             radial_width=float(header["radial_width"]),
         ),
+        exploration,
         header["later_lr"],
         int(header["env_steps"]),
     )
@@ -181,13 +225,37 @@ def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def _policy(config: TrainConfig, mean: Tensor, scale: Tensor, action_width: int) -> GaussianPolicy:
+def _is_meta(config: TrainConfig) -> bool:
+    return config.method == "gmps"
+
+
+def _explores(config: TrainConfig) -> bool:
+    return _is_meta(config) and config.explore == "latent"
+
+
+def _spec(config: TrainConfig, theta: Params) -> AdaptSpec:
+    """The latent adapts, or everything but the standard deviation."""
+    return AdaptSpec((LATENT,)) if _explores(config) else AdaptSpec.all_but(theta, "log_std")
+
+
+def _exploration(config: TrainConfig, tasks: Sequence[Task], segments: int) -> Exploration:
+    return Exploration.over(tasks, segments, config.temperature)
+
+
+def _policy(
+    config: TrainConfig,
+    mean: Tensor,
+    scale: Tensor,
+    action_width: int,
+    exploration: Exploration | None,
+) -> GaussianPolicy:
+    width = config.bias_transform_width if exploration is None else exploration.places.shape[1]
     return GaussianPolicy(
         mean,
         scale,
         action_width,
         config.hidden_width,
-        config.bias_transform_width,
+        width,
         config.initial_std,
         config.min_std,
     )

@@ -49,6 +49,27 @@ def inner_surrogate(
     return -(ratio.detach() * log_prob * advantage).mean()
 
 
+def latent_surrogate(center: Tensor, latent: Tensor, weight: Tensor) -> Tensor:
+    r"""The surrogate whose negative gradient moves a latent by reward alone.
+
+    A hierarchical policy draws z from N(b, 1) for each roll-out and acts by
+    $\pi_\theta(a|s, z)$. With the weights $w_e = exp(R_e / \tau) / \sum_j exp(R_j / \tau)$,
+
+    $$ L = - \sum_e w_e \log N(z_e; b, 1) = \sum_e w_e |z_e - b|^2 / 2 + const., $$
+
+    and $-\nabla_b L$ is the likelihood-ratio policy gradient of the risk-sensitive objective
+    $\log E exp(R / \tau)$ (the weights of REPS, Peters et al., 2010; MAESN, Gupta et al., 2018,
+    takes plain returns). A step of size 1 leads to the mean of the latents, weighted by what they
+    paid.
+
+    Args:
+        center: b, (Z,).
+        latent: z_e, (E, Z).
+        weight: w_e, (E,), with the sum 1.
+    """
+    return 0.5 * (weight * (latent - center).square().sum(-1)).sum()
+
+
 def behaviour_cloning(
     dist: Gaussian, expert_action: Tensor, weight: Tensor, *, kind: str
 ) -> Tensor:

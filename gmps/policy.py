@@ -11,6 +11,8 @@ from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Params, init_mlp, mlp
 
 _NUM_LAYERS = 3
+LATENT = "bias_transform"
+"""The parameter that stands for a task where roll-outs explore by latents."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,9 @@ from demokit.learning.networks import Params
 from demokit.types import FloatArray, Task
 from gmps.adapt import InnerBatch
 from gmps.advantage import Advantage
+from gmps.exploration import segment_bounds
 from gmps.losses import mean_weights
-from gmps.policy import GaussianPolicy
+from gmps.policy import LATENT, GaussianPolicy
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,8 @@ class Rollouts:
     `observation` (M, K, T, O), `action` (M, K, T, A) before clipping, `log_prob` and `reward`
     (M, K, T), `alive` (M, K, T) bool, `success` (M, K) at the end. Episodes that end before T keep
     stepping, unpaid: they are alive up to and with the step that ends them, their later rewards
-    are 0, and success is that at their end.
+    are 0, and success is that at their end. `latent` (M, K, segments, Z) is what exploring
+    roll-outs followed; without segments where they followed none.
     """
 
     observation: Tensor
@@ -35,6 +38,7 @@ class Rollouts:
     reward: Tensor
     alive: Tensor
     success: Tensor
+    latent: Tensor
 
     def episodes(self, chosen: slice) -> Rollouts:
         """The roll-outs of these episodes of every task."""
@@ -45,6 +49,7 @@ class Rollouts:
             self.reward[:, chosen],
             self.alive[:, chosen],
             self.success[:, chosen],
+            self.latent[:, chosen],
         )
 
     def inner_batch(self, advantage: Advantage) -> InnerBatch:
@@ -95,11 +100,16 @@ class Sampler:
 
     @torch.no_grad()
     def __call__(
-        self, policy: GaussianPolicy, params: Params, rng: np.random.Generator
+        self,
+        policy: GaussianPolicy,
+        params: Params,
+        rng: np.random.Generator,
+        latents: Tensor | None = None,
     ) -> Rollouts:
         """Roll out parameters with a leading axis M; `rng` decides start and action noise.
 
-        Episodes 0..K-1 of each task explore, K..K+E-1 take the mean action.
+        Episodes 0..K-1 of each task explore, following `latents` (M, K, segments, Z) where they
+        are given; K..K+E-1 take the mean action.
         """
         seeds = rng.integers(2**31, size=self._sims.num_sims)
         observation = self._sims.reset(self._contexts, seeds)
@@ -113,13 +123,15 @@ class Sampler:
             torch.empty(shape),
             torch.empty(shape, dtype=torch.bool),
             torch.empty(shape[:2], dtype=torch.bool),
+            torch.empty(*shape[:2], 0, 0) if latents is None else self._with_own(latents, params),
         )
+        following = self._follow(record.latent, params)
         alive = np.ones(self._sims.num_sims, np.bool_)
         success = np.zeros(self._sims.num_sims, np.bool_)
         act = torch.func.vmap(policy.dist)
         for t in range(self.horizon):
             seen = torch.from_numpy(observation).view(*shape[:2], -1)
-            dist = act(params, seen)
+            dist = act(following(t), seen)
             dist = dist._replace(std=dist.std.unsqueeze(1))
             action = dist.sample(noise[t])
             step = self._sims.step(action.flatten(0, 1).numpy())
@@ -135,6 +147,20 @@ class Sampler:
             observation = step.observation
         record.success[:] = torch.from_numpy(success).view(shape[:2])
         return record
+
+    def _with_own(self, latents: Tensor, params: Params) -> Tensor:
+        """The latents (M, K + E, segments, Z) of all episodes: mean episodes follow their own."""
+        mean = self.episodes_per_task - self.explore
+        own = params[LATENT][:, None, None].expand(-1, mean, latents.shape[2], -1)
+        return torch.cat((latents, own), 1)
+
+    def _follow(self, latent: Tensor, params: Params) -> Callable[[int], Params]:
+        """The parameters by time: with the latent of the segment, where there are latents."""
+        segments = latent.shape[2]
+        if not segments:
+            return lambda t: params
+        bounds = segment_bounds(self.horizon, segments)
+        return lambda t: {**params, LATENT: latent[:, :, bisect_right(bounds, t) - 1]}
 
     def _action_noise(self, rng: np.random.Generator) -> Tensor:
         """Standard normal noise (T, M, K + E, A), zero for the mean-action episodes."""

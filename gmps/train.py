@@ -19,7 +19,7 @@ from gmps.evaluate import (
     with_step_size,
 )
 from gmps.learned import Learned, start
-from gmps.meta import MetaLosses, MetaObjective, outer_step
+from gmps.meta import MetaLosses, outer_step
 from gmps.rollout import Rollouts, Sampler, replicate
 from gmps.runs import Run
 
@@ -35,22 +35,23 @@ def train(demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: 
     """
     learned, optimizer, first = run.restore(start(run.config, demos))  # A1: 3
     config, meta = learned.config, learned.meta
-    objective = MetaObjective(learned.inner, config.outer_loss, config.pre_update_weight)
+    objective = learned.objective(demos.tasks)
     sampler = _sampler(demos, config.rollouts_per_task)
-    pre_actions = demos.furthest() if config.sweep else demos.all().pooled()
+    pre_actions = demos.all().pooled()
     queries = Aggregation(demos, run.folder, learned, resume=first > 0) if config.dagger else None
     if queries and first:
         demos = queries.restored(demos, first)
     for iteration in range(first, config.iterations):  # A1: 4
         rng = np.random.default_rng([config.seed, iteration])
         params = replicate(meta.theta, sampler.num_tasks)
-        rollouts = sampler(learned.policy, params, rng)  # A1: 7, A2: 3
+        latents = learned.latents(params, sampler.explore, 0, rng)
+        rollouts = sampler(learned.policy, params, rng, latents)  # A1: 7, A2: 3
         spent = sampler.num_steps
         if queries and is_round(iteration, config.dagger_every):
             before = demos.num_steps
             demos = queries.round(learned, demos, rollouts, iteration, rng)  # A1: 8-10
             spent += demos.num_steps - before
-        batches = rollouts.inner_batch(learned.advantage)
+        batches = learned.inner_batch(rollouts)
         for _ in range(config.outer_steps):  # A1: 5, A2: 5-10
             expert_actions = demos.sample(rng, config.outer_demos_per_task)  # A2: 8
             losses = outer_step(
@@ -84,6 +85,10 @@ def settle_step_size(
     """Choose the scalar step size on the training tasks, once, and keep the search as a table."""
     if learned.later_lr is not None:
         return learned
+    if learned.exploration is not None:
+        settled = replace(learned, later_lr=1.0)  # its step sizes serve every step
+        run.save(settled, optimizer, iteration)
+        return settled
     tuning = choose_step_size(learned, learned.config.seed)
     run.write_rows(
         "step_sizes",

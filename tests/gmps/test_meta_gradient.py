@@ -47,7 +47,7 @@ def problem():
 
 def objective_of(policy, spec, *, ratio_gradient, outer_loss="squared", pre_update_weight=0.0):
     inner = InnerStep(policy, spec, ratio_clip=10.0, ratio_gradient=ratio_gradient)
-    return MetaObjective(inner, outer_loss, pre_update_weight)
+    return MetaObjective(policy, inner, outer_loss, pre_update_weight)
 
 
 def task(batch, index):

@@ -1,0 +1,168 @@
+"""Exploration before adaptation: every roll-out follows another training task's expert.
+
+The bias transformation of the policy becomes a latent z. Training task i has a place z_i in the
+latent space (its standardised context), and under z_i the policy imitates that task's expert. On a
+new task the roll-outs are taken under latents spread over those places, and the policy-gradient
+step moves the latent, by reward alone, to where it paid (`losses.latent_surrogate`).
+
+This joins two ideas: imitation as the meta-objective (GMPS, Mendonca et al., 2019), and that the
+policy which gathers the data wants to be another one than the policy which uses it (Gurumurthy
+et al., 2019); structured noise in a latent, and a gradient on the latent only, are MAESN's (Gupta
+et al., 2018). Nothing of it is written for a family: places and segments come from the
+demonstrations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.cluster.vq import kmeans2
+from torch import Tensor
+
+from demokit.learning.networks import Params
+from demokit.types import Task
+from gmps.losses import latent_surrogate
+from gmps.policy import LATENT
+
+_MIN_SCALE = 1e-3
+_NEIGHBOURS = 3
+_ARRIVED = 0.1  # of the way: where an expert has brought the object
+_SLOWEST = 0.95  # quantile of the experts' time to arrive
+_TAIL = 0.25  # share of a segment that is judged: its end, when the expert has arrived
+
+
+class LatentBatch(NamedTuple):
+    """What the latent step sees of one task: latents (E, Z), and how well they paid (E,).
+
+    E = roll-outs x segments; the weights sum to 1. A leading axis M when batched over tasks.
+    """
+
+    latent: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class LatentStep:
+    """phi = theta - alpha * grad `latent_surrogate`: only the latent adapts."""
+
+    names = (LATENT,)
+
+    def __call__(self, theta: Params, step_sizes: Params, batch: LatentBatch) -> Params:
+        """The adapted parameters phi of one task."""
+        gradient = torch.func.grad(latent_surrogate)(theta[LATENT], *batch)
+        return {**theta, LATENT: theta[LATENT] - step_sizes[LATENT] * gradient}
+
+
+@dataclass(frozen=True, eq=False)
+class Exploration:
+    """The latent space of a set of training tasks.
+
+    Attributes:
+        places: (M, Z), the latents of the training tasks, standardised.
+        mean, scale: (Z,) of their contexts.
+        segments: how many latents a roll-out follows, one after the other.
+        temperature: of the weights, in standard deviations of the scores of a task.
+    """
+
+    places: Tensor
+    mean: Tensor
+    scale: Tensor
+    segments: int
+    temperature: float
+
+    @classmethod
+    def over(cls, tasks: Sequence[Task], segments: int, temperature: float) -> Exploration:
+        """The latent space of these training tasks."""
+        contexts = _contexts(tasks)
+        mean, scale = contexts.mean(0), contexts.std(0).nan_to_num().clamp_min(_MIN_SCALE)
+        return cls((contexts - mean) / scale, mean, scale, segments, temperature)
+
+    def of(self, tasks: Sequence[Task]) -> Tensor:
+        """Places (N, Z) of tasks that demonstrations are known of."""
+        return (_contexts(tasks) - self.mean) / self.scale
+
+    def latents(
+        self, center: Tensor, num_rollouts: int, step: int, rng: np.random.Generator
+    ) -> Tensor:
+        """Latents (M, K, segments, Z) for K roll-outs of M tasks with centers (M, Z).
+
+        Around the center of adaptation step 0 they lie as the training tasks do: at every one's
+        place, moved a little towards one of its neighbours or away from it; fewer latents than
+        tasks at the means of as many groups of tasks. In later steps they lie on the way there,
+        at u, u^2, u^3, ... of it with u uniform in [0, 1]: the spread shrinks as 1 / (step + 1).
+        """
+        num = num_rollouts * self.segments
+        drawn = torch.stack([self._spread(num, rng) for _ in center])
+        share = torch.from_numpy(rng.random((*drawn.shape[:2], 1), np.float32)) ** step
+        around = center[:, None] + share * drawn
+        return around.view(len(center), self.segments, num_rollouts, -1).transpose(1, 2)
+
+    def batch(self, latent: Tensor, reward: Tensor, alive: Tensor) -> LatentBatch:
+        """What the step sees of M tasks: latents (M, K, S, Z), reward and alive (M, K, T)."""
+        score = self._score(reward * alive)
+        spread = score.std(1, keepdim=True).nan_to_num()
+        standard = (score - score.mean(1, keepdim=True)) / (spread + 1e-6)
+        return LatentBatch(latent.flatten(1, 2), (standard / self.temperature).softmax(1))
+
+    def _score(self, reward: Tensor) -> Tensor:
+        """Mean reward (M, K * S) of the last quarter of every segment of roll-outs (M, K, T)."""
+        horizon = reward.shape[-1]
+        bounds = segment_bounds(horizon, self.segments)
+        tails = [
+            reward[..., end - max(1, round(_TAIL * (end - start))) : end].mean(-1)
+            for start, end in pairwise(bounds)
+        ]
+        return torch.stack(tails, -1).flatten(1)
+
+    def _spread(self, num: int, rng: np.random.Generator) -> Tensor:
+        """Latents (num, Z): all places, again and again, and for the rest means of groups."""
+        rounds, rest = divmod(num, len(self.places))
+        around = [self._moved(rng) for _ in range(rounds)]
+        if rest:
+            centers, _ = kmeans2(self.places.double().numpy(), rest, minit="++", seed=rng)
+            around.append(torch.from_numpy(centers).float())
+        return torch.cat(around)
+
+    def _moved(self, rng: np.random.Generator) -> Tensor:
+        """The places in random order, each moved towards one of its neighbours or away from it."""
+        order = torch.from_numpy(rng.permutation(len(self.places)))
+        near = torch.cdist(self.places, self.places).argsort(1)[:, 1 : _NEIGHBOURS + 1]
+        if near.shape[1] == 0:
+            return self.places
+        other = near[torch.arange(len(near)), rng.integers(near.shape[1], size=len(near))]
+        share = torch.from_numpy(rng.uniform(-0.5, 0.5, (len(near), 1)).astype(np.float32))
+        return (self.places + share * (self.places[other] - self.places))[order]
+
+
+def segment_bounds(horizon: int, segments: int) -> list[int]:
+    """Where the segments of an episode begin, and its end: segments + 1 step numbers."""
+    return [round(i * horizon / segments) for i in range(segments + 1)]
+
+
+def count_segments(place: Tensor, alive: Tensor, horizon: int) -> int:
+    """How many experts one after the other fit into an episode.
+
+    By how long the demonstrations take until their object stays where it ends; from where another
+    expert has left it the way may be twice as long.
+
+    Args:
+        place: of the object in the demonstrations, (N, T, P).
+        alive: (N, T), the steps that were demonstrated.
+        horizon: steps of an episode.
+    """
+    last = alive.sum(1) - 1
+    goal = place[torch.arange(len(place)), last]
+    left = (place - goal[:, None]).norm(dim=-1)
+    under_way = (left > _ARRIVED * left[:, :1]) & alive
+    steps = torch.arange(place.shape[1]) + 1
+    arrival = float((under_way * steps).max(1).values.float().quantile(_SLOWEST))
+    return max(1, int(horizon // (2 * arrival))) if arrival else 1
+
+
+def _contexts(tasks: Sequence[Task]) -> Tensor:
+    return torch.tensor(np.array([task.context for task in tasks]), dtype=torch.float32)
