@@ -212,7 +212,7 @@ def test_only_the_latent_adapts(point_demos):
 def test_one_step_finds_a_goal_that_pays_only_nearby(point_demos, tmp_path, invoke):
     folder = tmp_path / "latent-0"
     options = ("--explore", "latent", "--reward", "sparse")
-    length = (*SHORT, "--iterations", 12, "--outer-steps", 40, "--outer-lr", 0.003)
+    length = (*SHORT, "--iterations", 12, "--outer-steps", 80, "--outer-lr", 0.003)
     invoke("meta-train", "--demos", point_demos, "--output-dir", folder, *options, *length)
     learned, _, _ = load(folder)
     assert learned.exploration.segments == load_demos(point_demos, DEMOS).segments()
