@@ -56,7 +56,7 @@ def web(folder: Path) -> None:
         browser = Browser(folder / "profile", address)
         hand.wait_for("the device is back")
         browser.hold("p", hand, "recording")
-        hand.wait_for("step [45][0-9]/100")  # software draws the page slowly
+        hand.wait_for("step [4-9][0-9]/100|ended")  # software draws the page slowly
         browser.picture(folder / "web.png")
         save(Image.open(folder / "web.png"), "teleop-web.png")
     finally:
