@@ -42,6 +42,9 @@ class TrainConfig:
     min_std: float = _option(0.135, "Floor of the standard deviation.")
     # Inner loop: one policy-gradient step on the task's reward.
     inner_lr: float = _option(0.1, "Initial inner step size, of every adapted parameter.")
+    later_decay: float = _option(
+        1.0, "Factor on the scalar step size of fine-tuning after every step that takes it."
+    )
     discount: float = _option(0.99, "Discount of the inner advantage.")
     gae_lambda: float = _option(1.0, "Lambda of generalised advantage estimation.")
     baseline: str = _option(
@@ -107,8 +110,10 @@ class TrainConfig:
             )
             if numeric and (value < 0 or (value == 0 and not may_be_zero)):
                 raise DemokitError(f"Option {option.name} must be positive, not {value}.")
-        if max(self.discount, self.gae_lambda, self.dagger_mixing) > 1:
-            raise DemokitError("Options discount, gae_lambda, dagger_mixing: at most 1.")
+        if max(self.discount, self.gae_lambda, self.dagger_mixing, self.later_decay) > 1:
+            raise DemokitError(
+                "Options discount, gae_lambda, dagger_mixing, later_decay: at most 1."
+            )
 
     @property
     def total_iterations(self) -> int:

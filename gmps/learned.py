@@ -77,13 +77,16 @@ class Learned:
     def step_sizes(self, step: int, later_lr: float | None = None) -> dict[str, Tensor]:
         """Step sizes of adaptation step 0, 1, ...: the learned ones first, then the scalar.
 
-        The learned ones are for theta; used again where they were not learned they diverge.
+        The learned ones are for theta; used again where they were not learned they diverge. The
+        scalar shrinks by `later_decay` with every step that takes it.
         """
         if self.meta.step_sizes and (step == 0 or self.exploration is not None):
             return self.meta.step_sizes
         scalar = self.later_lr if later_lr is None else later_lr
         if scalar is None:
             raise DemokitError("This run has no step size yet: let meta-train finish (--resume).")
+        taken = step - bool(self.meta.step_sizes)
+        scalar *= self.config.later_decay**taken
         return self.spec.init_step_sizes(self.meta.theta, scalar)
 
     def objective(self, tasks: Sequence[Task]) -> MetaObjective:

@@ -190,6 +190,17 @@ def test_learned_step_sizes_serve_the_first_step_only(point_run):
     torch.testing.assert_close(later, torch.full_like(later, learned.later_lr))
 
 
+def test_later_step_sizes_decay(point_run):
+    """Theta's own come first; the scalar is whole in step 1, halved in step 2, and again."""
+    learned, _, _ = load(point_run)
+    halved = replace(learned, config=replace(learned.config, later_decay=0.5), later_lr=0.8)
+    assert halved.step_sizes(0) is learned.meta.step_sizes
+    found = [float(halved.step_sizes(step)["0.bias"][0]) for step in (1, 2, 3)]
+    assert found == pytest.approx([0.8, 0.4, 0.2])
+    imitation = replace(halved, meta=learned.meta._replace(step_sizes={}))
+    assert float(imitation.step_sizes(0)["0.bias"][0]) == pytest.approx(0.8)
+
+
 def test_starting_point_standardises_observations(point_demos):
     demos = load_demos(point_demos, DEMOS)
     learned = start(config(), demos)
