@@ -1,127 +1,158 @@
-"""Milliseconds per outer step of GMPS, split, and against the per-task loop of MAML libraries.
+"""Outer steps of GMPS a second, and their memory, against the per-task loop of MAML libraries.
 
     python benchmarks/meta_update.py
 
-The setting is that of Push: 20 tasks x 20 roll-outs x 50 steps in the inner loop, 10
-demonstrations of 50 steps per task in the outer loss, 20 outer steps per set of roll-outs. The
-peer does the same update in a Python loop over tasks with `torch.autograd.grad(create_graph=True)`.
+Two settings: Push (20 tasks x 20 roll-outs x 50 steps) and the paper's Ant (40 x 50 x 200), 10
+demonstrations per task in the outer loss. The peer does the same update with the same policy in a
+Python loop over tasks with `torch.autograd.grad(create_graph=True)`. Each contender runs in a
+process of its own, so that its peak memory is its own; seconds are CPU time of one torch thread,
+which other load on the machine disturbs less than wall-clock.
 """
 
 from __future__ import annotations
 
-import statistics
+import resource
+import subprocess
+import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from demokit.envs import make_family
-from demokit.envs.tasks import make_tasks
 from gmps.adapt import InnerBatch, InnerStep
-from gmps.advantage import Advantage
 from gmps.losses import behaviour_cloning
 from gmps.meta import Demos, MetaObjective, MetaParams, outer_step
 from gmps.policy import AdaptSpec, GaussianPolicy
-from gmps.rollout import Sampler, replicate
 
-NUM_TASKS, ROLLOUTS, DEMOS, OUTER_STEPS, REPEATS = 20, 20, 10, 20, 3
-MAX_GRAD_NORM = 10.0
+MAX_GRAD_NORM, REPEATS = 10.0, 3
+CONTENDERS = ("loop", "fp32", "bf16")
 
 
-@dataclass
-class Problem:
-    """Parameters, demonstrations and roll-outs of the benchmark."""
+class Setting(NamedTuple):
+    """Sizes of an outer step; observations and actions are those of the family."""
 
-    meta: MetaParams
+    num_tasks: int
+    rollouts: int
+    horizon: int
+    observation: int
+    action: int
+    demos: int = 10
+
+
+SETTINGS = {"push": Setting(20, 20, 50, 6, 3), "ant": Setting(40, 50, 200, 122, 8)}
+
+
+class Problem(NamedTuple):
+    """Parameters, roll-outs and demonstrations: random, of the true sizes."""
+
     objective: MetaObjective
+    meta: MetaParams
     optimizer: torch.optim.Optimizer
+    batches: InnerBatch
     demos: Demos
-    batches: InnerBatch | None = None
-
-    def ours(self) -> None:
-        """An outer step of demokit."""
-        args = self.demos, self.demos.pooled(), MAX_GRAD_NORM
-        outer_step(self.objective, self.meta, self.optimizer, self.batches, *args)
-
-    def per_task_loop(self) -> torch.Tensor:
-        """The same loss, one task after the other."""
-        inner, losses = self.objective.inner, []
-        for i in range(NUM_TASKS):
-            batch, demos = (type(b)(*(x[i] for x in b)) for b in (self.batches, self.demos))
-            adapted, frozen = inner.spec.split(self.meta.theta)
-            loss = inner.loss(adapted, frozen, batch)
-            gradient = torch.autograd.grad(loss, list(adapted.values()), create_graph=True)
-            phi = {
-                name: value - self.meta.step_sizes[name] * g
-                for (name, value), g in zip(adapted.items(), gradient, strict=True)
-            }
-            dist = inner.policy.dist({**frozen, **phi}, demos.observation)
-            losses.append(behaviour_cloning(dist, demos.action, demos.weight, kind="squared"))
-        pooled = self.demos.pooled()
-        before = inner.policy.dist(self.meta.theta, pooled.observation)
-        pre = behaviour_cloning(before, pooled.action, pooled.weight, kind="squared")
-        return torch.stack(losses).mean() + self.objective.pre_weight * pre
-
-    def peer(self) -> None:
-        """An outer step of the loop."""
-        self.optimizer.zero_grad()
-        self.per_task_loop().backward()
-        torch.nn.utils.clip_grad_norm_(self.meta.leaves(), MAX_GRAD_NORM)
-        self.optimizer.step()
 
 
-def make_problem(policy: GaussianPolicy, horizon: int) -> Problem:
-    theta = policy.init(torch.Generator().manual_seed(0))
+def make_problem(setting: Setting, *, bf16: bool) -> Problem:
+    rng = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=rng)
+
+    zeros = torch.zeros(setting.observation)
+    policy = GaussianPolicy(zeros, zeros + 1, setting.action)
+    theta = policy.init(rng)
     spec = AdaptSpec.all_but(theta, "log_std")
     meta = MetaParams(theta, spec.init_step_sizes(theta, 0.1))
+    samples = setting.num_tasks, setting.rollouts * setting.horizon
+    seen = normal(*samples, setting.observation)
+    dist = policy.dist(theta, seen)
+    action = dist.sample(normal(*samples, setting.action))
+    batches = InnerBatch(seen, action, dist.log_prob(action), normal(*samples))
+    shown = setting.num_tasks, setting.demos * setting.horizon
+    demos = Demos(
+        normal(*shown, setting.observation), normal(*shown, setting.action), torch.ones(shown)
+    )
     for leaf in meta.leaves():
         leaf.requires_grad_(True)
-    samples = NUM_TASKS, DEMOS * horizon
-    demos = Demos(
-        torch.randn(*samples, len(policy.observation_mean)),
-        torch.randn(*samples, policy.action_width),
-        torch.ones(samples),
-    )
-    objective = MetaObjective(policy, InnerStep(policy, spec), "squared", 0.1)
-    return Problem(meta, objective, torch.optim.Adam(meta.leaves(), lr=1e-3), demos)
+    objective = MetaObjective(policy, InnerStep(policy, spec), "squared", 0.1, bf16=bf16)
+    return Problem(objective, meta, torch.optim.Adam(meta.leaves(), lr=1e-3), batches, demos)
+
+
+def ours(problem: Problem) -> None:
+    """An outer step of demokit."""
+    objective, meta, optimizer, batches, demos = problem
+    outer_step(objective, meta, optimizer, batches, demos, demos.pooled(), MAX_GRAD_NORM)
+
+
+def loop(problem: Problem) -> None:
+    """An outer step of the loop."""
+    problem.optimizer.zero_grad()
+    loop_loss(problem).backward()
+    torch.nn.utils.clip_grad_norm_(problem.meta.leaves(), MAX_GRAD_NORM)
+    problem.optimizer.step()
+
+
+def loop_loss(problem: Problem) -> torch.Tensor:
+    """The same loss, one task after the other."""
+    (theta, step_sizes), inner, losses = problem.meta, problem.objective.inner, []
+    for i in range(len(problem.demos.action)):
+        batch = InnerBatch(*(values[i] for values in problem.batches))
+        demos = Demos(*(values[i] for values in problem.demos))
+        adapted, frozen = inner.spec.split(theta)
+        loss = inner.loss(adapted, frozen, batch)
+        gradient = torch.autograd.grad(loss, list(adapted.values()), create_graph=True)
+        phi = {
+            name: value - step_sizes[name] * g
+            for (name, value), g in zip(adapted.items(), gradient, strict=True)
+        }
+        losses.append(imitation(inner.policy, {**frozen, **phi}, demos))
+    before = imitation(inner.policy, theta, problem.demos.pooled())
+    return torch.stack(losses).mean() + problem.objective.pre_weight * before
+
+
+def imitation(policy: GaussianPolicy, params: dict[str, torch.Tensor], demos: Demos):
+    dist = policy.dist(params, demos.observation)
+    return behaviour_cloning(dist, demos.action, demos.weight, kind="squared")
+
+
+def timed(step: Callable[[Problem], None], problem: Problem) -> float:
+    """The least CPU seconds of a step: what disturbs it only adds."""
+    seconds = []
+    for _ in range(1 + REPEATS):
+        start = time.process_time()
+        step(problem)
+        seconds.append(time.process_time() - start)
+    return min(seconds[1:])
+
+
+def measure(setting: str, contender: str) -> None:
+    """Print seconds per outer step, and the MB of memory that the steps added at the peak."""
+    torch.set_num_threads(1)
+    problem = make_problem(SETTINGS[setting], bf16=contender == "bf16")
+    before = peak_mb()
+    seconds = timed(loop if contender == "loop" else ours, problem)
+    print(seconds, peak_mb() - before)
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
-    family = make_family("push")
-    tasks = make_tasks(family, "paper", "train", num_tasks=NUM_TASKS)
-    sampler = Sampler(family, tasks, "dense", explore=ROLLOUTS)
-    zeros = torch.zeros(family.observation_width)
-    policy = GaussianPolicy(zeros, zeros + 1, len(family.actions))
-    problem = make_problem(policy, family.horizon)
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        times: dict[str, list[float]] = {"sample": [], "advantage": [], "ours": [], "peer": []}
-        for repeat in range(REPEATS):
-            params = replicate(problem.meta.theta, NUM_TASKS)
-            rng = np.random.default_rng(repeat)
-            marks = [time.perf_counter()]
-            rollouts = sampler(policy, params, rng)
-            marks.append(time.perf_counter())
-            problem.batches = rollouts.inner_batch(Advantage(0.99, 1.0))
-            marks.append(time.perf_counter())
-            for step in (problem.ours, problem.peer):
-                for _ in range(OUTER_STEPS):
-                    step()
-                marks.append(time.perf_counter())
-            for name, spent in zip(times, np.diff(marks), strict=True):
-                times[name].append(1e3 * spent / OUTER_STEPS)
-        report(threads, {name: statistics.median(values) for name, values in times.items()})
-
-
-def report(threads: int, ms: dict[str, float]) -> None:
-    total = ms["sample"] + ms["advantage"] + ms["ours"]
-    print(
-        f"torch threads {threads}: {total:6.1f} ms per outer step = sampling {ms['sample']:.1f} + "
-        f"advantages {ms['advantage']:.1f} + optimisation {ms['ours']:.1f}; per-task loop "
-        f"{ms['peer']:.1f} ms for the optimisation: {ms['peer'] / ms['ours']:.2f} x ours"
-    )
+    for name, setting in SETTINGS.items():
+        print(f"{name}: {setting.num_tasks} x {setting.rollouts} x {setting.horizon}")
+        reference = None
+        for contender in CONTENDERS:
+            command = [sys.executable, __file__, name, contender]
+            found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            seconds, memory = map(float, found.split())
+            reference = reference or seconds
+            print(
+                f"  {contender:5} {1 / seconds:8.2f} outer steps/s  {memory:7,.0f} MB"
+                f"  {reference / seconds:5.2f} x the loop"
+            )
 
 
 if __name__ == "__main__":
-    main()
+    measure(*sys.argv[1:]) if sys.argv[1:] else main()

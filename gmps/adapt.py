@@ -11,6 +11,7 @@ from torch import Tensor
 from demokit.learning.networks import Params
 from gmps.losses import inner_surrogate
 from gmps.policy import AdaptSpec, GaussianPolicy
+from gmps.shared_step import surrogate_gradient
 
 
 class InnerBatch(NamedTuple):
@@ -54,5 +55,42 @@ class InnerStep:
         """The adapted parameters phi; `step_sizes` has an entry for each name of the spec."""
         adapted, frozen = self.spec.split(theta)
         gradient = torch.func.grad(self.loss)(adapted, frozen, batch)
-        moved = {name: adapted[name] - step_sizes[name] * gradient[name] for name in adapted}
-        return {**frozen, **moved}
+        return {**frozen, **_moved(adapted, step_sizes, gradient)}
+
+    def from_shared(
+        self,
+        theta: Params,
+        step_sizes: Params,
+        batches: InnerBatch,
+        dtype: torch.dtype | None = None,
+    ) -> Params:
+        """The parameters (M, ...) that adapt, after a step of M tasks from the same theta.
+
+        The same step as `vmap` of this object takes, faster; without gradient through the ratio.
+
+        Args:
+            theta: without task axis.
+            step_sizes: without task axis, too.
+            batches: with a leading axis M.
+            dtype: of the matrix products, see `surrogate_gradient`.
+        """
+        adapted, frozen = self.spec.split(theta)
+        # The chain rule back from the layers: through the bias transformation.
+        layers, pull_back = torch.func.vjp(  # type: ignore[misc]
+            lambda some: self.policy.layers({**frozen, **some}), adapted
+        )
+        of_layers = surrogate_gradient(
+            self.policy.standardised(batches.observation),
+            layers,
+            self.policy.std(theta),
+            *batches[1:],
+            ratio_clip=self.ratio_clip,
+            dtype=dtype,
+        )
+        (gradient,) = torch.func.vmap(pull_back)(of_layers)
+        return _moved(adapted, step_sizes, gradient)
+
+
+def _moved(adapted: Params, step_sizes: Params, gradient: Params) -> Params:
+    """Down the gradient, each parameter with its own step size."""
+    return {name: adapted[name] - step_sizes[name] * gradient[name] for name in adapted}

@@ -16,6 +16,7 @@ METHODS = ("gmps", "imitation")
 BASELINES = ("linear", "radial", "zero")
 EXPLORATIONS = ("policy", "latent")
 OUTER_LOSSES = ("squared", "log_likelihood")
+PRECISIONS = ("fp32", "bf16")
 RECORDED = "recorded"
 REWARDS = (RECORDED, "dense", "sparse")
 
@@ -73,6 +74,12 @@ class TrainConfig:
     )
     expert_weight: float = _option(
         1.0, "Weight of imitating every training task's expert under its latent (latent)."
+    )
+    precision: str = _option(
+        "fp32",
+        "Matrix products of the outer steps; bf16 is faster where the hardware has it (AMX, tensor "
+        "cores), and right to about two digits.",
+        PRECISIONS,
     )
     iterations: int = _option(40, "Meta-iterations: sets of roll-outs (gmps).")
     outer_steps: int = _option(20, "Outer steps per set of roll-outs (gmps).")

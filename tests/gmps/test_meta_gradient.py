@@ -1,12 +1,19 @@
 """The meta-gradient against finite differences, in float64, for every task of a batch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+import gmps.meta
+import gmps.shared_step
+from demokit.learning.distributions import Gaussian
+from demokit.learning.networks import mlp
 from gmps.adapt import InnerBatch, InnerStep
-from gmps.losses import mean_weights
+from gmps.losses import behaviour_cloning, inner_surrogate, mean_weights
 from gmps.meta import Demos, MetaObjective, MetaParams
 from gmps.policy import AdaptSpec, GaussianPolicy
+from gmps.shared_step import surrogate_gradient
 
 NUM_TASKS, SAMPLES, OBSERVATION, ACTION = 4, 30, 5, 2
 EPSILON = 1e-6
@@ -105,13 +112,78 @@ def test_meta_gradient_agrees_with_finite_differences(problem, ratio_gradient, o
         assert abs(analytic - numeric) < 1e-4 * abs(numeric)
 
 
-def test_batched_loss_is_the_mean_of_the_tasks(problem):
-    policy, spec, meta, batches, demos = problem
-    objective = objective_of(policy, spec, ratio_gradient=False)
+def gradients_of(objective, meta, batches, demos):
+    """Losses and gradients by every leaf: task by task, and as training computes them."""
+    for leaf in meta.leaves():
+        leaf.requires_grad_(True)
     flat = demos.pooled()
-    batched = objective.losses(meta, batches, demos, flat).post
     single = [objective.task_loss(meta, task(batches, i), task(demos, i)) for i in range(NUM_TASKS)]
-    torch.testing.assert_close(batched, torch.stack(single).mean())
+    before = policy_loss(objective, meta, flat)
+    loss = torch.stack(single).mean() + objective.pre_weight * before
+    expected = torch.autograd.grad(loss, meta.leaves())
+    losses = objective.backward(meta, batches, demos, flat)
+    found = [leaf.grad for leaf in meta.leaves()]
+    return (torch.stack(single).mean(), before, *expected), (*losses, *found)
+
+
+def policy_loss(objective, meta, flat):
+    dist = objective.policy.dist(meta.theta, flat.observation)
+    return behaviour_cloning(dist, flat.action, flat.weight, kind=objective.outer_loss)
+
+
+@pytest.mark.parametrize("outer_loss", ["squared", "log_likelihood"])
+@pytest.mark.parametrize("ratio_gradient", [False, True])
+@pytest.mark.parametrize("at_once", [1, 2 * SAMPLES, 1000])
+def test_training_steps_along_the_gradient_of_the_mean_of_the_tasks(
+    problem, monkeypatch, outer_loss, ratio_gradient, at_once
+):
+    """By hand, and in parts of one task, two tasks, or all: to the last digits the same."""
+    policy, spec, meta, batches, demos = problem
+    for module in (gmps.meta, gmps.shared_step):
+        monkeypatch.setitem(module._SAMPLES_AT_ONCE, "cpu", at_once)
+    objective = objective_of(
+        policy, spec, ratio_gradient=ratio_gradient, outer_loss=outer_loss, pre_update_weight=0.3
+    )
+    expected, found = gradients_of(objective, meta, batches, demos)
+    for e, f in zip(expected, found, strict=True):
+        torch.testing.assert_close(f.to(e.dtype), e, rtol=1e-6, atol=1e-9)
+
+
+def test_bf16_gradients_are_right_to_about_two_digits(problem):
+    policy, spec, meta, batches, demos = problem
+    objective = replace(objective_of(policy, spec, ratio_gradient=False), bf16=True)
+    expected, found = gradients_of(objective, meta, batches, demos)
+    e, f = (torch.cat([part.flatten() for part in parts]) for parts in (expected, found))
+    assert 1e-4 * e.norm() < (f - e).norm() < 0.05 * e.norm()
+
+
+def test_the_step_by_hand_differentiates_by_its_inputs_too(problem):
+    """As `torch.func` does: by the features that an encoder makes, and by what is not adapted."""
+    policy, _, meta, batches, _ = problem
+    layers = policy.layers(meta.theta)
+    x = batches.observation.clone().requires_grad_()
+    std = policy.std(meta.theta).clone().requires_grad_()
+    leaves = [x, std, *(tensor.requires_grad_() for layer in layers for tensor in layer)]
+
+    def loss(layers, x, *rest):
+        return inner_surrogate(
+            Gaussian(mlp(layers, x), std), *rest, ratio_clip=10.0, ratio_gradient=False
+        )
+
+    by_func = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0, 0))
+    given = x, *batches[1:]
+    generator = torch.Generator().manual_seed(1)
+    derivatives = []
+    for gradient in (
+        by_func(layers, *given),
+        surrogate_gradient(x, layers, std, *batches[1:], ratio_clip=10.0),
+    ):
+        generator.manual_seed(1)
+        parts = [part for layer in gradient for part in layer]
+        along = [torch.randn(part.shape, generator=generator).double() for part in parts]
+        derivatives.append(torch.autograd.grad(parts, leaves, along, retain_graph=True))
+    for expected, found in zip(*derivatives, strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_second_order_term_is_there(problem):
@@ -147,13 +219,3 @@ def test_what_does_not_adapt_stays(problem):
     phi = inner(meta.theta, meta.step_sizes, task(batches, 0))
     assert torch.equal(phi["log_std"], meta.theta["log_std"])
     assert not torch.equal(phi["bias_transform"], meta.theta["bias_transform"])
-
-
-def test_pre_update_term_adds_the_imitation_loss_of_theta(problem):
-    policy, spec, meta, batches, demos = problem
-    flat = demos.pooled()
-    plain = objective_of(policy, spec, ratio_gradient=False)
-    pulled = objective_of(policy, spec, ratio_gradient=False, pre_update_weight=3.0)
-    loss, parts = plain(meta, batches, demos, flat)
-    more, _ = pulled(meta, batches, demos, flat)
-    torch.testing.assert_close(more - loss, 3.0 * parts.pre)
