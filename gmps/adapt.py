@@ -32,13 +32,15 @@ class InnerBatch(NamedTuple):
 class InnerStep:
     """phi = theta - alpha * grad L_RL(theta), GMPS Eq. 3, for one task.
 
-    It is differentiable in theta and alpha, and `torch.func.vmap` batches it over tasks.
+    It is differentiable in theta and alpha, and `torch.func.vmap` batches it over tasks. Without
+    `second_order` its gradient counts as a constant (first-order MAML, Finn et al., 2017).
     """
 
     policy: GaussianPolicy
     spec: AdaptSpec
     ratio_clip: float = 10.0
     ratio_gradient: bool = False
+    second_order: bool = True
 
     def loss(self, adapted: Params, frozen: Params, batch: InnerBatch) -> Tensor:
         """The surrogate L_RL as a function of the parameters that adapt."""
@@ -55,7 +57,7 @@ class InnerStep:
         """The adapted parameters phi; `step_sizes` has an entry for each name of the spec."""
         adapted, frozen = self.spec.split(theta)
         gradient = torch.func.grad(self.loss)(adapted, frozen, batch)
-        return {**frozen, **_moved(adapted, step_sizes, gradient)}
+        return {**frozen, **self._moved(adapted, step_sizes, gradient)}
 
     def from_shared(
         self,
@@ -88,9 +90,10 @@ class InnerStep:
             dtype=dtype,
         )
         (gradient,) = torch.func.vmap(pull_back)(of_layers)
-        return _moved(adapted, step_sizes, gradient)
+        return self._moved(adapted, step_sizes, gradient)
 
-
-def _moved(adapted: Params, step_sizes: Params, gradient: Params) -> Params:
-    """Down the gradient, each parameter with its own step size."""
-    return {name: adapted[name] - step_sizes[name] * gradient[name] for name in adapted}
+    def _moved(self, adapted: Params, step_sizes: Params, gradient: Params) -> Params:
+        """Down the gradient, each parameter with its own step size."""
+        if not self.second_order:
+            gradient = {name: value.detach() for name, value in gradient.items()}
+        return {name: adapted[name] - step_sizes[name] * gradient[name] for name in adapted}

@@ -58,6 +58,13 @@ class TrainConfig:
     # Outer loop: imitation by the adapted policy.
     outer_loss: str = _option("squared", "Behaviour-cloning loss of Eq. 2.", OUTER_LOSSES)
     outer_lr: float = _option(1e-3, "Step size of Adam.")
+    post_weight: float = _option(
+        1.0, "Weight of the imitation loss after adaptation; 0 leaves meta-learning out."
+    )
+    learn_step_sizes: bool = _option(True, "Meta-learn the inner step sizes with the policy.")
+    second_order: bool = _option(
+        True, "Let the outer gradient flow through the inner gradient (explore=policy)."
+    )
     max_grad_norm: float = _option(10.0, "The outer gradient is clipped to this norm.")
     pre_update_weight: float = _option(
         0.1, "Weight of the imitation loss of the policy before adaptation."
@@ -112,6 +119,7 @@ class TrainConfig:
             may_be_zero = option.name in (
                 "seed",
                 "pre_update_weight",
+                "post_weight",
                 "bias_transform_width",
                 "dagger_mixing",
             )

@@ -72,7 +72,10 @@ class Learned:
         """The inner step: theta, step sizes and what one task's roll-outs showed to phi."""
         if self.exploration is not None:
             return LatentStep()
-        return InnerStep(self.policy, self.spec, self.config.ratio_clip, self.config.ratio_gradient)
+        config = self.config
+        return InnerStep(
+            self.policy, self.spec, config.ratio_clip, config.ratio_gradient, config.second_order
+        )
 
     def step_sizes(self, step: int, later_lr: float | None = None) -> dict[str, Tensor]:
         """Step sizes of adaptation step 0, 1, ...: the learned ones first, then the scalar.
@@ -91,12 +94,18 @@ class Learned:
 
     def objective(self, tasks: Sequence[Task]) -> MetaObjective:
         """The meta-objective over these training tasks."""
-        common = self.policy, self.inner, self.config.outer_loss
-        bf16 = self.config.precision == "bf16"
-        if self.exploration is None:
-            return MetaObjective(*common, self.config.pre_update_weight, bf16=bf16)
-        places = self.exploration.of(tasks)
-        return MetaObjective(*common, self.config.expert_weight, places, bf16)
+        config, places = self.config, None
+        if self.exploration is not None:
+            places = self.exploration.of(tasks)
+        return MetaObjective(
+            self.policy,
+            self.inner,
+            config.outer_loss,
+            config.pre_update_weight if places is None else config.expert_weight,
+            places,
+            config.precision == "bf16",
+            config.post_weight,
+        )
 
     def latents(
         self, params: Params, num_rollouts: int, step: int, rng: np.random.Generator
@@ -123,8 +132,10 @@ def start(config: TrainConfig, demos: DemoSet) -> Learned:
         theta[LATENT] = torch.zeros_like(theta[LATENT])
     inner_lr = 1.0 if exploration else config.inner_lr  # 1: to the weighted mean of the latents
     alpha = _spec(config, theta).init_step_sizes(theta, inner_lr) if _is_meta(config) else {}
-    for tensor in (*theta.values(), *alpha.values()):
+    for tensor in theta.values():
         tensor.requires_grad_(True)
+    for tensor in alpha.values():
+        tensor.requires_grad_(config.learn_step_sizes)
     return Learned(
         config,
         demos.family.name,
@@ -209,7 +220,10 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
             tensors["theta.log_std"].shape[0],
             exploration,
         ),
-        MetaParams(_section(tensors, "theta."), _section(tensors, "alpha.")),
+        MetaParams(
+            _section(tensors, "theta.", learned=True),
+            _section(tensors, "alpha.", learned=config.learn_step_sizes),
+        ),
         replace(
             _base_advantage(config),
             centers=tensors.get("centers"),
@@ -222,9 +236,11 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
     )
 
 
-def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _section(
+    tensors: dict[str, Tensor], prefix: str, *, learned: bool = False
+) -> dict[str, Tensor]:
     return {
-        name.removeprefix(prefix): value.requires_grad_(prefix != "extra.")
+        name.removeprefix(prefix): value.requires_grad_(learned)
         for name, value in tensors.items()
         if name.startswith(prefix)
     }

@@ -72,6 +72,7 @@ class MetaObjective:
     pre_weight: float
     places: Tensor | None = None
     bf16: bool = False
+    post_weight: float = 1.0
 
     def task_loss(self, meta: MetaParams, batch: InnerBatch | LatentBatch, demos: Demos) -> Tensor:
         """L_BC(phi_i, D_i) of one task: the equation, which `losses` computes for many, faster."""
@@ -109,7 +110,7 @@ class MetaObjective:
             share = len(shown.action) / num_tasks
             pre_share = len(before.action) / num_pre if of_experts is None else share
             post, pre = losses.post * share, losses.pre * pre_share
-            (post + self.pre_weight * pre).backward()  # type: ignore[no-untyped-call]
+            (self.post_weight * post + self.pre_weight * pre).backward()  # type: ignore[no-untyped-call]
             total = MetaLosses(total.post + post.detach(), total.pre + pre.detach())
         return total
 

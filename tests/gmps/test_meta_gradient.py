@@ -219,3 +219,17 @@ def test_what_does_not_adapt_stays(problem):
     phi = inner(meta.theta, meta.step_sizes, task(batches, 0))
     assert torch.equal(phi["log_std"], meta.theta["log_std"])
     assert not torch.equal(phi["bias_transform"], meta.theta["bias_transform"])
+
+
+def test_first_order_is_the_gradient_of_a_constant_inner_gradient(problem):
+    policy, spec, meta, batches, _ = problem
+    first_order = replace(InnerStep(policy, spec), second_order=False)
+    theta = {name: value.detach().requires_grad_(True) for name, value in meta.theta.items()}
+    one = task(batches, 0)
+    phi = first_order(theta, meta.step_sizes, one)
+    exact = InnerStep(policy, spec)(theta, meta.step_sizes, one)
+    for name, value in phi.items():
+        torch.testing.assert_close(value, exact[name])
+        if name in spec.names:
+            (slope,) = torch.autograd.grad(value.sum(), theta[name], retain_graph=True)
+            assert torch.equal(slope, torch.ones_like(slope))

@@ -61,12 +61,16 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("stop_after", "explore"),
-    [(-1, "policy"), (0, "policy"), (1, "policy"), (2, "policy"), (1, "latent")],
+    ("stop_after", "changes"),
+    [
+        *((after, {}) for after in (-1, 0, 1, 2)),
+        (1, {"explore": "latent"}),
+        (1, {"learn_step_sizes": False}),
+    ],
 )
-def test_resuming_gives_the_same_bits(point_demos, tmp_path, stop_after, explore):
+def test_resuming_gives_the_same_bits(point_demos, tmp_path, stop_after, changes):
     demos = load_demos(point_demos, DEMOS)
-    options = config(explore=explore)
+    options = config(**changes)
     whole = Run(tmp_path / "whole", options, "demos")
     train(demos, whole)
     folder = tmp_path / "cut"
@@ -171,6 +175,28 @@ def test_ants_that_fall_are_trained_on(ant_demos, tmp_path):
     with open_dataset(tmp_path / "ant-0" / "aggregated.hdf5") as dataset:
         assert min(record.length for record in dataset.episodes) < 200
         assert dataset.metadata.reward == "sparse"
+
+
+@pytest.mark.usefixtures("unsettled")
+@pytest.mark.parametrize("explore", ["policy", "latent"])
+def test_step_sizes_stay_where_they_are_not_to_be_learned(point_demos, tmp_path, explore):
+    options = config(learn_step_sizes=False, explore=explore)
+    demos = load_demos(point_demos, DEMOS)
+    learned = train(demos, Run(tmp_path / "run", options, "demos"))
+    first = 1.0 if explore == "latent" else 0.1
+    assert all((size == first).all() for size in learned.meta.step_sizes.values())
+
+
+@pytest.mark.usefixtures("unsettled")
+def test_without_the_meta_objective_only_imitation_is_left(point_demos, tmp_path):
+    """Then theta does not depend on what the roll-outs were paid."""
+    options = config(explore="latent", post_weight=0.0, learn_step_sizes=False)
+    found = [
+        train(load_demos(point_demos, DEMOS, reward), Run(tmp_path / reward, options, "demos"))
+        for reward in ("dense", "sparse")
+    ]
+    for name, value in found[0].meta.theta.items():
+        assert torch.equal(found[1].meta.theta[name], value)
 
 
 def test_imitation_has_no_learned_step_sizes(point_demos, tmp_path, invoke):
