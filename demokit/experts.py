@@ -1,8 +1,14 @@
-"""Experts by name. Packages offer them through entry points of group `demokit.experts`."""
+"""Experts by name or by file.
+
+Packages offer them by name through entry points of group `demokit.experts`; `train-expert` writes
+files.
+"""
 
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
 
 from demokit.errors import unknown_name
 from demokit.protocols import Expert
@@ -14,7 +20,11 @@ def expert_names() -> tuple[str, ...]:
 
 
 def load_expert(name: str, family: str) -> Expert:
-    """The expert of that name for a family.
+    """The expert of that name, or in that file, for a family.
+
+    Args:
+        name: of a kind of experts that is installed, or a path to an expert's file.
+        family: name of the task family.
 
     Raises:
         DemokitError: there is no such expert, or it does not know the family.
@@ -23,4 +33,18 @@ def load_expert(name: str, family: str) -> Expert:
         if point.name == name:
             expert: Expert = point.load()(family)
             return expert
+    if _is_path(name):
+        from demokit.learning.expert import load_trained
+
+        return load_trained(Path(name), family)
     raise unknown_name("expert", name, expert_names())
+
+
+def training_of(expert: Expert) -> dict[str, Any]:
+    """What an expert's file says of its training, for the provenance; empty for other experts."""
+    found: dict[str, Any] = getattr(expert, "training", {})
+    return found
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or "." in name or Path(name).exists()

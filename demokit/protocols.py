@@ -14,7 +14,10 @@ from demokit.types import Array, FloatArray
 class Expert(Protocol):
     """Solves the task it is told: sees the observation and the privileged terms."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What datasets call it."""
+        ...
 
     def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:
         """Actions (N, A) in [-1, 1]; `privileged` holds "context" (N, C) and the family's terms."""

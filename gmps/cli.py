@@ -5,35 +5,17 @@ Torch is imported inside the commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from demokit.cli.config import config_option
+from demokit.cli.config import config_option, field_options
 from demokit.errors import DemokitError
 from gmps.config import TrainConfig, differing_options
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _train_options(command: Function) -> Function:
-    """An option for every field of TrainConfig."""
-    for option in reversed(fields(TrainConfig)):
-        choices = option.metadata["choices"]
-        is_flag = isinstance(option.default, bool)
-        name = option.name.replace("_", "-")
-        command = click.option(
-            f"--{name}/--no-{name}" if is_flag else f"--{name}",
-            option.name,
-            type=click.Choice(choices) if choices else type(option.default),
-            default=option.default,
-            show_default=True,
-            help=option.metadata["help"],
-        )(command)
-    return command
+if TYPE_CHECKING:
+    from gmps.learned import Learned
 
 
 @click.command(name="meta-train")
@@ -45,7 +27,7 @@ def _train_options(command: Function) -> Function:
 )
 @click.option("--resume", is_flag=True, help="Continue the run in the folder from its checkpoint.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
-@_train_options
+@field_options(TrainConfig)
 @config_option
 def meta_train(
     demos: str, output_dir: Path | None, resume: bool, overwrite: bool, **options: Any
@@ -81,7 +63,13 @@ def meta_train(
     step = f"{learned.later_lr:g} (chosen on training tasks, see step_sizes.csv)"
     if learned.exploration is not None:
         step = "learned with the policy"
-    click.echo(f"{folder}: {learned.env_steps:,} environment steps, fine-tuning step size {step}")
+    steps = f"{learned.env_steps:,} environment steps{_and_expert(learned)}"
+    click.echo(f"{folder}: {steps}, fine-tuning step size {step}")
+
+
+def _and_expert(learned: Learned) -> str:
+    steps = learned.expert_steps
+    return f" and {steps:,} to train the expert" if steps else ""
 
 
 @click.command()

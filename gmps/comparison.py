@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from demokit.data import open_dataset
 from demokit.envs.family import Family
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.errors import DemokitError
+from demokit.learning.runs import versions
 from demokit.types import Task
 from gmps.config import differing_options
 from gmps.evaluate import MEAN_EPISODES, evaluate
@@ -33,7 +33,6 @@ from gmps.outcomes import (
 )
 from gmps.references import DEFAULT_EXPERT, reference_rows
 from gmps.report import Comparison
-from gmps.runs import versions
 from gmps.videos import Film, film, spread
 
 _CURVES = "curves"
@@ -151,26 +150,10 @@ def _budget(run: Contender) -> dict[str, Any]:
         "run": run.folder.name,
         "seed": learned.config.seed,
         "environment steps": learned.env_steps,
-        "expert's training steps": _expert_steps(run),
+        "expert's training steps": learned.expert_steps,
         "fine-tuning step size": f"{learned.later_lr:.3g}" if learned.later_lr else "not chosen",
         "options other than default": differing_options(learned.config) or "none",
     }
-
-
-def _expert_steps(run: Contender) -> int | None:
-    """Environment steps that training the demonstrations' experts took; None where nobody knows.
-
-    Scripted experts and people took none.
-    """
-    folder = run.folder if run.folder.is_dir() else run.folder.parent
-    try:
-        demos = json.loads((folder / "config.json").read_text())["demos"]
-        with open_dataset(demos) as dataset:
-            # Datasets that trained experts recorded say what the training took.
-            trained: dict[str, int] = getattr(dataset.metadata, "trained_experts", dict)()
-    except (OSError, ValueError, KeyError, DemokitError):
-        return None
-    return sum(trained.values())
 
 
 def _facts(

@@ -7,10 +7,11 @@ and the authors' release; see docs/gmps.md).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
 from demokit.errors import DemokitError
+from demokit.options import check_options
+from demokit.options import option as _option
 
 METHODS = ("gmps", "imitation")
 BASELINES = ("linear", "radial", "zero")
@@ -19,10 +20,6 @@ OUTER_LOSSES = ("squared", "log_likelihood")
 PRECISIONS = ("fp32", "bf16")
 RECORDED = "recorded"
 REWARDS = (RECORDED, "dense", "sparse")
-
-
-def _option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,9 @@ class TrainConfig:
     demos_per_task: int = _option(10, "Demonstrations used per task.")
     # DAgger: the expert labels what the adapted policies visit.
     dagger: bool = _option(False, "Ask the expert about the adapted policies' states (gmps).")
-    expert: str = _option("scripted", "Expert that answers the queries of --dagger.")
+    expert: str = _option(
+        "scripted", "Who answers the queries of --dagger: a name or a file of train-expert."
+    )
     dagger_every: int = _option(2, "Query every so many iterations.")
     dagger_episodes: int = _option(2, "Labelled roll-outs per task and round.")
     dagger_mixing: float = _option(
@@ -111,20 +110,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check choices and ranges; raises DemokitError naming the option."""
-        for option in fields(self):
-            value, choices = getattr(self, option.name), option.metadata["choices"]
-            if choices and value not in choices:
-                raise DemokitError(f"Option {option.name}: '{value}' is none of {choices}.")
-            numeric = isinstance(value, int | float) and not isinstance(value, bool)
-            may_be_zero = option.name in (
-                "seed",
-                "pre_update_weight",
-                "post_weight",
-                "bias_transform_width",
-                "dagger_mixing",
-            )
-            if numeric and (value < 0 or (value == 0 and not may_be_zero)):
-                raise DemokitError(f"Option {option.name} must be positive, not {value}.")
+        zero = (
+            *("seed", "pre_update_weight", "post_weight"),
+            *("bias_transform_width", "dagger_mixing"),
+        )
+        check_options(self, may_be_zero=zero)
         if max(self.discount, self.gae_lambda, self.dagger_mixing, self.later_decay) > 1:
             raise DemokitError(
                 "Options discount, gae_lambda, dagger_mixing, later_decay: at most 1."
@@ -139,8 +129,8 @@ class TrainConfig:
 def differing_options(config: TrainConfig) -> str:
     """The options whose values are not the defaults, but for seed, method and threads."""
     return ", ".join(
-        f"{option.name}={getattr(config, option.name)}"
-        for option in fields(config)
-        if getattr(config, option.name) != option.default
-        and option.name not in ("seed", "method", "threads")
+        f"{each.name}={getattr(config, each.name)}"
+        for each in fields(config)
+        if getattr(config, each.name) != each.default
+        and each.name not in ("seed", "method", "threads")
     )

@@ -15,7 +15,7 @@ import torch
 from demokit.collect import collect
 from demokit.data import DatasetWriter, Provenance, describe, open_dataset
 from demokit.envs.batch import make_sims
-from demokit.experts import load_expert
+from demokit.experts import load_expert, training_of
 from demokit.learning.networks import Params
 from demokit.protocols import Decision, Expert
 from demokit.types import Array, Episode, FloatArray
@@ -102,7 +102,9 @@ class Aggregation:
                 task_set="aggregated",
                 tasks=demos.tasks,
                 description="States visited by adapted meta-policies, labelled by the expert.",
-                provenance=Provenance("dagger", self.expert.name, 0.0, config.seed),
+                provenance=Provenance(
+                    "dagger", self.expert.name, 0.0, config.seed, trained=training_of(self.expert)
+                ),
             ),
             resume=resume,
             overwrite=not resume,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ class DemoSet:
         alive: (M, E, T) bool, the steps that were demonstrated; shorter episodes are filled up
             with steps that never count.
         num_steps: environment steps that recording the whole dataset took.
+        experts: hash of each trained expert that acted -> environment steps of its training.
     """
 
     family: Family
@@ -46,6 +47,7 @@ class DemoSet:
     action: Tensor
     alive: Tensor
     num_steps: int
+    experts: Mapping[str, int] = field(default_factory=dict)
 
     def all(self) -> Demos:
         """Every demonstration, (M, E * T, ...)."""
@@ -138,6 +140,7 @@ def load_demos(path: str | Path, demos_per_task: int, reward: str = RECORDED) ->
             tuple(episode.task for episode in episodes[::demos_per_task]),
             *_tensors(episodes, len(chosen)),
             sum(record.length for record in dataset.episodes),
+            dataset.metadata.trained_experts(),
         )
 
 

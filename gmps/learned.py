@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
+from demokit.experts import load_expert, training_of
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.learning.networks import Params
 from demokit.types import Task
@@ -44,6 +45,8 @@ class Learned:
         later_lr: scalar step size of every step without learned step sizes; None until it has
             been chosen on training tasks.
         env_steps: environment steps spent so far: demonstrations, and roll-outs.
+        experts: hash of each trained expert that demonstrated or answered queries -> environment
+            steps of its training, which come on top.
     """
 
     config: TrainConfig
@@ -56,6 +59,12 @@ class Learned:
     exploration: Exploration | None = None
     later_lr: float | None = None
     env_steps: int = 0
+    experts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def expert_steps(self) -> int:
+        """Environment steps that the training of all experts took."""
+        return sum(self.experts.values())
 
     @property
     def family(self) -> Family:
@@ -146,7 +155,14 @@ def start(config: TrainConfig, demos: DemoSet) -> Learned:
         _advantage(config, demos),
         exploration,
         env_steps=demos.num_steps,
+        experts={**demos.experts, **_queried(config, demos.family.name)},
     )
+
+
+def _queried(config: TrainConfig, family_name: str) -> dict[str, int]:
+    """The trained expert that answers the queries of DAgger, if there is one."""
+    training = training_of(load_expert(config.expert, family_name)) if config.dagger else {}
+    return {training["sha256"]: training["env_steps"]} if training else {}
 
 
 def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[str, Any]) -> None:
@@ -173,6 +189,7 @@ def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[
         "segments": learned.exploration.segments if learned.exploration else None,
         "later_lr": learned.later_lr,
         "env_steps": learned.env_steps,
+        "experts": dict(learned.experts),
         "progress": progress,
     }
     save_checkpoint(path, tensors, header)
@@ -233,6 +250,7 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
         exploration,
         header["later_lr"],
         int(header["env_steps"]),
+        {str(name): int(steps) for name, steps in header.get("experts", {}).items()},
     )
 
 

@@ -5,23 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import math
-import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from demokit.errors import DemokitError
+from demokit.learning.runs import ScalarLog, optimizer_tensors, restore_optimizer, versions
 from gmps.config import TrainConfig
 from gmps.learned import CHECKPOINT, Learned, load, save
 
 METRICS = "metrics.csv"
-_PACKAGES = ("demokit", "torch", "mujoco", "numpy")
 
 
 class Run:
@@ -51,16 +47,12 @@ class Run:
         self.resumed = self._prepare(resume, overwrite)
         settings = {"config": self._options, "demos": demos, "versions": versions()}
         (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
-        self._board = SummaryWriter(str(self._tensorboard))
+        self._log = ScalarLog(folder, "iteration", fresh=not self.resumed)
 
     @property
     def checkpoint(self) -> Path:
         """The run's one checkpoint file."""
         return self.folder / CHECKPOINT
-
-    @property
-    def _tensorboard(self) -> Path:
-        return self.folder / "tensorboard"
 
     @property
     def metrics(self) -> Path:
@@ -73,25 +65,17 @@ class Run:
             return fresh, torch.optim.Adam(fresh.meta.leaves(), lr=self.config.outer_lr), 0
         learned, extra, progress = load(self.checkpoint)
         optimizer = torch.optim.Adam(learned.meta.leaves(), lr=self.config.outer_lr)
-        _restore_adam(optimizer, extra)
-        self._drop_rows_from(progress["iteration"])
+        restore_optimizer(optimizer, extra)
+        self._log.drop_from(progress["iteration"])
         return learned, optimizer, progress["iteration"]
 
     def save(self, learned: Learned, optimizer: torch.optim.Adam, iteration: int) -> None:
         """Checkpoint after `iteration` iterations: training continues from it bit for bit."""
-        save(self.checkpoint, learned, _adam_tensors(optimizer), {"iteration": iteration})
+        save(self.checkpoint, learned, optimizer_tensors(optimizer), {"iteration": iteration})
 
     def log(self, iteration: int, scalars: dict[str, float]) -> None:
         """Append a row to metrics.csv and to TensorBoard."""
-        is_new = not self.metrics.exists()
-        with self.metrics.open("a", newline="") as file:
-            writer = csv.DictWriter(file, ["iteration", *scalars])
-            if is_new:
-                writer.writeheader()
-            writer.writerow({"iteration": iteration, **scalars})
-        for name, value in scalars.items():
-            if value == value:  # NaN marks what was not measured in this iteration
-                self._board.add_scalar(name, value, iteration)
+        self._log.add(iteration, scalars)
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write a small table NAME.csv."""
@@ -102,7 +86,7 @@ class Run:
 
     def close(self) -> None:
         """Flush TensorBoard."""
-        self._board.close()
+        self._log.close()
 
     def _prepare(self, resume: bool, overwrite: bool) -> bool:
         """Make the folder ready; returns whether there is a checkpoint to continue from."""
@@ -118,8 +102,6 @@ class Run:
                 return True
         self.folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint.unlink(missing_ok=True)
-        self.metrics.unlink(missing_ok=True)
-        shutil.rmtree(self._tensorboard, ignore_errors=True)
         return False
 
     def _require_same_config(self) -> None:
@@ -137,33 +119,6 @@ class Run:
                 f"{self.folder} was started with another {changed[0]} "
                 f"({before[changed[0]]}): resume with that value, or start another run."
             )
-
-    def _drop_rows_from(self, iteration: int) -> None:
-        """Forget logged iterations that the checkpoint does not contain."""
-        if not self.metrics.exists():
-            return
-        header, *rows = self.metrics.read_text().splitlines(keepends=True)
-        kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) < iteration]
-        self.metrics.write_text("".join([header, *kept]))
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a run's figures."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
-
-
-def _adam_tensors(optimizer: torch.optim.Adam) -> dict[str, torch.Tensor]:
-    """Adam's state as named tensors: "<parameter index>.<step|exp_avg|exp_avg_sq>"."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
-
-
-def _restore_adam(optimizer: torch.optim.Adam, tensors: dict[str, torch.Tensor]) -> None:
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,12 @@ class Options:
 
 @click.command()
 @click.option("--env", required=True, help="Task family: see `demokit envs`.")
-@click.option("--expert", default="scripted", show_default=True, help="Who demonstrates.")
+@click.option(
+    "--expert",
+    default="scripted",
+    show_default=True,
+    help="Who demonstrates: a name, or a file that train-expert wrote.",
+)
 @click.option("--task-set", help="Task set; default: paper where there is one, else uniform.")
 @click.option("--split", help="train, validation or ood; default: train where there is one.")
 @click.option("--tasks", type=click.IntRange(min=1), help="Number of tasks; default: all.")
@@ -211,6 +216,7 @@ def _metadata(options: Options, family: Family, expert: Expert) -> DatasetMetada
     from demokit.data.metadata import vision_space
     from demokit.envs.batch import checked_vision
     from demokit.envs.tasks import make_tasks, task_sets
+    from demokit.experts import training_of
 
     sets = task_sets(family)
     task_set = options.task_set or next(iter(sets))
@@ -229,14 +235,22 @@ def _metadata(options: Options, family: Family, expert: Expert) -> DatasetMetada
         description=f"Demonstrations of {family.name} {_by_whom(options, expert)}: task set "
         f"{task_set}, {split} tasks.",
         provenance=Provenance(
-            recorder="teleop" if options.hand.device else options.expert,
+            recorder="teleop" if options.hand.device else _recorder(options, expert),
             expert=expert.name,
             noise_std=options.noise,
             seed=options.seed,
             only_success=options.only_success,
             operator=options.operator,
+            trained=training_of(expert),
         ),
     )
+
+
+def _recorder(options: Options, expert: Expert) -> str:
+    """What kind of expert acts: a trained one is not named after the place of its file."""
+    from demokit.experts import training_of
+
+    return "sac" if training_of(expert) else options.expert
 
 
 def _by_whom(options: Options, expert: Expert) -> str:
@@ -290,7 +304,7 @@ def _fill(
         writer.metadata.tasks,
         schedule,
         seed=options.seed,
-        recorder=options.expert,
+        recorder=_recorder(options, expert),
         on_attempt=tally.count,
     )
     with progress("saved", total, start=len(writer)) as update:

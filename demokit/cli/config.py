@@ -1,16 +1,41 @@
-"""`--config FILE.toml` for every command: the keys are the command's own option names."""
+"""Options from files and from dataclasses: `--config FILE.toml`, and a field each.
+
+The keys of a file are the command's own option names.
+"""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 Decorated = TypeVar("Decorated", bound="Callable[..., Any] | click.Command")
+
+
+def field_options(config: type) -> Callable[[Decorated], Decorated]:
+    """Decorator that adds an option for every field of a configuration made of `option`s."""
+
+    def decorate(command: Decorated) -> Decorated:
+        for each in reversed(fields(config)):
+            choices = each.metadata["choices"]
+            is_flag = isinstance(each.default, bool)
+            name = each.name.replace("_", "-")
+            command = click.option(
+                f"--{name}/--no-{name}" if is_flag else f"--{name}",
+                each.name,
+                type=click.Choice(choices) if choices else type(each.default),
+                default=each.default,
+                show_default=True,
+                help=each.metadata["help"],
+            )(command)
+        return command
+
+    return decorate
 
 
 def config_option(command: Decorated) -> Decorated:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL_S = 0.5
 PLAIN_SHARE = 0.1
 PLAIN_WIDTH = 120
+
+
+class Update(Protocol):
+    """Tells a progress display the count done, and what to show beside it from now on."""
+
+    def __call__(self, done: int, /, note: str | None = None) -> None:
+        """Show it."""
+        ...
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -37,7 +45,7 @@ def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
 
 
 @contextmanager
-def progress(what: str, total: int, *, start: int = 0) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int, *, start: int = 0) -> Iterator[Update]:
     """Shows how far a task is, on stderr; yields a function to call with the count done.
 
     A bar in a terminal; elsewhere plain lines, less often the longer it takes.
@@ -55,7 +63,7 @@ def progress(what: str, total: int, *, start: int = 0) -> Iterator[Callable[[int
 
 
 @contextmanager
-def _bar(what: str, total: int, start: int) -> Iterator[Callable[[int], None]]:
+def _bar(what: str, total: int, start: int) -> Iterator[Update]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -70,13 +78,16 @@ def _bar(what: str, total: int, start: int) -> Iterator[Callable[[int], None]]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )
     begun = time.monotonic()
     with Progress(*columns, console=console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total, completed=start, rate="")
+        task = bar.add_task(what, total=total, completed=start, rate="", note="")
 
-        def update(done: int) -> None:
+        def update(done: int, /, note: str | None = None) -> None:
             bar.update(task, completed=done, rate=f"{_rate(done - start, begun):.1f}/s")
+            if note is not None:
+                bar.update(task, note=note)
 
         yield update
 
@@ -87,9 +98,11 @@ class _PlainProgress:
         self._begun = time.monotonic()
         self._shown_at = float("-inf")
         self._shown = -1
+        self._note = ""
 
-    def update(self, done: int) -> None:
+    def update(self, done: int, /, note: str | None = None) -> None:
         """Print `done` unless a line was printed a moment ago, or says the same."""
+        self._note = self._note if note is None else f", {note}"
         now = time.monotonic()
         pause = max(PLAIN_INTERVAL_S, PLAIN_SHARE * (now - self._begun))
         if done == self._shown or (done < self._total and now - self._shown_at < pause):
@@ -98,7 +111,7 @@ class _PlainProgress:
         rate = _rate(done - self._start, self._begun)
         left = f", {(self._total - done) / rate:.0f} s left" if rate and done < self._total else ""
         print(
-            f"{self._what} {done} of {self._total} ({rate:.1f}/s{left})",
+            f"{self._what} {done} of {self._total} ({rate:.1f}/s{left}){self._note}",
             file=sys.stderr,
             flush=True,
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from demokit.data.files import explain_write, write_durably
 from demokit.data.store import open_dataset
@@ -117,6 +119,17 @@ def describe_noise(noise_std: float | None) -> str:
     return f"action noise {known}"
 
 
+def _trained(trained: Mapping[str, Any]) -> str:
+    if not trained:
+        return ""
+    returns = trained["returns"].values()
+    return (
+        f"- the expert was trained for {trained['env_steps']:,} environment steps on the training "
+        f"tasks of `{trained['task_set']}` (mean return there {sum(returns) / len(returns):.1f}); "
+        f"its file: SHA-256 `{trained['sha256']}`\n"
+    )
+
+
 def _provenance(summary: Summary) -> str:
     about, source = summary.metadata, summary.metadata.provenance
     versions = ", ".join(f"{name} {number}" for name, number in source.versions.items())
@@ -126,7 +139,7 @@ def _provenance(summary: Summary) -> str:
 
 - recorder `{source.recorder}`, expert `{source.expert}`, {describe_noise(source.noise_std)}; {kept}
 - operator: {source.operator or "not stated"}
-- seed {source.seed}, recorded {source.created}
+{_trained(source.trained)}- seed {source.seed}, recorded {source.created}
 - versions: {versions}
 - model: SHA-256 `{about.model_hash or "not stated"}`, MuJoCo {about.mujoco_version}
 - checksum of all episodes: `{summary.checksum}`

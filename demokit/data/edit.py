@@ -386,6 +386,7 @@ def _merged_provenance(parts: Sequence[Provenance]) -> Provenance:
         created=max(part.created for part in parts),
         versions=shared("versions", {"demokit": "several"}),
         missing={name: text for part in parts for name, text in part.missing.items()},
+        trained=shared("trained", {}),
     )
 
 

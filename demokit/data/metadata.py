@@ -85,6 +85,8 @@ class Provenance:
         versions: library -> version.
         missing: what the source of an imported dataset did not hold -> what stands in its place,
             such as "state" or "last observation".
+        trained: of an expert that was trained: "sha256" of its file, "env_steps" that its training
+            took, "task_set", and by task id "returns" and "success" there. Empty for others.
     """
 
     recorder: str
@@ -96,6 +98,7 @@ class Provenance:
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     versions: Mapping[str, str] = field(default_factory=lambda: library_versions())
     missing: Mapping[str, str] = field(default_factory=dict)
+    trained: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def restorable(self) -> bool:
@@ -118,6 +121,7 @@ class Provenance:
         if "versions" in values:
             checked["versions"] = {str(k): str(v) for k, v in dict(values["versions"]).items()}
         checked["missing"] = {str(k): str(v) for k, v in dict(values.get("missing", {})).items()}
+        checked["trained"] = dict(values.get("trained", {}))
         return cls(**checked)
 
 
@@ -283,6 +287,17 @@ class DatasetMetadata:
         """What a recording that continues this one may not change: name -> (mine, other's)."""
         mine, theirs = _identity(self), _identity(other)
         return {key: (mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]}
+
+    def trained_experts(self) -> dict[str, int]:
+        """Hash of every trained expert behind the episodes -> environment steps it took."""
+        found: dict[str, int] = {}
+        parts: list[DatasetMetadata | SourceFile] = [self]
+        while parts:
+            part = parts.pop()
+            parts += part.sources
+            if trained := part.provenance.trained:
+                found[str(trained["sha256"])] = int(trained["env_steps"])
+        return found
 
     def space_items(self) -> dict[str, ArraySpec]:
         """The observation space as a mapping; a plain array has the name ''."""

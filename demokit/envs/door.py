@@ -36,6 +36,11 @@ HANDLE_DOOR_M = (0.2, -0.035, 0.03)  # the middle of the slot, at the bar's heig
 HOLD_DISTANCE_M = 0.1
 SUCCESS_RAD = 0.1
 REWARD_PER_RAD = 10.0
+# The way into the slot, for the hand: over the bar, then down between bar and panel.
+OVER_M = 0.075  # above the handle, the fingertips (4.5 cm below the hand) pass over the bar
+IN_SLOT_M = 0.025  # above the handle, the fingertips 2 cm below the bar's middle
+SLOT_RADIUS_M = 0.03
+SHAPING_PER_M = 5.0
 
 
 class Door(SawyerFamily):
@@ -125,6 +130,15 @@ class Door(SawyerFamily):
     def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:
         """The dense reward: it is sparse already, nothing is paid until the handle is held."""
         return self.reward_dense(terms, context, action)
+
+    def shaping(self, terms: Terms, context: FloatArray) -> FloatArray:  # noqa: ARG002
+        """`-5` per metre of way into the handle's slot: in the plane, and to the height there."""
+        offset = terms["hand_pos_w_m"] - terms["handle_pos_w_m"]
+        apart = np.linalg.norm(offset[:, :2], axis=1)
+        rise = np.clip((apart - SLOT_RADIUS_M) / 0.01, 0, 1)
+        height = IN_SLOT_M + (OVER_M - IN_SLOT_M) * rise
+        shaped: FloatArray = -SHAPING_PER_M * (apart + np.abs(offset[:, 2] - height))
+        return shaped
 
     def success(self, terms: Terms, context: FloatArray) -> Array:
         """The angle within SUCCESS_RAD of the target."""

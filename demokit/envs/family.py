@@ -191,6 +191,13 @@ class Family(ABC):
     def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:
         """Sparse reward (N,); same arguments."""
 
+    def shaping(self, terms: Terms, context: FloatArray) -> FloatArray:  # noqa: ARG002
+        """What training an expert adds to the dense reward, (N,); by default nothing.
+
+        For families whose dense reward says nothing until something has been reached.
+        """
+        return np.zeros(len(context))
+
     @abstractmethod
     def success(self, terms: Terms, context: FloatArray) -> Array:
         """Whether the tasks are solved in this state, (N,) bool."""

@@ -37,7 +37,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         DemokitError: there is no such file, or it is no checkpoint of demokit.
     """
     if not path.is_file():
-        raise DemokitError(f"No checkpoint at {path}: name a run folder that meta-train wrote.")
+        raise DemokitError(f"No checkpoint at {path}: name a file or folder that a training wrote.")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER])

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from demokit.envs.door import BAR_RADIUS_M, BAR_Y_M, HANDLE_DOOR_M
+from demokit.envs.door import BAR_RADIUS_M, BAR_Y_M, HANDLE_DOOR_M, IN_SLOT_M, OVER_M
 from demokit.envs.sawyer import STEP_M
 from demokit.types import Array, FloatArray
 from recorders.scripted.point import straight
 
-OVER_M = 0.075  # hand above the handle, the fingertips (4.5 cm below the hand) pass over the bar
-IN_SLOT_M = 0.025  # hand above the handle, the fingertips 2 cm below the bar's middle
 SLOT_M = 0.025  # from the middle of the slot to where the fingers touch the bar or the door
 AT_TARGET_RAD = 0.02
 RADIUS_M = float(np.hypot(HANDLE_DOOR_M[0], HANDLE_DOOR_M[1]))

@@ -1,0 +1,224 @@
+"""A trained expert: a network that sees the privileged terms and the context, and its file.
+
+The file is one safetensors checkpoint: the layers, the statistics of the inputs, and a JSON header
+that says for which family, model, task set and reward it was trained, and what that cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from demokit.envs import make_family
+from demokit.envs.family import Family
+from demokit.errors import DemokitError
+from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from demokit.learning.networks import Params, mlp
+from demokit.types import Array, FloatArray
+
+KIND = "expert"
+EXPERT_FILE = "expert.safetensors"
+_GRID = 2.0**-16
+_LAYER = "layers."
+_TRAINING = ("task_set", "env_steps", "returns", "success")
+
+
+@dataclass(frozen=True)
+class ExpertInputs:
+    """What an expert sees, in the order of its input vector: name -> width.
+
+    Every term of the family, whoever may see it, and last the task's context.
+    """
+
+    widths: Mapping[str, int]
+
+    @classmethod
+    def of(cls, family: Family, context_width: int) -> ExpertInputs:
+        """Those of a family; contexts are wider where tasks set the dynamics."""
+        return cls({**{term.name: term.width for term in family.terms}, "context": context_width})
+
+    @property
+    def width(self) -> int:
+        """D, the length of the input vector."""
+        return sum(self.widths.values())
+
+    def gather(self, privileged: Mapping[str, Array]) -> FloatArray:
+        """The input vectors (N, D) float64; raises DemokitError for terms that do not fit."""
+        for name, width in self.widths.items():
+            if name not in privileged or privileged[name].shape[1] < width:
+                raise DemokitError(
+                    f"The expert needs '{name}' with {width} numbers: it was trained on other "
+                    "tasks or by another version of demokit; train it again."
+                )
+        parts = [privileged[name][:, :width] for name, width in self.widths.items()]
+        return np.concatenate(parts, axis=1, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedExpert:
+    """A contextual policy pi(a | s, omega), acting by its mean; see `Expert`.
+
+    Attributes:
+        family_name: the family it solves.
+        inputs: what it sees.
+        mean, scale: (D,) float64, statistics of the inputs.
+        params: layers of an MLP, float64; actions are tanh of its output.
+        header: what its file says: how it was trained, what it cost, how good it was.
+        sha256: of its file, in hexadecimal; empty for one that has none.
+    """
+
+    family_name: str
+    inputs: ExpertInputs
+    mean: Tensor
+    scale: Tensor
+    params: Params
+    header: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        """Algorithm, family and the beginning of the file's hash, such as sac-ant-1f2e3d4c."""
+        return "-".join(["sac", self.family_name, *([self.sha256[:8]] if self.sha256 else [])])
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What datasets say of it: hash, environment steps of its training, scores by task."""
+        return {"sha256": self.sha256, **{name: self.header[name] for name in _TRAINING}}
+
+    @torch.no_grad()
+    def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:  # noqa: ARG002
+        """Actions (N, A) float32 in [-1, 1], see `Expert`.
+
+        They are rounded to multiples of 2**-16, far above the rounding errors of float64: an
+        action does not depend on what else is in the batch.
+        """
+        x = torch.from_numpy(self.inputs.gather(privileged))
+        out = mlp(self.params, (x - self.mean) / self.scale, len(self.params) // 2).tanh()
+        rounded: FloatArray = ((out / _GRID).round() * _GRID).to(torch.float32).numpy()
+        return rounded
+
+    def save(self, path: Path) -> None:
+        """Write its file; `path` is the old file or the whole new one, never half."""
+        tensors = {f"{_LAYER}{name}": value.float() for name, value in self.params.items()}
+        tensors |= {"mean": self.mean.double(), "scale": self.scale.double()}
+        described = {"kind": KIND, "family": self.family_name, "inputs": dict(self.inputs.widths)}
+        save_checkpoint(path, tensors, {**self.header, **described})
+
+
+@dataclass(frozen=True, eq=False)
+class PerTaskExperts:
+    """Separate experts, one for each task; the context says who acts. See `Expert`.
+
+    Attributes:
+        experts: J experts of one family, each trained on a single task.
+    """
+
+    experts: tuple[TrainedExpert, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Of the hashes of all files, in their order."""
+        return sha256("".join(expert.sha256 for expert in self.experts).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """As that of one expert."""
+        return f"sac-{self.experts[0].family_name}-{self.sha256[:8]}"
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """What all together say: scores of all tasks, the sum of environment steps."""
+        headers = [expert.header for expert in self.experts]
+        scores = ("returns", "success")
+        return {
+            "task_set": headers[0]["task_set"],
+            "env_steps": sum(int(header["env_steps"]) for header in headers),
+            **{n: {k: v for header in headers for k, v in header[n].items()} for n in scores},
+        }
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """As that of one expert."""
+        return {"sha256": self.sha256, **self.header}
+
+    def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:
+        """Actions (N, A), each by the expert of its task; raises DemokitError for other tasks."""
+        known = np.array([expert.header["tasks"][0]["context"] for expert in self.experts])
+        apart = np.abs(privileged["context"][:, None, : known.shape[1]] - known).max(axis=2)
+        if (apart.min(axis=1) > 0).any():
+            stranger = privileged["context"][apart.min(axis=1).argmax()]
+            raise DemokitError(
+                f"{self.name} has no expert for context {stranger.tolist()}: it knows its training "
+                "tasks only; train one contextual expert instead."
+            )
+        owner = apart.argmin(axis=1)
+        actions = np.stack([expert.act(observation, privileged) for expert in self.experts])
+        chosen: FloatArray = actions[owner, np.arange(len(owner))]
+        return chosen
+
+
+def load_trained(path: Path, family_name: str) -> TrainedExpert | PerTaskExperts:
+    """The expert in a file or in a training's folder, for a family.
+
+    Raises:
+        DemokitError: no such file, no expert's file, or one for another family, model or schema.
+    """
+    if path.is_dir() and not (path / EXPERT_FILE).exists():
+        found = sorted(path.glob(f"*/{EXPERT_FILE}"))
+        if not found:
+            raise DemokitError(f"No expert in {path}: name a folder that train-expert wrote.")
+        return PerTaskExperts(tuple(_load_one(each, family_name) for each in found))
+    return _load_one(path / EXPERT_FILE if path.is_dir() else path, family_name)
+
+
+def _load_one(path: Path, family_name: str) -> TrainedExpert:
+    tensors, header = load_checkpoint(path)
+    if header.get("kind") != KIND:
+        raise DemokitError(
+            f"{path} is a checkpoint of '{header.get('kind')}', not of an expert: name a file "
+            "that train-expert wrote."
+        )
+    if header.get("family") != family_name:
+        raise DemokitError(
+            f"{path} is an expert for '{header.get('family')}', not for '{family_name}'."
+        )
+    try:
+        expert = _from_parts(tensors, header, sha256(path.read_bytes()).hexdigest())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DemokitError(
+            f"{path} was written by another version of demokit or by hand ({error}): train again."
+        ) from None
+    _require_same_world(expert, path)
+    return expert
+
+
+def _from_parts(
+    tensors: Mapping[str, Tensor], header: Mapping[str, Any], digest: str
+) -> TrainedExpert:
+    params = {n.removeprefix(_LAYER): t.double() for n, t in tensors.items() if _LAYER in n}
+    inputs = ExpertInputs({str(name): int(width) for name, width in header["inputs"].items()})
+    mean, scale = tensors["mean"].double(), tensors["scale"].double()
+    if params["0.weight"].shape[0] != inputs.width or mean.shape != (inputs.width,):
+        raise ValueError("its layers do not fit its inputs")
+    return TrainedExpert(header["family"], inputs, mean, scale, params, header, digest)
+
+
+def _require_same_world(expert: TrainedExpert, path: Path) -> None:
+    """Raise DemokitError unless family, model and terms are those it was trained with."""
+    family = make_family(expert.family_name)
+    if expert.header.get("model_hash") != family.model_hash:
+        raise DemokitError(
+            f"{path} was trained on another model of {expert.family_name}: train again."
+        )
+    context_width = expert.inputs.widths.get("context", 0)
+    if expert.inputs.widths != ExpertInputs.of(family, context_width).widths:
+        raise DemokitError(
+            f"{path} was trained on other terms of {expert.family_name}: train again."
+        )

@@ -1,0 +1,35 @@
+"""Options of a training, declared and documented once, as fields of a frozen dataclass.
+
+The command line, the TOML files and the checkpoints are made from these fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field, fields
+from typing import Any
+
+from demokit.errors import DemokitError
+
+
+def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
+    """A field with a default, a sentence of help, and the values it may have."""
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+def check_options(
+    config: Any, *, may_be_zero: tuple[str, ...], signed: tuple[str, ...] = ()
+) -> None:
+    """Check choices, and that numbers are positive unless they may be zero or have a sign.
+
+    Raises:
+        DemokitError: names the option.
+    """
+    for each in fields(config):
+        value, choices = getattr(config, each.name), each.metadata["choices"]
+        if choices and value not in choices:
+            raise DemokitError(f"Option {each.name}: '{value}' is none of {choices}.")
+        numeric = isinstance(value, int | float) and not isinstance(value, bool)
+        if not numeric or each.name in signed:
+            continue
+        if value < 0 or (value == 0 and each.name not in may_be_zero):
+            raise DemokitError(f"Option {each.name} must be positive, not {value}.")

@@ -1,0 +1,129 @@
+"""`demokit train-expert`: parse, call, print. Torch is imported inside the command."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from demokit.cli.config import config_option, field_options
+from demokit.errors import DemokitError
+from recorders.sac.config import SacConfig
+
+if TYPE_CHECKING:
+    from recorders.sac.train import Evaluation, Training
+
+WEAK_SUCCESS = 0.5
+
+
+@click.command(name="train-expert")
+@click.option("--env", required=True, help="Task family: see `demokit envs`.")
+@click.option("--task-set", help="Task set; default: paper where there is one, else uniform.")
+@click.option("--tasks", type=click.IntRange(min=1), help="Number of tasks; default: all.")
+@click.option(
+    "--per-task", is_flag=True, help="A separate expert for every task, in a folder each."
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the training. Default: runs/expert-FAMILY-SEED.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the finished expert's file is copied to.",
+)
+@click.option("--resume", is_flag=True, help="Continue the training in the folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the training in the folder.")
+@field_options(SacConfig)
+@config_option
+def train_expert(
+    env: str,
+    task_set: str | None,
+    tasks: int | None,
+    per_task: bool,
+    output_dir: Path | None,
+    out: Path | None,
+    resume: bool,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Train an expert by SAC, on privileged terms, the context and the dense reward.
+
+    One contextual policy learns all training tasks of the task set. The folder gets config.json,
+    metrics.csv, TensorBoard scalars, checkpoint.safetensors, and expert.safetensors, the best
+    expert so far: pass that file to `record --expert` and `meta-train --expert`. Ctrl-C keeps the
+    last checkpoint, --resume continues from it.
+    """
+    _require_sb3()
+    from demokit.envs import make_family
+    from demokit.envs.tasks import make_tasks, task_sets
+    from recorders.sac.train import Training
+
+    config = SacConfig(**options)
+    family = make_family(env)
+    chosen = task_set or next(iter(task_sets(family)))
+    all_tasks = make_tasks(family, chosen, "train", num_tasks=tasks)
+    folder = output_dir or Path("runs") / f"expert-{family.name}-{config.seed}"
+    if out is not None and per_task:
+        raise click.UsageError("With --per-task the folder is the expert: leave --out away.")
+    groups = {folder / task.id.replace("/", "-"): (task,) for task in all_tasks}
+    for each, own in groups.items() if per_task else [(folder, all_tasks)]:
+        _train(Training(each, family, own, chosen, config, resume=resume, overwrite=overwrite))
+    _report(folder, family.name, out)
+
+
+def _train(training: Training) -> None:
+    from demokit.cli.console import progress
+
+    folder, name = training.folder, training.family.name
+    start, total = training.agent.num_timesteps, training.config.total_steps
+    try:
+        with progress(f"steps on {name}", total, start=start) as update:
+            training.run(lambda steps, found: update(min(steps, total), _note(found)))
+    except KeyboardInterrupt:
+        kept = [each for each in sys.argv[1:] if each not in ("--resume", "--overwrite")]
+        go_on = shlex.join(["demokit", *kept, "--resume"])
+        click.echo(f"\n{folder} keeps the last checkpoint; go on with: {go_on}", err=True)
+        raise
+    finally:
+        training.close()
+
+
+def _note(found: Evaluation | None) -> str | None:
+    return None if found is None else str(found)
+
+
+def _report(folder: Path, family: str, out: Path | None) -> None:
+    """Say how good the best expert is, name weak tasks, and copy its file."""
+    from demokit.learning.expert import EXPERT_FILE, load_trained
+
+    expert = load_trained(folder, family)
+    source = folder / EXPERT_FILE if (folder / EXPERT_FILE).exists() else folder
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside = out.with_name(out.name + ".tmp")
+        shutil.copyfile(source, aside)
+        aside.replace(out)
+    returns, success = (list(expert.header[name].values()) for name in ("returns", "success"))
+    click.echo(
+        f"{out or source}: return {mean(returns):.1f}, success {mean(success):.1%} over "
+        f"{len(returns)} tasks; {expert.header['env_steps']:,} environment steps."
+    )
+    for task, rate in expert.header["success"].items():
+        if rate < WEAK_SUCCESS:
+            click.echo(f"Weak: it solves {task} in {rate:.0%} of its episodes only.", err=True)
+
+
+def _require_sb3() -> None:
+    if find_spec("stable_baselines3") is None:
+        raise DemokitError(
+            "train-expert needs stable-baselines3: pip install 'demokit[sac]'. Experts that are "
+            "trained already need nothing."
+        )

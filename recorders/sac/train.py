@@ -1,0 +1,362 @@
+"""Training an expert: a run folder that survives anything, and the best expert found so far."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor
+
+from demokit.collect import collect
+from demokit.envs.batch import SimBatch, make_sims
+from demokit.envs.family import Family
+from demokit.errors import DemokitError
+from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from demokit.learning.expert import EXPERT_FILE, ExpertInputs, TrainedExpert
+from demokit.learning.runs import ScalarLog, optimizer_tensors, restore_optimizer, versions
+from demokit.types import Task
+from recorders.noise import NoisyExpert
+from recorders.sac.agent import ExpertPolicy, ExpertSAC
+from recorders.sac.config import SacConfig
+from recorders.sac.replay import TorchReplay
+from recorders.sac.vec_env import TaskVecEnv
+
+CHECKPOINT = "checkpoint.safetensors"
+CONFIG = "config.json"
+_FAR_FUTURE = 2**62
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An expert on its tasks, acting by its mean: (J,) mean return and success rate by task."""
+
+    returns: tuple[float, ...]
+    success: tuple[float, ...]
+
+    @property
+    def mean_return(self) -> float:
+        """Over all tasks."""
+        return float(np.mean(self.returns))
+
+    @property
+    def success_rate(self) -> float:
+        """Over all tasks."""
+        return float(np.mean(self.success))
+
+    def __str__(self) -> str:
+        return f"return {self.mean_return:.1f}, success {self.success_rate:.0%}"
+
+
+class Evaluator:
+    """Runs an expert on every task, always from the same starts.
+
+    Args:
+        family: the task family.
+        tasks: J tasks.
+        episodes: per task.
+    """
+
+    def __init__(self, family: Family, tasks: Sequence[Task], episodes: int) -> None:
+        self._tasks = [task for task in tasks for _ in range(episodes)]
+        self._sims: SimBatch = make_sims(family, len(self._tasks), reward="dense")
+        self._shape = len(tasks), episodes
+
+    def __call__(self, expert: TrainedExpert) -> Evaluation:
+        """Mean return and success rate by task."""
+        num = len(self._tasks)
+        source = NoisyExpert(expert, 0.0, np.random.default_rng(0))
+        nothing: list[dict[str, object]] = [{}] * num
+        episodes = collect(
+            self._sims, source, self._tasks, range(num), recorder="sac", options=nothing
+        )
+        returns = np.reshape([episode.episode_return for episode in episodes], self._shape)
+        success = np.reshape([episode.success for episode in episodes], self._shape)
+        return Evaluation(tuple(returns.mean(1).tolist()), tuple(success.mean(1).tolist()))
+
+
+class Training:
+    """One training of one contextual expert, in a folder.
+
+    Args:
+        folder: where; created when missing.
+        family, tasks, task_set: what it learns.
+        config: its configuration, kept in config.json.
+        resume: continue from the folder's checkpoint.
+        overwrite: replace what is in the folder.
+
+    Raises:
+        DemokitError: the folder holds a training and neither `resume` nor `overwrite` is given,
+            or one of another configuration.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        family: Family,
+        tasks: Sequence[Task],
+        task_set: str,
+        config: SacConfig,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        self.folder, self.family, self.tasks, self.config = folder, family, tuple(tasks), config
+        self._task_set = task_set
+        self._resumed = self._prepare(resume, overwrite)
+        self._log = ScalarLog(folder, "env_steps", fresh=not self._resumed)
+        torch.manual_seed(config.seed)
+        set_precision(config)
+        env = TaskVecEnv(family, tasks, config.num_envs, seed=config.seed)
+        self._inputs: ExpertInputs = env.inputs
+        self.agent = make_agent(env, config)
+        self._evaluate = Evaluator(family, tasks, config.eval_episodes)
+        self._best, self._spent_s = -np.inf, 0.0
+        if self._resumed:
+            self._restore()
+
+    def run(self, report: Callable[[int, Evaluation | None], None]) -> None:
+        """Train to the end; expert.safetensors holds the best expert found.
+
+        Args:
+            report: told of the environment steps so far and, after one, of the evaluation.
+        """
+        missing = self.config.total_steps - self.agent.num_timesteps
+        if missing > 0:
+            self.agent.learn(
+                missing,
+                _Bookkeeper(self, report),
+                log_interval=_FAR_FUTURE,
+                reset_num_timesteps=not self._resumed,
+            )
+
+    def measure(self, spent_s: float) -> Evaluation:
+        """Evaluate, log, keep the best expert, and write the checkpoint.
+
+        Args:
+            spent_s: seconds that this process has trained.
+        """
+        total_s = self._spent_s + spent_s
+        expert = self._expert(total_s)
+        found = self._evaluate(expert)
+        if found.mean_return > self._best:
+            self._best = found.mean_return
+            ids = [task.id for task in self.tasks]
+            scores = {
+                "returns": dict(zip(ids, found.returns, strict=True)),
+                "success": dict(zip(ids, found.success, strict=True)),
+            }
+            scored = replace(expert, header={**expert.header, **scores})
+            scored.save(self.folder / EXPERT_FILE)
+        self._log.add(self.agent.num_timesteps, self._scalars(found, total_s))
+        self._save(total_s)
+        return found
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        self._log.close()
+
+    def _expert(self, spent_s: float) -> TrainedExpert:
+        """The policy's mean as it stands, evaluated in float64."""
+        layers = [*self.agent.actor.latent_pi, self.agent.actor.mu]
+        linear = [layer for layer in layers if isinstance(layer, torch.nn.Linear)]
+        params = {}
+        for i, layer in enumerate(linear):
+            params[f"{i}.weight"] = layer.weight.detach().T.cpu().double()
+            params[f"{i}.bias"] = layer.bias.detach().cpu().double()
+        norm = self.agent.replay_buffer.norm
+        header = {
+            "algorithm": "sac",
+            "task_set": self._task_set,
+            "tasks": [asdict(task) for task in self.tasks],
+            "reward": "dense",
+            "model_hash": self.family.model_hash,
+            "config": asdict(self.config),
+            "env_steps": self.agent.num_timesteps,
+            "updates": self.agent._n_updates,
+            "wall_clock_s": round(spent_s, 1),
+        }
+        mean, scale = norm.mean.double(), norm.scale.double()
+        return TrainedExpert(self.family.name, self._inputs, mean, scale, params, header)
+
+    def _scalars(self, found: Evaluation, spent_s: float) -> dict[str, float]:
+        return {
+            "updates": float(self.agent._n_updates),
+            "wall_clock_s": round(spent_s, 1),
+            "return": found.mean_return,
+            "worst_task_return": min(found.returns),
+            "success": found.success_rate,
+            "temperature": float(self.agent.temperature.detach().exp()),
+        }
+
+    def _save(self, spent_s: float) -> None:
+        agent, norm = self.agent, self.agent.replay_buffer.norm
+        tensors = {"norm.mean": norm.mean, "norm.var": norm.var}
+        for part, module in _modules(agent).items():
+            tensors |= {f"{part}/{n}": value for n, value in module.state_dict().items()}
+        for part, optimizer in _optimizers(agent).items():
+            tensors |= {f"{part}/{n}": value for n, value in optimizer_tensors(optimizer).items()}
+        tensors["log_temperature"] = agent.temperature
+        header = {
+            "kind": "sac-training",
+            "env_steps": agent.num_timesteps,
+            "updates": agent._n_updates,
+            "norm_count": norm.count,
+            "best": self._best,
+            "wall_clock_s": spent_s,
+        }
+        save_checkpoint(self.folder / CHECKPOINT, tensors, header)
+
+    def _restore(self) -> None:
+        """Networks, optimisers, statistics and counters; transitions are gathered anew."""
+        path = self.folder / CHECKPOINT
+        tensors, header = load_checkpoint(path)
+        agent, norm = self.agent, self.agent.replay_buffer.norm
+        for part, module in _modules(agent).items():
+            module.load_state_dict(_section(tensors, f"{part}/"))
+        for part, optimizer in _optimizers(agent).items():
+            restore_optimizer(optimizer, _section(tensors, f"{part}/"))
+        agent.temperature.data.copy_(tensors["log_temperature"])
+        norm.mean, norm.var = tensors["norm.mean"], tensors["norm.var"]
+        norm.count = float(header["norm_count"])
+        agent.num_timesteps = int(header["env_steps"])
+        agent._n_updates = int(header["updates"])
+        agent.explores_from = 0
+        agent.learning_starts = agent.num_timesteps + self.config.warmup_steps
+        self._best, self._spent_s = float(header["best"]), float(header["wall_clock_s"])
+        self._log.drop_from(agent.num_timesteps + 1)
+
+    def _prepare(self, resume: bool, overwrite: bool) -> bool:
+        """Make the folder ready; returns whether there is a checkpoint to continue from."""
+        checkpoint = self.folder / CHECKPOINT
+        exists = (self.folder / CONFIG).exists()
+        if exists and not (resume or overwrite):
+            raise DemokitError(
+                f"{self.folder} already holds a training: continue it with --resume, replace it "
+                "with --overwrite, or name another --output-dir."
+            )
+        settings = {
+            "family": self.family.name,
+            "task_set": self._task_set,
+            "tasks": [task.id for task in self.tasks],
+            "config": asdict(self.config),
+            "versions": versions(),
+        }
+        if exists and resume:
+            _require_same(self.folder / CONFIG, settings)
+            if checkpoint.exists():
+                return True
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in (CHECKPOINT, EXPERT_FILE):
+            (self.folder / name).unlink(missing_ok=True)
+        (self.folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
+        return False
+
+
+class _Bookkeeper(BaseCallback):
+    """Evaluates and saves every so many steps, and at the end."""
+
+    def __init__(
+        self, training: Training, report: Callable[[int, Evaluation | None], None]
+    ) -> None:
+        super().__init__()
+        self._training, self._report = training, report
+        self._begun = time.monotonic()
+
+    def _on_training_start(self) -> None:
+        self._measured_at = self.num_timesteps
+
+    def _on_step(self) -> bool:
+        every = self._training.config.eval_every
+        found = None
+        if self.num_timesteps // every > self._measured_at // every:
+            found = self._measure()
+        self._report(self.num_timesteps, found)
+        return True
+
+    def _on_training_end(self) -> None:
+        if self.num_timesteps > self._measured_at:
+            self._report(self.num_timesteps, self._measure())
+
+    def _measure(self) -> Evaluation:
+        self._measured_at = self.num_timesteps
+        return self._training.measure(time.monotonic() - self._begun)
+
+
+def make_agent(env: TaskVecEnv, config: SacConfig) -> ExpertSAC:
+    """A fresh agent of stable-baselines3."""
+    agent = ExpertSAC(
+        ExpertPolicy,
+        env,
+        learning_rate=config.learning_rate,
+        buffer_size=config.buffer_size,
+        learning_starts=config.warmup_steps,
+        batch_size=config.batch_size,
+        tau=config.tau,
+        gamma=config.discount,
+        train_freq=1,
+        gradient_steps=config.updates,
+        replay_buffer_class=TorchReplay,
+        replay_buffer_kwargs={
+            "n_steps": config.n_steps,
+            "gamma": config.discount,
+            "reward_scale": config.reward_scale,
+        },
+        ent_coef=f"auto_{config.initial_temperature}",
+        target_entropy=config.entropy_per_action * env.action_space.shape[0],  # type: ignore[index]
+        policy_kwargs={
+            "net_arch": [config.hidden_width] * 2,
+            "optimizer_kwargs": {"fused": True},
+        },
+        device=config.device,
+    )
+    agent.explores_from = config.warmup_steps
+    if config.compile:
+        agent.compile()
+    return agent
+
+
+def set_precision(config: SacConfig) -> None:
+    """Threads and precision of torch's matrix products, for the whole process."""
+    torch.set_num_threads(config.threads)
+    precision = "bf16" if config.precision == "bf16" else "ieee"
+    torch.backends.mkldnn.matmul.fp32_precision = precision  # type: ignore[attr-defined]
+
+
+def _modules(agent: ExpertSAC) -> dict[str, torch.nn.Module]:
+    return {"actor": agent.actor, "critic": agent.critic, "target": agent.critic_target}
+
+
+def _optimizers(agent: ExpertSAC) -> dict[str, torch.optim.Optimizer]:
+    return {
+        "adam.actor": agent.actor.optimizer,
+        "adam.critic": agent.critic.optimizer,
+        "adam.temperature": agent.temperature_optimizer,
+    }
+
+
+def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _require_same(path: Path, settings: dict[str, Any]) -> None:
+    try:
+        before = json.loads(path.read_text())
+    except ValueError as error:
+        raise DemokitError(
+            f"{path} cannot be read ({error}): start again with --overwrite."
+        ) from None
+    changed = [name for name in ("family", "task_set", "tasks") if before[name] != settings[name]]
+    now, then = settings["config"], before["config"]
+    changed += [name for name in now if then.get(name, now[name]) != now[name]]
+    if changed:
+        raise DemokitError(
+            f"{path.parent} was started with another {changed[0]}: resume with that value, or "
+            "start another training."
+        )

@@ -1,0 +1,195 @@
+"""`train-expert` and the files it leaves: used, refused, resumed, killed."""
+
+import csv
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+from demokit.data import open_dataset
+from demokit.envs import make_family
+from demokit.envs.batch import SimBatch
+from demokit.errors import DemokitError
+from demokit.experts import load_expert
+from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from demokit.learning.expert import PerTaskExperts
+
+
+def metrics(folder):
+    with (folder / "metrics.csv").open() as file:
+        return [int(row["env_steps"]) for row in csv.DictReader(file)]
+
+
+def started(num, context=(0.3, -0.4)):
+    sims = SimBatch(make_family("point"), num)
+    sims.reset(np.tile(context, (num, 1)), range(num))
+    return sims.observe(), sims.privileged()
+
+
+def test_a_training_leaves_everything(trained):
+    assert metrics(trained) == [400, 800]
+    assert any((trained / "tensorboard").iterdir())
+    assert (trained / "copy.safetensors").read_bytes() == (
+        trained / "expert.safetensors"
+    ).read_bytes()
+    expert = load_expert(str(trained), "point")
+    assert expert.header["task_set"] == "uniform"
+    assert expert.header["env_steps"] in (400, 800)
+    assert len(expert.header["returns"]) == len(expert.header["success"]) == 4
+    assert expert.name == f"sac-point-{expert.sha256[:8]}"
+
+
+def test_actions_do_not_depend_on_the_batch(trained):
+    expert = load_expert(str(trained / "copy.safetensors"), "point")
+    observation, privileged = started(37)
+    action = expert.act(observation, privileged)
+    assert action.dtype == np.float32
+    assert action.shape == (37, 2)
+    for row in (0, 17, 36):
+        one = {name: values[row : row + 1] for name, values in privileged.items()}
+        np.testing.assert_array_equal(expert.act(observation[row : row + 1], one)[0], action[row])
+
+
+def test_the_context_decides(trained):
+    expert = load_expert(str(trained), "point")
+    here, there = (expert.act(*started(1, c)) for c in ((0.9, 0.9), (-0.9, -0.9)))
+    assert np.abs(here - there).max() > 1e-3
+
+
+def test_recorded_datasets_say_who_and_at_what_cost(trained, tmp_path, invoke):
+    path = tmp_path / "demos.hdf5"
+    invoke(
+        *("record", "--env", "point", "--task-set", "uniform", "--tasks", "4"),
+        *("--episodes-per-task", "2", "--expert", trained / "expert.safetensors", "--out", path),
+    )
+    expert = load_expert(str(trained), "point")
+    with open_dataset(path) as dataset:
+        source = dataset.metadata.provenance
+        assert source.expert == expert.name
+        assert source.trained["sha256"] == expert.sha256
+        assert source.trained["env_steps"] == expert.header["env_steps"]
+        assert source.trained["returns"] == pytest.approx(expert.header["returns"])
+        labels = dataset[0].privileged["expert_action"]
+        seen = dict(dataset[0].privileged)
+        np.testing.assert_array_equal(labels, expert.act(dataset[0].observations, seen))
+    assert "0 errors" in invoke("validate", "--replay", path).output
+
+
+def test_what_the_expert_cost_is_carried_into_training(trained, tmp_path, invoke):
+    path, run = tmp_path / "demos.hdf5", tmp_path / "run"
+    expert = trained / "expert.safetensors"
+    invoke(
+        *("record", "--env", "point", "--task-set", "uniform", "--tasks", "3", "--out", path),
+        *("--episodes-per-task", "2", "--expert", expert),
+    )
+    trained_run = invoke(
+        *("meta-train", "--demos", path, "--demos-per-task", "2", "--iterations", "3"),
+        *("--outer-steps", "2", "--rollouts-per-task", "3", "--imitation-steps", "50"),
+        *("--dagger", "--dagger-every", "1", "--expert", expert, "--threads", "1"),
+        *("--output-dir", run),
+    )
+    _, header = load_checkpoint(run / "checkpoint.safetensors")
+    cost = load_expert(str(expert), "point").header["env_steps"]
+    assert list(header["experts"].values()) == [cost]
+    assert f"and {cost:,} to train the expert" in trained_run.output
+    with open_dataset(run / "aggregated.hdf5") as dataset:
+        assert dataset.metadata.provenance.trained["env_steps"] == cost
+
+
+def test_separate_experts_act_in_their_own_tasks(tmp_path, invoke):
+    folder = tmp_path / "each"
+    tiny = [*TINY]
+    tiny[tiny.index("--tasks") + 1] = "2"
+    invoke("train-expert", *tiny, "--per-task", "--output-dir", folder)
+    both = load_expert(str(folder), "point")
+    assert isinstance(both, PerTaskExperts)
+    assert both.header["env_steps"] == sum(e.header["env_steps"] for e in both.experts)
+    for expert in both.experts:
+        there = started(3, expert.header["tasks"][0]["context"])
+        np.testing.assert_array_equal(both.act(*there), expert.act(*there))
+    with pytest.raises(DemokitError, match="training tasks only"):
+        both.act(*started(1, (0.123, 0.456)))
+
+
+def test_a_folder_that_holds_a_training_is_kept(trained, invoke):
+    before = (trained / "checkpoint.safetensors").read_bytes()
+    refused = invoke("train-expert", *TINY, "--output-dir", trained, exit_code=1)
+    assert "--resume" in refused.output
+    other = ("--output-dir", trained, "--resume", "--discount", "0.9")
+    assert "another discount" in invoke("train-expert", *TINY, *other, exit_code=1).output
+    assert (trained / "checkpoint.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda p, t: pickle.dump({"weights": [1.0]}, p.open("wb")), "no demokit checkpoint"),
+        (lambda p, t: torch.save({"w": torch.zeros(2)}, p), "no demokit checkpoint"),
+        (lambda p, t: p.write_bytes(t.read_bytes()[:-100]), "no demokit checkpoint"),
+        (lambda p, t: save_checkpoint(p, {"w": torch.zeros(1)}, {"kind": "gmps"}), "not of an exp"),
+        (lambda p, t: changed(p, t, family="push"), "an expert for 'push', not for 'point'"),
+        (lambda p, t: changed(p, t, model_hash="0" * 64), "another model of point"),
+        (lambda p, t: changed(p, t, inputs={"point_pos_w_m": 4, "context": 2}), "other terms"),
+        (lambda p, t: changed(p, t, inputs={"point_pos_w_m": 2, "context": 2}), "do not fit"),
+    ],
+    ids=["pickle", "torch", "cut", "gmps", "family", "model", "terms", "widths"],
+)
+def test_wrong_files_are_one_sentence(make, says, trained, tmp_path, invoke):
+    path = tmp_path / "wrong.safetensors"
+    make(path, trained / "expert.safetensors")
+    result = invoke(
+        *("record", "--env", "point", "--expert", path, "--out", tmp_path / "x.hdf5"), exit_code=1
+    )
+    assert result.output.startswith("Error: ")
+    assert says in result.output
+    assert len(result.output.strip().splitlines()) == 1
+    assert not (tmp_path / "x.hdf5").exists()
+
+
+def changed(path, original, **values):
+    tensors, header = load_checkpoint(original)
+    save_checkpoint(path, tensors, {**header, **values})
+
+
+def test_contexts_of_other_tasks_are_refused(trained):
+    expert = load_expert(str(trained), "point")
+    observation, privileged = started(1)
+    with pytest.raises(DemokitError, match="needs 'context' with 2 numbers"):
+        expert.act(observation, {**privileged, "context": np.zeros((1, 1))})
+
+
+def test_killed_and_resumed(tmp_path):
+    """kill -9 in the middle: what is there is whole, and training goes on from it."""
+    folder = tmp_path / "run"
+    longer = [*TINY, "--total-steps", "200000", "--output-dir", str(folder)]
+    command = [sys.executable, "-c", "from demokit.cli import main; main()", "train-expert"]
+    process = subprocess.Popen([*command, *longer], stderr=subprocess.DEVNULL)
+    try:
+        while not (folder / "metrics.csv").exists() or len(metrics(folder)) < 3:
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    load_expert(str(folder), "point")
+    _, header = load_checkpoint(folder / "checkpoint.safetensors")
+    reached = header["env_steps"]
+    assert reached >= 800
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace("200000", str(reached + 400)))
+    subprocess.run([*command, *longer, "--total-steps", str(reached + 400), "--resume"], check=True)
+    steps = metrics(folder)
+    assert steps == sorted(set(steps))
+    assert steps[-1] == reached + 400
+    _, after = load_checkpoint(folder / "checkpoint.safetensors")
+    assert after["updates"] > header["updates"]
+    assert load_expert(str(folder), "point").sha256
+    assert not list(Path(folder).glob("*.tmp"))
