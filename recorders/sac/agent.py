@@ -20,6 +20,7 @@ from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from demokit.learning.expert import ExpertInputs
 from demokit.types import FloatArray
 from recorders.sac.replay import TorchReplay
 
@@ -99,12 +100,14 @@ class ExpertSAC(SAC):
     """SAC over `TorchReplay`, with compiled losses and without per-update read-backs.
 
     Attributes:
+        inputs: what it sees.
         temperature: logarithm of the entropy coefficient alpha, (1,), learned.
         explores_from: environment steps after which actions come from the policy; before, they
             are uniform.
     """
 
     replay_buffer: TorchReplay
+    inputs: ExpertInputs
     explores_from = 0
 
     def compile(self) -> None:

@@ -19,7 +19,7 @@ from demokit.envs.batch import SimBatch, make_sims
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
-from demokit.learning.expert import EXPERT_FILE, ExpertInputs, TrainedExpert
+from demokit.learning.expert import EXPERT_FILE, TrainedExpert
 from demokit.learning.runs import ScalarLog, optimizer_tensors, restore_optimizer, versions
 from demokit.types import Task
 from recorders.noise import NoisyExpert
@@ -114,7 +114,6 @@ class Training:
         torch.manual_seed(config.seed)
         set_precision(config)
         env = TaskVecEnv(family, tasks, config.num_envs, seed=config.seed)
-        self._inputs: ExpertInputs = env.inputs
         self.agent = make_agent(env, config)
         self._evaluate = Evaluator(family, tasks, config.eval_episodes)
         self._best, self._spent_s = -np.inf, 0.0
@@ -163,14 +162,6 @@ class Training:
         self._log.close()
 
     def _expert(self, spent_s: float) -> TrainedExpert:
-        """The policy's mean as it stands, evaluated in float64."""
-        layers = [*self.agent.actor.latent_pi, self.agent.actor.mu]
-        linear = [layer for layer in layers if isinstance(layer, torch.nn.Linear)]
-        params = {}
-        for i, layer in enumerate(linear):
-            params[f"{i}.weight"] = layer.weight.detach().T.cpu().double()
-            params[f"{i}.bias"] = layer.bias.detach().cpu().double()
-        norm = self.agent.replay_buffer.norm
         header = {
             "algorithm": "sac",
             "task_set": self._task_set,
@@ -182,8 +173,7 @@ class Training:
             "updates": self.agent._n_updates,
             "wall_clock_s": round(spent_s, 1),
         }
-        mean, scale = norm.mean.double(), norm.scale.double()
-        return TrainedExpert(self.family.name, self._inputs, mean, scale, params, header)
+        return replace(policy_mean(self.agent, self.family), header=header)
 
     def _scalars(self, found: Evaluation, spent_s: float) -> dict[str, float]:
         return {
@@ -316,10 +306,22 @@ def make_agent(env: TaskVecEnv, config: SacConfig) -> ExpertSAC:
         },
         device=config.device,
     )
-    agent.explores_from = config.warmup_steps
+    agent.inputs, agent.explores_from = env.inputs, config.warmup_steps
     if config.compile:
         agent.compile()
     return agent
+
+
+def policy_mean(agent: ExpertSAC, family: Family) -> TrainedExpert:
+    """What an agent over `TaskVecEnv` has learned, acting by its mean, in float64."""
+    layers = [*agent.actor.latent_pi, agent.actor.mu]
+    linear = [layer for layer in layers if isinstance(layer, torch.nn.Linear)]
+    params = {}
+    for i, layer in enumerate(linear):
+        params[f"{i}.weight"] = layer.weight.detach().T.cpu().double()
+        params[f"{i}.bias"] = layer.bias.detach().cpu().double()
+    norm = agent.replay_buffer.norm
+    return TrainedExpert(family.name, agent.inputs, norm.mean.double(), norm.scale.double(), params)
 
 
 def set_precision(config: SacConfig) -> None:
