@@ -5,10 +5,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 RUNS   := runs
 JOBS   ?= 2
+# Family and environment steps of the experts in datasets/experts.
+EXPERTS ?= ant:1728000 push:640000 door:768000
 # Rendering without a display; MuJoCo reads it.
 export MUJOCO_GL ?= egl
 
-.PHONY: help setup demo results pictures datasets test test-all lint type bench clean
+.PHONY: help setup demo results pictures datasets experts test test-all lint type bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +38,14 @@ datasets: $(READY)  ## the datasets in datasets/: 20 tasks x 5 demonstrations, w
 	    --noise 0.2 --license MIT --out datasets/$$name.hdf5 --overwrite && \
 	  $(BIN)/demokit validate datasets/$$name.hdf5 --replay || exit 1; \
 	done
+
+experts: $(READY)  ## the experts in datasets/experts: SAC, 20 to 40 minutes each on two cores
+	for each in $(EXPERTS); do \
+	  $(BIN)/demokit train-expert --env $${each%:*} --total-steps $${each#*:} --resume \
+	    --output-dir $(RUNS)/expert-$${each%:*} --out datasets/experts/$${each%:*}.safetensors || exit 1; \
+	done
+	$(BIN)/python docs/expert_curves.py datasets/experts docs/pictures/experts.png
+	$(BIN)/python benchmarks/experts.py datasets/experts/*.safetensors
 
 pictures: $(READY)  ## the pictures of docs/environments.md and, after make demo, of docs/evaluation.md
 	BIN=$(BIN) RUNS=$(RUNS) sh docs/pictures.sh

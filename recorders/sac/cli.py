@@ -37,7 +37,7 @@ WEAK_SUCCESS = 0.5
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the finished expert's file is copied to.",
+    help="Where the finished expert is copied to, its metrics beside it as .csv.",
 )
 @click.option("--resume", is_flag=True, help="Continue the training in the folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the training in the folder.")
@@ -57,9 +57,9 @@ def train_expert(
     """Train an expert by SAC, on privileged terms, the context and the dense reward.
 
     One contextual policy learns all training tasks of the task set. The folder gets config.json,
-    metrics.csv, TensorBoard scalars, checkpoint.safetensors, and expert.safetensors, the best
-    expert so far: pass that file to `record --expert` and `meta-train --expert`. Ctrl-C keeps the
-    last checkpoint, --resume continues from it.
+    metrics.csv, TensorBoard scalars, curve.png, checkpoint.safetensors, and expert.safetensors,
+    the best expert so far: pass that file to `record --expert` and `meta-train --expert`. Ctrl-C
+    keeps the last checkpoint, --resume continues from it.
     """
     _require_sb3()
     from demokit.envs import make_family
@@ -101,24 +101,32 @@ def _note(found: Evaluation | None) -> str | None:
 
 
 def _report(folder: Path, family: str, out: Path | None) -> None:
-    """Say how good the best expert is, name weak tasks, and copy its file."""
+    """Say how good the best expert is, name weak tasks, draw its curve, and copy its files."""
     from demokit.learning.expert import EXPERT_FILE, load_trained
+    from recorders.sac.curve import draw_curves
 
-    expert = load_trained(folder, family)
-    source = folder / EXPERT_FILE if (folder / EXPERT_FILE).exists() else folder
+    training = load_trained(folder, family).training
+    metrics = {path.parent.name: path for path in sorted(folder.rglob("metrics.csv"))}
+    draw_curves(metrics, folder / "curve.png")
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside = out.with_name(out.name + ".tmp")
-        shutil.copyfile(source, aside)
-        aside.replace(out)
-    returns, success = (list(expert.header[name].values()) for name in ("returns", "success"))
+        _copy(folder / EXPERT_FILE, out)
+        _copy(folder / "metrics.csv", out.with_suffix(".csv"))
+    returns, success = (list(training[name].values()) for name in ("returns", "success"))
     click.echo(
-        f"{out or source}: return {mean(returns):.1f}, success {mean(success):.1%} over "
-        f"{len(returns)} tasks; {expert.header['env_steps']:,} environment steps."
+        f"{out or folder}: return {mean(returns):.1f}, success {mean(success):.1%} over "
+        f"{len(returns)} tasks; {training['env_steps']:,} environment steps."
     )
-    for task, rate in expert.header["success"].items():
+    for task, rate in training["success"].items():
         if rate < WEAK_SUCCESS:
             click.echo(f"Weak: it solves {task} in {rate:.0%} of its episodes only.", err=True)
+
+
+def _copy(source: Path, out: Path) -> None:
+    """Copy a file so that `out` is the old one or the whole new one."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(out.name + ".tmp")
+    shutil.copyfile(source, aside)
+    aside.replace(out)
 
 
 def _require_sb3() -> None:

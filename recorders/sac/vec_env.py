@@ -50,6 +50,7 @@ class TaskVecEnv(VecEnv):
         self._round: list[int] = []
         self._actions: FloatArray = np.zeros((num_envs, len(family.actions)), np.float32)
         self._running: dict[str, Any] = {}
+        self.render_mode = None
         super().__init__(
             num_envs,
             Box(-np.inf, np.inf, (self.inputs.width,), np.float32),

@@ -37,6 +37,8 @@ def started(num, context=(0.3, -0.4)):
 def test_a_training_leaves_everything(trained):
     assert metrics(trained) == [400, 800]
     assert any((trained / "tensorboard").iterdir())
+    assert (trained / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (trained / "copy.csv").read_text() == (trained / "metrics.csv").read_text()
     assert (trained / "copy.safetensors").read_bytes() == (
         trained / "expert.safetensors"
     ).read_bytes()
