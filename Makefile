@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 RUNS   := runs
 JOBS   ?= 2
 # Family and environment steps of the experts in datasets/experts.
-EXPERTS ?= ant:1728000 push:640000 door:768000
+EXPERTS ?= ant:1728000 push:704000 door:832000
 # Rendering without a display; MuJoCo reads it.
 export MUJOCO_GL ?= egl
 

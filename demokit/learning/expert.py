@@ -20,11 +20,12 @@ from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
-from demokit.learning.networks import Params, mlp
+from demokit.learning.networks import Layers, mlp
 from demokit.types import Array, FloatArray
 
 KIND = "expert"
 EXPERT_FILE = "expert.safetensors"
+INPUT_CLIP = 10.0  # normalised inputs are cut there, in training too
 _GRID = 2.0**-16
 _LAYER = "layers."
 _TRAINING = ("task_set", "env_steps", "returns", "success")
@@ -69,7 +70,7 @@ class TrainedExpert:
         family_name: the family it solves.
         inputs: what it sees.
         mean, scale: (D,) float64, statistics of the inputs.
-        params: layers of an MLP, float64; actions are tanh of its output.
+        layers: of an MLP, float64; actions are tanh of its output.
         header: what its file says: how it was trained, what it cost, how good it was.
         sha256: of its file, in hexadecimal; empty for one that has none.
     """
@@ -78,7 +79,7 @@ class TrainedExpert:
     inputs: ExpertInputs
     mean: Tensor
     scale: Tensor
-    params: Params
+    layers: Layers
     header: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
@@ -100,13 +101,15 @@ class TrainedExpert:
         action does not depend on what else is in the batch.
         """
         x = torch.from_numpy(self.inputs.gather(privileged))
-        out = mlp(self.params, (x - self.mean) / self.scale, len(self.params) // 2).tanh()
+        seen = ((x - self.mean) / self.scale).clamp(-INPUT_CLIP, INPUT_CLIP)
+        out = mlp(self.layers, seen).tanh()
         rounded: FloatArray = ((out / _GRID).round() * _GRID).to(torch.float32).numpy()
         return rounded
 
     def save(self, path: Path) -> None:
         """Write its file; `path` is the old file or the whole new one, never half."""
-        tensors = {f"{_LAYER}{name}": value.float() for name, value in self.params.items()}
+        tensors = {f"{_LAYER}{i}.weight": w.float() for i, (w, _) in enumerate(self.layers)}
+        tensors |= {f"{_LAYER}{i}.bias": b.float() for i, (_, b) in enumerate(self.layers)}
         tensors |= {"mean": self.mean.double(), "scale": self.scale.double()}
         described = {"kind": KIND, "family": self.family_name, "inputs": dict(self.inputs.widths)}
         save_checkpoint(path, tensors, {**self.header, **described})
@@ -202,12 +205,16 @@ def _load_one(path: Path, family_name: str) -> TrainedExpert:
 def _from_parts(
     tensors: Mapping[str, Tensor], header: Mapping[str, Any], digest: str
 ) -> TrainedExpert:
-    params = {n.removeprefix(_LAYER): t.double() for n, t in tensors.items() if _LAYER in n}
+    depth = sum(name.startswith(_LAYER) for name in tensors) // 2
+    layers = tuple(
+        (tensors[f"{_LAYER}{i}.weight"].double(), tensors[f"{_LAYER}{i}.bias"].double())
+        for i in range(depth)
+    )
     inputs = ExpertInputs({str(name): int(width) for name, width in header["inputs"].items()})
     mean, scale = tensors["mean"].double(), tensors["scale"].double()
-    if params["0.weight"].shape[0] != inputs.width or mean.shape != (inputs.width,):
+    if not layers or layers[0][0].shape[0] != inputs.width or mean.shape != (inputs.width,):
         raise ValueError("its layers do not fit its inputs")
-    return TrainedExpert(header["family"], inputs, mean, scale, params, header, digest)
+    return TrainedExpert(header["family"], inputs, mean, scale, layers, header, digest)
 
 
 def _require_same_world(expert: TrainedExpert, path: Path) -> None:

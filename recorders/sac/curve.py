@@ -34,7 +34,7 @@ def draw_curves(metrics: Mapping[str, Path], out: Path) -> None:
             axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("return")
     axes[1, 0].set_ylabel("success")
-    axes[0, -1].legend(loc="lower right", frameon=False)
+    axes[0, 0].legend(loc="lower right", frameon=False)
     figure.savefig(out, dpi=DPI)
 
 

@@ -11,10 +11,10 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
+from demokit.learning.expert import INPUT_CLIP
 from demokit.types import FloatArray
 
 MIN_SCALE = 0.05  # inputs that hardly vary yet (a block at rest) are not blown up
-CLIP = 10.0
 
 
 class RunningNorm:
@@ -43,8 +43,8 @@ class RunningNorm:
         self.count += len(rows)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Normalised rows (n, D), within +-CLIP."""
-        return ((rows - self.mean) / self.scale).clamp(-CLIP, CLIP)
+        """Normalised rows (n, D), within +-INPUT_CLIP."""
+        return ((rows - self.mean) / self.scale).clamp(-INPUT_CLIP, INPUT_CLIP)
 
 
 class TorchReplay(ReplayBuffer):

@@ -314,14 +314,14 @@ def make_agent(env: TaskVecEnv, config: SacConfig) -> ExpertSAC:
 
 def policy_mean(agent: ExpertSAC, family: Family) -> TrainedExpert:
     """What an agent over `TaskVecEnv` has learned, acting by its mean, in float64."""
-    layers = [*agent.actor.latent_pi, agent.actor.mu]
-    linear = [layer for layer in layers if isinstance(layer, torch.nn.Linear)]
-    params = {}
-    for i, layer in enumerate(linear):
-        params[f"{i}.weight"] = layer.weight.detach().T.cpu().double()
-        params[f"{i}.bias"] = layer.bias.detach().cpu().double()
+    modules = [*agent.actor.latent_pi, agent.actor.mu]
+    layers = tuple(
+        (each.weight.detach().T.cpu().double(), each.bias.detach().cpu().double())
+        for each in modules
+        if isinstance(each, torch.nn.Linear)
+    )
     norm = agent.replay_buffer.norm
-    return TrainedExpert(family.name, agent.inputs, norm.mean.double(), norm.scale.double(), params)
+    return TrainedExpert(family.name, agent.inputs, norm.mean.double(), norm.scale.double(), layers)
 
 
 def set_precision(config: SacConfig) -> None:
