@@ -5,9 +5,9 @@
 All learn the same contextual task set from the same observation, with the same networks' width,
 batch size and updates per environment step (one per 16). Peers are stable-baselines3's SAC as it
 comes, over its `DummyVecEnv` and its `SubprocVecEnv` with 8 of our Gymnasium environments, with as
-many torch threads as torch takes by itself. Each learns for `seconds` (default 120), compilation
-and warm-up included; rates are those of the second half. Then its policy's mean is evaluated on
-every task.
+many torch threads as torch takes by itself. Each learns for `seconds` (default 120) after its
+first updates; what came before, compilation above all, is the column "warm-up". Then its policy's
+mean is evaluated on every task.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from recorders.sac.train import Evaluator, make_agent, policy_mean, set_precisio
 from recorders.sac.vec_env import TaskVecEnv
 
 STEPS_PER_UPDATE, PEER_ENVS, WARMUP, BUFFER = 16, 8, 5_000, 200_000
+FIRST_UPDATES = 20
 CONFIG = SacConfig(warmup_steps=WARMUP, buffer_size=BUFFER)
 
 
@@ -72,26 +73,26 @@ def inputs_of(family: str) -> ExpertInputs:
 
 
 class Clock(BaseCallback):
-    """Stops after so many seconds; rates are those of the second half."""
+    """Stops so many seconds after the first FIRST_UPDATES updates."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self.seconds = seconds
 
     def _on_training_start(self) -> None:
-        self.begun, self.half = time.monotonic(), None
+        self.begun, self.warm = time.monotonic(), None
 
     def _on_step(self) -> bool:
         now = time.monotonic()
         self.end = now, self.num_timesteps, self.model._n_updates
-        if self.half is None and now - self.begun > self.seconds / 2:
-            self.half = self.end
-        return now - self.begun < self.seconds
+        if self.warm is None and self.model._n_updates >= FIRST_UPDATES:
+            self.warm = self.end
+        return self.warm is None or now - self.warm[0] < self.seconds
 
     @property
     def rates(self) -> tuple[float, float]:
         """Environment steps and updates per second."""
-        seconds, steps, updates = np.subtract(self.end, self.half)
+        seconds, steps, updates = np.subtract(self.end, self.warm)
         return steps / seconds, updates / seconds
 
 
@@ -146,7 +147,9 @@ def main() -> None:
         "sb3, SubprocVecEnv": partial(peer, SubprocVecEnv),
     }
     print(f"{family}: {seconds:.0f} s each, one update per {STEPS_PER_UPDATE} environment steps")
-    print(f"{'':20}{'steps/s':>10}{'updates/s':>11}{'ratio':>7}{'return':>9}{'success':>9}")
+    print(
+        f"{'':20}{'steps/s':>10}{'updates/s':>11}{'ratio':>7}{'return':>9}{'success':>9}{'warm-up':>9}"
+    )
     first = None
     for name, make in contenders.items():
         torch.manual_seed(0)
@@ -157,7 +160,8 @@ def main() -> None:
         first = first or steps
         print(
             f"{name:20}{steps:10,.0f}{updates:11.1f}{first / steps:7.2f}"
-            f"{found.mean_return:9.1f}{found.success_rate:9.2f}",
+            f"{found.mean_return:9.1f}{found.success_rate:9.2f}"
+            f"{clock.warm[0] - clock.begun:8.1f}s",
             flush=True,
         )
         model.get_env().close()
