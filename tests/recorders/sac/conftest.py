@@ -2,15 +2,9 @@
 
 import pytest
 from click.testing import CliRunner
+from tiny_training import TINY
 
 from demokit.cli import main
-
-TINY = (
-    *("--env", "point", "--task-set", "uniform", "--tasks", "4"),
-    *("--total-steps", "800", "--num-envs", "8", "--warmup-steps", "200", "--updates", "1"),
-    *("--batch-size", "32", "--hidden-width", "16", "--buffer-size", "1000"),
-    *("--eval-every", "400", "--no-compile"),
-)
 
 
 @pytest.fixture(scope="session")

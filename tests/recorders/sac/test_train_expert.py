@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from tiny_training import TINY
 
 from demokit.data import open_dataset
 from demokit.envs import make_family
