@@ -71,7 +71,10 @@ def make_problem(setting: Setting, *, bf16: bool) -> Problem:
     batches = InnerBatch(seen, action, dist.log_prob(action), normal(*samples))
     shown = setting.num_tasks, setting.demos * setting.horizon
     demos = Demos(
-        normal(*shown, setting.observation), normal(*shown, setting.action), torch.ones(shown)
+        normal(*shown, setting.observation),
+        normal(*shown, setting.action),
+        torch.zeros(*shown, 0),
+        torch.ones(shown),
     )
     for leaf in meta.leaves():
         leaf.requires_grad_(True)

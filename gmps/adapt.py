@@ -10,6 +10,7 @@ from torch import Tensor
 
 from demokit.learning.networks import Params
 from gmps.losses import inner_surrogate
+from gmps.observation import Observation
 from gmps.policy import AdaptSpec, GaussianPolicy
 from gmps.shared_step import surrogate_gradient
 
@@ -17,12 +18,13 @@ from gmps.shared_step import surrogate_gradient
 class InnerBatch(NamedTuple):
     """What an inner step sees of one task: rewards and observations only, as advantages.
 
-    `observation` (S, O), `action` (S, A), `behaviour_log_prob` (S,), `advantage` (S,), with
-    S = K * T samples; a leading axis M when batched over tasks. The surrogate is linear in the
-    advantages, so they carry which steps count (`mean_weights`): zero after an episode's end.
+    `observation` (S, ...), best encoded already, `action` (S, A), `behaviour_log_prob` (S,),
+    `advantage` (S,), with S = K * T samples; a leading axis M when batched over tasks. The
+    surrogate is linear in the advantages, so they carry which steps count (`mean_weights`): zero
+    after an episode's end.
     """
 
-    observation: Tensor
+    observation: Observation
     action: Tensor
     behaviour_log_prob: Tensor
     advantage: Tensor
@@ -82,7 +84,7 @@ class InnerStep:
             lambda some: self.policy.layers({**frozen, **some}), adapted
         )
         of_layers = surrogate_gradient(
-            self.policy.standardised(batches.observation),
+            self.policy.standardised(self.policy.encode(theta, batches.observation)),
             layers,
             self.policy.std(theta),
             *batches[1:],

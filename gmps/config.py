@@ -89,6 +89,12 @@ class TrainConfig:
     outer_steps: int = _option(20, "Outer steps per set of roll-outs (gmps).")
     rollouts_per_task: int = _option(20, "K, roll-outs per task and adaptation step.")
     demos_per_task: int = _option(10, "Demonstrations used per task.")
+    outer_demos_per_task: int = _option(
+        10, "Demonstrations per task in one outer step; drawn anew when there are more."
+    )
+    outer_stride: int = _option(
+        1, "Every so many steps of roll-outs and demonstrations, drawn anew, make an outer step."
+    )
     # DAgger: the expert labels what the adapted policies visit.
     dagger: bool = _option(False, "Ask the expert about the adapted policies' states (gmps).")
     expert: str = _option(
@@ -99,10 +105,22 @@ class TrainConfig:
     dagger_mixing: float = _option(
         0.0, "Share of steps that the expert takes in round 1; its r-th power in round r."
     )
-    outer_demos_per_task: int = _option(
-        10, "Demonstrations per task in one outer step; drawn anew when there are more."
-    )
     imitation_steps: int = _option(3000, "Gradient steps of MultiTask Imitation.")
+    tuning_tasks: int = _option(
+        0, "Training tasks that choose the fine-tuning step size; 0: all of them."
+    )
+    # Images.
+    place_weight: float = _option(
+        1.0,
+        "Images: weight of the loss of the object's position, which features shall say; it is "
+        "privileged, and known in training only.",
+    )
+    encode_every: int = _option(
+        1,
+        "Images: the convolutions learn in every so many outer steps; those between see by "
+        "features that are kept.",
+    )
+    pretrain_steps: int = _option(0, "Imitation steps of theta before meta-training (gmps).")
     # Book-keeping.
     eval_every: int = _option(10, "Roll out adapted policies every so many iterations.")
     checkpoint_every: int = _option(5, "Write a checkpoint every so many iterations.")
@@ -113,6 +131,7 @@ class TrainConfig:
         zero = (
             *("seed", "pre_update_weight", "post_weight"),
             *("bias_transform_width", "dagger_mixing"),
+            *("place_weight", "pretrain_steps", "tuning_tasks"),
         )
         check_options(self, may_be_zero=zero)
         if max(self.discount, self.gae_lambda, self.dagger_mixing, self.later_decay) > 1:

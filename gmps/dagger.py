@@ -13,14 +13,19 @@ import numpy as np
 import torch
 
 from demokit.collect import collect
-from demokit.data import DatasetWriter, Provenance, describe, open_dataset
+from demokit.data import ArraySpec, DatasetWriter, Provenance, describe, open_dataset
+from demokit.data.metadata import vision_space
 from demokit.envs.batch import make_sims
+from demokit.envs.vision import Vision
 from demokit.experts import load_expert, training_of
 from demokit.learning.networks import Params
 from demokit.protocols import Decision, Expert
-from demokit.types import Array, Episode, FloatArray
+from demokit.types import Array, Episode
+from demokit.types import Observation as Seen
 from gmps.demos import DemoSet
+from gmps.evaluate import adapted
 from gmps.learned import Learned
+from gmps.observation import from_numpy
 from gmps.rollout import Rollouts, replicate
 
 AGGREGATED = "aggregated.hdf5"
@@ -59,16 +64,19 @@ class AdaptedPolicies:
         share: float,
         rng: np.random.Generator,
     ) -> None:
-        self._act = torch.func.vmap(learned.policy.dist)
+        self._learned = learned
         self._phi, self._episodes = phi, episodes
         self._expert, self._share, self._rng = expert, share, rng
 
     @torch.no_grad()
-    def decide(self, observation: FloatArray, privileged: Mapping[str, Array]) -> Decision:
+    def decide(self, observation: Seen, privileged: Mapping[str, Array]) -> Decision:
         """See `ActionSource`."""
         label = self._expert.act(observation, privileged)
-        seen = torch.from_numpy(observation).view(-1, self._episodes, observation.shape[1])
-        dist = self._act(self._phi, seen)
+        policy, theta = self._learned.policy, self._learned.meta.theta
+        features = policy.encode(theta, from_numpy(observation))
+        dist = torch.func.vmap(policy.dist)(
+            self._phi, features.view(-1, self._episodes, features.shape[-1])
+        )
         noise = torch.from_numpy(self._rng.standard_normal(label.shape, np.float32))
         std = dist.std.unsqueeze(1).expand_as(dist.mean)
         own = (dist.mean + std * noise.view_as(dist.mean)).flatten(0, 1).numpy()
@@ -92,7 +100,9 @@ class Aggregation:
         self.expert = load_expert(config.expert, learned.family_name)
         self._episodes = config.dagger_episodes
         self._tasks = [task for task in demos.tasks for _ in range(self._episodes)]
-        self._sims = make_sims(learned.family, len(self._tasks), reward=demos.reward)
+        self._sims = make_sims(
+            learned.family, len(self._tasks), reward=demos.reward, observation=demos.sees
+        )
         self._written = 0
         self._writer = DatasetWriter(
             self._path,
@@ -101,6 +111,7 @@ class Aggregation:
                 reward=demos.reward,
                 task_set="aggregated",
                 tasks=demos.tasks,
+                observation_space=_space(demos),
                 description="States visited by adapted meta-policies, labelled by the expert.",
                 provenance=Provenance(
                     "dagger", self.expert.name, 0.0, config.seed, trained=training_of(self.expert)
@@ -119,7 +130,8 @@ class Aggregation:
         rng: np.random.Generator,
     ) -> DemoSet:
         """One round: adapt on the roll-outs of theta, roll out, label, aggregate."""
-        phi = adapt(learned, rollouts)
+        theta = replicate(learned.meta.theta, len(rollouts.reward))
+        phi = adapted(learned, theta, learned.step_sizes(0), rollouts)  # A1: 8
         round_index = iteration // learned.config.dagger_every
         share = expert_share(round_index, learned.config.dagger_mixing)
         source = AdaptedPolicies(learned, phi, self._episodes, self.expert, share, rng)
@@ -159,11 +171,8 @@ class Aggregation:
             self._written += 1
 
 
-@torch.no_grad()
-def adapt(learned: Learned, rollouts: Rollouts) -> Params:
-    """A1: 8: parameters phi with a leading axis M, after the first inner step from theta."""
-    theta = replicate(learned.meta.theta, len(rollouts.reward))
-    phi: Params = torch.func.vmap(learned.inner, in_dims=(0, None, 0))(
-        theta, learned.step_sizes(0), learned.inner_batch(rollouts)
-    )
-    return phi
+def _space(demos: DemoSet) -> dict[str, ArraySpec] | None:
+    """The space of images; None, the family's own, for states."""
+    if isinstance(demos.sees, Vision):
+        return vision_space(demos.family, demos.sees)
+    return None

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +16,14 @@ from torch.nn.utils.rnn import pad_sequence
 from demokit.data import Dataset, open_dataset
 from demokit.envs import make_family
 from demokit.envs.family import Family
+from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode, Task
 from gmps.config import RECORDED
 from gmps.exploration import count_segments
 from gmps.losses import mean_weights
 from gmps.meta import Demos
+from gmps.observation import Observation, each
 
 _MIN_SCALE = 1e-3
 
@@ -32,8 +35,11 @@ class DemoSet:
     Attributes:
         family, tasks: what was demonstrated.
         reward: what the inner loop is paid, "dense" or "sparse".
-        observation: (M, E, T, O).
+        sees: "state", or the images that were recorded.
+        observation: (M, E, T, ...).
         action: (M, E, T, A), the expert's labels, not the noisy actions that were executed.
+        place: (M, E, T, P), position of the object that the tasks move: privileged, it trains
+            the eyes of image policies; P is 0 where it was not recorded.
         alive: (M, E, T) bool, the steps that were demonstrated; shorter episodes are filled up
             with steps that never count.
         num_steps: environment steps that recording the whole dataset took.
@@ -43,8 +49,10 @@ class DemoSet:
     family: Family
     reward: str
     tasks: tuple[Task, ...]
-    observation: Tensor
+    sees: str | Vision
+    observation: Observation
     action: Tensor
+    place: Tensor
     alive: Tensor
     num_steps: int
     experts: Mapping[str, int] = field(default_factory=dict)
@@ -55,7 +63,7 @@ class DemoSet:
 
     def sample(self, rng: np.random.Generator, per_task: int) -> Demos:
         """`per_task` demonstrations of every task, all when there are no more (Alg. 2, line 8)."""
-        available = self.observation.shape[1]
+        available = self.action.shape[1]
         if available <= per_task:
             return self.all()
         chosen = torch.from_numpy(rng.permutation(available)[:per_task])
@@ -63,49 +71,53 @@ class DemoSet:
 
     def _chosen(self, episodes: slice | Tensor) -> Demos:
         return Demos(
-            self.observation[:, episodes].flatten(1, 2),
+            each(lambda values: values[:, episodes].flatten(1, 2), self.observation),
             self.action[:, episodes].flatten(1, 2),
+            self.place[:, episodes].flatten(1, 2),
             mean_weights(self.alive[:, episodes].flatten(1, 2)),
         )
 
     def aggregated(self, episodes: Sequence[Episode]) -> DemoSet:
         """D* with labelled roll-outs added: as many for each task, in the order of the tasks."""
-        added = _tensors(episodes, len(self.tasks))
-        steps = max(self.alive.shape[2], added[2].shape[2])
-        observation, action, alive = (
-            torch.cat([_filled_up(part, steps) for part in parts], 1)
-            for parts in zip((self.observation, self.action, self.alive), added, strict=True)
-        )
-        spent = sum(len(episode) for episode in episodes)
+        added = _stacked(self.family, episodes, len(self.tasks))
+        steps = max(self.alive.shape[2], added.alive.shape[2])
+
+        def joined(before: Tensor, after: Tensor) -> Tensor:
+            return torch.cat((_filled_up(before, steps), _filled_up(after, steps)), 1)
+
         return replace(
             self,
-            observation=observation,
-            action=action,
-            alive=alive,
-            num_steps=self.num_steps + spent,
+            observation=each(joined, self.observation, added.observation),
+            action=joined(self.action, added.action),
+            place=joined(self.place, added.place),
+            alive=joined(self.alive, added.alive),
+            num_steps=self.num_steps + sum(len(episode) for episode in episodes),
         )
 
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and scale (O,) of the demonstrated observations; the scale is never near zero."""
-        flat = self.observation[self.alive]
+    def statistics(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and scale (...,) of demonstrated values (M, E, T, ...); no scale is near 0."""
+        flat = values[self.alive]
         return flat.mean(0), flat.std(0).clamp_min(_MIN_SCALE)
 
     def object_columns(self) -> slice:
-        """The observation columns of the object that the family's tasks move."""
-        start = 0
-        for term in self.family.observation_terms:
-            if term.name == self.family.object_term:
-                return slice(start, start + term.width)
-            start += term.width
-        raise DemokitError(
-            f"The object of {self.family.name}, {self.family.object_term}, is not observed: "
-            "radial baselines and sweeps need it."
-        )
+        """The columns of state observations that hold what `place` does."""
+        columns = _columns(self.family)
+        if columns is None:
+            raise DemokitError(self._unknown_place())
+        return columns
 
     def segments(self) -> int:
         """How many experts one after the other fit into an episode; see `count_segments`."""
-        place = self.observation[..., self.object_columns()]
-        return count_segments(place.flatten(0, 1), self.alive.flatten(0, 1), self.family.horizon)
+        if not self.place.shape[-1]:
+            raise DemokitError(self._unknown_place())
+        place, alive = self.place.flatten(0, 1), self.alive.flatten(0, 1)
+        return count_segments(place, alive, self.family.horizon)
+
+    def _unknown_place(self) -> str:
+        return (
+            f"The object of {self.family.name}, {self.family.object_term}, is not observed: "
+            "radial baselines and exploration need it."
+        )
 
 
 def load_demos(path: str | Path, demos_per_task: int, reward: str = RECORDED) -> DemoSet:
@@ -127,18 +139,14 @@ def load_demos(path: str | Path, demos_per_task: int, reward: str = RECORDED) ->
                 f"{path} does not say the contexts of its tasks: {family.name} cannot be simulated "
                 "in them."
             )
-        if isinstance(dataset.metadata.observation_space, Mapping):
-            raise DemokitError(
-                f"{path} holds images, and policies of this version see states only: record with "
-                "--observation state."
-            )
         chosen = _choose(dataset, demos_per_task)
         episodes = [dataset[i] for indices in chosen.values() for i in indices]
         return DemoSet(
             family,
             dataset.metadata.reward if reward == RECORDED else reward,
             tuple(episode.task for episode in episodes[::demos_per_task]),
-            *_tensors(episodes, len(chosen)),
+            _sees(dataset),
+            *_stacked(family, episodes, len(chosen)),
             sum(record.length for record in dataset.episodes),
             dataset.metadata.trained_experts(),
         )
@@ -161,18 +169,60 @@ def _choose(dataset: Dataset, demos_per_task: int) -> dict[str, list[int]]:
     return {task: indices[:demos_per_task] for task, indices in found.items()}
 
 
-def _tensors(episodes: Sequence[Episode], num_tasks: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Observations, labels (M, E, T, ...) and which steps there are (M, E, T), task by task."""
+def _sees(dataset: Dataset) -> str | Vision:
+    """What a policy that learns from this dataset sees, as `make_sims` takes it."""
+    space = dataset.metadata.observation_space
+    if not isinstance(space, Mapping):
+        return "state"
+    return Vision.of_shapes({name: spec.shape for name, spec in space.items()}) or "state"
+
+
+class _Stacked(NamedTuple):
+    """Episodes as tensors (M, E, T, ...), task by task; see `DemoSet`."""
+
+    observation: Observation
+    action: Tensor
+    place: Tensor
+    alive: Tensor
+
+
+def _stacked(family: Family, episodes: Sequence[Episode], num_tasks: int) -> _Stacked:
     lengths = torch.tensor([len(episode) for episode in episodes])
-    steps = int(lengths.max())
-    observation = [torch.from_numpy(np.asarray(e.observations)[:-1]) for e in episodes]
-    label = [torch.from_numpy(_labels(episode)) for episode in episodes]
-    alive = torch.arange(steps) < lengths[:, None]
-    parts = pad_sequence(observation, batch_first=True), pad_sequence(label, batch_first=True)
-    observations, labels, steps_there = (
-        part.view(num_tasks, -1, *part.shape[1:]) for part in (*parts, alive)
+
+    def stack(values: Sequence[Array]) -> Tensor:
+        tensors = [torch.from_numpy(v[:n]) for v, n in zip(values, lengths.tolist(), strict=True)]
+        padded = pad_sequence(tensors, batch_first=True)
+        return padded.view(num_tasks, -1, *padded.shape[1:])
+
+    seen = [episode.observations for episode in episodes]
+    names = seen[0].keys() if isinstance(seen[0], Mapping) else ()
+    alive = torch.arange(int(lengths.max())) < lengths[:, None]
+    return _Stacked(
+        {name: stack([np.asarray(each_seen[name]) for each_seen in seen]) for name in names}
+        or stack([np.asarray(each_seen) for each_seen in seen]),
+        stack([_labels(episode) for episode in episodes]),
+        stack([_place(family, episode) for episode in episodes]),
+        alive.view(num_tasks, -1, alive.shape[1]),
     )
-    return observations, labels, steps_there
+
+
+def _place(family: Family, episode: Episode) -> Array:
+    """Where the object is in every state, (T + 1, P) float32; P is 0 where nothing says it."""
+    columns = _columns(family)
+    if isinstance(episode.observations, np.ndarray) and columns is not None:
+        return episode.observations[:, columns]
+    unknown = np.zeros((len(episode) + 1, 0))
+    return np.asarray(episode.privileged.get(family.object_term, unknown), np.float32)
+
+
+def _columns(family: Family) -> slice | None:
+    """The columns of the object's position in state observations."""
+    start = 0
+    for term in family.observation_terms:
+        if term.name == family.object_term:
+            return slice(start, start + term.width)
+        start += term.width
+    return None
 
 
 def _filled_up(values: Tensor, steps: int) -> Tensor:

@@ -82,7 +82,7 @@ def adaptation_curve(
 def adapted(learned: Learned, params: Params, step_sizes: Params, rollouts: Rollouts) -> Params:
     """Parameters with a leading axis M after one policy-gradient step on the tasks' roll-outs."""
     phi: Params = torch.func.vmap(learned.inner, in_dims=(0, None, 0))(
-        params, step_sizes, learned.inner_batch(rollouts)
+        params, step_sizes, learned.inner_batch(learned.encoded(rollouts))
     )
     return phi
 
@@ -107,10 +107,11 @@ def choose_step_size(
     """
     sampler = Sampler(
         learned.family,
-        learned.tasks,
+        learned.tasks[: learned.config.tuning_tasks or None],
         learned.reward,
         explore=learned.config.rollouts_per_task,
         mean=MEAN_EPISODES,
+        sees=learned.sees,
     )
     scores: dict[float, float] = {}
 
@@ -154,6 +155,7 @@ def evaluate(
         reward or learned.reward,
         explore=rollouts_per_task,
         mean=MEAN_EPISODES,
+        sees=learned.sees,
     )
     rng = np.random.default_rng([seed, learned.config.seed])
     return adaptation_curve(

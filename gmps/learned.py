@@ -13,6 +13,7 @@ from torch import Tensor
 
 from demokit.envs import make_family
 from demokit.envs.family import Family
+from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.experts import load_expert, training_of
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
@@ -26,9 +27,11 @@ from gmps.exploration import Exploration, LatentBatch, LatentStep
 from gmps.meta import MetaObjective, MetaParams
 from gmps.policy import LATENT, AdaptSpec, GaussianPolicy
 from gmps.rollout import Rollouts
+from gmps.vision import Encoder
 
 CHECKPOINT = "checkpoint.safetensors"
 _NUM_CENTERS = 16
+_POINT_SCALE = 3**-0.5  # of coordinates that are uniform in [-1, 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,7 @@ class Learned:
     Attributes:
         config: the run's configuration.
         family_name, reward, tasks: what it was trained on.
+        sees: "state", or the images it acts from.
         policy: the pure functions; `meta` its parameters theta and step sizes alpha. MultiTask
             Imitation has no learned step sizes: `meta.step_sizes` is empty.
         advantage: the estimator of the inner loop.
@@ -53,6 +57,7 @@ class Learned:
     family_name: str
     reward: str
     tasks: tuple[Task, ...]
+    sees: str | Vision
     policy: GaussianPolicy
     meta: MetaParams
     advantage: Advantage
@@ -114,6 +119,7 @@ class Learned:
             places,
             config.precision == "bf16",
             config.post_weight,
+            config.place_weight,
         )
 
     def latents(
@@ -127,15 +133,28 @@ class Learned:
     def inner_batch(self, rollouts: Rollouts) -> InnerBatch | LatentBatch:
         """What the inner step sees of the roll-outs, with a leading axis M."""
         if self.exploration is None:
-            return rollouts.inner_batch(self.advantage)
+            return rollouts.inner_batch(self.advantages(rollouts))
         return self.exploration.batch(rollouts.latent, rollouts.reward, rollouts.alive)
+
+    def encoded(self, rollouts: Rollouts) -> Rollouts:
+        """The roll-outs with features in place of observations."""
+        features = self.policy.encode(self.meta.theta, rollouts.observation)
+        return replace(rollouts, observation=features)
+
+    @torch.no_grad()
+    def advantages(self, rollouts: Rollouts) -> Tensor:
+        """Advantages (M, K, T) for the inner step."""
+        features = self.policy.encode(self.meta.theta, rollouts.observation)
+        seen = self.policy.baseline_features(features)
+        return torch.func.vmap(self.advantage)(seen, rollouts.reward, rollouts.alive)
 
 
 def start(config: TrainConfig, demos: DemoSet) -> Learned:
     """Before training: fresh parameters, and constants taken from the demonstrations."""
-    mean, scale = demos.statistics()
+    mean, scale = _statistics(config, demos)
     exploration = _exploration(config, demos.tasks, demos.segments()) if _explores(config) else None
-    policy = _policy(config, mean, scale, demos.action.shape[-1], exploration)
+    acts, sees = demos.action.shape[-1], demos.sees
+    policy = _policy(config, demos.family.name, sees, acts, mean, scale, exploration)
     theta = policy.init(torch.Generator().manual_seed(config.seed))
     if exploration is not None:
         theta[LATENT] = torch.zeros_like(theta[LATENT])
@@ -150,9 +169,10 @@ def start(config: TrainConfig, demos: DemoSet) -> Learned:
         demos.family.name,
         demos.reward,
         demos.tasks,
+        demos.sees,
         policy,
         MetaParams(theta, alpha),
-        _advantage(config, demos),
+        _advantage(config, demos, policy),
         exploration,
         env_steps=demos.num_steps,
         experts={**demos.experts, **_queried(config, demos.family.name)},
@@ -171,8 +191,8 @@ def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[
         **{f"theta.{name}": value for name, value in learned.meta.theta.items()},
         **{f"alpha.{name}": value for name, value in learned.meta.step_sizes.items()},
         **{f"extra.{name}": value for name, value in extra.items()},
-        "observation_mean": learned.policy.observation_mean,
-        "observation_scale": learned.policy.observation_scale,
+        "observation_mean": learned.policy.feature_mean,
+        "observation_scale": learned.policy.feature_scale,
     }
     columns = learned.advantage.radial_columns
     if learned.advantage.centers is not None:
@@ -184,6 +204,7 @@ def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[
         "model_hash": learned.family.model_hash,
         "reward": learned.reward,
         "tasks": [asdict(task) for task in learned.tasks],
+        "vision": asdict(learned.sees) if isinstance(learned.sees, Vision) else None,
         "radial_columns": [columns.start, columns.stop] if columns else None,
         "radial_width": learned.advantage.radial_width,
         "segments": learned.exploration.segments if learned.exploration else None,
@@ -221,7 +242,8 @@ def load(path: Path) -> tuple[Learned, dict[str, Tensor], dict[str, Any]]:
 
 def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
     config = TrainConfig(**header["config"])
-    columns = header["radial_columns"]
+    columns, images = header["radial_columns"], header.get("vision")
+    sees = Vision(**{**images, "cameras": tuple(images["cameras"])}) if images else "state"
     tasks = tuple(Task(**{**task, "context": tuple(task["context"])}) for task in header["tasks"])
     explores = _explores(config)
     exploration = _exploration(config, tasks, header["segments"]) if explores else None
@@ -230,11 +252,14 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
         header["family"],
         header["reward"],
         tasks,
+        sees,
         _policy(
             config,
+            header["family"],
+            sees,
+            tensors["theta.log_std"].shape[0],
             tensors["observation_mean"],
             tensors["observation_scale"],
-            tensors["theta.log_std"].shape[0],
             exploration,
         ),
         MetaParams(
@@ -273,8 +298,8 @@ def _explores(config: TrainConfig) -> bool:
 
 
 def _spec(config: TrainConfig, theta: Params) -> AdaptSpec:
-    """The latent adapts, or everything but the standard deviation."""
-    return AdaptSpec((LATENT,)) if _explores(config) else AdaptSpec.all_but(theta, "log_std")
+    """The latent adapts, or what `of_policy` says."""
+    return AdaptSpec((LATENT,)) if _explores(config) else AdaptSpec.of_policy(theta)
 
 
 def _exploration(config: TrainConfig, tasks: Sequence[Task], segments: int) -> Exploration:
@@ -283,12 +308,20 @@ def _exploration(config: TrainConfig, tasks: Sequence[Task], segments: int) -> E
 
 def _policy(
     config: TrainConfig,
+    family: str,
+    sees: str | Vision,
+    action_width: int,
     mean: Tensor,
     scale: Tensor,
-    action_width: int,
     exploration: Exploration | None,
 ) -> GaussianPolicy:
+    """The policy whose features have this mean and scale (F,)."""
     width = config.bias_transform_width if exploration is None else exploration.places.shape[1]
+    encoder, place_width = None, 0
+    if isinstance(sees, Vision):
+        encoder = _encoder(sees, make_family(family))
+        vectors = [term for term in make_family(family).terms if term.name in encoder.vectors]
+        place_width = len(mean) - encoder.num_points - sum(term.width for term in vectors)
     return GaussianPolicy(
         mean,
         scale,
@@ -297,20 +330,52 @@ def _policy(
         width,
         config.initial_std,
         config.min_std,
+        encoder,
+        place_width,
     )
+
+
+def _encoder(sees: Vision, family: Family) -> Encoder:
+    return Encoder(tuple(sees.image_names().values()), family.vision_terms)
+
+
+def _statistics(config: TrainConfig, demos: DemoSet) -> tuple[Tensor, Tensor]:
+    """Mean and scale (F,) of the features; points in images have those of uniform ones."""
+    if isinstance(demos.observation, Tensor):
+        return demos.statistics(demos.observation)
+    assert isinstance(demos.sees, Vision)
+    encoder = _encoder(demos.sees, demos.family)
+    parts = [(torch.zeros(encoder.num_points), torch.full((encoder.num_points,), _POINT_SCALE))]
+    parts += [demos.statistics(demos.observation[key]) for key in encoder.vectors]
+    if config.place_weight:
+        mean, scale = demos.statistics(demos.place)
+        # One scale for all axes: where the object never moves there is nothing to see.
+        parts.append((mean, scale.max().expand_as(scale)))
+    means, scales = zip(*parts, strict=True)
+    return torch.cat(means), torch.cat(scales)
 
 
 def _base_advantage(config: TrainConfig) -> Advantage:
     return Advantage(config.discount, config.gae_lambda, config.baseline)
 
 
-def _advantage(config: TrainConfig, demos: DemoSet) -> Advantage:
+def _advantage(config: TrainConfig, demos: DemoSet, policy: GaussianPolicy) -> Advantage:
     """The estimator; radial centres spread over where the demonstrations moved the object."""
     if config.baseline != "radial":
         return _base_advantage(config)
-    columns = demos.object_columns()
-    places = demos.observation[demos.alive][:, columns]
+    places = demos.place[demos.alive]
     centers, width = spread_centers(places, _NUM_CENTERS)
+    columns = _radial_columns(demos, policy)
     return replace(
         _base_advantage(config), centers=centers, radial_columns=columns, radial_width=width
     )
+
+
+def _radial_columns(demos: DemoSet, policy: GaussianPolicy) -> slice:
+    """The columns of the baseline's features that say where the object is."""
+    if policy.encoder is None:
+        return demos.object_columns()
+    if not policy.place_width:
+        raise DemokitError("A radial baseline of images needs a place_weight above 0.")
+    first = policy.place_columns.start - policy.encoder.num_points
+    return slice(first, first + policy.place_width)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from demokit.learning.networks import Params
 from gmps.adapt import InnerBatch, InnerStep
 from gmps.exploration import LatentBatch
 from gmps.losses import behaviour_cloning
+from gmps.observation import Observation, each
 from gmps.policy import LATENT, GaussianPolicy
 
 # More samples are taken a part at a time, to bound the memory of their activations.
@@ -22,17 +24,22 @@ _SAMPLES_AT_ONCE = {"cpu": 20_000, "cuda": 1_000_000}
 class Demos(NamedTuple):
     """Demonstrated states and the expert's actions there.
 
-    `observation` (D, O), `action` (D, A) and `weight` (D,) of `mean_weights` for one task, with
-    a leading axis M for all.
+    `observation` (D, ...), `action` (D, A), `place` (D, P) of the object and `weight` (D,) of
+    `mean_weights` for one task, with a leading axis M for all.
     """
 
-    observation: Tensor
+    observation: Observation
     action: Tensor
+    place: Tensor
     weight: Tensor
 
     def pooled(self) -> Demos:
         """The demonstrations of all tasks as those of one, (M * D, ...)."""
-        return Demos(*(values.flatten(0, 1) for values in self))
+        observation, *others = self
+        return Demos(
+            each(lambda values: values.flatten(0, 1), observation),
+            *(values.flatten(0, 1) for values in others),
+        )
 
 
 class MetaParams(NamedTuple):
@@ -47,20 +54,25 @@ class MetaParams(NamedTuple):
 
 
 class MetaLosses(NamedTuple):
-    """Behaviour-cloning losses after and before adaptation, means over tasks."""
+    """Behaviour-cloning losses after and before adaptation, means over tasks.
+
+    `place` is the loss of the object's position as the features say it; 0 for states.
+    """
 
     post: Tensor
     pre: Tensor
+    place: Tensor
 
 
 @dataclass(frozen=True)
 class MetaObjective:
     """Eq. 2 over a batch of tasks, plus an imitation term on the policy before adaptation.
 
-    min over theta, alpha of mean_i L_BC(phi_i, D_i) + w * L_pre. The second term leaves the
-    paper. It decides how theta explores: L_BC(theta, D), with w small, keeps it where reward can
-    be found; with `places` (M, Z) it is mean_i L_BC(theta under z_i, D_i), and theta can follow
-    every training task's expert.
+    min over theta, alpha of mean_i L_BC(phi_i, D_i) + w * L_pre + v * L_place. The last terms
+    leave the paper. L_pre decides how theta explores: L_BC(theta, D), with w small, keeps it where
+    reward can be found; with `places` (M, Z) it is mean_i L_BC(theta under z_i, D_i), and theta can
+    follow every training task's expert. L_place, of images, has the features say where the object
+    is.
 
     With `bf16` matrix products take bfloat16 and sum in float32: faster where the hardware has
     them (AMX, tensor cores), gradients to about two digits.
@@ -73,6 +85,7 @@ class MetaObjective:
     places: Tensor | None = None
     bf16: bool = False
     post_weight: float = 1.0
+    place_weight: float = 0.0
 
     def task_loss(self, meta: MetaParams, batch: InnerBatch | LatentBatch, demos: Demos) -> Tensor:
         """L_BC(phi_i, D_i) of one task: the equation, which `losses` computes for many, faster."""
@@ -82,13 +95,19 @@ class MetaObjective:
         self, meta: MetaParams, batches: InnerBatch | LatentBatch, demos: Demos, pre_demos: Demos
     ) -> MetaLosses:
         """Losses for tasks with a leading axis M; `pre_demos` (D, ...) are for theta itself."""
+        encode = self.policy.encode  # once: nothing before the features adapts
+        features = encode(meta.theta, demos.observation)
+        demos = demos._replace(observation=features)
+        if isinstance(batches, InnerBatch):
+            batches = batches._replace(observation=encode(meta.theta, batches.observation))
         post = self._task_losses(meta, batches, demos).mean()
+        place = self.policy.place_loss(features, demos.place, demos.weight)
         if self.places is None:
-            return MetaLosses(post, self._imitation(meta.theta, pre_demos))
+            return MetaLosses(post, self._imitation(meta.theta, pre_demos), place)
         pre = torch.func.vmap(self._expert_loss, in_dims=(None, 0, 0))(
             meta.theta, self.places, demos
         )
-        return MetaLosses(post, pre.mean())
+        return MetaLosses(post, pre.mean(), place)
 
     def backward(
         self, meta: MetaParams, batches: InnerBatch | LatentBatch, demos: Demos, pre_demos: Demos
@@ -99,20 +118,21 @@ class MetaObjective:
         number of tasks.
         """
         num_tasks, num_pre = len(demos.action), len(pre_demos.action)
-        samples = max(batch[0].shape[:-1].numel() for batch in (batches, demos))
+        samples = max(batch[-1].numel() for batch in (batches, demos))
         at_once = _SAMPLES_AT_ONCE[demos.action.device.type]
         num_parts = min(-(-samples // at_once), num_tasks, num_pre)
         given = (_parts(batch, num_parts) for batch in (batches, demos, pre_demos))
         places = [None] * num_parts if self.places is None else self.places.tensor_split(num_parts)
-        total = MetaLosses(torch.zeros(()), torch.zeros(()))
+        total = torch.zeros(len(MetaLosses._fields))
         for own, shown, before, of_experts in zip(*given, places, strict=True):
             losses = replace(self, places=of_experts).losses(meta, own, shown, before)
             share = len(shown.action) / num_tasks
             pre_share = len(before.action) / num_pre if of_experts is None else share
-            post, pre = losses.post * share, losses.pre * pre_share
-            (self.post_weight * post + self.pre_weight * pre).backward()  # type: ignore[no-untyped-call]
-            total = MetaLosses(total.post + post.detach(), total.pre + pre.detach())
-        return total
+            shared = torch.stack(losses) * torch.tensor([share, pre_share, share])
+            weights = torch.tensor([self.post_weight, self.pre_weight, self.place_weight])
+            (weights * shared).sum().backward()  # type: ignore[no-untyped-call]
+            total += shared.detach()
+        return MetaLosses(*total)
 
     def _task_losses(
         self, meta: MetaParams, batches: InnerBatch | LatentBatch, demos: Demos
@@ -138,8 +158,14 @@ class MetaObjective:
 
 def _parts(batch: Any, num_parts: int) -> Iterator[Any]:
     """The batch, a named tuple of tensors, cut along its first axis."""
-    for values in zip(*(values.tensor_split(num_parts) for values in batch), strict=True):
-        yield type(batch)(*values)
+    sizes = [len(part) for part in batch[-1].tensor_split(num_parts)]
+    ends = np.cumsum(sizes)
+    for first, last in zip(ends - sizes, ends, strict=True):
+        yield _rows(batch, slice(int(first), int(last)))
+
+
+def _rows(batch: Any, chosen: slice) -> Any:
+    return type(batch)(*(each(lambda values: values[chosen], part) for part in batch))
 
 
 def outer_step(

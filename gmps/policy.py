@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Layers, Params, init_mlp, mlp
+from gmps.observation import Observation
+from gmps.vision import PREFIX, Encoder
 
 _NUM_LAYERS = 3
+_PLACE_WEIGHT, _PLACE_BIAS = f"{PREFIX}place.weight", f"{PREFIX}place.bias"
 LATENT = "bias_transform"
 """The parameter that stands for a task where roll-outs explore by latents."""
 
@@ -19,47 +23,103 @@ LATENT = "bias_transform"
 class GaussianPolicy:
     """MLP policy with a bias transformation and a state-independent standard deviation.
 
+    It acts on features (F,): of states, they are the observation itself; of images, the points
+    that an encoder finds in them, the vectors beside the images (the hand's position), and where
+    the points say that the object is, a linear map which is trained to predict it.
+
     Source: GMPS's published code (100-100 ReLU, Xavier; a learned constant vector concatenated
-    to the input of the first fully connected layer, starting at ones). Observations are
+    to the input of the first fully connected layer, starting at ones). Features are
     standardised with the statistics of the demonstrations, which that code does not do.
 
     Attributes:
-        observation_mean, observation_scale: (O,), constants, never trained.
+        feature_mean, feature_scale: (F,), constants, never trained.
         action_width: A.
         hidden_width: units of both hidden layers.
         bias_transform_width: B; 0 leaves the bias transformation out.
         initial_std, min_std: standard deviation at the start, and its floor.
+        encoder: of images; None for states.
+        place_width: P, the last features, which say where the object is; 0 for states.
     """
 
-    observation_mean: Tensor
-    observation_scale: Tensor
+    feature_mean: Tensor
+    feature_scale: Tensor
     action_width: int
     hidden_width: int = 100
     bias_transform_width: int = 4
     initial_std: float = 0.2
     min_std: float = 0.135
+    encoder: Encoder | None = None
+    place_width: int = 0
 
     def init(self, rng: torch.Generator) -> Params:
-        """Fresh parameters theta."""
-        fan_in = len(self.observation_mean) + self.bias_transform_width
+        """Fresh parameters theta; those that make features have names in "encoder."."""
+        fan_in = len(self.feature_mean) + self.bias_transform_width
         theta = init_mlp(rng, (fan_in, self.hidden_width, self.hidden_width, self.action_width))
         theta["bias_transform"] = torch.ones(self.bias_transform_width)
         theta["log_std"] = torch.full((self.action_width,), self.initial_std).log()
+        if self.encoder:
+            theta |= self.encoder.init(rng)
+            num_seen = len(self.feature_mean) - self.place_width
+            theta[_PLACE_WEIGHT] = torch.zeros(self.place_width, num_seen)
+            theta[_PLACE_BIAS] = torch.zeros(self.place_width)
         return theta
 
-    def dist(self, params: Params, observation: Tensor) -> Gaussian:
-        """Action distribution for observations (..., O)."""
-        mean = mlp(self.layers(params), self.standardised(observation))
+    def encode(self, params: Params, observation: Observation) -> Tensor:
+        """Features (..., F) of observations (...); what are features already, stays.
+
+        The inner loop never changes what this depends on: a batch is encoded once, under theta.
+        """
+        if isinstance(observation, Tensor):
+            return observation
+        assert self.encoder is not None
+        seen = self.encoder(params, observation)
+        num_seen = seen.shape[-1]
+        standard = (seen - self.feature_mean[:num_seen]) / self.feature_scale[:num_seen]
+        place = linear(standard, params[_PLACE_WEIGHT], params[_PLACE_BIAS])
+        place = self.feature_mean[num_seen:] + self.feature_scale[num_seen:] * place
+        return torch.cat((seen, place), -1)
+
+    def place_loss(self, features: Tensor, place: Tensor, weight: Tensor) -> Tensor:
+        """Mean squared error of the features that say where the object is, in deviations.
+
+        `place` (..., P) is privileged: it trains the eyes, no policy sees it. `weight` (...,) is
+        that of `mean_weights`. States have no such features, and no loss.
+        """
+        if not self.place_width:
+            return torch.zeros(())
+        columns = self.place_columns
+        error = (features[..., columns] - place) / self.feature_scale[columns]
+        return (weight * error.square().mean(-1)).mean()
+
+    def baseline_features(self, features: Tensor) -> Tensor:
+        """What the value baseline sees of features (..., F).
+
+        Of images, the vectors and where the object seems to be, like a state; without the latter,
+        all features.
+        """
+        if self.encoder is None or not self.place_width:
+            return features
+        return features[..., self.encoder.num_points :]
+
+    @property
+    def place_columns(self) -> slice:
+        """The features that say where the object is."""
+        return slice(len(self.feature_mean) - self.place_width, len(self.feature_mean))
+
+    def dist(self, params: Params, observation: Observation) -> Gaussian:
+        """Action distribution for observations or features (...)."""
+        features = self.encode(params, observation)
+        mean = mlp(self.layers(params), self.standardised(features))
         return Gaussian(mean, self.std(params))
 
-    def standardised(self, observation: Tensor) -> Tensor:
-        """What the first layer sees of observations (..., O)."""
-        return (observation - self.observation_mean) / self.observation_scale
+    def standardised(self, features: Tensor) -> Tensor:
+        """What the first layer sees of features (..., F)."""
+        return (features - self.feature_mean) / self.feature_scale
 
     def layers(self, params: Params) -> Layers:
         """Weights and biases of the MLP; the bias transformation, constant, is a part of a bias."""
         first = params["0.weight"]
-        num_seen = len(self.observation_mean)
+        num_seen = len(self.feature_mean)
         seen, constant = first[:num_seen], first[num_seen:]
         bias = params["0.bias"] + params["bias_transform"] @ constant
         later = ((params[f"{i}.weight"], params[f"{i}.bias"]) for i in range(1, _NUM_LAYERS))
@@ -74,11 +134,17 @@ class GaussianPolicy:
 class AdaptSpec:
     """What the inner loop adapts: the parameters of these names, the rest stays at theta.
 
-    State policies adapt everything but the standard deviation: adapting it too let the
-    exploration collapse in the first step.
+    Policies adapt the fully connected layers and the bias transformation: of states, that is
+    everything but the standard deviation (adapting it too let the exploration collapse in the
+    first step); what makes features of images is meta-learned only (GMPS, section 5.2).
     """
 
     names: tuple[str, ...]
+
+    @classmethod
+    def of_policy(cls, theta: Params) -> AdaptSpec:
+        """What the policies of this package adapt."""
+        return cls.all_but(theta, "log_std", *(n for n in theta if n.startswith(PREFIX)))
 
     @classmethod
     def all_but(cls, theta: Params, *frozen: str) -> AdaptSpec:

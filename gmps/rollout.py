@@ -12,12 +12,13 @@ from torch import Tensor
 
 from demokit.envs.batch import SimBatch, make_sims
 from demokit.envs.family import Family
+from demokit.envs.vision import Vision
 from demokit.learning.networks import Params
 from demokit.types import FloatArray, Task
 from gmps.adapt import InnerBatch
-from gmps.advantage import Advantage
 from gmps.exploration import segment_bounds
 from gmps.losses import mean_weights
+from gmps.observation import Observation, each, from_numpy
 from gmps.policy import LATENT, GaussianPolicy
 
 
@@ -25,14 +26,14 @@ from gmps.policy import LATENT, GaussianPolicy
 class Rollouts:
     """Episodes of M tasks, K each, of T steps.
 
-    `observation` (M, K, T, O), `action` (M, K, T, A) before clipping, `log_prob` and `reward`
+    `observation` (M, K, T, ...), `action` (M, K, T, A) before clipping, `log_prob` and `reward`
     (M, K, T), `alive` (M, K, T) bool, `success` (M, K) at the end. Episodes that end before T keep
     stepping, unpaid: they are alive up to and with the step that ends them, their later rewards
     are 0, and success is that at their end. `latent` (M, K, segments, Z) is what exploring
     roll-outs followed; without segments where they followed none.
     """
 
-    observation: Tensor
+    observation: Observation
     action: Tensor
     log_prob: Tensor
     reward: Tensor
@@ -43,7 +44,7 @@ class Rollouts:
     def episodes(self, chosen: slice) -> Rollouts:
         """The roll-outs of these episodes of every task."""
         return Rollouts(
-            self.observation[:, chosen],
+            each(lambda values: values[:, chosen], self.observation),
             self.action[:, chosen],
             self.log_prob[:, chosen],
             self.reward[:, chosen],
@@ -52,14 +53,16 @@ class Rollouts:
             self.latent[:, chosen],
         )
 
-    def inner_batch(self, advantage: Advantage) -> InnerBatch:
-        """What the inner step sees, for every task: (M, K * T, ...)."""
-        estimated = torch.func.vmap(advantage)(self.observation, self.reward, self.alive)
+    def inner_batch(self, advantage: Tensor) -> InnerBatch:
+        """What the inner step sees, for every task: (M, K * T, ...).
+
+        `advantage` (M, K, T) are those of `gmps.advantage`.
+        """
         return InnerBatch(
-            self.observation.flatten(1, 2),
+            each(lambda values: values.flatten(1, 2), self.observation),
             self.action.flatten(1, 2),
             self.log_prob.flatten(1, 2),
-            estimated.flatten(1, 2) * mean_weights(self.alive.flatten(1, 2)),
+            advantage.flatten(1, 2) * mean_weights(self.alive.flatten(1, 2)),
         )
 
 
@@ -73,6 +76,7 @@ class Sampler:
         explore: K, episodes per task that sample from the policy.
         mean: E, episodes per task that take the policy's mean action.
         watch: called with the simulations after the reset and after every step.
+        sees: what the policy observes, see `SimBatch`.
     """
 
     def __init__(
@@ -84,12 +88,15 @@ class Sampler:
         explore: int,
         mean: int = 0,
         watch: Callable[[SimBatch], None] = lambda sims: None,
+        sees: str | Vision = "state",
     ) -> None:
         self.num_tasks, self.explore = len(tasks), explore
         self.episodes_per_task = explore + mean
         self.horizon = family.horizon
         self._watch = watch
-        self._sims = make_sims(family, self.num_tasks * self.episodes_per_task, reward=reward)
+        self._sims = make_sims(
+            family, self.num_tasks * self.episodes_per_task, reward=reward, observation=sees
+        )
         contexts = np.array([task.context for task in tasks])
         self._contexts: FloatArray = contexts.repeat(self.episodes_per_task, axis=0)
 
@@ -112,12 +119,12 @@ class Sampler:
         are given; K..K+E-1 take the mean action.
         """
         seeds = rng.integers(2**31, size=self._sims.num_sims)
-        observation = self._sims.reset(self._contexts, seeds)
+        observation = from_numpy(self._sims.reset(self._contexts, seeds))
         self._watch(self._sims)
         noise = self._action_noise(rng)
         shape = (self.num_tasks, self.episodes_per_task, self.horizon)
         record = Rollouts(
-            torch.empty(*shape, observation.shape[-1]),
+            each(lambda seen: seen.new_empty(*shape, *seen.shape[1:]), observation),
             torch.empty(*shape, noise.shape[-1]),
             torch.empty(shape),
             torch.empty(shape),
@@ -129,14 +136,15 @@ class Sampler:
         alive = np.ones(self._sims.num_sims, np.bool_)
         success = np.zeros(self._sims.num_sims, np.bool_)
         act = torch.func.vmap(policy.dist)
+        unadapted = {name: value[0] for name, value in params.items()}
         for t in range(self.horizon):
-            seen = torch.from_numpy(observation).view(*shape[:2], -1)
-            dist = act(following(t), seen)
+            seen = each(lambda values: values.view(*shape[:2], *values.shape[1:]), observation)
+            _keep(record.observation, seen, t)
+            dist = act(following(t), policy.encode(unadapted, seen))
             dist = dist._replace(std=dist.std.unsqueeze(1))
             action = dist.sample(noise[t])
             step = self._sims.step(action.flatten(0, 1).numpy())
             self._watch(self._sims)
-            record.observation[:, :, t] = seen
             record.action[:, :, t] = action
             record.log_prob[:, :, t] = dist.log_prob(action)
             paid = np.where(alive, step.reward, 0)
@@ -144,7 +152,7 @@ class Sampler:
             record.alive[:, :, t] = torch.from_numpy(alive).view(shape[:2])
             success = np.where(alive, step.success, success)
             alive &= ~step.terminated
-            observation = step.observation
+            observation = from_numpy(step.observation)
         record.success[:] = torch.from_numpy(success).view(shape[:2])
         return record
 
@@ -169,6 +177,11 @@ class Sampler:
         noise = torch.from_numpy(rng.standard_normal(shape, np.float32))
         mean = self.episodes_per_task - self.explore
         return torch.nn.functional.pad(noise, (0, 0, 0, mean))
+
+
+def _keep(record: Observation, seen: Observation, t: int) -> None:
+    """Write observations (M, K, ...) of step t into those of all steps (M, K, T, ...)."""
+    each(lambda kept, values: kept[:, :, t].copy_(values), record, seen)
 
 
 def replicate(params: Params, num_tasks: int) -> Params:

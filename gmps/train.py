@@ -19,7 +19,9 @@ from gmps.evaluate import (
     with_step_size,
 )
 from gmps.learned import Learned, start
+from gmps.material import Material
 from gmps.meta import MetaLosses, outer_step
+from gmps.pretrain import pretrain
 from gmps.rollout import Rollouts, Sampler, replicate
 from gmps.runs import Run
 
@@ -36,6 +38,8 @@ def train(demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: 
     learned, optimizer, first = run.restore(start(run.config, demos))  # A1: 3
     config, meta = learned.config, learned.meta
     objective = learned.objective(demos.tasks)
+    if first == 0:
+        pretrain(learned, optimizer, demos)
     sampler = _sampler(demos, config.rollouts_per_task)
     pre_actions = demos.all().pooled()
     queries = Aggregation(demos, run.folder, learned, resume=first > 0) if config.dagger else None
@@ -51,18 +55,10 @@ def train(demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: 
             before = demos.num_steps
             demos = queries.round(learned, demos, rollouts, iteration, rng)  # A1: 8-10
             spent += demos.num_steps - before
-        batches = learned.inner_batch(rollouts)
-        for _ in range(config.outer_steps):  # A1: 5, A2: 5-10
-            expert_actions = demos.sample(rng, config.outer_demos_per_task)  # A2: 8
-            losses = outer_step(
-                objective,
-                meta,
-                optimizer,
-                batches,
-                expert_actions,
-                pre_actions,
-                config.max_grad_norm,
-            )
+        material = Material(learned.inner_batch(rollouts), demos, pre_actions)
+        for step in range(config.outer_steps):  # A1: 5, A2: 5-10
+            drawn = material.drawn(step, learned, rng)  # A2: 8
+            losses = outer_step(objective, meta, optimizer, *drawn, config.max_grad_norm)
         last = iteration == config.iterations - 1
         adapted = None
         if last or iteration % config.eval_every == 0:
@@ -100,7 +96,9 @@ def settle_step_size(
 
 
 def _sampler(demos: DemoSet, explore: int, mean: int = 0) -> Sampler:
-    return Sampler(demos.family, demos.tasks, demos.reward, explore=explore, mean=mean)
+    return Sampler(
+        demos.family, demos.tasks, demos.reward, explore=explore, mean=mean, sees=demos.sees
+    )
 
 
 def _evaluate_on_training_tasks(
@@ -119,6 +117,7 @@ def _scalars(
     return {
         "loss_post": float(losses.post),
         "loss_pre": float(losses.pre),
+        "loss_place": float(losses.place),
         "return_pre": float(before.reward.sum(-1).mean()),
         "success_pre": float(before.success.float().mean()),
         "return_post": float(post.episode_return[1].mean()) if post else math.nan,

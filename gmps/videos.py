@@ -102,6 +102,7 @@ def _before_and_after(
         reward,
         explore=rollouts,
         mean=1,
+        sees=learned.sees,
         watch=lambda sims: seen.append(_states(sims)[rollouts :: rollouts + 1]),
     )
     params = replicate(learned.meta.theta, len(tasks))

@@ -7,11 +7,12 @@ takes its best scalar step size, chosen on the training tasks.
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 
 from gmps.demos import DemoSet
 from gmps.learned import Learned, start
-from gmps.losses import behaviour_cloning
+from gmps.observation import thinned
+from gmps.pretrain import imitation_step
 from gmps.runs import Run
 from gmps.train import Report, settle_step_size
 
@@ -21,21 +22,16 @@ _LOG_EVERY = 100
 def train_imitation(
     demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: None
 ) -> Learned:
-    """Behaviour cloning, full batch, Adam; returns what was learned, its step size chosen."""
+    """Behaviour cloning with Adam; returns what was learned, its step size chosen."""
     learned, optimizer, first = run.restore(start(run.config, demos))
-    config, theta = learned.config, learned.meta.theta
-    expert_actions = demos.all()
+    config = learned.config
+    everything = demos.all().pooled()
     for iteration in range(first, config.imitation_steps):
-        dist = learned.policy.dist(theta, expert_actions.observation)
-        loss = behaviour_cloning(
-            dist, expert_actions.action, expert_actions.weight, kind=config.outer_loss
-        )
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(learned.meta.leaves(), config.max_grad_norm)
-        optimizer.step()
+        rng = np.random.default_rng([config.seed, iteration])
+        expert_actions = thinned(everything, config.outer_stride, rng, axis=0)
+        loss = imitation_step(learned, optimizer, expert_actions)
         if (iteration + 1) % _LOG_EVERY == 0 or iteration + 1 == config.imitation_steps:
-            scalars = {"loss": float(loss.detach()), "env_steps": float(learned.env_steps)}
+            scalars = {"loss": loss, "env_steps": float(learned.env_steps)}
             run.log(iteration, scalars)
             report(iteration, scalars)
             run.save(learned, optimizer, iteration + 1)

@@ -189,6 +189,7 @@ def test_the_meta_gradient_goes_through_the_latent_step():
     demos = Demos(
         torch.randn(3, 7, 3, generator=rng).double(),
         torch.randn(3, 7, 2, generator=rng).double(),
+        torch.zeros(3, 7, 0).double(),
         torch.ones(3, 7).double(),
     )
     objective = MetaObjective(policy, LatentStep(), "squared", 0.5, places)

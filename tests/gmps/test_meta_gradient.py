@@ -47,6 +47,7 @@ def problem():
     demos = Demos(
         normal(NUM_TASKS, 20, OBSERVATION),
         normal(NUM_TASKS, 20, ACTION),
+        torch.zeros(NUM_TASKS, 20, 0),
         mean_weights(torch.rand(NUM_TASKS, 20, generator=rng) < 0.8).double(),
     )
     return policy, spec, MetaParams(theta, alpha), batches, demos

@@ -125,7 +125,8 @@ def test_the_inner_step_ignores_what_follows_an_episodes_end():
 
     spec = AdaptSpec.all_but(theta, "log_std")
     inner, sizes = InnerStep(policy, spec), spec.init_step_sizes(theta, 0.1)
-    batch = rollouts.inner_batch(Advantage(0.99, 1.0))
+    estimate = torch.func.vmap(Advantage(0.99, 1.0))
+    batch = rollouts.inner_batch(estimate(rollouts.observation, rollouts.reward, rollouts.alive))
     batch = InnerBatch(*(values[0] for values in batch))
     kept = alive[0].flatten()
     cut = InnerBatch(*(values[kept] for values in batch))

@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,7 +134,7 @@ def test_shorter_demonstrations_are_filled_up_with_steps_that_do_not_count(uneve
     weight = demos.all().weight
     torch.testing.assert_close(weight.mean(1), torch.ones(NUM_TASKS))
     assert weight[0].tolist() == pytest.approx([1.6] * 5 + [0] * 15 + [1.6] * 20)
-    mean, scale = demos.statistics()
+    mean, scale = demos.statistics(demos.observation)
     np.testing.assert_allclose(mean, seen.mean(0), rtol=1e-5)
     np.testing.assert_allclose(scale, seen.std(0, ddof=1), rtol=1e-5)
 
@@ -231,7 +230,7 @@ def test_starting_point_standardises_observations(point_demos):
     demos = load_demos(point_demos, DEMOS)
     learned = start(config(), demos)
     flat = demos.observation.flatten(0, 2)
-    standard = (flat - learned.policy.observation_mean) / learned.policy.observation_scale
+    standard = (flat - learned.policy.feature_mean) / learned.policy.feature_scale
     torch.testing.assert_close(standard.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
     torch.testing.assert_close(standard.std(0), torch.ones(2))
 
@@ -296,15 +295,6 @@ def test_config_file_sets_options_and_refuses_unknown_ones(point_demos, tmp_path
     refused = invoke(*args, "--config", bad, exit_code=2)
     assert "inner_lrr" in refused.output
     assert "inner-lr" in refused.output
-
-
-def test_image_demonstrations_are_refused_in_one_sentence(invoke, tmp_path):
-    demos = Path(__file__).parents[2] / "datasets" / "push_vision.hdf5"
-    result = invoke(
-        *("meta-train", "--demos", demos, "--demos-per-task", 5, "--output-dir", tmp_path / "r"),
-        exit_code=1,
-    )
-    assert "holds images" in result.output
 
 
 def test_an_adapted_gymnasium_environment_can_be_trained_on(invoke, tmp_path):

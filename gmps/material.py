@@ -1,0 +1,67 @@
+"""What outer steps are made from: roll-outs and demonstrations, as images or as kept features."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from gmps.adapt import InnerBatch
+from gmps.demos import DemoSet
+from gmps.exploration import LatentBatch
+from gmps.learned import Learned
+from gmps.meta import Demos
+from gmps.observation import thinned
+
+Shown: TypeAlias = InnerBatch | LatentBatch
+Drawn: TypeAlias = tuple[Shown, Demos, Demos]
+
+
+class Material:
+    """One set of roll-outs, and the demonstrations.
+
+    Args:
+        batches: what the inner step sees of the roll-outs, for all tasks.
+        demos: imitated by the adapted policies.
+        pre_actions: imitated by theta, pooled.
+    """
+
+    def __init__(self, batches: Shown, demos: DemoSet, pre_actions: Demos) -> None:
+        self._batches, self._demos, self._pre_actions = batches, demos, pre_actions
+        self._kept: Material | None = None
+
+    def drawn(self, step: int, learned: Learned, rng: np.random.Generator) -> Drawn:
+        """What outer step 0, 1, ... is made from (Alg. 2, line 8).
+
+        In every `encode_every`-th step the observations themselves, each `outer_stride`-th of
+        them: what encodes them learns. In the steps between, all of them as features.
+        """
+        config = learned.config
+        demos = config.outer_demos_per_task
+        if step % config.encode_every == 0:
+            self._kept, stride = None, config.outer_stride
+            batches = self._batches
+            if isinstance(batches, InnerBatch):
+                batches = thinned(batches, stride, rng)
+            return (
+                batches,
+                thinned(self._demos.sample(rng, demos), stride, rng),
+                thinned(self._pre_actions, stride, rng, axis=0),
+            )
+        self._kept = self._kept or self._encoded(learned)
+        return self._kept._batches, self._kept._demos.sample(rng, demos), self._kept._pre_actions
+
+    @torch.no_grad()
+    def _encoded(self, learned: Learned) -> Material:
+        """The same as features under theta as it is now."""
+        theta, encode = learned.meta.theta, learned.policy.encode
+        batches, demos, pre = self._batches, self._demos, self._pre_actions
+        if isinstance(batches, InnerBatch):
+            batches = batches._replace(observation=encode(theta, batches.observation))
+        return Material(
+            batches,
+            replace(demos, observation=encode(theta, demos.observation)),
+            pre._replace(observation=encode(theta, pre.observation)),
+        )

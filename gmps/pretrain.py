@@ -1,0 +1,34 @@
+"""Imitation of all demonstrations by theta itself: before meta-training, or instead of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from gmps.demos import DemoSet
+from gmps.learned import Learned
+from gmps.losses import behaviour_cloning
+from gmps.meta import Demos
+from gmps.observation import thinned
+
+
+def imitation_step(learned: Learned, optimizer: torch.optim.Adam, demos: Demos) -> float:
+    """One step on L_BC of theta and, of images, on the loss of the object's position."""
+    policy, theta, config = learned.policy, learned.meta.theta, learned.config
+    features = policy.encode(theta, demos.observation)
+    dist = policy.dist(theta, features)
+    loss = behaviour_cloning(dist, demos.action, demos.weight, kind=config.outer_loss)
+    place = policy.place_loss(features, demos.place, demos.weight)
+    optimizer.zero_grad()
+    (loss + config.place_weight * place).backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(learned.meta.leaves(), config.max_grad_norm)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def pretrain(learned: Learned, optimizer: torch.optim.Adam, demos: DemoSet) -> None:
+    """`pretrain_steps` of imitation, in place: a start for the eyes of image policies."""
+    config, everything = learned.config, demos.all().pooled()
+    for step in range(config.pretrain_steps):
+        rng = np.random.default_rng([config.seed, 0, step])
+        imitation_step(learned, optimizer, thinned(everything, config.outer_stride, rng, axis=0))

@@ -1,0 +1,300 @@
+"""Image policies: the encoder, what adapts, kept features, the meta-gradient, whole runs."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from demokit.data import open_dataset
+from demokit.envs import make_family
+from demokit.learning.checkpoint import load_checkpoint
+from demokit.types import Task
+from gmps.adapt import InnerBatch, InnerStep
+from gmps.config import TrainConfig
+from gmps.demos import load_demos
+from gmps.evaluate import choose_step_size
+from gmps.learned import load, start
+from gmps.material import Material
+from gmps.meta import Demos, MetaObjective, MetaParams
+from gmps.observation import thinned
+from gmps.policy import AdaptSpec, GaussianPolicy
+from gmps.rollout import Sampler, replicate
+from gmps.runs import Run
+from gmps.train import train
+from gmps.vision import Encoder, spatial_softmax
+
+HAND = "hand_pos_w_m"
+ENCODER = Encoder(("image",), (HAND,))
+NUM_TASKS, DEMOS = 2, 2
+EPSILON = 1e-7
+TINY = (
+    *("--demos-per-task", DEMOS, "--iterations", 2, "--outer-steps", 3, "--rollouts-per-task", 2),
+    *("--outer-stride", 10, "--encode-every", 2, "--pretrain-steps", 2, "--tuning-tasks", 1),
+    *("--imitation-steps", 3, "--checkpoint-every", 1, "--threads", 1),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_step_sizes():
+    """Three candidates instead of twelve: their roll-outs are most of a tiny run's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gmps.evaluate._MAX_CANDIDATES", 1)
+        patch.setattr("gmps.train.choose_step_size", partial(choose_step_size, grid=(0.01,)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def push_demos(tmp_path_factory, invoke):
+    path = tmp_path_factory.mktemp("demos") / "push_vision.hdf5"
+    invoke(
+        *("record", "--env", "push", "--observation", "vision", "--tasks", NUM_TASKS),
+        *("--episodes-per-task", DEMOS, "--noise", "0.2", "--out", path),
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def push_run(tmp_path_factory, invoke, push_demos):
+    """A finished run on images, with expert queries."""
+    folder = tmp_path_factory.mktemp("runs") / "gmps-0"
+    invoke("meta-train", "--demos", push_demos, "--output-dir", folder, *TINY, *DAGGER)
+    return folder
+
+
+DAGGER = ("--dagger", "--dagger-every", 1, "--dagger-episodes", 1)
+
+
+def images(rng, *shape):
+    return torch.randint(256, (*shape, 48, 64, 3), generator=rng, dtype=torch.uint8)
+
+
+def policy_of_images(place_width=3, hidden_width=8):
+    num = ENCODER.num_points + 3 + place_width
+    return GaussianPolicy(
+        torch.zeros(num),
+        torch.ones(num),
+        3,
+        hidden_width=hidden_width,
+        encoder=ENCODER,
+        place_width=place_width,
+    )
+
+
+def test_the_papers_network():
+    """48x64x3, convolutions 5, 3, 3 with 16 channels: 1,216 + 2,320 + 2,304 parameters."""
+    theta = ENCODER.init(torch.Generator().manual_seed(0))
+    assert sum(value.numel() for value in theta.values()) == 1216 + 2320 + 2304
+    rng = torch.Generator().manual_seed(1)
+    features = ENCODER(theta, {"image": images(rng, 2, 5), HAND: torch.ones(2, 5, 3)})
+    assert features.shape == (2, 5, 35)
+    assert features[..., :32].abs().max() <= 1
+    assert (features[..., 32:] == 1).all()
+
+
+def test_spatial_softmax_points_at_the_peak():
+    activation = torch.zeros(1, 2, 3, 5)
+    activation[0, 0, 0, 4] = 100.0  # top right
+    points = spatial_softmax(activation)
+    torch.testing.assert_close(points, torch.tensor([[1.0, 0.0, -1.0, 0.0]]))
+
+
+def test_images_in_chunks_give_the_same_points_and_gradient(monkeypatch):
+    theta = {n: v.requires_grad_() for n, v in ENCODER.init(torch.Generator()).items()}
+    seen = {"image": images(torch.Generator(), 50), HAND: torch.zeros(50, 3)}
+
+    def points_and_gradient():
+        points = ENCODER(theta, seen)
+        weight = theta["encoder.0.weight"]
+        return points, *torch.autograd.grad(points.square().sum(), weight)
+
+    whole = points_and_gradient()
+    monkeypatch.setattr("gmps.vision._CHUNK", 20)
+    torch.testing.assert_close(points_and_gradient(), whole, rtol=1e-3, atol=1e-5)
+
+
+def test_fully_connected_layers_and_bias_transformation_adapt_and_nothing_else():
+    theta = policy_of_images().init(torch.Generator().manual_seed(0))
+    assert set(AdaptSpec.of_policy(theta).names) == {
+        *(f"{layer}.{part}" for layer in range(3) for part in ("weight", "bias")),
+        "bias_transform",
+    }
+
+
+def problem_of_images():
+    """A task of few images in float64, with features that are not yet constants."""
+    rng = torch.Generator().manual_seed(0)
+    policy = policy_of_images()
+    theta = {name: value.double() for name, value in policy.init(rng).items()}
+    theta["encoder.place.weight"] += 0.1
+    spec = AdaptSpec.of_policy(theta)
+    step_sizes = spec.init_step_sizes(theta, 0.1)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+    def seen(num):
+        return {"image": images(rng, 1, num), HAND: normal(1, num, 3)}
+
+    behaviour = torch.full((1, 6), -1e3).double()
+    batch = InnerBatch(seen(6), 0.3 * normal(1, 6, 3), behaviour, normal(1, 6))
+    demos = Demos(seen(5), normal(1, 5, 3), normal(1, 5, 3), torch.ones(1, 5).double())
+    # The importance ratio is held at 1, its bound: finite differences would move it.
+    objective = MetaObjective(
+        policy, InnerStep(policy, spec, ratio_clip=1.0), "squared", 0.3, place_weight=0.7
+    )
+    return objective, MetaParams(theta, step_sizes), batch, demos
+
+
+@pytest.mark.parametrize("name", ["encoder.0.weight", "encoder.1.bias", "encoder.place.weight"])
+def test_meta_gradient_of_the_eyes_agrees_with_finite_differences(name):
+    objective, meta, batch, demos = problem_of_images()
+
+    def value(tensor):
+        moved = MetaParams({**meta.theta, name: tensor}, meta.step_sizes)
+        losses = objective.losses(moved, batch, demos, demos.pooled())
+        return losses.post + 0.3 * losses.pre + 0.7 * losses.place
+
+    at = meta.theta[name].clone().requires_grad_()
+    whole = MetaParams({**meta.theta, name: at}, meta.step_sizes)
+    objective.backward(whole, batch, demos, demos.pooled())
+    gradient = at.grad
+    direction = torch.randn(at.shape, generator=torch.Generator().manual_seed(1), dtype=at.dtype)
+    step = EPSILON * direction
+    numeric = (value(at.detach() + step) - value(at.detach() - step)) / (2 * EPSILON)
+    assert abs(numeric) > 1e-3
+    assert abs((gradient * direction).sum() - numeric) < 1e-4 * abs(numeric)
+
+
+def test_losses_of_kept_features_are_those_of_the_images():
+    objective, meta, batch, demos = problem_of_images()
+    encode = objective.inner.policy.encode
+    with torch.no_grad():
+        direct = objective.losses(meta, batch, demos, demos.pooled())
+        kept = [x._replace(observation=encode(meta.theta, x.observation)) for x in (batch, demos)]
+        again = objective.losses(meta, *kept, kept[1].pooled())
+    for one, other in zip(direct, again, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_eyes_learn_in_every_so_many_steps(push_demos):
+    demos = load_demos(push_demos, DEMOS)
+    learned = start(TrainConfig(demos_per_task=DEMOS, encode_every=3, outer_stride=10), demos)
+    sampler = Sampler(demos.family, demos.tasks, "dense", explore=2, sees=demos.sees)
+    rng = np.random.default_rng(0)
+    rollouts = sampler(learned.policy, replicate(learned.meta.theta, NUM_TASKS), rng)
+    batches = rollouts.inner_batch(learned.advantages(rollouts))
+    material = Material(batches, demos, demos.all().pooled())
+    drawn = [material.drawn(step, learned, rng) for step in range(4)]
+    assert [isinstance(parts[0].observation, dict) for parts in drawn] == [True, False, False, True]
+    assert drawn[0][0].observation["image"].shape == (NUM_TASKS, 10, 48, 64, 3)
+    assert drawn[1][0].observation is drawn[2][0].observation
+    assert drawn[1][0].observation.shape == (NUM_TASKS, 100, 38)
+    assert drawn[1][2].observation.shape == (NUM_TASKS * DEMOS * 50, 38)
+
+
+def test_thinning_takes_every_stride_th_sample_of_all_parts_alike():
+    time = torch.arange(20.0).expand(3, 20)
+    demos = Demos({"a": time, "b": -time}, time[..., None], time[..., None], time)
+    thin = thinned(demos, 5, np.random.default_rng(0))
+    first = int(thin.weight[0, 0])
+    assert thin.weight[1].tolist() == [first, first + 5, first + 10, first + 15]
+    assert torch.equal(thin.observation["b"], -thin.weight)
+    assert torch.equal(thin.action[..., 0], thin.weight)
+    assert thinned(demos, 1, np.random.default_rng(0)) is demos
+
+
+def test_no_privileged_term_reaches_an_image_policy():
+    """Other goals, the same seeds: bit for bit the same images, features and actions."""
+    family = make_family("push")
+    policy = policy_of_images()
+    theta = policy.init(torch.Generator().manual_seed(0))
+    rollouts = [
+        Sampler(
+            family,
+            [Task("push", "t", tuple(context), "train")],
+            "dense",
+            explore=1,
+            mean=1,
+            sees="vision",
+        )(policy, replicate(theta, 1), np.random.default_rng(3))
+        for context in (family.context.low, family.context.high)
+    ]
+    first, second = rollouts
+    assert set(first.observation) == {"image", HAND}
+    assert first.observation["image"].dtype == torch.uint8
+    assert first.observation["image"].shape == (1, 2, 50, 48, 64, 3)
+    for key in first.observation:
+        assert torch.equal(first.observation[key], second.observation[key])
+    assert torch.equal(first.action, second.action)
+
+
+def test_the_baseline_sees_where_the_policy_says_the_object_is():
+    features = torch.arange(38.0).expand(4, 38)
+    assert policy_of_images().baseline_features(features)[0].tolist() == [32, 33, 34, 35, 36, 37]
+    assert policy_of_images(place_width=0).baseline_features(features).shape == (4, 38)
+
+
+def test_demonstrated_images_and_places_are_the_recorded_ones(push_demos):
+    demos = load_demos(push_demos, DEMOS)
+    assert demos.observation["image"].shape == (NUM_TASKS, DEMOS, 50, 48, 64, 3)
+    with open_dataset(push_demos) as dataset:
+        episode = next(e for e in dataset if e.task == demos.tasks[0])
+    np.testing.assert_array_equal(
+        demos.observation["image"][0, 0], episode.observations["image"][:-1]
+    )
+    places = episode.privileged["block_pos_w_m"][:-1].astype(np.float32)
+    np.testing.assert_array_equal(demos.place[0, 0], places)
+
+
+def test_a_run_on_images_from_demonstrations_to_evaluation(push_run, invoke, tmp_path):
+    learned, _, progress = load(push_run)
+    assert progress == {"iteration": 2}
+    assert (learned.sees.height, learned.sees.width) == (48, 64)
+    assert not any(name.startswith("encoder.") for name in learned.meta.step_sizes)
+    with open_dataset(push_run / "aggregated.hdf5") as queried:
+        assert queried[0].observations["image"].shape == (51, 48, 64, 3)
+    args = ("--num-tasks", 1, "--adapt-steps", 1, "--rollouts", 2, "--output-dir", tmp_path / "c")
+    assert "gmps" in invoke("evaluate", push_run, *args).output
+
+
+class KilledError(Exception):
+    """Stands for whatever ends a process between two iterations."""
+
+
+def test_resuming_on_images_gives_the_same_bits(push_demos, tmp_path):
+    config = TrainConfig(
+        demos_per_task=DEMOS,
+        iterations=2,
+        outer_steps=3,
+        rollouts_per_task=2,
+        outer_stride=10,
+        encode_every=2,
+        pretrain_steps=2,
+        checkpoint_every=1,
+        tuning_tasks=1,
+        threads=1,
+    )
+    demos = load_demos(push_demos, DEMOS)
+
+    def die(iteration, _):
+        if iteration == 1:  # after the row is logged, before the checkpoint
+            raise KilledError
+
+    whole = Run(tmp_path / "whole", config, "demos")
+    train(demos, whole)
+    with pytest.raises(KilledError):
+        train(demos, Run(tmp_path / "cut", config, "demos"), die)
+    train(demos, Run(tmp_path / "cut", config, "demos", resume=True))
+    expected, _ = load_checkpoint(whole.checkpoint)
+    found, _ = load_checkpoint(tmp_path / "cut" / "checkpoint.safetensors")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_imitation_on_images(push_demos, invoke, tmp_path):
+    folder = tmp_path / "imitation-0"
+    invoke(
+        *("meta-train", "--demos", push_demos, "--method", "imitation", "--output-dir", folder),
+        *TINY,
+    )
+    assert load(folder)[0].meta.step_sizes == {}
