@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import signal
 import termios
 
@@ -277,7 +278,8 @@ def test_the_terminal_answers_for_other_devices_and_is_given_back():
     outside, inside = pty.openpty()
     before = termios.tcgetattr(inside)
     desk = Desk(load_bindings(), inside)
-    os.write(outside, b"n")
+    os.write(outside, b"n\n")
+    assert select.select([inside], [], [], 10)[0], "what is typed arrives"
     assert termios.tcgetattr(inside) == before
     # What was typed before the question is no answer to it.
     assert desk.read() == Command()
