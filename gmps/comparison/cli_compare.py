@@ -12,8 +12,8 @@ import click
 from demokit.errors import DemokitError
 
 if TYPE_CHECKING:
-    from gmps.campaign import Campaign
-    from gmps.jobs import Job
+    from gmps.comparison.campaign import Campaign
+    from gmps.comparison.jobs import Job
 
 
 @click.command()
@@ -50,8 +50,8 @@ def compare(
     Everything continues where it stopped: run the same command again. What fails is reported at
     the end and does not keep the others from being done. Exits with 1 when anything failed.
     """
-    from gmps.campaign import Campaign
-    from gmps.plan import load_plan
+    from gmps.comparison.campaign import Campaign
+    from gmps.comparison.plan import load_plan
 
     # Whoever ends this process ends the runs that it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from demokit.errors import DemokitError, unknown_name
+from gmps.comparison.jobs import Job, run_side_by_side
+from gmps.comparison.plan import Options, Plan, arguments, train_options
+from gmps.comparison.results import write_results
 from gmps.config import TrainConfig
-from gmps.jobs import Job, run_side_by_side
 from gmps.learned import CHECKPOINT, load
-from gmps.plan import Options, Plan, arguments, train_options
-from gmps.results import write_results
 from gmps.runs import METRICS
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gmps.statistics import area, area_over_rollouts, difference, interquartile, interval
+from gmps.comparison.statistics import area, area_over_rollouts, difference, interquartile, interval
 
 
 def test_interval_holds_the_mean_and_shrinks_with_data():

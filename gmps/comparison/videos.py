@@ -16,9 +16,9 @@ from demokit.envs.render import Renderer
 from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.types import Array, FloatArray, Task
+from gmps.comparison.references import DEFAULT_EXPERT, EXPERT, acted
 from gmps.evaluate import adapted
 from gmps.learned import Learned
-from gmps.references import DEFAULT_EXPERT, EXPERT, acted
 from gmps.rollout import Sampler, replicate
 
 PANEL_SIZE = (360, 270)

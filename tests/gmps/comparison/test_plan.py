@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from short_run import DEMOS, NUM_TASKS
 
-from gmps.campaign import Campaign
+from gmps.comparison.campaign import Campaign
+from gmps.comparison.jobs import Job, run_side_by_side
+from gmps.comparison.plan import arguments, load_plan, train_options
 from gmps.config import TrainConfig
-from gmps.jobs import Job, run_side_by_side
-from gmps.plan import arguments, load_plan, train_options
 
 PLAN = f"""
 title = "A small plan"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gmps.outcomes import write_places, write_rows
-from gmps.page import page
-from gmps.plot import pictures, save
-from gmps.report import Comparison, markdown, write_json
-from gmps.videos import Film
+from gmps.comparison.outcomes import write_places, write_rows
+from gmps.comparison.page import page
+from gmps.comparison.plot import pictures, save
+from gmps.comparison.report import Comparison, markdown, write_json
+from gmps.comparison.videos import Film
 
 TABLE, PLACES = "evaluation.csv", "tasks.csv"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from demokit.page import data_uri, style
-from gmps.outcomes import label_of
-from gmps.plan import Plan
+from gmps.comparison.outcomes import label_of
+from gmps.comparison.plan import Plan
 
 STEPS = (0, 1, 2, 3, 5, 10)
 _DIGITS = {"success": 2, "episode_return": 1}

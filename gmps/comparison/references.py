@@ -13,7 +13,7 @@ from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.protocols import Decision, Expert
 from demokit.types import Array, Episode, FloatArray, Task
-from gmps.outcomes import MAIN, REFERENCE, Row
+from gmps.comparison.outcomes import MAIN, REFERENCE, Row
 
 EXPERT, RANDOM = "expert", "random actions"
 DEFAULT_EXPERT = "scripted"

@@ -9,8 +9,8 @@ from pathlib import Path
 from string import Template
 
 from demokit.page import data_uri, facts, image, style, table, tile
-from gmps.outcomes import labels, references, select, splits
-from gmps.report import (
+from gmps.comparison.outcomes import labels, references, select, splits
+from gmps.comparison.report import (
     DIGITS,
     NAMES,
     Comparison,
@@ -22,7 +22,7 @@ from gmps.report import (
     task_table,
     verdict,
 )
-from gmps.videos import Film
+from gmps.comparison.videos import Film
 
 _LEAD = (
     "From theta, on each task: roll-outs, one policy-gradient step on their reward, roll-outs, "

@@ -12,9 +12,9 @@ from demokit.errors import DemokitError
 from demokit.types import SPLITS
 
 if TYPE_CHECKING:
-    from gmps.comparison import Contender, Protocol
-    from gmps.report import Comparison, Table
-    from gmps.videos import Film
+    from gmps.comparison.measure import Contender, Protocol
+    from gmps.comparison.report import Comparison, Table
+    from gmps.comparison.videos import Film
 
 
 @click.command()
@@ -77,8 +77,8 @@ def evaluate(
     import json
 
     from demokit.cli.console import progress
-    from gmps.comparison import Protocol, compare, contenders, num_steps
-    from gmps.publish import publish
+    from gmps.comparison.measure import Protocol, compare, contenders, num_steps
+    from gmps.comparison.publish import publish
 
     folder = output_dir or (runs[0] if runs[0].is_dir() else runs[0].parent) / "evaluation"
     loaded, protocol = contenders(runs), Protocol(**options)
@@ -101,7 +101,7 @@ def _film(runs: list[Contender], protocol: Protocol, videos: int, folder: Path) 
     if not videos:
         return []
     from demokit.cli.console import progress
-    from gmps.comparison import films, num_films
+    from gmps.comparison.measure import films, num_films
 
     try:
         with progress("videos", num_films(runs, protocol, videos)) as done:
@@ -113,8 +113,8 @@ def _film(runs: list[Contender], protocol: Protocol, videos: int, folder: Path) 
 
 def _print_tables(comparison: Comparison) -> None:
     """The verdict, and success and return by adaptation step; the page has the rest."""
-    from gmps.outcomes import splits
-    from gmps.report import plain_tables, verdict
+    from gmps.comparison.outcomes import splits
+    from gmps.comparison.report import plain_tables, verdict
 
     click.echo(comparison.title)
     for split in splits(comparison.rows):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from demokit.types import FloatArray
-from gmps.outcomes import (
+from gmps.comparison.outcomes import (
     ACTORS,
     BY_ROLLOUTS,
     BY_STEP_SCALE,
@@ -26,8 +26,15 @@ from gmps.outcomes import (
     select,
     splits,
 )
-from gmps.references import EXPERT, RANDOM
-from gmps.statistics import Interval, area, area_over_rollouts, difference, interquartile, interval
+from gmps.comparison.references import EXPERT, RANDOM
+from gmps.comparison.statistics import (
+    Interval,
+    area,
+    area_over_rollouts,
+    difference,
+    interquartile,
+    interval,
+)
 
 AREA_STEPS = 3
 NAMES = {"episode_return": "return", "success": "success"}

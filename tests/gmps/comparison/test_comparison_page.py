@@ -13,7 +13,7 @@ from browser import Browser, chromium
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks
 from demokit.page import table
-from gmps.videos import PANEL_SIZE, spread
+from gmps.comparison.videos import PANEL_SIZE, spread
 
 
 class Reader(HTMLParser):

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from demokit.types import FloatArray
-from gmps.outcomes import (
+from gmps.comparison.outcomes import (
     BY_ROLLOUTS,
     BY_STEP_SCALE,
     MAIN,
@@ -30,8 +30,8 @@ from gmps.outcomes import (
     select,
     splits,
 )
-from gmps.report import headline, shown_steps
-from gmps.statistics import interval
+from gmps.comparison.report import headline, shown_steps
+from gmps.comparison.statistics import interval
 
 DPI = 140
 COLORS = ("#1b6ca8", "#d1495b", "#3c8d5a", "#8d5fb4", "#b07d2b", "#555555")

@@ -16,10 +16,7 @@ from demokit.envs.tasks import make_tasks, task_sets
 from demokit.errors import DemokitError
 from demokit.learning.runs import versions
 from demokit.types import Task
-from gmps.config import differing_options
-from gmps.evaluate import MEAN_EPISODES, evaluate
-from gmps.learned import CHECKPOINT, Learned, load
-from gmps.outcomes import (
+from gmps.comparison.outcomes import (
     BY_ROLLOUTS,
     BY_STEP_SCALE,
     MAIN,
@@ -31,9 +28,12 @@ from gmps.outcomes import (
     rows_of,
     write_rows,
 )
-from gmps.references import DEFAULT_EXPERT, reference_rows
-from gmps.report import Comparison
-from gmps.videos import Film, film, spread
+from gmps.comparison.references import DEFAULT_EXPERT, reference_rows
+from gmps.comparison.report import Comparison
+from gmps.comparison.videos import Film, film, spread
+from gmps.config import differing_options
+from gmps.evaluate import MEAN_EPISODES, evaluate
+from gmps.learned import CHECKPOINT, Learned, load
 
 _CURVES = "curves"
 

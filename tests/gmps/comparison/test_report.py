@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gmps.outcomes import (
+from gmps.comparison.outcomes import (
     ACTORS,
     MAIN,
     REFERENCE,
@@ -16,8 +16,8 @@ from gmps.outcomes import (
     write_places,
     write_rows,
 )
-from gmps.plot import pictures
-from gmps.report import (
+from gmps.comparison.plot import pictures
+from gmps.comparison.report import (
     Comparison,
     areas,
     budget,
