@@ -168,7 +168,7 @@ def test_interrupting_ends_what_runs(tmp_path):
 
 
 def test_the_shipped_plan_is_right():
-    plan = load_plan(Path(__file__).parents[2] / "docs" / "results.toml")
+    plan = load_plan(Path(__file__).parents[3] / "docs" / "results.toml")
     campaign = Campaign(plan, Path("runs/results"), Path("docs/results.md"), 2)
     for name in campaign.chosen(()):
         assert campaign.num_iterations(name) > 0
