@@ -34,6 +34,9 @@ _NEIGHBOURS = 3
 _ARRIVED = 0.1  # of the way: where an expert has brought the object
 _SLOWEST = 0.95  # quantile of the experts' time to arrive
 _TAIL = 0.25  # share of a segment that is judged: its end, when the expert has arrived
+_ON_THE_WAY = (
+    0.1  # weight of the rest: where no end is paid, a reward in passing says where to look
+)
 
 
 class LatentBatch(NamedTuple):
@@ -92,9 +95,9 @@ class Exploration:
         """Latents (M, K, segments, Z) for K roll-outs of M tasks with centers (M, Z).
 
         Around the center of adaptation step 0 they lie as the training tasks do: at every one's
-        place, moved a little towards one of its neighbours or away from it; fewer latents than
-        tasks at the means of as many groups of tasks. In later steps they lie on the way there,
-        at u, u^2, u^3, ... of it with u uniform in [0, 1]: the spread shrinks as 1 / (step + 1).
+        place, moved away from one of its neighbours; fewer latents than tasks at the means of as
+        many groups of tasks. In later steps they lie on the way there, at u, u^2, u^3, ... of it
+        with u uniform in [0, 1]: the spread shrinks as 1 / (step + 1).
         """
         num = num_rollouts * self.segments
         drawn = torch.stack([self._spread(num, rng) for _ in center])
@@ -110,14 +113,16 @@ class Exploration:
         return LatentBatch(latent.flatten(1, 2), (standard / self.temperature).softmax(1))
 
     def _score(self, reward: Tensor) -> Tensor:
-        """Mean reward (M, K * S) of the last quarter of every segment of roll-outs (M, K, T)."""
-        horizon = reward.shape[-1]
-        bounds = segment_bounds(horizon, self.segments)
-        tails = [
-            reward[..., end - max(1, round(_TAIL * (end - start))) : end].mean(-1)
-            for start, end in pairwise(bounds)
-        ]
-        return torch.stack(tails, -1).flatten(1)
+        """How well every segment of roll-outs (M, K, T) was paid, (M, K * S).
+
+        The mean reward of its last quarter, and a tenth of that of the whole segment.
+        """
+        scores = []
+        for start, end in pairwise(segment_bounds(reward.shape[-1], self.segments)):
+            tail = max(1, round(_TAIL * (end - start)))
+            whole = reward[..., start:end].mean(-1)
+            scores.append(reward[..., end - tail : end].mean(-1) + _ON_THE_WAY * whole)
+        return torch.stack(scores, -1).flatten(1)
 
     def _spread(self, num: int, rng: np.random.Generator) -> Tensor:
         """Latents (num, Z): all places, again and again, and for the rest means of groups."""
@@ -129,14 +134,17 @@ class Exploration:
         return torch.cat(around)
 
     def _moved(self, rng: np.random.Generator) -> Tensor:
-        """The places in random order, each moved towards one of its neighbours or away from it."""
+        """The places in random order, each moved away from one of its neighbours.
+
+        By up to their distance: new goals lie as often outside the training tasks as between them.
+        """
         order = torch.from_numpy(rng.permutation(len(self.places)))
         near = torch.cdist(self.places, self.places).argsort(1)[:, 1 : _NEIGHBOURS + 1]
         if near.shape[1] == 0:
             return self.places
         other = near[torch.arange(len(near)), rng.integers(near.shape[1], size=len(near))]
-        share = torch.from_numpy(rng.uniform(-0.5, 0.5, (len(near), 1)).astype(np.float32))
-        return (self.places + share * (self.places[other] - self.places))[order]
+        share = torch.from_numpy(rng.uniform(0, 1, (len(near), 1)).astype(np.float32))
+        return (self.places + share * (self.places - self.places[other]))[order]
 
 
 def segment_bounds(horizon: int, segments: int) -> list[int]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from demokit.errors import DemokitError, unknown_name
+from gmps.comparison.contender import CURVES, FACTS, Facts
 from gmps.comparison.jobs import Job, run_side_by_side
 from gmps.comparison.plan import Options, Plan, arguments, train_options
 from gmps.comparison.results import write_results
 from gmps.config import TrainConfig
-from gmps.learned import CHECKPOINT, load
+from gmps.learned import CHECKPOINT
 from gmps.runs import METRICS
 
 
@@ -25,13 +27,21 @@ class Campaign:
         page: the Markdown page.
         jobs: runs that train side by side.
         num_seeds: the first so many seeds of the plan; None takes all.
+        archive: what is measured about every run is copied here, NAME/RUN, and runs that are here
+            are not trained again.
     """
 
     def __init__(
-        self, plan: Plan, folder: Path, page: Path, jobs: int, num_seeds: int | None = None
+        self,
+        plan: Plan,
+        folder: Path,
+        page: Path,
+        jobs: int,
+        num_seeds: int | None = None,
+        archive: Path | None = None,
     ) -> None:
         self.plan = replace(plan, seeds=plan.seeds[:num_seeds])
-        self.folder, self.page, self._jobs = folder, page, jobs
+        self.folder, self.page, self._jobs, self._archive = folder, page, jobs, archive
 
     def chosen(self, only: Sequence[str]) -> list[str]:
         """The comparisons of these names, or all; raises DemokitError for what is wrong in them."""
@@ -54,15 +64,19 @@ class Campaign:
         def look() -> None:
             report(sum(self._iterations(name).values()))
 
-        failed = run_side_by_side(self._recording(name), 1, look)
+        failed = run_side_by_side(self._recording(name) if self._trainings(name) else [], 1, look)
         failed = failed or run_side_by_side(self._trainings(name), self._jobs, look)
         failed = failed or run_side_by_side([self._evaluation(name)], 1, look)
+        if not failed:
+            self._put_by(name)
         write_results(self.plan, self.folder, self.page)
         return failed
 
     def left(self, name: str) -> list[Job]:
         """The commands that `carry_out` would run."""
-        return [*self._recording(name), *self._trainings(name), self._evaluation(name)]
+        trainings = self._trainings(name)
+        recordings = self._recording(name) if trainings else []
+        return [*recordings, *trainings, self._evaluation(name)]
 
     def num_iterations(self, name: str) -> int:
         """Training iterations of all runs of a comparison."""
@@ -86,7 +100,7 @@ class Campaign:
         return [
             self._training(name, run, config)
             for run, config in self.plan.trainings(name).items()
-            if not is_finished(self.folder / name / run, config)
+            if not is_finished(self._place(name, run), config)
         ]
 
     def _training(self, name: str, run: str, config: TrainConfig) -> Job:
@@ -102,14 +116,33 @@ class Campaign:
 
     def _evaluation(self, name: str) -> Job:
         folder = self.folder / name
-        runs = [str(folder / run) for run in self.plan.trainings(name)]
+        runs = [str(self._place(name, run)) for run in self.plan.trainings(name)]
         options = {
             **self.plan.evaluate,
             **self.plan.comparisons[name].evaluate,
             "output_dir": folder / "comparison",
+            "jobs": self._jobs,
         }
         log = folder / "comparison.log"
         return Job(f"{name}, evaluation", ("evaluate", *runs, *arguments(options)), log)
+
+    def _place(self, name: str, run: str) -> Path:
+        """Where a run is: its own folder, or the archive where only that has it."""
+        folder = self.folder / name / run
+        if self._archive and not (folder / CHECKPOINT).exists():
+            archived = self._archive / name / run
+            return archived if (archived / FACTS).exists() else folder
+        return folder
+
+    def _put_by(self, name: str) -> None:
+        """Copy what was measured about the runs of a comparison to the archive."""
+        if self._archive is None:
+            return
+        for run in self.plan.trainings(name):
+            source, target = self._place(name, run), self._archive / name / run
+            if source != target:
+                shutil.copytree(source / CURVES, target / CURVES, dirs_exist_ok=True)
+                shutil.copyfile(source / FACTS, target / FACTS)
 
     def _iterations(self, name: str) -> dict[str, int]:
         """Run -> its iterations so far."""
@@ -122,15 +155,15 @@ def is_finished(folder: Path, config: TrainConfig) -> bool:
     Raises:
         DemokitError: it was trained with other options than the plan's.
     """
-    if not (folder / CHECKPOINT).exists():
+    if not any((folder / name).exists() for name in (CHECKPOINT, FACTS)):
         return False
-    learned = load(folder)[0]
-    if learned.config != config:
+    facts = Facts.of(folder)
+    if facts.config != config:
         raise DemokitError(
             f"{folder} was trained with other options than the plan has now: remove it, or name "
             "another --output-dir."
         )
-    return learned.later_lr is not None
+    return facts.later_lr is not None
 
 
 def _logged(folder: Path) -> int:

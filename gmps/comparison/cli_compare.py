@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 @click.option(
     "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Runs side by side."
 )
+@click.option(
+    "--archive",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Small files of what was measured about every run go here, and runs that are here are not "
+    "trained again.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the commands that are left to do.")
 @click.pass_context
 def compare(
@@ -43,6 +49,7 @@ def compare(
     only: tuple[str, ...],
     num_seeds: int | None,
     jobs: int,
+    archive: Path | None,
     dry_run: bool,
 ) -> None:
     """Carry out a plan of comparisons: record, train every seed, evaluate, write the page.
@@ -56,7 +63,8 @@ def compare(
     # Whoever ends this process ends the runs that it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = output_dir or Path("runs") / plan.stem
-    campaign = Campaign(load_plan(plan), folder, page or folder / "results.md", jobs, num_seeds)
+    page = page or folder / "results.md"
+    campaign = Campaign(load_plan(plan), folder, page, jobs, num_seeds, archive)
     chosen = campaign.chosen(only)
     failed = dict[str, str]()
     for name in chosen:

@@ -12,7 +12,8 @@ from demokit.errors import DemokitError
 from demokit.types import SPLITS
 
 if TYPE_CHECKING:
-    from gmps.comparison.measure import Contender, Protocol
+    from gmps.comparison.contender import Contender
+    from gmps.comparison.measure import Protocol
     from gmps.comparison.report import Comparison, Table
     from gmps.comparison.videos import Film
 
@@ -62,28 +63,37 @@ if TYPE_CHECKING:
     show_default=True,
     help="Film so many tasks: before adaptation, after one step, and the expert.",
 )
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Curves side by side."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @config_option
 def evaluate(
-    runs: tuple[Path, ...], output_dir: Path | None, videos: int, as_json: bool, **options: Any
+    runs: tuple[Path, ...],
+    output_dir: Path | None,
+    videos: int,
+    jobs: int,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Fine-tune runs on held-out tasks by reward alone, and compare them.
 
     Runs whose folders differ only in a trailing number (gmps-0, gmps-1) are seeds of one method.
     From theta, on each task: roll-outs, one policy-gradient step, roll-outs, ... Writes
     report.html and report.md, evaluation.csv, evaluation.json and pictures. What was measured is
-    kept: the same command continues an interrupted evaluation.
+    kept in the runs' folders: the same command continues an interrupted evaluation.
     """
     import json
 
     from demokit.cli.console import progress
-    from gmps.comparison.measure import Protocol, compare, contenders, num_steps
+    from gmps.comparison.contender import contenders
+    from gmps.comparison.measure import Protocol, compare, num_steps
     from gmps.comparison.publish import publish
 
     folder = output_dir or (runs[0] if runs[0].is_dir() else runs[0].parent) / "evaluation"
     loaded, protocol = contenders(runs), Protocol(**options)
     with progress("adaptation steps", num_steps(loaded, protocol)) as report:
-        comparison = compare(loaded, protocol, folder, report)
+        comparison = compare(loaded, protocol, report, jobs)
     content = publish(comparison, folder, _film(loaded, protocol, videos, folder))
     if as_json:
         click.echo(json.dumps(content))

@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from hashlib import sha256
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+import torch
 
 from demokit.envs.family import Family
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.errors import DemokitError
 from demokit.learning.runs import versions
 from demokit.types import Task
+from gmps.comparison.contender import Contender
 from gmps.comparison.outcomes import (
     BY_ROLLOUTS,
     BY_STEP_SCALE,
     MAIN,
     Row,
     Variant,
-    label_of,
     place_of,
-    read_rows,
     rows_of,
-    write_rows,
 )
 from gmps.comparison.references import DEFAULT_EXPERT, reference_rows
 from gmps.comparison.report import Comparison
 from gmps.comparison.videos import Film, film, spread
-from gmps.config import differing_options
 from gmps.evaluate import MEAN_EPISODES, evaluate
-from gmps.learned import CHECKPOINT, Learned, load
 
-_CURVES = "curves"
+Wanted: TypeAlias = "tuple[Contender, Sequence[Task], Variant, Protocol]"
+"""A curve to be measured."""
 
 
 @dataclass(frozen=True)
@@ -93,83 +95,45 @@ class Protocol:
         return self.task_set or found[0]
 
 
-@dataclass(frozen=True, eq=False)
-class Contender:
-    """A run that takes part."""
-
-    folder: Path
-    learned: Learned
-
-    @property
-    def label(self) -> str:
-        """Its method; see `label_of`."""
-        return label_of(self.folder)
-
-
-def contenders(folders: Sequence[Path]) -> list[Contender]:
-    """The runs in these folders; raises DemokitError unless they are of one family."""
-    found = [Contender(folder, load(folder)[0]) for folder in folders]
-    for other in found[1:]:
-        if other.learned.family_name != found[0].learned.family_name:
-            raise DemokitError(
-                f"{other.folder} was trained on {other.learned.family_name}, {found[0].folder} on "
-                f"{found[0].learned.family_name}: compare runs of one family."
-            )
-    return found
-
-
 def compare(
     runs: Sequence[Contender],
     protocol: Protocol,
-    folder: Path,
     report: Callable[[int], None] = lambda done: None,
+    jobs: int = 1,
 ) -> Comparison:
     """Everything that is known about the runs on these tasks; see `measure`."""
-    learned = runs[0].learned
-    tasks = protocol.tasks(learned.family)
+    family, facts = runs[0].family, runs[0].facts
+    tasks = protocol.tasks(family)
     every = [task for of_split in tasks.values() for task in of_split]
     counts = " and ".join(f"{len(found)} {split} tasks" for split, found in tasks.items())
-    reward = protocol.reward or learned.reward
+    reward = protocol.reward or facts.reward
     return Comparison(
-        title=f"{learned.family_name}, {reward} reward, {counts}",
-        rows=measure(runs, protocol, folder, report),
-        places=[place_of(learned.family, task) for task in every],
-        runs=[_budget(run) for run in runs],
+        title=f"{family.name}, {reward} reward, {counts}",
+        rows=measure(runs, protocol, report, jobs),
+        places=[place_of(family, task) for task in every],
+        runs=[run.budget() for run in runs],
         facts=_facts(runs, protocol, tasks),
         options={
-            run.label: {name: str(value) for name, value in asdict(run.learned.config).items()}
+            run.label: {name: str(value) for name, value in asdict(run.facts.config).items()}
             for run in reversed(runs)
         },
     )
-
-
-def _budget(run: Contender) -> dict[str, Any]:
-    """What a run took, as a row of the report."""
-    learned = run.learned
-    return {
-        "run": run.folder.name,
-        "seed": learned.config.seed,
-        "environment steps": learned.env_steps,
-        "expert's training steps": learned.expert_steps,
-        "fine-tuning step size": f"{learned.later_lr:.3g}" if learned.later_lr else "not chosen",
-        "options other than default": differing_options(learned.config) or "none",
-    }
 
 
 def _facts(
     runs: Sequence[Contender], protocol: Protocol, tasks: dict[str, tuple[Task, ...]]
 ) -> dict[str, str]:
     """How the comparison was made."""
-    learned = runs[0].learned
+    family, facts = runs[0].family, runs[0].facts
     sets = dict.fromkeys(task.id.rsplit("/", 1)[0] for found in tasks.values() for task in found)
-    own = dict.fromkeys(run.learned.config.rollouts_per_task for run in runs)
+    own = dict.fromkeys(run.facts.config.rollouts_per_task for run in runs)
     return {
-        "family": f"{learned.family_name}, horizon {learned.family.horizon} steps",
-        "reward in adaptation": protocol.reward or learned.reward,
+        "family": f"{family.name}, horizon {family.horizon} steps",
+        "reward in adaptation": protocol.reward or facts.reward,
         "tasks": ", ".join(sets),
         "adaptation steps": str(protocol.adapt_steps),
         "roll-outs per task and step": ", ".join(map(str, protocol.rollouts or own)),
-        "environment steps of one roll-out": f"{learned.family.horizon} at most",
+        "environment steps of one roll-out": f"{family.horizon} at most",
         "episodes by the mean that measure": str(MEAN_EPISODES),
         "factors on step sizes": ", ".join(map(str, protocol.step_scale or (1.0,))),
         "expert": protocol.expert or DEFAULT_EXPERT,
@@ -181,47 +145,67 @@ def _facts(
 def measure(
     runs: Sequence[Contender],
     protocol: Protocol,
-    folder: Path,
     report: Callable[[int], None] = lambda done: None,
+    jobs: int = 1,
 ) -> list[Row]:
     """Measure every run in every way on every split; the references come last.
 
-    Every finished curve is kept below `folder` and read again by a later call that asks for the
-    same: an interrupted evaluation continues, a longer one measures what is new.
+    Every finished curve is kept in the run's folder and read again by a later call that asks for
+    the same: an interrupted evaluation continues, a longer one measures what is new.
 
     Args:
         runs: of one family.
         protocol: how.
-        folder: of the comparison.
         report: called with the adaptation steps done, of `num_steps`.
+        jobs: processes that measure side by side.
     """
-    tasks = protocol.tasks(runs[0].learned.family)
-    wanted = list(_wanted(runs, protocol, tasks))
-    per_curve = protocol.adapt_steps + 1
+    tasks = protocol.tasks(runs[0].family)
+    wanted = [
+        (run, tasks[split], variant, protocol)
+        for run in runs
+        for split in tasks
+        for variant in protocol.variants(run.facts.config.rollouts_per_task)
+    ]
+    if jobs > 1:
+        _measure_side_by_side(wanted, jobs, lambda done: report(done * (protocol.adapt_steps + 1)))
     rows: list[Row] = []
-    for place, (run, split, variant) in enumerate(wanted):
+    for place, curve in enumerate(wanted):
 
-        def on_step(step: int, before: int = place * per_curve) -> None:
+        def on_step(step: int, before: int = place * (protocol.adapt_steps + 1)) -> None:
             report(before + step + 1)
 
-        rows += _curve(run, tasks[split], variant, protocol, folder / _CURVES, on_step)
+        rows += _curve(*curve, on_step)
         on_step(protocol.adapt_steps)
-    return rows + _references(runs[0].learned, tasks, protocol)
+    return rows + _references(runs[0], tasks, protocol)
+
+
+def _measure_side_by_side(
+    wanted: Sequence[Wanted], jobs: int, report: Callable[[int], None]
+) -> None:
+    """Measure curves in processes of their own; they are kept, and read afterwards."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, _begin, (threads,)) as pool:
+        try:
+            measured = [pool.submit(_curve, *curve) for curve in wanted]
+            for done, future in enumerate(as_completed(measured)):
+                future.result()
+                report(done + 1)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _begin(threads: int) -> None:
+    """In a process that measures: Ctrl-C ends it at once."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(threads)
 
 
 def num_steps(runs: Sequence[Contender], protocol: Protocol) -> int:
     """How many sets of roll-outs `measure` takes or reads."""
-    curves = [protocol.variants(run.learned.config.rollouts_per_task) for run in runs]
+    curves = [protocol.variants(run.facts.config.rollouts_per_task) for run in runs]
     return sum(map(len, curves)) * len(protocol.split) * (protocol.adapt_steps + 1)
-
-
-def _wanted(
-    runs: Sequence[Contender], protocol: Protocol, tasks: dict[str, tuple[Task, ...]]
-) -> Iterator[tuple[Contender, str, Variant]]:
-    for run in runs:
-        for split in tasks:
-            for variant in protocol.variants(run.learned.config.rollouts_per_task):
-                yield run, split, variant
 
 
 def _curve(
@@ -229,13 +213,13 @@ def _curve(
     tasks: Sequence[Task],
     variant: Variant,
     protocol: Protocol,
-    folder: Path,
-    on_step: Callable[[int], None],
+    on_step: Callable[[int], None] = lambda step: None,
 ) -> list[Row]:
     """The rows of one adaptation curve, measured or read."""
-    kept = folder / f"{run.folder.resolve().name}-{_key(run, tasks, variant, protocol)}.csv"
-    if kept.exists():
-        return [replace(row, sweep=variant.sweep) for row in read_rows(kept)]
+    key = _key(run, tasks, variant, protocol)
+    kept = run.read_curve(key, variant)
+    if kept is not None:
+        return kept
     measured = evaluate(
         run.learned,
         tasks,
@@ -246,35 +230,30 @@ def _curve(
         step_scale=variant.step_scale,
         on_step=on_step,
     )
-    rows = rows_of(run.label, run.learned.config.seed, variant, tasks, measured)
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = kept.with_suffix(".tmp")
-    write_rows(aside, rows)
-    aside.replace(kept)
+    rows = rows_of(run.label, run.facts.config.seed, variant, tasks, measured)
+    run.keep_curve(key, rows)
     return rows
 
 
 def _key(run: Contender, tasks: Sequence[Task], variant: Variant, protocol: Protocol) -> str:
     """Names a curve by everything that decides it."""
-    checkpoint = run.folder / CHECKPOINT if run.folder.is_dir() else run.folder
     decisive = (
-        sha256(checkpoint.read_bytes()).hexdigest(),
+        run.facts.checkpoint,
         [asdict(task) for task in tasks],
         (variant.rollouts, variant.step_scale),
         (protocol.adapt_steps, protocol.seed, protocol.reward),
-        versions(),
     )
     return sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
 
 def _references(
-    learned: Learned, tasks: dict[str, tuple[Task, ...]], protocol: Protocol
+    run: Contender, tasks: dict[str, tuple[Task, ...]], protocol: Protocol
 ) -> list[Row]:
     rows: list[Row] = []
     for split in tasks.values():
         rng = np.random.default_rng(protocol.seed)
-        reward = protocol.reward or learned.reward
-        rows += reference_rows(learned.family, split, reward, rng, protocol.expert)
+        reward = protocol.reward or run.facts.reward
+        rows += reference_rows(run.family, split, reward, rng, protocol.expert)
     return rows
 
 
@@ -288,15 +267,15 @@ def films(
     """Film the first run of every method on `num` tasks of every split; see `film`."""
     made: list[Film] = []
     for run in _first_of_each(runs):
-        main = protocol.variants(run.learned.config.rollouts_per_task)[0]
-        for tasks in protocol.tasks(run.learned.family).values():
+        main = protocol.variants(run.facts.config.rollouts_per_task)[0]
+        for tasks in protocol.tasks(run.family).values():
             made += film(
                 run.label,
                 run.learned,
                 spread(tasks, num),
                 folder,
                 rollouts=main.rollouts,
-                reward=protocol.reward or run.learned.reward,
+                reward=protocol.reward or run.facts.reward,
                 seed=protocol.seed,
                 expert=protocol.expert,
             )
@@ -306,9 +285,10 @@ def films(
 
 def num_films(runs: Sequence[Contender], protocol: Protocol, num: int) -> int:
     """How many films `films` makes."""
-    tasks = protocol.tasks(runs[0].learned.family).values()
+    tasks = protocol.tasks(runs[0].family).values()
     return len(_first_of_each(runs)) * sum(min(num, len(of_split)) for of_split in tasks)
 
 
 def _first_of_each(runs: Sequence[Contender]) -> list[Contender]:
-    return list({run.label: run for run in reversed(runs)}.values())[::-1]
+    """The first run of every method that can be rolled out."""
+    return list({run.label: run for run in reversed(runs) if run.has_checkpoint}.values())[::-1]

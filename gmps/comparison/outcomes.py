@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TextIO
 
 import numpy as np
 
@@ -104,7 +106,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 def read_rows(path: Path) -> list[Row]:
     """Read what `write_rows` wrote."""
-    with path.open(newline="") as file:
+    with _open(path, "rt") as file:
         return [
             Row(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(Row)})
             for row in csv.DictReader(file)
@@ -140,8 +142,16 @@ def read_places(path: Path) -> list[Place]:
         ]
 
 
+def _open(path: Path, mode: Literal["rt", "wt"]) -> TextIO:
+    """The file as text; those with .gz in their names are compressed, the same bytes each time."""
+    if ".gz" not in path.suffixes:
+        return path.open(mode, newline="")
+    packed = gzip.GzipFile(path, mode[0] + "b", mtime=0)
+    return io.TextIOWrapper(packed, newline="")
+
+
 def _write(path: Path, names: list[str], rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
+    with _open(path, "wt") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)

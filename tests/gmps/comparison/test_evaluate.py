@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -95,18 +96,45 @@ def content_of(folder):
     return json.loads((folder / "evaluation.json").read_text())
 
 
+def test_side_by_side_measures_the_same(point_run, tmp_path, invoke):
+    tables = []
+    for jobs in (1, 2):
+        run, folder = tmp_path / f"{jobs}" / "gmps-0", tmp_path / f"c{jobs}"
+        shutil.copytree(point_run, run, ignore=shutil.ignore_patterns("curves"))
+        asked = ("--num-tasks", 2, "--adapt-steps", 1, "--rollouts", 2, "--rollouts", 3)
+        invoke("evaluate", run, *asked, "--jobs", jobs, "--output-dir", folder)
+        tables.append((folder / "evaluation.csv").read_text())
+    assert tables[0] == tables[1]
+
+
+def test_measurements_stand_for_a_run_without_checkpoint(point_run, tmp_path, invoke):
+    run, folder = tmp_path / "gmps-0", tmp_path / "c"
+    shutil.copytree(point_run, run, ignore=shutil.ignore_patterns("curves"))
+    asked = ("evaluate", run, "--num-tasks", 2, "--output-dir", folder)
+    invoke(*asked, "--adapt-steps", 1)
+    before = (folder / "evaluation.json").read_text()
+    (run / "checkpoint.safetensors").unlink()
+    invoke(*asked, "--adapt-steps", 1)
+    assert (folder / "evaluation.json").read_text() == before
+    result = invoke(*asked, "--adapt-steps", 2, exit_code=1)
+    assert "keeps measurements and no checkpoint" in result.output
+    (run / "facts.json").write_text("{}")
+    assert "cannot be read" in invoke(*asked, "--adapt-steps", 1, exit_code=1).output
+
+
 def test_splits_and_sweeps_and_nothing_is_measured_twice(point_run, tmp_path, invoke):
-    folder = tmp_path / "c"
-    common = ("evaluate", point_run, "--num-tasks", 2, "--adapt-steps", 1, "--output-dir", folder)
+    folder, run = tmp_path / "c", tmp_path / "gmps-0"
+    shutil.copytree(point_run, run, ignore=shutil.ignore_patterns("curves"))
+    common = ("evaluate", run, "--num-tasks", 2, "--adapt-steps", 1, "--output-dir", folder)
     invoke(*common)
-    [first] = (folder / "curves").iterdir()
+    [first] = (run / "curves").iterdir()
     written = first.stat().st_mtime_ns
     values = ("--rollouts", 2, "--rollouts", 3, "--step-scale", 0.5, "--step-scale", 2)
     result = invoke(*common, "--split", "validation", "--split", "ood", *values)
     assert "2 ood tasks" in result.output
     assert first.stat().st_mtime_ns == written
     # K = 3 is the run's own, so that it is measured once for the main curve and the sweep.
-    assert len(list((folder / "curves").iterdir())) == 2 * (1 + 1 + 2)
+    assert len(list((run / "curves").iterdir())) == 2 * (1 + 1 + 2)
     table = list(csv.DictReader((folder / "evaluation.csv").open()))
     assert {(r["split"], r["sweep"], r["rollouts"], r["step_scale"]) for r in table} == {
         (split, *variant)

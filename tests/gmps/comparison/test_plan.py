@@ -146,6 +146,19 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
     assert "trained with other options" in again.output
 
 
+def test_what_is_archived_is_not_trained_again(plan, tmp_path, invoke):
+    page, archive = tmp_path / "results.md", tmp_path / "archive"
+    asked = ("compare", plan, "--only", "sparse", "--num-seeds", 1, "--archive", archive)
+    invoke(*asked, "--output-dir", tmp_path / "first", "--page", page)
+    text = page.read_text()
+    page.unlink()
+    again = (*asked, "--output-dir", tmp_path / "second", "--page", page)
+    [line] = invoke(*again, "--dry-run").output.splitlines()
+    assert line.split()[1] == "evaluate"
+    invoke(*again)
+    assert page.read_text() == text
+
+
 def test_what_fails_is_said_and_the_rest_is_done(tmp_path):
     jobs = [
         Job("bad", ("record", "--env", "piont"), tmp_path / "bad.log"),
