@@ -3,11 +3,12 @@
     python benchmarks/sac.py [family] [seconds]
 
 All learn the same contextual task set from the same observation, with the same networks' width,
-batch size and updates per environment step (one per 16). Peers are stable-baselines3's SAC as it
-comes, over its `DummyVecEnv` and its `SubprocVecEnv` with 8 of our Gymnasium environments, with as
-many torch threads as torch takes by itself. Each learns for `seconds` (default 120) after its
-first updates; what came before, compilation above all, is the column "warm-up". Then its policy's
-mean is evaluated on every task.
+batch size, updates per environment step (one per 16) and torch threads: one for every core (ours
+takes four at most). Peers are stable-baselines3's SAC as it comes, over its `DummyVecEnv` and its
+`SubprocVecEnv` with 8 of our Gymnasium environments. Each learns for `seconds` (default 120) after
+its first updates; what came before, compilation above all, is the column "warm-up". Then its
+policy's mean is evaluated on every task. Nothing else should run: what waits for a thread that does
+not run, waits long.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ from demokit.envs.gym import Env
 from demokit.envs.tasks import make_tasks
 from demokit.learning.expert import ExpertInputs
 from recorders.sac.config import SacConfig
-from recorders.sac.train import Evaluator, make_agent, policy_mean, set_precision
+from recorders.sac.train import MAX_THREADS, Evaluator, make_agent, policy_mean, set_threads
 from recorders.sac.vec_env import TaskVecEnv
 
 STEPS_PER_UPDATE, PEER_ENVS, WARMUP, BUFFER = 16, 8, 5_000, 200_000
 FIRST_UPDATES = 20
-CONFIG = SacConfig(warmup_steps=WARMUP, buffer_size=BUFFER)
+CORES = os.cpu_count() or 1
+CONFIG = SacConfig(warmup_steps=WARMUP, buffer_size=BUFFER, threads=min(CORES, MAX_THREADS))
 
 
 class Contextual(gymnasium.Wrapper):
@@ -112,14 +114,13 @@ class Acting:
 
 def ours(family: str):
     tasks = make_tasks(make_family(family), "paper", "train")
-    set_precision(CONFIG)
+    set_threads(CONFIG)
     agent = make_agent(TaskVecEnv(make_family(family), tasks, CONFIG.num_envs, seed=0), CONFIG)
     return agent, lambda: policy_mean(agent, make_family(family))
 
 
 def peer(vec_env: Callable, family: str):
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+    torch.set_num_threads(CORES)
     env = vec_env([lambda: Monitor(Contextual(family))] * PEER_ENVS)
     model = SAC(
         "MlpPolicy",

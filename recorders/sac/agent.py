@@ -1,14 +1,12 @@
 """stable-baselines3's SAC with its slow parts replaced: what is left is matrix products.
 
-The losses are SAC's own (Haarnoja et al., 2018, with the learned temperature of its second
-version). Against the library's `train`: losses are compiled, Adam is fused, both critics and their
-targets move as lists of tensors, nothing is read back per update; critics have layer
-normalisation, which keeps them from overshooting where data are few (Ball et al., 2023).
+Against the library's `train`: an update is one compiled function (`recorders.sac.update`), and
+nothing is read back from it; critics have layer normalisation, which keeps them from overshooting
+where data are few (Ball et al., 2023).
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 import numpy as np
@@ -18,13 +16,30 @@ from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from demokit.learning.expert import ExpertInputs
 from demokit.types import FloatArray
 from recorders.sac.replay import TorchReplay
+from recorders.sac.update import Networks, Settings, State, pure, squashed_sample, update
 
 _LOG_STD = (-5.0, 2.0)
+
+
+class Gaussian(nn.Module):
+    """The library's actor as one function: states (B, D) -> mean and log std (B, A) of u.
+
+    Its parameters have the names that they have in the actor.
+    """
+
+    def __init__(self, actor: Actor) -> None:
+        super().__init__()
+        self.latent_pi, self.mu = actor.latent_pi, actor.mu
+        self.log_std = cast(nn.Module, actor.log_std)
+
+    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the standard deviation, float32."""
+        latent = self.latent_pi(states)
+        return self.mu(latent).float(), self.log_std(latent).float().clamp(*_LOG_STD)
 
 
 class TwinCritic(BaseModel):
@@ -35,9 +50,9 @@ class TwinCritic(BaseModel):
         self.first, self.second = (_critic_network(width, hidden) for _ in range(2))
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Values (2, B) of actions (B, A) in states (B, D)."""
+        """Values (2, B), float32, of actions (B, A) in states (B, D)."""
         x = torch.cat([observation, action], dim=1)
-        return torch.cat([self.first(x), self.second(x)], dim=1).T
+        return torch.cat([self.first(x), self.second(x)], dim=1).float().T
 
 
 def _critic_network(width: int, hidden: list[int]) -> nn.Sequential:
@@ -60,90 +75,46 @@ class ExpertPolicy(SACPolicy):
         return TwinCritic(width, list(kwargs["net_arch"]), **named).to(self.device)
 
 
-def squashed_sample(actor: Actor, observation: Tensor) -> tuple[Tensor, Tensor]:
-    """Actions (B, A) = tanh(u) with u Gaussian, and their log-densities (B,).
-
-    `log pi = sum log N(u) - log(1 - tanh(u)^2)`, the latter as `2 (log 2 - u - softplus(-2 u))`
-    (Haarnoja et al., 2018, appendix C).
-    """
-    latent = actor.latent_pi(observation)
-    log_std = cast(nn.Module, actor.log_std)(latent).clamp(*_LOG_STD)
-    noise = torch.randn_like(log_std)
-    u = actor.mu(latent) + log_std.exp() * noise
-    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-    squash = 2 * (math.log(2) - u - softplus(-2 * u))
-    return u.tanh(), (gaussian - squash).sum(1)
-
-
-def critic_loss(
-    actor: Actor, critic: nn.Module, target: nn.Module, temperature: Tensor, x: ReplayBufferSamples
-) -> Tensor:
-    """`1/2 sum_i E (Q_i(s, a) - y)^2`, `y = r + factor (min_i Q'_i(s', a') - alpha log pi(a'))`."""
-    with torch.no_grad():
-        action, log_prob = squashed_sample(actor, x.next_observations)
-        value = target(x.next_observations, action).amin(0) - temperature * log_prob
-        wanted = x.rewards + x.discounts * value
-    loss: Tensor = 0.5 * (critic(x.observations, x.actions) - wanted).square().mean(1).sum()
-    return loss
-
-
-def actor_loss(
-    actor: Actor, critic: nn.Module, temperature: Tensor, observation: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`E alpha log pi(a) - min_i Q_i(s, a)`, and the mean of log pi."""
-    action, log_prob = squashed_sample(actor, observation)
-    value = critic(observation, action).amin(0)
-    return (temperature * log_prob - value).mean(), log_prob.detach().mean()
-
-
 class ExpertSAC(SAC):
-    """SAC over `TorchReplay`, with compiled losses and without per-update read-backs.
+    """SAC over `TorchReplay`, with compiled updates that are never waited for.
 
     Attributes:
         inputs: what it sees.
-        temperature: logarithm of the entropy coefficient alpha, (1,), learned.
+        state: what updates change: parameters (the networks' own memory) and Adam's moments.
         explores_from: environment steps after which actions come from the policy; before, they
             are uniform.
     """
 
     replay_buffer: TorchReplay
     inputs: ExpertInputs
+    state: State
     explores_from = 0
 
-    def compile(self) -> None:
-        """Compile the losses; the first updates take a minute."""
-        self._critic_loss = torch.compile(critic_loss)
-        self._actor_loss = torch.compile(actor_loss)
+    def prepare(self, *, bf16: bool = False, compiled: bool = False) -> None:
+        """Choose how updates are computed; the first compiled one takes a minute."""
+        self._networks = Networks(pure(self._gaussian, bf16=bf16), pure(self.critic, bf16=bf16))
+        self._update = torch.compile(update) if compiled else update
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self._critic_loss, self._actor_loss = critic_loss, actor_loss
         assert self.log_ent_coef is not None
-        assert self.ent_coef_optimizer is not None
-        self.temperature, self.temperature_optimizer = self.log_ent_coef, self.ent_coef_optimizer
-        self._targets: list[Tensor] = list(self.critic_target.parameters())
-        self._critics: list[Tensor] = list(self.critic.parameters())
+        assert isinstance(self.learning_rate, float)
+        self._gaussian = Gaussian(self.actor)
+        self.state = State.fresh(self._gaussian, self.critic, self.critic_target, self.log_ent_coef)
+        self._settings = Settings(self.learning_rate, self.tau, float(self.target_entropy))
+        self.prepare()
 
+    @torch.no_grad()
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Gradient steps on fresh batches."""
         self.policy.set_training_mode(True)
-        for _ in range(gradient_steps):
-            batch = self.replay_buffer.sample(batch_size)
-            temperature = self.temperature.detach().exp()
-            loss = self._critic_loss(
-                self.actor, self.critic, self.critic_target, temperature, batch
-            )
-            _descend(self.critic.optimizer, loss)
-            self.critic.requires_grad_(False)
-            loss, log_prob = self._actor_loss(
-                self.actor, self.critic, temperature, batch.observations
-            )
-            _descend(self.actor.optimizer, loss)
-            self.critic.requires_grad_(True)
-            surplus = -(log_prob + float(self.target_entropy))
-            _descend(self.temperature_optimizer, (self.temperature * surplus).sum())
-            with torch.no_grad():
-                torch._foreach_lerp_(self._targets, self._critics, self.tau)
+        shape = (2, batch_size, *self.action_space.shape)  # type: ignore[misc]
+        drawn = self.replay_buffer.sample(gradient_steps * batch_size)
+        batches = (part.split(batch_size) for part in drawn if part is not None)
+        for parts in zip(*batches, strict=True):
+            noise = torch.randn(shape, device=self.device)
+            x = ReplayBufferSamples(*parts)
+            self._update(self._networks, self.state, x, noise, self._settings)
         self._n_updates += gradient_steps
 
     def _sample_action(
@@ -158,12 +129,8 @@ class ExpertSAC(SAC):
         else:
             assert isinstance(self._last_obs, np.ndarray)
             with torch.no_grad():
-                seen = self.replay_buffer.norm(torch.from_numpy(self._last_obs))
-                action = squashed_sample(self.actor, seen.to(self.device))[0].cpu().numpy()
+                seen = self.replay_buffer.norm(torch.from_numpy(self._last_obs)).to(self.device)
+                mean, log_std = self._gaussian(seen)
+                noise = torch.randn_like(mean)
+                action = squashed_sample(mean, log_std, noise)[0].cpu().numpy()
         return action, action
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()

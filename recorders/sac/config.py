@@ -40,15 +40,20 @@ class SacConfig:
     eval_episodes: int = option(2, "Episodes per task of an evaluation.")
     precision: str = option(
         "bf16",
-        "Matrix products of the updates: bf16 where the processor has it, or float32.",
+        "Matrix products of the updates: bf16 where the processor has it (AVX512-BF16, AMX, tensor "
+        "cores; float32 elsewhere), or float32.",
         PRECISIONS,
     )
-    compile: bool = option(True, "Compile the losses (torch.compile; needs a C++ compiler).")
-    threads: int = option(1, "Torch threads of the updates.")
+    compile: bool = option(True, "Compile the updates (torch.compile; needs a C++ compiler).")
+    threads: int = option(
+        0,
+        "Torch threads of the updates; 0 takes all cores but one, at most four. With more threads "
+        "than idle cores, updates are many times slower.",
+    )
     device: str = option("cpu", "Where the networks live: cpu or cuda.")
 
     def __post_init__(self) -> None:
         """Check choices and ranges; raises DemokitError naming the option."""
-        check_options(self, may_be_zero=("seed",), signed=("entropy_per_action",))
+        check_options(self, may_be_zero=("seed", "threads"), signed=("entropy_per_action",))
         if max(self.discount, self.tau) > 1:
             raise DemokitError("Options discount and tau: at most 1.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.learning.expert import EXPERT_FILE, TrainedExpert
-from demokit.learning.runs import ScalarLog, optimizer_tensors, restore_optimizer, versions
+from demokit.learning.runs import ScalarLog, versions
 from demokit.types import Task
 from recorders.noise import NoisyExpert
 from recorders.sac.agent import ExpertPolicy, ExpertSAC
@@ -30,6 +31,8 @@ from recorders.sac.vec_env import TaskVecEnv
 
 CHECKPOINT = "checkpoint.safetensors"
 CONFIG = "config.json"
+MAX_THREADS = 4  # more do not help: the products are small
+BF16_CPUS = ("avx512_bf16", "amx_bf16", "bf16")
 _FAR_FUTURE = 2**62
 
 
@@ -112,7 +115,7 @@ class Training:
         self._resumed = self._prepare(resume, overwrite)
         self._log = ScalarLog(folder, "env_steps", fresh=not self._resumed)
         torch.manual_seed(config.seed)
-        set_precision(config)
+        set_threads(config)
         env = TaskVecEnv(family, tasks, config.num_envs, seed=config.seed)
         self.agent = make_agent(env, config)
         self._evaluate = Evaluator(family, tasks, config.eval_episodes)
@@ -182,17 +185,12 @@ class Training:
             "return": found.mean_return,
             "worst_task_return": min(found.returns),
             "success": found.success_rate,
-            "temperature": float(self.agent.temperature.detach().exp()),
+            "temperature": float(self.agent.state.alpha),
         }
 
     def _save(self, spent_s: float) -> None:
         agent, norm = self.agent, self.agent.replay_buffer.norm
-        tensors = {"norm.mean": norm.mean, "norm.var": norm.var}
-        for part, module in _modules(agent).items():
-            tensors |= {f"{part}/{n}": value for n, value in module.state_dict().items()}
-        for part, optimizer in _optimizers(agent).items():
-            tensors |= {f"{part}/{n}": value for n, value in optimizer_tensors(optimizer).items()}
-        tensors["log_temperature"] = agent.temperature
+        tensors = {**agent.state.named(), "norm.mean": norm.mean, "norm.var": norm.var}
         header = {
             "kind": "sac-training",
             "env_steps": agent.num_timesteps,
@@ -204,16 +202,17 @@ class Training:
         save_checkpoint(self.folder / CHECKPOINT, tensors, header)
 
     def _restore(self) -> None:
-        """Networks, optimisers, statistics and counters; transitions are gathered anew."""
+        """Networks, Adam's moments, statistics and counters; transitions are gathered anew."""
         path = self.folder / CHECKPOINT
         tensors, header = load_checkpoint(path)
         agent, norm = self.agent, self.agent.replay_buffer.norm
-        for part, module in _modules(agent).items():
-            module.load_state_dict(_section(tensors, f"{part}/"))
-        for part, optimizer in _optimizers(agent).items():
-            restore_optimizer(optimizer, _section(tensors, f"{part}/"))
-        agent.temperature.data.copy_(tensors["log_temperature"])
-        norm.mean, norm.var = tensors["norm.mean"], tensors["norm.var"]
+        kept = {**agent.state.named(), "norm.mean": norm.mean, "norm.var": norm.var}
+        if _shapes(tensors) != _shapes(kept):
+            raise DemokitError(
+                f"{path} was written by another version of demokit: start again with --overwrite."
+            )
+        for name, tensor in kept.items():
+            tensor.copy_(tensors[name])
         norm.count = float(header["norm_count"])
         agent.num_timesteps = int(header["env_steps"])
         agent._n_updates = int(header["updates"])
@@ -300,15 +299,12 @@ def make_agent(env: TaskVecEnv, config: SacConfig) -> ExpertSAC:
         },
         ent_coef=f"auto_{config.initial_temperature}",
         target_entropy=config.entropy_per_action * env.action_space.shape[0],  # type: ignore[index]
-        policy_kwargs={
-            "net_arch": [config.hidden_width] * 2,
-            "optimizer_kwargs": {"fused": True},
-        },
+        policy_kwargs={"net_arch": [config.hidden_width] * 2},
         device=config.device,
     )
     agent.inputs, agent.explores_from = env.inputs, config.warmup_steps
-    if config.compile:
-        agent.compile()
+    bf16 = config.precision == "bf16" and has_bf16(config.device)
+    agent.prepare(bf16=bf16, compiled=config.compile)
     return agent
 
 
@@ -324,27 +320,23 @@ def policy_mean(agent: ExpertSAC, family: Family) -> TrainedExpert:
     return TrainedExpert(family.name, agent.inputs, norm.mean.double(), norm.scale.double(), layers)
 
 
-def set_precision(config: SacConfig) -> None:
-    """Threads and precision of torch's matrix products, for the whole process."""
-    torch.set_num_threads(config.threads)
-    precision = "bf16" if config.precision == "bf16" else "ieee"
-    torch.backends.mkldnn.matmul.fp32_precision = precision  # type: ignore[attr-defined]
+def set_threads(config: SacConfig) -> None:
+    """Threads of torch, for the whole process, see `SacConfig.threads`."""
+    spare = max(1, min((os.cpu_count() or 1) - 1, MAX_THREADS))
+    torch.set_num_threads(config.threads or spare)
 
 
-def _modules(agent: ExpertSAC) -> dict[str, torch.nn.Module]:
-    return {"actor": agent.actor, "critic": agent.critic, "target": agent.critic_target}
+def has_bf16(device: str) -> bool:
+    """Whether a device multiplies bfloat16 matrices itself, and not in an emulation."""
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Versions of torch that cannot say count as no.
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(found.get(name) for name in BF16_CPUS)
 
 
-def _optimizers(agent: ExpertSAC) -> dict[str, torch.optim.Optimizer]:
-    return {
-        "adam.actor": agent.actor.optimizer,
-        "adam.critic": agent.critic.optimizer,
-        "adam.temperature": agent.temperature_optimizer,
-    }
-
-
-def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _require_same(path: Path, settings: dict[str, Any]) -> None:

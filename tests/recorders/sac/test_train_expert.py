@@ -1,8 +1,10 @@
 """`train-expert` and the files it leaves: used, refused, resumed, killed."""
 
 import csv
+import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +19,13 @@ from tiny_training import TINY
 from demokit.data import open_dataset
 from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
+from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.learning.expert import PerTaskExperts
+from recorders.sac.config import SacConfig
+from recorders.sac.train import Training
 
 
 def metrics(folder):
@@ -166,6 +171,32 @@ def test_contexts_of_other_tasks_are_refused(trained):
     observation, privileged = started(1)
     with pytest.raises(DemokitError, match="needs 'context' with 2 numbers"):
         expert.act(observation, {**privileged, "context": np.zeros((1, 1))})
+
+
+def test_resuming_restores_every_tensor(trained):
+    family = make_family("point")
+    tasks = make_tasks(family, "uniform", "train", num_tasks=4)
+    before = json.loads((trained / "config.json").read_text())["config"]
+    training = Training(trained, family, tasks, "uniform", SacConfig(**before), resume=True)
+    training.close()
+    kept, header = load_checkpoint(trained / "checkpoint.safetensors")
+    state = training.agent.state.named()
+    assert float(state["count"]) == header["updates"] > 0
+    for name, tensor in state.items():
+        assert torch.equal(tensor, kept[name]), name
+    # What updates move is what acts.
+    assert torch.equal(training.agent.actor.mu.weight, kept["actor.params/mu.weight"])
+
+
+def test_checkpoints_of_another_version_are_one_sentence(trained, tmp_path, invoke):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    tensors, header = load_checkpoint(folder / "checkpoint.safetensors")
+    tensors["adam.actor/step.0"] = tensors.pop("count")
+    save_checkpoint(folder / "checkpoint.safetensors", tensors, header)
+    refused = invoke("train-expert", *TINY, "--output-dir", folder, "--resume", exit_code=1)
+    assert "another version of demokit" in refused.output
+    assert len(refused.output.strip().splitlines()) == 1
 
 
 def test_killed_and_resumed(tmp_path):
