@@ -110,7 +110,11 @@ class ExpertSAC(SAC):
         self.policy.set_training_mode(True)
         shape = (2, batch_size, *self.action_space.shape)  # type: ignore[misc]
         drawn = self.replay_buffer.sample(gradient_steps * batch_size)
-        batches = (part.split(batch_size) for part in drawn if part is not None)
+        batches = (
+            part.split(batch_size)  # type: ignore[no-untyped-call]
+            for part in drawn
+            if part is not None
+        )
         for parts in zip(*batches, strict=True):
             noise = torch.randn(shape, device=self.device)
             x = ReplayBufferSamples(*parts)
