@@ -30,7 +30,8 @@ demo: $(READY)  ## record -> inspect -> meta-train -> evaluate -> plot on Push, 
 	$(BIN)/demokit evaluate $(RUNS)/demo/gmps-0 $(RUNS)/demo/imitation-0 --output-dir $(RUNS)/demo/comparison
 
 results: $(READY)  ## docs/results.md: every comparison of docs/results.toml; continues where it stopped
-	$(BIN)/demokit compare docs/results.toml --output-dir $(RUNS)/results --page docs/results.md --jobs $(JOBS)
+	$(BIN)/demokit compare docs/results.toml --output-dir $(RUNS)/results --page docs/results.md \
+	  --archive docs/results --jobs $(JOBS)
 
 datasets: $(READY)  ## the datasets in datasets/: 20 tasks x 5 demonstrations, with their cards
 	for name in push_state door_state push_vision; do \

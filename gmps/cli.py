@@ -5,6 +5,7 @@ Torch is imported inside the commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from demokit.errors import DemokitError
 from gmps.config import TrainConfig, differing_options
 
 if TYPE_CHECKING:
+    from gmps.demos import DemoSet
     from gmps.learned import Learned
+    from gmps.runs import Run
 
 
 @click.command(name="meta-train")
@@ -40,31 +43,52 @@ def meta_train(
     """
     import torch
 
+    from gmps.demos import load_demos
+    from gmps.distributed import join
+    from gmps.runs import Run
+
+    world = join()
+    with world.told_once():
+        config = TrainConfig(**options)
+        torch.set_num_threads(config.threads)
+        loaded = load_demos(demos, config.demos_per_task, config.reward)
+        world.require_tasks(len(loaded.tasks))
+        folder = output_dir or Path("runs") / f"{loaded.family.name}-{config.method}-{config.seed}"
+        run = Run(folder, config, demos, resume=resume, overwrite=overwrite, world=world)
+        learned = _trained(loaded, run)
+        if world.is_main:
+            click.echo(f"{folder}: {_summary(learned, run)}")
+
+
+def _trained(demos: DemoSet, run: Run) -> Learned:
+    """Carry out the run; the main process shows how far it is."""
     from demokit.cli.console import progress
     from gmps.baselines.imitation import train_imitation
-    from gmps.demos import load_demos
-    from gmps.runs import Run
     from gmps.train import train
 
-    config = TrainConfig(**options)
-    torch.set_num_threads(config.threads)
-    loaded = load_demos(demos, config.demos_per_task, config.reward)
-    folder = output_dir or Path("runs") / f"{loaded.family.name}-{config.method}-{config.seed}"
-    run = Run(folder, config, demos, resume=resume, overwrite=overwrite)
+    config, is_main = run.config, run.world.is_main
     method = train if config.method == "gmps" else train_imitation
+    what = f"{config.method} on {demos.family.name}"
     try:
-        with progress(f"{config.method} on {loaded.family.name}", config.total_iterations) as done:
-            learned = method(loaded, run, lambda iteration, scalars: done(iteration + 1))
+        with progress(what, config.total_iterations) if is_main else nullcontext() as done:
+            return method(demos, run, lambda iteration, _: done(iteration + 1) if done else None)
     except KeyboardInterrupt:
-        click.echo(f"Stopped: continue with --resume --output-dir {folder}", err=True)
+        if is_main:
+            click.echo(f"Stopped: continue with --resume --output-dir {run.folder}", err=True)
         raise
     finally:
         run.close()
+
+
+def _summary(learned: Learned, run: Run) -> str:
     step = f"{learned.later_lr:g} (chosen on training tasks, see step_sizes.csv)"
     if learned.exploration is not None:
         step = "learned with the policy"
     steps = f"{learned.env_steps:,} environment steps{_and_expert(learned)}"
-    click.echo(f"{folder}: {steps}, fine-tuning step size {step}")
+    early = ""
+    if run.iteration < run.config.total_iterations:
+        early = f", stopped after {run.iteration} iterations"
+    return f"{steps}{early}, fine-tuning step size {step}"
 
 
 def _and_expert(learned: Learned) -> str:

@@ -18,6 +18,7 @@ BASELINES = ("linear", "radial", "zero")
 EXPLORATIONS = ("policy", "latent")
 OUTER_LOSSES = ("squared", "log_likelihood")
 PRECISIONS = ("fp32", "bf16")
+DEVICES = ("cpu", "cuda")
 RECORDED = "recorded"
 REWARDS = (RECORDED, "dense", "sparse")
 
@@ -123,15 +124,23 @@ class TrainConfig:
     pretrain_steps: int = _option(0, "Imitation steps of theta before meta-training (gmps).")
     # Book-keeping.
     eval_every: int = _option(10, "Roll out adapted policies every so many iterations.")
+    patience: int = _option(
+        0,
+        "Stop when so many of these evaluations in a row earned no more than the best before them, "
+        "whose policy is kept; 0: never (gmps).",
+    )
     checkpoint_every: int = _option(5, "Write a checkpoint every so many iterations.")
-    threads: int = _option(2, "Torch threads of the optimisation.")
+    threads: int = _option(2, "Torch threads of the optimisation, in each process.")
+    device: str = _option(
+        "cpu", "Where policies and outer steps are computed; simulations stay on the CPU.", DEVICES
+    )
 
     def __post_init__(self) -> None:
         """Check choices and ranges; raises DemokitError naming the option."""
         zero = (
             *("seed", "pre_update_weight", "post_weight"),
             *("bias_transform_width", "dagger_mixing"),
-            *("place_weight", "pretrain_steps", "tuning_tasks"),
+            *("place_weight", "pretrain_steps", "tuning_tasks", "patience"),
         )
         check_options(self, may_be_zero=zero)
         if max(self.discount, self.gae_lambda, self.dagger_mixing, self.later_decay) > 1:
@@ -146,10 +155,10 @@ class TrainConfig:
 
 
 def differing_options(config: TrainConfig) -> str:
-    """The options whose values are not the defaults, but for seed, method and threads."""
+    """The options whose values are not the defaults, but for seed, method and the hardware's."""
     return ", ".join(
         f"{each.name}={getattr(config, each.name)}"
         for each in fields(config)
         if getattr(config, each.name) != each.default
-        and each.name not in ("seed", "method", "threads")
+        and each.name not in ("seed", "method", "threads", "device")
     )

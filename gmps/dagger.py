@@ -6,7 +6,7 @@ acted at each step, in which round, with which theta.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 
 from demokit.collect import collect
 from demokit.data import ArraySpec, DatasetWriter, Provenance, describe, open_dataset
-from demokit.data.metadata import vision_space
+from demokit.data.metadata import DatasetMetadata, vision_space
 from demokit.envs.batch import make_sims
 from demokit.envs.vision import Vision
 from demokit.experts import load_expert, training_of
@@ -23,6 +23,7 @@ from demokit.protocols import Decision, Expert
 from demokit.types import Array, Episode
 from demokit.types import Observation as Seen
 from gmps.demos import DemoSet
+from gmps.distributed import WHOLE, Part
 from gmps.evaluate import adapted
 from gmps.learned import Learned
 from gmps.observation import from_numpy
@@ -50,7 +51,7 @@ class AdaptedPolicies:
         episodes: E, simulations per task, one task after the other.
         expert: answers the queries.
         share: probability with which the expert itself acts in a step.
-        rng: action noise, and who acts.
+        rngs: of each task: action noise, and who acts.
     """
 
     name = "dagger"
@@ -62,25 +63,27 @@ class AdaptedPolicies:
         episodes: int,
         expert: Expert,
         share: float,
-        rng: np.random.Generator,
+        rngs: Sequence[np.random.Generator],
     ) -> None:
         self._learned = learned
         self._phi, self._episodes = phi, episodes
-        self._expert, self._share, self._rng = expert, share, rng
+        self._expert, self._share, self._rngs = expert, share, rngs
 
     @torch.no_grad()
     def decide(self, observation: Seen, privileged: Mapping[str, Array]) -> Decision:
         """See `ActionSource`."""
         label = self._expert.act(observation, privileged)
         policy, theta = self._learned.policy, self._learned.meta.theta
-        features = policy.encode(theta, from_numpy(observation))
+        features = policy.encode(theta, from_numpy(observation, theta["log_std"].device))
         dist = torch.func.vmap(policy.dist)(
             self._phi, features.view(-1, self._episodes, features.shape[-1])
         )
-        noise = torch.from_numpy(self._rng.standard_normal(label.shape, np.float32))
+        each = self._episodes, label.shape[1]
+        noise = np.stack([rng.standard_normal(each, np.float32) for rng in self._rngs])
         std = dist.std.unsqueeze(1).expand_as(dist.mean)
-        own = (dist.mean + std * noise.view_as(dist.mean)).flatten(0, 1).numpy()
-        by_expert = self._rng.random(len(label)) < self._share
+        sampled = dist.mean + std * torch.from_numpy(noise).to(std.device)
+        own = sampled.flatten(0, 1).cpu().numpy()
+        by_expert = np.concatenate([rng.random(each[0]) for rng in self._rngs]) < self._share
         return Decision(np.where(by_expert[:, None], label, own), label, by_expert)
 
 
@@ -91,34 +94,42 @@ class Aggregation:
         demos: what is aggregated to.
         folder: of the run; the dataset is written to aggregated.hdf5 there.
         learned: the policy; its configuration names the expert.
+        part: whose tasks this process rolls out. All keep what all have collected, the first
+            process writes it.
         resume: go on with the dataset in the folder.
     """
 
-    def __init__(self, demos: DemoSet, folder: Path, learned: Learned, *, resume: bool) -> None:
+    def __init__(
+        self, demos: DemoSet, folder: Path, learned: Learned, part: Part = WHOLE, *, resume: bool
+    ) -> None:
         config = learned.config
-        self._path = folder / AGGREGATED
+        self._path, self._part = folder / AGGREGATED, part
         self.expert = load_expert(config.expert, learned.family_name)
         self._episodes = config.dagger_episodes
-        self._tasks = [task for task in demos.tasks for _ in range(self._episodes)]
+        self._tasks = [task for task in demos.tasks[part.own] for _ in range(self._episodes)]
         self._sims = make_sims(
-            learned.family, len(self._tasks), reward=demos.reward, observation=demos.sees
+            learned.family,
+            len(self._tasks),
+            reward=demos.reward,
+            num_threads=part.world.simulation_threads,
+            observation=demos.sees,
         )
         self._written = 0
-        self._writer = DatasetWriter(
-            self._path,
-            describe(
-                learned.family,
-                reward=demos.reward,
-                task_set="aggregated",
-                tasks=demos.tasks,
-                observation_space=_space(demos),
-                description="States visited by adapted meta-policies, labelled by the expert.",
-                provenance=Provenance(
-                    "dagger", self.expert.name, 0.0, config.seed, trained=training_of(self.expert)
-                ),
-            ),
-            resume=resume,
-            overwrite=not resume,
+        self._writer: DatasetWriter | None = None
+        if part.world.is_main:
+            described = self._described(demos, config.seed)
+            self._writer = DatasetWriter(self._path, described, resume=resume, overwrite=not resume)
+
+    def _described(self, demos: DemoSet, seed: int) -> DatasetMetadata:
+        expert = self.expert
+        return describe(
+            demos.family,
+            reward=demos.reward,
+            task_set="aggregated",
+            tasks=demos.tasks,
+            observation_space=_space(demos),
+            description="States visited by adapted meta-policies, labelled by the expert.",
+            provenance=Provenance("dagger", expert.name, 0.0, seed, trained=training_of(expert)),
         )
 
     def round(
@@ -134,37 +145,49 @@ class Aggregation:
         phi = adapted(learned, theta, learned.step_sizes(0), rollouts)  # A1: 8
         round_index = iteration // learned.config.dagger_every
         share = expert_share(round_index, learned.config.dagger_mixing)
-        source = AdaptedPolicies(learned, phi, self._episodes, self.expert, share, rng)
+        num, own = len(demos.tasks), self._part.own
+        rngs = rng.spawn(num)[own]  # how many numbers a task draws changes no other's
+        source = AdaptedPolicies(learned, phi, self._episodes, self.expert, share, rngs)
+        seeds = rng.integers(2**31, size=(num, self._episodes))[own]
         episodes = collect(
             self._sims,
             source,
             self._tasks,
-            [int(seed) for seed in rng.integers(2**31, size=len(self._tasks))],
+            [int(seed) for seed in seeds.flatten()],
             recorder=source.name,
             options=[{"round": round_index, "iteration": iteration}] * len(self._tasks),
         )
+        episodes = self._part.world.gathered(episodes)
         self._save(episodes)
         return demos.aggregated(episodes)
 
     def restored(self, demos: DemoSet, iteration: int) -> DemoSet:
         """D* as it was when `iteration` began, from the dataset of a run that is resumed."""
-        with open_dataset(self._path) as dataset:
-            saved = [dataset[i] for i in range(len(dataset))]
-        earlier = [e for e in saved if int(e.options["iteration"]) < iteration]
+        earlier = self._part.world.from_main(lambda: self._earlier(iteration))
         self._written = len(earlier)
-        per_round = len(self._tasks)
+        per_round = len(demos.tasks) * self._episodes
         for start in range(0, len(earlier), per_round):
             demos = demos.aggregated(earlier[start : start + per_round])
         return demos
 
     def finish(self) -> None:
         """Assemble the dataset."""
+        if self._writer is None:
+            return
         if len(self._writer):
             self._writer.finish()
         self._writer.close()
 
+    def _earlier(self, iteration: int) -> list[Episode]:
+        """What was saved before an iteration."""
+        with open_dataset(self._path) as dataset:
+            saved = [dataset[i] for i in range(len(dataset))]
+        return [e for e in saved if int(e.options["iteration"]) < iteration]
+
     def _save(self, episodes: list[Episode]) -> None:
         """Write the episodes; a resumed run collects some again that are saved already."""
+        if self._writer is None:
+            return
         for episode in episodes:
             if self._written >= len(self._writer):
                 self._writer.add(episode)

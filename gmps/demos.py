@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +57,23 @@ class DemoSet:
     num_steps: int
     experts: Mapping[str, int] = field(default_factory=dict)
 
+    def to(self, device: torch.device) -> DemoSet:
+        """The same on a device."""
+        return self._changed(lambda values: values.to(device))
+
+    def of_tasks(self, own: slice) -> DemoSet:
+        """Those of some of the tasks, in a row; no copy."""
+        return replace(self._changed(lambda values: values[own]), tasks=self.tasks[own])
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> DemoSet:
+        return replace(
+            self,
+            observation=each(change, self.observation),
+            action=change(self.action),
+            place=change(self.place),
+            alive=change(self.alive),
+        )
+
     def all(self) -> Demos:
         """Every demonstration, (M, E * T, ...)."""
         return self._chosen(slice(None))
@@ -83,7 +100,8 @@ class DemoSet:
         steps = max(self.alive.shape[2], added.alive.shape[2])
 
         def joined(before: Tensor, after: Tensor) -> Tensor:
-            return torch.cat((_filled_up(before, steps), _filled_up(after, steps)), 1)
+            after = _filled_up(after.to(before.device), steps)
+            return torch.cat((_filled_up(before, steps), after), 1)
 
         return replace(
             self,

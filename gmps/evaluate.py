@@ -14,6 +14,7 @@ import torch
 
 from demokit.learning.networks import Params
 from demokit.types import FloatArray, Task
+from gmps.distributed import ALONE, Part, World
 from gmps.learned import Learned
 from gmps.rollout import Rollouts, Sampler, replicate
 
@@ -66,7 +67,7 @@ def adaptation_curve(
     explore, mean = slice(sampler.explore), slice(sampler.explore, None)
     measured: list[tuple[Rollouts, Rollouts]] = []
     for step in range(num_steps + 1):
-        latents = learned.latents(params, sampler.explore, step, rng)
+        latents = learned.latents(params, sampler.explore, step, rng, sampler.part)
         rollouts = sampler(learned.policy, params, rng, latents)
         measured.append((rollouts.episodes(mean), rollouts.episodes(explore)))
         on_step(step)
@@ -75,7 +76,7 @@ def adaptation_curve(
             scaled = {name: step_scale * size for name, size in sizes.items()}
             params = adapted(learned, params, scaled, rollouts.episodes(explore))
     by_mean, by_sample = zip(*measured, strict=True)
-    return Curve(_outcome(by_mean), _outcome(by_sample))
+    return Curve(_outcome(by_mean, sampler.part), _outcome(by_sample, sampler.part))
 
 
 @torch.no_grad()
@@ -96,7 +97,10 @@ class Tuning(NamedTuple):
 
 
 def choose_step_size(
-    learned: Learned, rng_seed: int, grid: Sequence[float] = STEP_SIZE_GRID
+    learned: Learned,
+    rng_seed: int,
+    grid: Sequence[float] = STEP_SIZE_GRID,
+    world: World = ALONE,
 ) -> Tuning:
     """The scalar step size with the best mean return over steps 1..3 on the *training* tasks.
 
@@ -105,13 +109,15 @@ def choose_step_size(
     after its learned one) and MultiTask Imitation (for all steps). Every candidate meets the
     same noise.
     """
+    tasks = learned.tasks[: learned.config.tuning_tasks or None]
     sampler = Sampler(
         learned.family,
-        learned.tasks[: learned.config.tuning_tasks or None],
+        tasks,
         learned.reward,
         explore=learned.config.rollouts_per_task,
         mean=MEAN_EPISODES,
         sees=learned.sees,
+        part=world.part(len(tasks)),
     )
     scores: dict[float, float] = {}
 
@@ -163,8 +169,8 @@ def evaluate(
     )
 
 
-def _outcome(rollouts: Sequence[Rollouts]) -> Outcome:
-    return Outcome(
-        np.array([r.reward.sum(-1).mean(1).numpy() for r in rollouts]),
-        np.array([r.success.float().mean(1).numpy() for r in rollouts]),
-    )
+def _outcome(rollouts: Sequence[Rollouts], part: Part) -> Outcome:
+    """Of all tasks, from the roll-outs of a process's own."""
+    earned = torch.stack([r.reward.sum(-1).mean(1) for r in rollouts], 1)
+    succeeded = torch.stack([r.success.float().mean(1) for r in rollouts], 1)
+    return Outcome(*(part.gathered(own.cpu()).T.numpy() for own in (earned, succeeded)))

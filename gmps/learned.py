@@ -23,10 +23,12 @@ from gmps.adapt import InnerBatch, InnerStep
 from gmps.advantage import Advantage, spread_centers
 from gmps.config import TrainConfig
 from gmps.demos import DemoSet
+from gmps.distributed import WHOLE, Part
 from gmps.exploration import Exploration, LatentBatch, LatentStep
 from gmps.meta import MetaObjective, MetaParams
 from gmps.policy import LATENT, AdaptSpec, GaussianPolicy
 from gmps.rollout import Rollouts
+from gmps.stopping import Best
 from gmps.vision import Encoder
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -51,6 +53,7 @@ class Learned:
         env_steps: environment steps spent so far: demonstrations, and roll-outs.
         experts: hash of each trained expert that demonstrated or answered queries -> environment
             steps of its training, which come on top.
+        best: the best parameters so far, of training that stops early.
     """
 
     config: TrainConfig
@@ -65,6 +68,39 @@ class Learned:
     later_lr: float | None = None
     env_steps: int = 0
     experts: Mapping[str, int] = field(default_factory=dict)
+    best: Best | None = None
+
+    def to(self, device: torch.device) -> Learned:
+        """The same on a device, with fresh leaves; latents are drawn on the CPU all the same."""
+        policy, centers = self.policy, self.advantage.centers
+        return replace(
+            self,
+            policy=replace(
+                policy,
+                feature_mean=policy.feature_mean.to(device),
+                feature_scale=policy.feature_scale.to(device),
+            ),
+            meta=self.meta.copied(device),
+            advantage=replace(
+                self.advantage, centers=centers if centers is None else centers.to(device)
+            ),
+            best=self.best and self.best._replace(meta=self.best.meta.copied(device)),
+        )
+
+    def judged(self, score: float) -> Learned:
+        """After an evaluation in training, with the best parameters so far, if they are kept."""
+        if not self.config.patience:
+            return self
+        return replace(self, best=Best.of(self.best, self.meta, score))
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether training has waited long enough for better parameters."""
+        return self.best is not None and self.best.waited >= self.config.patience
+
+    def at_best(self) -> Learned:
+        """With the best parameters in place of the last."""
+        return self if self.best is None else replace(self, meta=self.best.meta, best=None)
 
     @property
     def expert_steps(self) -> int:
@@ -110,7 +146,7 @@ class Learned:
         """The meta-objective over these training tasks."""
         config, places = self.config, None
         if self.exploration is not None:
-            places = self.exploration.of(tasks)
+            places = self.exploration.of(tasks).to(self.meta.theta[LATENT].device)
         return MetaObjective(
             self.policy,
             self.inner,
@@ -123,12 +159,22 @@ class Learned:
         )
 
     def latents(
-        self, params: Params, num_rollouts: int, step: int, rng: np.random.Generator
+        self,
+        params: Params,
+        num_rollouts: int,
+        step: int,
+        rng: np.random.Generator,
+        part: Part = WHOLE,
     ) -> Tensor | None:
-        """What K roll-outs of params (M, ...) follow before adaptation step 0, 1, ..."""
+        """What K roll-outs of params (M, ...) follow before adaptation step 0, 1, ...
+
+        M counts the tasks of `part`; numbers are drawn for all of them, on the CPU.
+        """
         if self.exploration is None:
             return None
-        return self.exploration.latents(params[LATENT], num_rollouts, step, rng)
+        centers = part.spread(params[LATENT].cpu())
+        drawn = self.exploration.latents(centers, num_rollouts, step, rng)
+        return drawn[part.own].to(params[LATENT].device)
 
     def inner_batch(self, rollouts: Rollouts) -> InnerBatch | LatentBatch:
         """What the inner step sees of the roll-outs, with a leading axis M."""
@@ -194,6 +240,10 @@ def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[
         "observation_mean": learned.policy.feature_mean,
         "observation_scale": learned.policy.feature_scale,
     }
+    best = learned.best
+    if best is not None:
+        tensors |= {f"best_theta.{name}": value for name, value in best.meta.theta.items()}
+        tensors |= {f"best_alpha.{name}": value for name, value in best.meta.step_sizes.items()}
     columns = learned.advantage.radial_columns
     if learned.advantage.centers is not None:
         tensors["centers"] = learned.advantage.centers
@@ -211,6 +261,7 @@ def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[
         "later_lr": learned.later_lr,
         "env_steps": learned.env_steps,
         "experts": dict(learned.experts),
+        **({} if best is None else {"best": {"score": best.score, "waited": best.waited}}),
         "progress": progress,
     }
     save_checkpoint(path, tensors, header)
@@ -262,10 +313,7 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
             tensors["observation_scale"],
             exploration,
         ),
-        MetaParams(
-            _section(tensors, "theta.", learned=True),
-            _section(tensors, "alpha.", learned=config.learn_step_sizes),
-        ),
+        _meta(tensors, config),
         replace(
             _base_advantage(config),
             centers=tensors.get("centers"),
@@ -276,6 +324,14 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
         header["later_lr"],
         int(header["env_steps"]),
         {str(name): int(steps) for name, steps in header.get("experts", {}).items()},
+        Best(_meta(tensors, config, "best_"), **header["best"]) if "best" in header else None,
+    )
+
+
+def _meta(tensors: dict[str, Tensor], config: TrainConfig, prefix: str = "") -> MetaParams:
+    return MetaParams(
+        _section(tensors, f"{prefix}theta.", learned=True),
+        _section(tensors, f"{prefix}alpha.", learned=config.learn_step_sizes),
     )
 
 

@@ -23,9 +23,9 @@ class Material:
     """One set of roll-outs, and the demonstrations.
 
     Args:
-        batches: what the inner step sees of the roll-outs, for all tasks.
-        demos: imitated by the adapted policies.
-        pre_actions: imitated by theta, pooled.
+        batches: what the inner step sees of the roll-outs, for this process's tasks.
+        demos: of the same tasks, imitated by the adapted policies.
+        pre_actions: of the same tasks, imitated by theta.
     """
 
     def __init__(self, batches: Shown, demos: DemoSet, pre_actions: Demos) -> None:
@@ -48,10 +48,10 @@ class Material:
             return (
                 batches,
                 thinned(self._demos.sample(rng, demos), stride, rng),
-                thinned(self._pre_actions, stride, rng, axis=0),
+                thinned(self._pre_actions, stride, rng).pooled(),
             )
-        self._kept = self._kept or self._encoded(learned)
-        return self._kept._batches, self._kept._demos.sample(rng, demos), self._kept._pre_actions
+        self._kept = kept = self._kept or self._encoded(learned)
+        return kept._batches, kept._demos.sample(rng, demos), kept._pre_actions.pooled()
 
     @torch.no_grad()
     def _encoded(self, learned: Learned) -> Material:

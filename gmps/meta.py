@@ -12,6 +12,7 @@ from torch import Tensor
 
 from demokit.learning.networks import Params
 from gmps.adapt import InnerBatch, InnerStep
+from gmps.distributed import WHOLE, Part
 from gmps.exploration import LatentBatch
 from gmps.losses import behaviour_cloning
 from gmps.observation import Observation, each
@@ -51,6 +52,15 @@ class MetaParams(NamedTuple):
     def leaves(self) -> list[Tensor]:
         """All tensors, in the order of their names: the same before and after a checkpoint."""
         return [part[name] for part in self for name in sorted(part)]
+
+    def copied(self, device: torch.device | None = None) -> MetaParams:
+        """Fresh leaves with the same values, on a device or where they are."""
+
+        def copy(value: Tensor) -> Tensor:
+            fresh = value.detach().to(device=device, copy=True)
+            return fresh.requires_grad_(value.requires_grad)
+
+        return MetaParams(*({name: copy(value) for name, value in part.items()} for part in self))
 
 
 class MetaLosses(NamedTuple):
@@ -123,14 +133,16 @@ class MetaObjective:
         num_parts = min(-(-samples // at_once), num_tasks, num_pre)
         given = (_parts(batch, num_parts) for batch in (batches, demos, pre_demos))
         places = [None] * num_parts if self.places is None else self.places.tensor_split(num_parts)
-        total = torch.zeros(len(MetaLosses._fields))
+        device = demos.action.device
+        weights = self.post_weight, self.pre_weight, self.place_weight
+        total = torch.zeros(len(weights), device=device)
         for own, shown, before, of_experts in zip(*given, places, strict=True):
             losses = replace(self, places=of_experts).losses(meta, own, shown, before)
             share = len(shown.action) / num_tasks
             pre_share = len(before.action) / num_pre if of_experts is None else share
-            shared = torch.stack(losses) * torch.tensor([share, pre_share, share])
-            weights = torch.tensor([self.post_weight, self.pre_weight, self.place_weight])
-            (weights * shared).sum().backward()  # type: ignore[no-untyped-call]
+            shares = torch.tensor([share, pre_share, share], device=device)
+            shared = torch.stack(losses) * shares
+            (torch.tensor(weights, device=device) * shared).sum().backward()  # type: ignore[no-untyped-call]
             total += shared.detach()
         return MetaLosses(*total)
 
@@ -176,10 +188,16 @@ def outer_step(
     demos: Demos,
     pre_demos: Demos,
     max_grad_norm: float,
+    part: Part = WHOLE,
 ) -> MetaLosses:
-    """Alg. 2, lines 6-9: one step on theta and alpha through the adaptation; returns the losses."""
+    """Alg. 2, lines 6-9: one step on theta and alpha through the adaptation; returns the losses.
+
+    Roll-outs and demonstrations are those of the process's tasks, `part`; step and losses are
+    those of all tasks.
+    """
     optimizer.zero_grad()
     losses = objective.backward(meta, batches, demos, pre_demos)
+    losses = MetaLosses(*part.averaged(meta.leaves(), torch.stack(losses)))
     torch.nn.utils.clip_grad_norm_(meta.leaves(), max_grad_norm)
     optimizer.step()
     return losses

@@ -25,22 +25,25 @@ def each(change: Callable[..., Tensor], *observations: Observation) -> Observati
     return {name: change(values, *(r[name] for r in rest)) for name, values in first.items()}
 
 
-def from_numpy(observation: Any) -> Observation:
-    """The observation of simulations or of an episode, an array or a mapping, without a copy."""
+def from_numpy(observation: Any, device: torch.device | str = "cpu") -> Observation:
+    """The observation of simulations or of an episode, an array or a mapping.
+
+    On the CPU it is no copy.
+    """
     if isinstance(observation, Mapping):
-        return {name: torch.from_numpy(values) for name, values in observation.items()}
-    return torch.from_numpy(observation)
+        return {name: torch.from_numpy(rows).to(device) for name, rows in observation.items()}
+    return torch.from_numpy(observation).to(device)
 
 
 Batch = TypeVar("Batch", bound=tuple[Any, ...])
 
 
-def thinned(batch: Batch, stride: int, rng: np.random.Generator, axis: int = 1) -> Batch:
-    """Every `stride`-th sample of a named tuple of tensors along `axis`, from a random first one.
+def thinned(batch: Batch, stride: int, rng: np.random.Generator) -> Batch:
+    """Every `stride`-th sample of a named tuple of tensors (M, S, ...), from a random first one.
 
-    Axis 1 is that of the samples in (M, S, ...), axis 0 in (S, ...).
+    It is the same one for all tasks.
     """
     if stride == 1:
         return batch
-    chosen = (*[slice(None)] * axis, slice(int(rng.integers(stride)), None, stride))
-    return type(batch)(*(each(lambda values: values[chosen], part) for part in batch))
+    chosen = slice(int(rng.integers(stride)), None, stride)
+    return type(batch)(*(each(lambda values: values[:, chosen], part) for part in batch))

@@ -86,7 +86,7 @@ class GaussianPolicy:
         that of `mean_weights`. States have no such features, and no loss.
         """
         if not self.place_width:
-            return torch.zeros(())
+            return features.new_zeros(())
         columns = self.place_columns
         error = (features[..., columns] - place) / self.feature_scale[columns]
         return (weight * error.square().mean(-1)).mean()

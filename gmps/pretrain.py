@@ -6,14 +6,20 @@ import numpy as np
 import torch
 
 from gmps.demos import DemoSet
+from gmps.distributed import Part
 from gmps.learned import Learned
 from gmps.losses import behaviour_cloning
 from gmps.meta import Demos
 from gmps.observation import thinned
 
 
-def imitation_step(learned: Learned, optimizer: torch.optim.Adam, demos: Demos) -> float:
-    """One step on L_BC of theta and, of images, on the loss of the object's position."""
+def imitation_step(
+    learned: Learned, optimizer: torch.optim.Adam, demos: Demos, part: Part
+) -> float:
+    """One step on L_BC of theta and, of images, on the loss of the object's position.
+
+    Returns L_BC. The demonstrations are those of this process's tasks, the step that of all.
+    """
     policy, theta, config = learned.policy, learned.meta.theta, learned.config
     features = policy.encode(theta, demos.observation)
     dist = policy.dist(theta, features)
@@ -21,14 +27,16 @@ def imitation_step(learned: Learned, optimizer: torch.optim.Adam, demos: Demos) 
     place = policy.place_loss(features, demos.place, demos.weight)
     optimizer.zero_grad()
     (loss + config.place_weight * place).backward()  # type: ignore[no-untyped-call]
+    (mean,) = part.averaged(learned.meta.leaves(), loss.detach()[None])
     torch.nn.utils.clip_grad_norm_(learned.meta.leaves(), config.max_grad_norm)
     optimizer.step()
-    return float(loss.detach())
+    return float(mean)
 
 
-def pretrain(learned: Learned, optimizer: torch.optim.Adam, demos: DemoSet) -> None:
+def pretrain(learned: Learned, optimizer: torch.optim.Adam, demos: DemoSet, part: Part) -> None:
     """`pretrain_steps` of imitation, in place: a start for the eyes of image policies."""
-    config, everything = learned.config, demos.all().pooled()
+    config, everything = learned.config, demos.of_tasks(part.own).all()
     for step in range(config.pretrain_steps):
         rng = np.random.default_rng([config.seed, 0, step])
-        imitation_step(learned, optimizer, thinned(everything, config.outer_stride, rng, axis=0))
+        shown = thinned(everything, config.outer_stride, rng).pooled()
+        imitation_step(learned, optimizer, shown, part)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from demokit.envs.batch import SimBatch, make_sims
@@ -16,6 +17,7 @@ from demokit.envs.vision import Vision
 from demokit.learning.networks import Params
 from demokit.types import FloatArray, Task
 from gmps.adapt import InnerBatch
+from gmps.distributed import WHOLE, Part
 from gmps.exploration import segment_bounds
 from gmps.losses import mean_weights
 from gmps.observation import Observation, each, from_numpy
@@ -77,6 +79,7 @@ class Sampler:
         mean: E, episodes per task that take the policy's mean action.
         watch: called with the simulations after the reset and after every step.
         sees: what the policy observes, see `SimBatch`.
+        part: which of the tasks this process rolls out; below, M counts those.
     """
 
     def __init__(
@@ -89,21 +92,28 @@ class Sampler:
         mean: int = 0,
         watch: Callable[[SimBatch], None] = lambda sims: None,
         sees: str | Vision = "state",
+        part: Part = WHOLE,
     ) -> None:
-        self.num_tasks, self.explore = len(tasks), explore
+        self.part, self.explore = part, explore
         self.episodes_per_task = explore + mean
         self.horizon = family.horizon
         self._watch = watch
-        self._sims = make_sims(
-            family, self.num_tasks * self.episodes_per_task, reward=reward, observation=sees
-        )
-        contexts = np.array([task.context for task in tasks])
+        self._num_everywhere = len(tasks)
+        contexts = np.array([task.context for task in tasks[part.own]])
+        self.num_tasks = len(contexts)
         self._contexts: FloatArray = contexts.repeat(self.episodes_per_task, axis=0)
+        self._sims = make_sims(
+            family,
+            len(self._contexts),
+            reward=reward,
+            num_threads=part.world.simulation_threads,
+            observation=sees,
+        )
 
     @property
     def num_steps(self) -> int:
-        """Environment steps of one call; episodes that end early count in full."""
-        return self._sims.num_sims * self.horizon
+        """Environment steps of one call in all processes; those after an early end count."""
+        return self._num_everywhere * self.episodes_per_task * self.horizon
 
     @torch.no_grad()
     def __call__(
@@ -118,19 +128,21 @@ class Sampler:
         Episodes 0..K-1 of each task explore, following `latents` (M, K, segments, Z) where they
         are given; K..K+E-1 take the mean action.
         """
-        seeds = rng.integers(2**31, size=self._sims.num_sims)
-        observation = from_numpy(self._sims.reset(self._contexts, seeds))
+        device = params["log_std"].device
+        observation = from_numpy(self._sims.reset(self._contexts, self._seeds(rng)), device)
         self._watch(self._sims)
-        noise = self._action_noise(rng)
+        noise = self._action_noise(rng).to(device)
         shape = (self.num_tasks, self.episodes_per_task, self.horizon)
         record = Rollouts(
             each(lambda seen: seen.new_empty(*shape, *seen.shape[1:]), observation),
-            torch.empty(*shape, noise.shape[-1]),
-            torch.empty(shape),
-            torch.empty(shape),
-            torch.empty(shape, dtype=torch.bool),
-            torch.empty(shape[:2], dtype=torch.bool),
-            torch.empty(*shape[:2], 0, 0) if latents is None else self._with_own(latents, params),
+            noise.new_empty(*shape, noise.shape[-1]),
+            noise.new_empty(shape),
+            noise.new_empty(shape),
+            noise.new_empty(shape, dtype=torch.bool),
+            noise.new_empty(shape[:2], dtype=torch.bool),
+            noise.new_empty(*shape[:2], 0, 0)
+            if latents is None
+            else self._with_own(latents, params),
         )
         following = self._follow(record.latent, params)
         alive = np.ones(self._sims.num_sims, np.bool_)
@@ -143,7 +155,7 @@ class Sampler:
             dist = act(following(t), policy.encode(unadapted, seen))
             dist = dist._replace(std=dist.std.unsqueeze(1))
             action = dist.sample(noise[t])
-            step = self._sims.step(action.flatten(0, 1).numpy())
+            step = self._sims.step(action.flatten(0, 1).cpu().numpy())
             self._watch(self._sims)
             record.action[:, :, t] = action
             record.log_prob[:, :, t] = dist.log_prob(action)
@@ -152,7 +164,7 @@ class Sampler:
             record.alive[:, :, t] = torch.from_numpy(alive).view(shape[:2])
             success = np.where(alive, step.success, success)
             alive &= ~step.terminated
-            observation = from_numpy(step.observation)
+            observation = from_numpy(step.observation, device)
         record.success[:] = torch.from_numpy(success).view(shape[:2])
         return record
 
@@ -170,11 +182,20 @@ class Sampler:
         bounds = segment_bounds(self.horizon, segments)
         return lambda t: {**params, LATENT: latent[:, :, bisect_right(bounds, t) - 1]}
 
+    def _seeds(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Seeds (M * (K + E),) of the own tasks' starts; they are drawn for all tasks."""
+        shape = self._num_everywhere, self.episodes_per_task
+        seeds: NDArray[np.int64] = rng.integers(2**31, size=shape)[self.part.own].flatten()
+        return seeds
+
     def _action_noise(self, rng: np.random.Generator) -> Tensor:
-        """Standard normal noise (T, M, K + E, A), zero for the mean-action episodes."""
+        """Standard normal noise (T, M, K + E, A), zero for the mean-action episodes.
+
+        It is drawn for all tasks.
+        """
         width = len(self._sims.family.actions)
-        shape = (self.horizon, self.num_tasks, self.explore, width)
-        noise = torch.from_numpy(rng.standard_normal(shape, np.float32))
+        shape = (self.horizon, self._num_everywhere, self.explore, width)
+        noise = torch.from_numpy(rng.standard_normal(shape, np.float32)[:, self.part.own])
         mean = self.episodes_per_task - self.explore
         return torch.nn.functional.pad(noise, (0, 0, 0, mean))
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from demokit.errors import DemokitError
+from demokit.learning.device import find_device
 from demokit.learning.runs import ScalarLog, optimizer_tensors, restore_optimizer, versions
 from gmps.config import TrainConfig
+from gmps.distributed import ALONE, World
 from gmps.learned import CHECKPOINT, Learned, load, save
 
 METRICS = "metrics.csv"
@@ -27,6 +30,7 @@ class Run:
         folder: where; created when missing.
         config: the run's configuration, kept in config.json.
         demos: path of the demonstrations, kept there too.
+        world: the processes of the run; the first reads and writes for all.
 
     Raises:
         DemokitError: the folder holds a run and neither `resume` nor `overwrite` is given, or
@@ -41,13 +45,18 @@ class Run:
         *,
         resume: bool = False,
         overwrite: bool = False,
+        world: World = ALONE,
     ) -> None:
-        self.folder, self.config = folder, config
+        self.folder, self.config, self.world = folder, config, world
+        self.device = find_device(config.device)
+        self.iteration = 0
         self._options = asdict(config)
-        self.resumed = self._prepare(resume, overwrite)
-        settings = {"config": self._options, "demos": demos, "versions": versions()}
-        (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
-        self._log = ScalarLog(folder, "iteration", fresh=not self.resumed)
+        self.resumed = world.from_main(lambda: self._prepare(resume, overwrite))
+        self._log: ScalarLog | None = None
+        if world.is_main:
+            settings = {"config": self._options, "demos": demos, "versions": versions()}
+            (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+            self._log = ScalarLog(folder, "iteration", fresh=not self.resumed)
 
     @property
     def checkpoint(self) -> Path:
@@ -61,24 +70,28 @@ class Run:
 
     def restore(self, fresh: Learned) -> tuple[Learned, torch.optim.Adam, int]:
         """What to train, its optimiser, and the first iteration still to do."""
-        if not self.resumed:
-            return fresh, torch.optim.Adam(fresh.meta.leaves(), lr=self.config.outer_lr), 0
-        learned, extra, progress = load(self.checkpoint)
+        learned, state, self.iteration = self.world.from_main(lambda: self._found(fresh))
+        learned = learned.to(self.device)
         optimizer = torch.optim.Adam(learned.meta.leaves(), lr=self.config.outer_lr)
-        restore_optimizer(optimizer, extra)
-        self._log.drop_from(progress["iteration"])
-        return learned, optimizer, progress["iteration"]
+        restore_optimizer(optimizer, state)
+        return learned, optimizer, self.iteration
 
     def save(self, learned: Learned, optimizer: torch.optim.Adam, iteration: int) -> None:
         """Checkpoint after `iteration` iterations: training continues from it bit for bit."""
-        save(self.checkpoint, learned, optimizer_tensors(optimizer), {"iteration": iteration})
+        self.iteration = iteration
+        if self.world.is_main:
+            progress = {"iteration": iteration}
+            save(self.checkpoint, learned, optimizer_tensors(optimizer), progress)
 
     def log(self, iteration: int, scalars: dict[str, float]) -> None:
         """Append a row to metrics.csv and to TensorBoard."""
-        self._log.add(iteration, scalars)
+        if self._log:
+            self._log.add(iteration, scalars)
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write a small table NAME.csv."""
+        if not self.world.is_main:
+            return
         with (self.folder / f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
@@ -86,7 +99,17 @@ class Run:
 
     def close(self) -> None:
         """Flush TensorBoard."""
-        self._log.close()
+        if self._log:
+            self._log.close()
+
+    def _found(self, fresh: Learned) -> tuple[Learned, dict[str, Tensor], int]:
+        """What is trained, the optimiser's state, and iterations: from the checkpoint, if any."""
+        if not self.resumed:
+            return fresh, {}, 0
+        learned, state, progress = load(self.checkpoint)
+        assert self._log is not None
+        self._log.drop_from(progress["iteration"])
+        return learned, state, progress["iteration"]
 
     def _prepare(self, resume: bool, overwrite: bool) -> bool:
         """Make the folder ready; returns whether there is a checkpoint to continue from."""
@@ -113,7 +136,11 @@ class Run:
             ) from None
         # An option that the run did not know yet had the effect of its default.
         before = asdict(TrainConfig()) | before
-        changed = [name for name, value in self._options.items() if before[name] != value]
+        changed = [
+            name
+            for name, value in self._options.items()
+            if before[name] != value and name != "device"
+        ]
         if changed:
             raise DemokitError(
                 f"{self.folder} was started with another {changed[0]} "

@@ -24,15 +24,15 @@ def train_imitation(
 ) -> Learned:
     """Behaviour cloning with Adam; returns what was learned, its step size chosen."""
     learned, optimizer, first = run.restore(start(run.config, demos))
-    config = learned.config
-    everything = demos.all().pooled()
+    config, part = learned.config, run.world.part(len(demos.tasks))
+    everything = demos.to(run.device).of_tasks(part.own).all()
     for iteration in range(first, config.imitation_steps):
         rng = np.random.default_rng([config.seed, iteration])
-        expert_actions = thinned(everything, config.outer_stride, rng, axis=0)
-        loss = imitation_step(learned, optimizer, expert_actions)
+        expert_actions = thinned(everything, config.outer_stride, rng).pooled()
+        loss = imitation_step(learned, optimizer, expert_actions, part)
         if (iteration + 1) % _LOG_EVERY == 0 or iteration + 1 == config.imitation_steps:
             scalars = {"loss": loss, "env_steps": float(learned.env_steps)}
             run.log(iteration, scalars)
             report(iteration, scalars)
             run.save(learned, optimizer, iteration + 1)
-    return settle_step_size(learned, optimizer, run, config.imitation_steps)
+    return settle_step_size(learned, optimizer, run)

@@ -60,8 +60,8 @@ def test_the_adapted_policies_act_and_the_expert_labels(demos):
     observation = sims.reset(contexts, range(NUM_TASKS * 2))
 
     def decide(share):
-        rng = np.random.default_rng(0)
-        source = AdaptedPolicies(learned, phi, 2, expert, share, rng)
+        rngs = np.random.default_rng(0).spawn(NUM_TASKS)
+        source = AdaptedPolicies(learned, phi, 2, expert, share, rngs)
         return source.decide(observation, sims.privileged())
 
     own, mixed = decide(0.0), decide(1.0)

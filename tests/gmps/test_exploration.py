@@ -103,12 +103,12 @@ def test_later_steps_draw_nearer_and_nearer_to_their_center():
 def test_the_end_of_a_segment_is_what_is_judged():
     exploration = space(segments=2, temperature=0.5)
     reward = torch.zeros(1, 2, 16)
-    reward[0, 0, :6] = 100.0  # early in the first segment: on the way
+    reward[0, 0, :6] = 1.0  # early in the first segment: on the way, a tenth counts
     reward[0, 1, 6:8] = 1.0  # the last quarter of the first segment
     latent = torch.arange(8.0).view(1, 2, 2, 2)
     batch = exploration.batch(latent, reward, torch.ones(1, 2, 16, dtype=torch.bool))
-    # Scores 0, 0, 1, 0: mean 1/4, standard deviation 1/2.
-    expected = torch.tensor([-0.5, -0.5, 1.5, -0.5]).div(0.5).softmax(0)
+    score = torch.tensor([0.1 * 6 / 8, 0.0, 1 + 0.1 * 2 / 8, 0.0])
+    expected = ((score - score.mean()) / score.std() / 0.5).softmax(0)
     torch.testing.assert_close(batch.weight[0], expected)
     assert torch.equal(batch.latent[0, 2], latent[0, 1, 0])
 

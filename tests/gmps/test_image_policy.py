@@ -184,7 +184,7 @@ def test_the_eyes_learn_in_every_so_many_steps(push_demos):
     rng = np.random.default_rng(0)
     rollouts = sampler(learned.policy, replicate(learned.meta.theta, NUM_TASKS), rng)
     batches = rollouts.inner_batch(learned.advantages(rollouts))
-    material = Material(batches, demos, demos.all().pooled())
+    material = Material(batches, demos, demos.all())
     drawn = [material.drawn(step, learned, rng) for step in range(4)]
     assert [isinstance(parts[0].observation, dict) for parts in drawn] == [True, False, False, True]
     assert drawn[0][0].observation["image"].shape == (NUM_TASKS, 10, 48, 64, 3)
