@@ -58,6 +58,7 @@ def meta_train(
         learned = _trained(loaded, run)
         if world.is_main:
             click.echo(f"{folder}: {_summary(learned, run)}")
+        world.leave()
 
 
 def _trained(demos: DemoSet, run: Run) -> Learned:
