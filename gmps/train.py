@@ -134,6 +134,11 @@ def _earned(adapted: Curve) -> float:
     return float(adapted.mean.episode_return[1].mean())
 
 
+def _success(adapted: Curve) -> float:
+    """The success rate on all tasks after one adaptation step."""
+    return float(adapted.mean.success[1].mean())
+
+
 def _scalars(
     losses: MetaLosses, before: Rollouts, part: Part, adapted: Curve | None, env_steps: int
 ) -> dict[str, float]:
@@ -145,7 +150,7 @@ def _scalars(
         "loss_place": float(losses.place),
         "return_pre": float(part.gathered(earned.cpu()).mean()),
         "success_pre": float(part.gathered(succeeded.cpu()).mean()),
-        "return_post": _earned(adapted) if adapted else math.nan,
-        "success_post": float(adapted.mean.success[1].mean()) if adapted else math.nan,
+        "return_post": _earned(adapted) if adapted is not None else math.nan,
+        "success_post": _success(adapted) if adapted is not None else math.nan,
         "env_steps": float(env_steps),
     }
