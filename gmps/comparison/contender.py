@@ -36,7 +36,7 @@ class Facts:
         expert_steps: those of its experts' training.
         later_lr: its step size; None until it has been chosen: the run is not finished.
         checkpoint: SHA-256 of the checkpoint.
-        versions: of what trained or measured it.
+        versions: of the libraries that measured it.
     """
 
     config: TrainConfig
@@ -104,7 +104,7 @@ class Contender:
         if not self.has_checkpoint:
             raise DemokitError(
                 f"{self.path} keeps measurements and no checkpoint, and what is asked for was not "
-                "measured: train it again, or ask for what is there."
+                "measured: ask for what is there, or remove that folder and train again."
             )
         return load(self.path)[0]
 

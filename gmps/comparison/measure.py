@@ -19,7 +19,6 @@ import torch
 from demokit.envs.family import Family
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.errors import DemokitError
-from demokit.learning.runs import versions
 from demokit.types import Task
 from gmps.comparison.contender import Contender
 from gmps.comparison.outcomes import (
@@ -138,8 +137,14 @@ def _facts(
         "factors on step sizes": ", ".join(map(str, protocol.step_scale or (1.0,))),
         "expert": protocol.expert or DEFAULT_EXPERT,
         "seed of the roll-outs": str(protocol.seed),
-        **versions(),
+        **_versions(runs),
     }
+
+
+def _versions(runs: Sequence[Contender]) -> dict[str, str]:
+    """Library -> the versions that measured the runs."""
+    found = [run.facts.versions for run in runs]
+    return {name: ", ".join(dict.fromkeys(each[name] for each in found)) for name in found[0]}
 
 
 def measure(
