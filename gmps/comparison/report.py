@@ -141,6 +141,7 @@ def tables(rows: Sequence[Row], split: str) -> Iterator[Table]:
     if references(rows, "success", split=split):
         yield _reference_table(rows, split)
     yield _differences(rows, split)
+    yield _gap_table(rows, split)
     yield _areas(rows, split)
     for sweep, column in ((BY_ROLLOUTS, "rollouts"), (BY_STEP_SCALE, "step_scale")):
         if select(rows, split=split, sweep=sweep):
@@ -214,6 +215,30 @@ def _differences(rows: Sequence[Row], split: str) -> Table:
         body.append([f"{best} - {other}", *cells])
     caption = f"Differences in {NAMES[measure]} of the mean policy, by adaptation steps"
     return Table(caption, ["difference", *map(str, steps)], body)
+
+
+def gaps(rows: Sequence[Row], label: str, split: str) -> dict[int, Interval]:
+    """The expert's return minus that of the mean policy, by adaptation steps.
+
+    GMPS's Theorem 4.1 bounds it, after one step and on training tasks, by what the imitation loss
+    leaves. Without an expert in the table it is empty.
+    """
+    expert = references(rows, "episode_return", split=split).get(EXPERT)
+    if expert is None:
+        return {}
+    found = _mean_curve(rows, label, "episode_return", split)
+    return {step: difference(expert[None], earned) for step, earned in found.items()}
+
+
+def _gap_table(rows: Sequence[Row], split: str) -> Table:
+    body, steps = [], []
+    for label in labels(rows):
+        found = gaps(rows, label, split)
+        steps = shown_steps(found)
+        if found:
+            body.append([label, *(_cell(found[s], DIGITS["episode_return"]) for s in steps)])
+    caption = "Gap to the expert in return (Theorem 4.1), mean policy, by adaptation steps"
+    return Table(caption, ["method", *map(str, steps)], body)
 
 
 def areas(rows: Sequence[Row], label: str, split: str) -> dict[str, float]:
@@ -358,6 +383,10 @@ def write_json(path: Path, comparison: Comparison) -> dict[str, Any]:
         "area_under_return": {label: areas(rows, label, first)["area"] for label in labels(rows)},
         "areas": {
             split: {label: areas(rows, label, split) for label in labels(rows)} for split in every
+        },
+        "gap_to_expert": {
+            label: {step: found._asdict() for step, found in gaps(rows, label, first).items()}
+            for label in labels(rows)
         },
         "references": {
             measure: {

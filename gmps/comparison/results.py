@@ -37,6 +37,7 @@ def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
     parts = [f"# {plan.title}\n", plan.text.strip() + "\n", *_methods(plan)]
     for measure in _NAMES:
         parts += _overview(found, measure)
+    parts += _gaps(found)
     parts += _budgets(found)
     page.parent.mkdir(parents=True, exist_ok=True)
     for name in found:
@@ -70,6 +71,21 @@ def _overview(found: dict[str, Any], measure: str) -> Iterator[str]:
     yield ""
 
 
+def _gaps(found: dict[str, Any]) -> Iterator[str]:
+    """The Theorem's quantity, a line per comparison and method."""
+    yield (
+        "Gap to the experts: their return minus that of the mean policy, what GMPS's Theorem 4.1 "
+        "bounds on training tasks, here on the validation tasks:\n"
+    )
+    yield _line(["comparison", "method", *map(str, STEPS)])
+    yield _line(["---"] * (2 + len(STEPS)))
+    for name, content in found.items():
+        for label, by_step in content["gap_to_expert"].items():
+            entries = (by_step.get(str(step)) for step in STEPS)
+            yield _line([name, label, *(_cell(entry, "episode_return") for entry in entries)])
+    yield ""
+
+
 def _budgets(found: dict[str, Any]) -> Iterator[str]:
     """What a run of every method took, a mean over its seeds."""
     yield "Environment steps of one run, means over seeds, and of its expert's training:\n"
@@ -88,7 +104,7 @@ def _budgets(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _cells(content: dict[str, Any], label: str, measure: str) -> Iterator[str]:
-    first, digits = next(iter(content["verdict"])), _DIGITS[measure]
+    first = next(iter(content["verdict"]))
     wanted = {"split": first, "label": label, "actor": "mean", "measure": measure}
     entries = {
         entry["step"]: entry
@@ -96,9 +112,14 @@ def _cells(content: dict[str, Any], label: str, measure: str) -> Iterator[str]:
         if all(entry[key] == value for key, value in wanted.items())
     }
     for step in STEPS:
-        entry = entries.get(step)
-        values = [f"{entry[key]:.{digits}f}" for key in ("mean", "low", "high")] if entry else []
-        yield f"{values[0]} [{values[1]}, {values[2]}]" if values else ""
+        yield _cell(entries.get(step), measure)
+
+
+def _cell(entry: dict[str, Any] | None, measure: str) -> str:
+    if entry is None:
+        return ""
+    mean, low, high = (f"{entry[key]:.{_DIGITS[measure]}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def _line(cells: list[str]) -> str:

@@ -129,6 +129,7 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
     assert "| sparse | imitation | " in text
     assert "| sparse | *expert* | 1.00 |" in text
     [run] = json.loads((out / "sparse/comparison/evaluation.json").read_text())["runs"]
+    assert "Gap to the experts" in text
     assert f"| sparse | imitation | {run['environment steps']:,} | 0 |" in text
     assert "## sparse: point, sparse reward, 2 validation tasks" in text
     assert "![sparse](results-sparse.png)" in text

@@ -21,6 +21,7 @@ from gmps.comparison.report import (
     Comparison,
     areas,
     budget,
+    gaps,
     markdown,
     ranking,
     shown_steps,
@@ -106,6 +107,16 @@ def test_areas(table):
     assert found["regret over steps"] == 30 - 6.5
     assert found["regret over roll-outs"] == 10 * (30 - 6.5)
     assert found["share"] == pytest.approx((30 - 6.5) / 30)
+
+
+def test_the_gap_to_the_expert_is_in_return_and_paired_by_task(table):
+    # Whose tasks earn 9 and 11; "bad" 1 and 3 after a step: the same gap in both.
+    assert gaps(table, "bad", SPLIT)[1] == (8, 8, 8)
+    found = gaps(table, "good", SPLIT)[1]
+    assert found.mean == 3
+    assert found.low == 2
+    assert found.high == 4
+    assert gaps([row for row in table if row.label != "expert"], "bad", SPLIT) == {}
 
 
 def test_the_budget_of_rollouts_is_that_of_the_thriftiest(table):
