@@ -2,11 +2,12 @@
 
     python benchmarks/meta_update.py
 
-Two settings: Push (20 tasks x 20 roll-outs x 50 steps) and the paper's Ant (40 x 50 x 200), 10
-demonstrations per task in the outer loss. The peer does the same update with the same policy in a
-Python loop over tasks with `torch.autograd.grad(create_graph=True)`. Each contender runs in a
-process of its own, so that its peak memory is its own; seconds are CPU time of one torch thread,
-which other load on the machine disturbs less than wall-clock.
+Three settings: Push (20 tasks x 20 roll-outs x 50 steps) and the paper's Ant (40 x 50 x 200) with
+10 demonstrations per task in the outer loss; Push from images as `gmps/presets/vision.toml` has
+it, every fifth step of 20 roll-outs and of 5 demonstrations. The peer does the same update with
+the same policy in a Python loop over tasks with `torch.autograd.grad(create_graph=True)`. Each
+contender runs in a process of its own, so that its peak memory is its own; seconds are CPU time of
+one torch thread, which other load on the machine disturbs less than wall-clock.
 """
 
 from __future__ import annotations
@@ -23,24 +24,42 @@ import torch
 from gmps.adapt import InnerBatch, InnerStep
 from gmps.losses import behaviour_cloning
 from gmps.meta import Demos, MetaObjective, MetaParams, outer_step
+from gmps.observation import Observation, each
 from gmps.policy import AdaptSpec, GaussianPolicy
+from gmps.vision import Encoder
 
 MAX_GRAD_NORM, REPEATS = 10.0, 3
 CONTENDERS = ("loop", "fp32", "bf16")
 
 
 class Setting(NamedTuple):
-    """Sizes of an outer step; observations and actions are those of the family."""
+    """Sizes of an outer step; vectors and actions are those of the family."""
 
     num_tasks: int
     rollouts: int
     horizon: int
-    observation: int
+    vector: int
     action: int
     demos: int = 10
+    encoder: Encoder | None = None
+
+    @property
+    def place_width(self) -> int:
+        """Image policies say where the object is."""
+        return 3 if self.encoder else 0
+
+    @property
+    def num_features(self) -> int:
+        """What the first layer sees, without the bias transformation."""
+        return self.vector + self.place_width + (self.encoder.num_points if self.encoder else 0)
 
 
-SETTINGS = {"push": Setting(20, 20, 50, 6, 3), "ant": Setting(40, 50, 200, 122, 8)}
+EYES = Encoder(("image",), ("vector",))
+SETTINGS = {
+    "push": Setting(20, 20, 50, 6, 3),
+    "ant": Setting(40, 50, 200, 122, 8),
+    "push-vision": Setting(20, 20, 10, 3, 3, 5, EYES),
+}
 
 
 class Problem(NamedTuple):
@@ -59,27 +78,46 @@ def make_problem(setting: Setting, *, bf16: bool) -> Problem:
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=rng)
 
-    zeros = torch.zeros(setting.observation)
-    policy = GaussianPolicy(zeros, zeros + 1, setting.action)
+    zeros = torch.zeros(setting.num_features)
+    policy = GaussianPolicy(
+        zeros, zeros + 1, setting.action, encoder=setting.encoder, place_width=setting.place_width
+    )
     theta = policy.init(rng)
-    spec = AdaptSpec.all_but(theta, "log_std")
+    spec = AdaptSpec.of_policy(theta)
     meta = MetaParams(theta, spec.init_step_sizes(theta, 0.1))
     samples = setting.num_tasks, setting.rollouts * setting.horizon
-    seen = normal(*samples, setting.observation)
-    dist = policy.dist(theta, seen)
+    seen = observed(setting, rng, *samples)
+    with torch.no_grad():
+        dist = policy.dist(theta, seen)
     action = dist.sample(normal(*samples, setting.action))
     batches = InnerBatch(seen, action, dist.log_prob(action), normal(*samples))
     shown = setting.num_tasks, setting.demos * setting.horizon
     demos = Demos(
-        normal(*shown, setting.observation),
+        observed(setting, rng, *shown),
         normal(*shown, setting.action),
-        torch.zeros(*shown, 0),
+        normal(*shown, setting.place_width),
         torch.ones(shown),
     )
     for leaf in meta.leaves():
         leaf.requires_grad_(True)
-    objective = MetaObjective(policy, InnerStep(policy, spec), "squared", 0.1, bf16=bf16)
+    objective = MetaObjective(
+        policy,
+        InnerStep(policy, spec),
+        "squared",
+        0.1,
+        bf16=bf16,
+        place_weight=1.0 if setting.encoder else 0.0,
+    )
     return Problem(objective, meta, torch.optim.Adam(meta.leaves(), lr=1e-3), batches, demos)
+
+
+def observed(setting: Setting, rng: torch.Generator, *samples: int) -> Observation:
+    """Random observations (*samples, ...): vectors, or images beside them."""
+    vector = torch.randn(*samples, setting.vector, generator=rng)
+    if setting.encoder is None:
+        return vector
+    image = torch.randint(256, (*samples, 48, 64, 3), dtype=torch.uint8, generator=rng)
+    return {"image": image, "vector": vector}
 
 
 def ours(problem: Problem) -> None:
@@ -100,8 +138,8 @@ def loop_loss(problem: Problem) -> torch.Tensor:
     """The same loss, one task after the other."""
     (theta, step_sizes), inner, losses = problem.meta, problem.objective.inner, []
     for i in range(len(problem.demos.action)):
-        batch = InnerBatch(*(values[i] for values in problem.batches))
-        demos = Demos(*(values[i] for values in problem.demos))
+        batch = InnerBatch(*(each(lambda values, i=i: values[i], part) for part in problem.batches))
+        demos = Demos(*(each(lambda values, i=i: values[i], part) for part in problem.demos))
         adapted, frozen = inner.spec.split(theta)
         loss = inner.loss(adapted, frozen, batch)
         gradient = torch.autograd.grad(loss, list(adapted.values()), create_graph=True)
@@ -110,8 +148,12 @@ def loop_loss(problem: Problem) -> torch.Tensor:
             for (name, value), g in zip(adapted.items(), gradient, strict=True)
         }
         losses.append(imitation(inner.policy, {**frozen, **phi}, demos))
-    before = imitation(inner.policy, theta, problem.demos.pooled())
-    return torch.stack(losses).mean() + problem.objective.pre_weight * before
+    everything = problem.demos.pooled()
+    before = imitation(inner.policy, theta, everything)
+    features = inner.policy.encode(theta, everything.observation)
+    place = inner.policy.place_loss(features, everything.place, everything.weight)
+    weights = problem.objective.pre_weight, problem.objective.place_weight
+    return torch.stack(losses).mean() + weights[0] * before + weights[1] * place
 
 
 def imitation(policy: GaussianPolicy, params: dict[str, torch.Tensor], demos: Demos):
