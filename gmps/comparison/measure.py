@@ -172,7 +172,10 @@ def measure(
         for variant in protocol.variants(run.facts.config.rollouts_per_task)
     ]
     if jobs > 1:
-        _measure_side_by_side(wanted, jobs, lambda done: report(done * (protocol.adapt_steps + 1)))
+        distinct = list({(id(curve[0]), _key(*curve)): curve for curve in wanted}.values())
+        _measure_side_by_side(
+            distinct, jobs, lambda done: report(done * (protocol.adapt_steps + 1))
+        )
     rows: list[Row] = []
     for place, curve in enumerate(wanted):
 
