@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     "--rollouts",
     type=click.IntRange(2),
     multiple=True,
-    help="K, roll-outs per task and adaptation step; default: as in training. Given again, each "
-    "value is drawn beside the default.",
+    help="K, roll-outs per task and adaptation step; default: as in training. Given again, a "
+    "sweep: the first value is that of all other figures.",
 )
 @click.option(
     "--step-scale",

@@ -49,8 +49,9 @@ class Protocol:
         num_tasks: the first so many tasks of each split; None takes all.
         reward: None takes that of the training.
         adapt_steps: policy-gradient steps on each task.
-        rollouts: K; several values are a sweep beside the main curve, which has the run's own K.
-        step_scale: factors on the run's step sizes; several values are a sweep, as with K.
+        rollouts: K, of the main curve the first; several values are a sweep. None: the run's own.
+        step_scale: factors on the run's step sizes; several values are a sweep beside the main
+            curve, whose factor is 1.
         expert: the reference, a name or a checkpoint; None: the scripted one where there is one.
         seed: of the roll-outs.
     """
@@ -67,7 +68,7 @@ class Protocol:
 
     def variants(self, own_rollouts: int) -> list[Variant]:
         """The ways a run whose K in training was `own_rollouts` is fine-tuned."""
-        rollouts = self.rollouts[0] if len(self.rollouts) == 1 else own_rollouts
+        rollouts = self.rollouts[0] if self.rollouts else own_rollouts
         scale = self.step_scale[0] if len(self.step_scale) == 1 else 1.0
         return [
             Variant(MAIN, rollouts, scale),

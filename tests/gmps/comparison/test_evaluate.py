@@ -129,11 +129,11 @@ def test_splits_and_sweeps_and_nothing_is_measured_twice(point_run, tmp_path, in
     invoke(*common)
     [first] = (run / "curves").iterdir()
     written = first.stat().st_mtime_ns
-    values = ("--rollouts", 2, "--rollouts", 3, "--step-scale", 0.5, "--step-scale", 2)
+    values = ("--rollouts", 3, "--rollouts", 2, "--step-scale", 0.5, "--step-scale", 2)
     result = invoke(*common, "--split", "validation", "--split", "ood", *values)
     assert "2 ood tasks" in result.output
     assert first.stat().st_mtime_ns == written
-    # K = 3 is the run's own, so that it is measured once for the main curve and the sweep.
+    # K = 3, the first, is the main curve's, so that it is measured once for the main curve and the sweep.
     assert len(list((run / "curves").iterdir())) == 2 * (1 + 1 + 2)
     table = list(csv.DictReader((folder / "evaluation.csv").open()))
     assert {(r["split"], r["sweep"], r["rollouts"], r["step_scale"]) for r in table} == {
