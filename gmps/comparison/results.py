@@ -80,7 +80,7 @@ def _gaps(found: dict[str, Any]) -> Iterator[str]:
     yield _line(["comparison", "method", *map(str, STEPS)])
     yield _line(["---"] * (2 + len(STEPS)))
     for name, content in found.items():
-        for label, by_step in content["gap_to_expert"].items():
+        for label, by_step in content.get("gap_to_expert", {}).items():
             entries = (by_step.get(str(step)) for step in STEPS)
             yield _line([name, label, *(_cell(entry, "episode_return") for entry in entries)])
     yield ""
