@@ -39,6 +39,9 @@ class Advantage:
     def __call__(self, observation: Tensor, reward: Tensor, alive: Tensor) -> Tensor:
         """Normalised advantages (K, T) of one task's roll-outs, zero after an episode's end.
 
+        Roll-outs that were all paid alike, such as none where rewards are sparse, say nothing:
+        all zeros, not the baseline's errors blown up to deviation 1.
+
         Args:
             observation: (K, T, O), standardised or not; the fit does not care.
             reward: (K, T), zero after the end.
@@ -49,7 +52,8 @@ class Advantage:
         next_value = torch.nn.functional.pad(value[:, 1:], (0, 1))
         delta = reward + self.discount * next_value - value
         advantage = discounted_returns(delta, self.discount * self.gae_lambda)
-        centred = alive * (advantage - advantage.sum() / alive.sum())
+        counts = alive * (reward != reward[:1]).any()
+        centred = counts * (advantage - advantage.sum() / alive.sum())
         scale = (centred.square().sum() / alive.sum()).sqrt() + 1e-8
         normalised: Tensor = centred / scale
         return normalised.to(observation.dtype)

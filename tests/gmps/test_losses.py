@@ -164,3 +164,13 @@ def test_spread_centers_reach_the_ends_of_a_line():
     centers, width = spread_centers(line, 5)
     assert sorted(round(float(c), 2) for c in centers) == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert width == pytest.approx(0.25, abs=0.01)
+
+
+def test_roll_outs_that_were_paid_alike_have_no_advantages():
+    """Where rewards are sparse and nobody was paid: the baseline's errors are no reason to act."""
+    observation, alive = torch.randn(4, 20, 3), torch.ones(4, 20, dtype=torch.bool)
+    alike, one_differs = torch.full((4, 20), -0.3), torch.full((4, 20), -0.3)
+    one_differs[2, -1] = 1.0
+    estimate = Advantage(0.99, 1.0)
+    assert (estimate(observation, alike, alive) == 0).all()
+    assert estimate(observation, one_differs, alive).square().mean() == pytest.approx(1.0)
