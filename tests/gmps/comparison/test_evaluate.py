@@ -133,7 +133,7 @@ def test_splits_and_sweeps_and_nothing_is_measured_twice(point_run, tmp_path, in
     result = invoke(*common, "--split", "validation", "--split", "ood", *values)
     assert "2 ood tasks" in result.output
     assert first.stat().st_mtime_ns == written
-    # K = 3, the first, is the main curve's, so that it is measured once for the main curve and the sweep.
+    # K = 3, the first, is the main curve's, too: measured once.
     assert len(list((run / "curves").iterdir())) == 2 * (1 + 1 + 2)
     table = list(csv.DictReader((folder / "evaluation.csv").open()))
     assert {(r["split"], r["sweep"], r["rollouts"], r["step_scale"]) for r in table} == {
