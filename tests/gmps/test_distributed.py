@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +119,10 @@ def test_a_process_that_dies_ends_the_run_and_it_can_be_resumed(point_demos, tmp
     assert long.returncode != 0
     assert said.count("Error: Another process of this run was lost") == 1
     assert "--resume continues it" in said
+    alone = tmp_path / "alone-0"
+    shutil.copytree(cut, alone)
+    trained(1, point_demos, alone, "--resume")
+    require_same(alone, whole)
     trained(2, point_demos, cut, "--resume")
     assert (cut / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
     found, wanted = (load_checkpoint(f / "checkpoint.safetensors") for f in (cut, whole))
