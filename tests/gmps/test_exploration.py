@@ -211,24 +211,15 @@ def test_only_the_latent_adapts(point_demos):
     assert learned.meta.theta[LATENT].shape == (2,)  # a goal in the plane
 
 
-def test_one_step_finds_a_goal_that_pays_only_nearby(point_demos, tmp_path, invoke):
-    folder = tmp_path / "latent-0"
-    options = ("--explore", "latent", "--reward", "sparse")
-    length = (*SHORT, "--iterations", 12, "--outer-steps", 80, "--outer-lr", 0.003)
-    invoke("meta-train", "--demos", point_demos, "--output-dir", folder, *options, *length)
+def test_one_step_finds_a_goal_that_pays_only_nearby(tmp_path, invoke):
+    demos, folder = tmp_path / "point.hdf5", tmp_path / "latent-0"
+    invoke("record", "--env", "point", "--tasks", 10, "--episodes-per-task", DEMOS, "--out", demos)
+    options = ("--explore", "latent", "--reward", "sparse", *SHORT, "--rollouts-per-task", 10)
+    length = ("--iterations", 8, "--outer-steps", 100, "--outer-lr", 0.01)
+    invoke("meta-train", "--demos", demos, "--output-dir", folder, *options, *length)
     learned, _, _ = load(folder)
-    assert learned.exploration.segments == load_demos(point_demos, DEMOS).segments()
+    assert learned.exploration.segments == load_demos(demos, DEMOS).segments()
     curve = evaluate(learned, learned.tasks, num_steps=1, rollouts_per_task=10, seed=0)
     before, after = curve.mean.success.mean(1)
-    assert before < 0.5
-    assert after > before + 0.3
-
-
-def test_the_command_says_what_the_step_is(point_demos, tmp_path, invoke):
-    folder = tmp_path / "latent-0"
-    found = invoke(
-        *("meta-train", "--demos", point_demos, "--output-dir", folder),
-        *("--explore", "latent", *SHORT),
-    )
-    assert "learned" in found.output
-    assert not (folder / "step_sizes.csv").exists()
+    assert before < 0.3
+    assert after > before + 0.4
