@@ -223,3 +223,13 @@ def test_one_step_finds_a_goal_that_pays_only_nearby(tmp_path, invoke):
     before, after = curve.mean.success.mean(1)
     assert before < 0.3
     assert after > before + 0.4
+
+
+def test_the_command_says_what_the_step_is(point_demos, tmp_path, invoke):
+    folder = tmp_path / "latent-0"
+    found = invoke(
+        *("meta-train", "--demos", point_demos, "--output-dir", folder),
+        *("--explore", "latent", *SHORT),
+    )
+    assert "learned" in found.output
+    assert not (folder / "step_sizes.csv").exists()
