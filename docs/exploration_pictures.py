@@ -17,7 +17,6 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from gmps.evaluate import adapted
-from gmps.exploration import LatentBatch
 from gmps.learned import Learned, load
 from gmps.rollout import Rollouts, Sampler, replicate
 
@@ -26,8 +25,8 @@ MEAN_EPISODES = 3
 SHADES = matplotlib.colormaps["viridis_r"]
 
 
-def stages(learned: Learned, task: int) -> tuple[Rollouts, LatentBatch, Rollouts]:
-    """Roll-outs before adaptation, how they were weighed, and those after one step."""
+def stages(learned: Learned, task: int) -> tuple[Rollouts, Rollouts]:
+    """Roll-outs before adaptation and after one step."""
     rng = np.random.default_rng(0)
     k = learned.config.rollouts_per_task
     tasks = learned.tasks[task : task + 1]
@@ -36,18 +35,17 @@ def stages(learned: Learned, task: int) -> tuple[Rollouts, LatentBatch, Rollouts
     before = sampler(learned.policy, theta, rng, learned.latents(theta, k, 0, rng))
     phi = adapted(learned, theta, learned.step_sizes(0), before.episodes(slice(k)))
     after = sampler(learned.policy, phi, rng, learned.latents(phi, k, 1, rng))
-    seen = learned.inner_batch(before.episodes(slice(k)))
-    return before.episodes(slice(k)), seen, after.episodes(slice(k, None))
+    return before.episodes(slice(k)), after.episodes(slice(k, None))
 
 
-def trace(axes: plt.Axes, learned: Learned, rollouts: Rollouts, weight: torch.Tensor) -> None:
+def trace(axes: plt.Axes, learned: Learned, rollouts: Rollouts, shade: torch.Tensor) -> None:
     """Lines of the object, in the plane or, where it has one coordinate, over time."""
     start, columns = 0, slice(0)
     for term in learned.family.observation_terms:
         if term.name == learned.family.object_term:
             columns = slice(start, start + min(term.width, 2))
         start += term.width
-    for path, share in zip(rollouts.observation[0][..., columns], weight, strict=True):
+    for path, share in zip(rollouts.observation[0][..., columns], shade, strict=True):
         line = path.T if path.shape[1] == 2 else (torch.arange(len(path)), path[:, 0])
         axes.plot(*line, color=SHADES(float(share)), lw=1 + share, alpha=0.8)
 
@@ -55,9 +53,9 @@ def trace(axes: plt.Axes, learned: Learned, rollouts: Rollouts, weight: torch.Te
 def row(panels: list[plt.Axes], learned: Learned) -> None:
     """Before and after, for one run."""
     task = len(learned.tasks) // 2
-    before, seen, after = stages(learned, task)
-    share = seen.weight[0].view(len(before.reward[0]), -1).max(1).values
-    trace(panels[0], learned, before, share / share.max())
+    before, after = stages(learned, task)
+    paid = before.reward[0].sum(1)
+    trace(panels[0], learned, before, (paid - paid.min()) / (paid.max() - paid.min() + 1e-6))
     trace(panels[1], learned, after, torch.ones(MEAN_EPISODES))
     goal = learned.family.goal_marker(np.array(learned.tasks[task].context))["goal"]
     for axes in panels:

@@ -74,8 +74,12 @@ class TrainConfig:
         "another training task's expert (gmps).",
         EXPLORATIONS,
     )
+    critic: bool = _option(
+        True,
+        "Adapt by a learned critic of latents; without, to those that were paid best (latent).",
+    )
     temperature: float = _option(
-        0.25, "Of the weights of roll-outs, in standard deviations of their scores (latent)."
+        0.25, "Without critic: of the weights, in standard deviations of the scores (latent)."
     )
     expert_weight: float = _option(
         1.0, "Weight of imitating every training task's expert under its latent (latent)."

@@ -3,7 +3,8 @@
 The bias transformation of the policy becomes a latent z. Training task i has a place z_i in the
 latent space (its standardised context), and under z_i the policy imitates that task's expert. On a
 new task the roll-outs are taken under latents spread over those places, and the policy-gradient
-step moves the latent, by reward alone, to where it paid (`losses.latent_surrogate`).
+step moves the latent, by reward alone, to where it pays (`losses.latent_surrogate`): to places
+that explain what the roll-outs were paid (`critic`), or to the latents that were paid best.
 
 This joins two ideas: imitation as the meta-objective (GMPS, Mendonca et al., 2019), and that the
 policy which gathers the data wants to be another one than the policy which uses it (Gurumurthy
@@ -26,10 +27,12 @@ from torch import Tensor
 
 from demokit.learning.networks import Params
 from demokit.types import Task
+from gmps.critic import log_likelihood
 from gmps.losses import latent_surrogate
 from gmps.policy import LATENT
 
 _MIN_SCALE = 1e-3
+_CANDIDATES = 1000  # latents that the critic is asked about
 _NEIGHBOURS = 3
 _ARRIVED = 0.1  # of the way: where an expert has brought the object
 _SLOWEST = 0.95  # quantile of the experts' time to arrive
@@ -40,9 +43,10 @@ _ON_THE_WAY = (
 
 
 class LatentBatch(NamedTuple):
-    """What the latent step sees of one task: latents (E, Z), and how well they paid (E,).
+    """What the latent step sees of one task: latents (C, Z), and how well they pay (C,).
 
-    E = roll-outs x segments; the weights sum to 1. A leading axis M when batched over tasks.
+    Those of roll-outs and their segments, or candidates that the critic has judged. The weights sum
+    to 1. A leading axis M when batched over tasks.
     """
 
     latent: Tensor
@@ -105,14 +109,29 @@ class Exploration:
         around = center[:, None] + share * drawn
         return around.view(len(center), self.segments, num_rollouts, -1).transpose(1, 2)
 
-    def batch(self, latent: Tensor, reward: Tensor, alive: Tensor) -> LatentBatch:
-        """What the step sees of M tasks: latents (M, K, S, Z), reward and alive (M, K, T)."""
-        score = self._score(reward * alive)
+    def by_score(self, latent: Tensor, score: Tensor) -> LatentBatch:
+        """The latents of roll-outs (M, E, Z), weighed by what they were paid, (M, E)."""
         spread = score.std(1, keepdim=True).nan_to_num()
         standard = (score - score.mean(1, keepdim=True)) / (spread + 1e-6)
-        return LatentBatch(latent.flatten(1, 2), (standard / self.temperature).softmax(1))
+        return LatentBatch(latent, (standard / self.temperature).softmax(1))
 
-    def _score(self, reward: Tensor) -> Tensor:
+    def by_critic(self, theta: Params, latent: Tensor, score: Tensor) -> LatentBatch:
+        """Candidates (M, C, Z) near latents that were paid, by how well they explain all scores.
+
+        What they were paid is the prior, the critic the likelihood: candidates are drawn from
+        Gaussians around the latents, weighed as in `by_score`, as wide as the latents are apart.
+
+        Args:
+            theta: holds the critic; places are seen from its latent.
+            latent: of roll-outs and segments, (M, E, Z).
+            score: what they were paid, (M, E).
+        """
+        candidates, origin = _candidates(self.by_score(latent, score)), theta[LATENT].detach()
+        tasks = zip(latent - origin, score, candidates - origin, strict=True)
+        explained = torch.stack([log_likelihood(theta, *task) for task in tasks])
+        return LatentBatch(candidates, explained.softmax(1))
+
+    def score(self, reward: Tensor) -> Tensor:
         """How well every segment of roll-outs (M, K, T) was paid, (M, K * S).
 
         The mean reward of its last quarter, and a tenth of that of the whole segment.
@@ -145,6 +164,19 @@ class Exploration:
         other = near[torch.arange(len(near)), rng.integers(near.shape[1], size=len(near))]
         share = torch.from_numpy(rng.uniform(0, 1, (len(near), 1)).astype(np.float32))
         return (self.places + share * (self.places - self.places[other]))[order]
+
+
+def _candidates(paid: LatentBatch) -> Tensor:
+    """Draws (M, C, Z) from a mixture of Gaussians; the same noise for all tasks."""
+    latent, weight = paid
+    quantile = (torch.arange(_CANDIDATES, device=latent.device) + 0.5) / _CANDIDATES
+    last = latent.shape[1] - 1
+    chosen = torch.searchsorted(weight.cumsum(1), quantile.repeat(len(weight), 1)).clamp_max(last)
+    centers = latent.take_along_dim(chosen[..., None], 1)
+    itself = torch.eye(last + 1, device=latent.device).bool()
+    apart = torch.cdist(latent, latent).masked_fill(itself, torch.inf).min(2).values.mean(1)
+    noise = torch.randn(*centers.shape[1:], generator=torch.Generator().manual_seed(0))
+    return centers + apart[:, None, None] * noise.to(latent.device)
 
 
 def segment_bounds(horizon: int, segments: int) -> list[int]:

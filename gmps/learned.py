@@ -22,6 +22,8 @@ from demokit.types import Task
 from gmps.adapt import InnerBatch, InnerStep
 from gmps.advantage import Advantage, spread_centers
 from gmps.config import TrainConfig
+from gmps.critic import PREFIX as CRITIC
+from gmps.critic import init_critic, learn
 from gmps.demos import DemoSet
 from gmps.distributed import WHOLE, Part
 from gmps.exploration import Exploration, LatentBatch, LatentStep
@@ -180,7 +182,25 @@ class Learned:
         """What the inner step sees of the roll-outs, with a leading axis M."""
         if self.exploration is None:
             return rollouts.inner_batch(self.advantages(rollouts))
-        return self.exploration.batch(rollouts.latent, rollouts.reward, rollouts.alive)
+        latent, score = self._scored(rollouts)
+        if self.config.critic:
+            return self.exploration.by_critic(self.meta.theta, latent, score)
+        return self.exploration.by_score(latent, score)
+
+    def learn_critic(self, rollouts: Rollouts, part: Part = WHOLE) -> None:
+        """What roll-outs of theta on the training tasks teach the critic of latents, if any."""
+        if self.exploration is None or not self.config.critic:
+            return
+        latent, score = (part.gathered(own) for own in self._scored(rollouts))
+        place = self.exploration.of(self.tasks).to(latent.device)[:, None].expand_as(latent)
+        latent = latent - self.meta.theta[LATENT].detach()
+        learn(self.meta.theta, latent.flatten(0, 1), place.flatten(0, 1), score.flatten())
+
+    def _scored(self, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
+        """Latents (M, E, Z) of all segments of all roll-outs, and what they were paid (M, E)."""
+        assert self.exploration is not None
+        score = self.exploration.score(rollouts.reward * rollouts.alive)
+        return rollouts.latent.flatten(1, 2), score
 
     def encoded(self, rollouts: Rollouts) -> Rollouts:
         """The roll-outs with features in place of observations."""
@@ -201,7 +221,8 @@ def start(config: TrainConfig, demos: DemoSet) -> Learned:
     exploration = _exploration(config, demos.tasks, demos.segments()) if _explores(config) else None
     acts, sees = demos.action.shape[-1], demos.sees
     policy = _policy(config, demos.family.name, sees, acts, mean, scale, exploration)
-    theta = policy.init(torch.Generator().manual_seed(config.seed))
+    rng = torch.Generator().manual_seed(config.seed)
+    theta = policy.init(rng)
     if exploration is not None:
         theta[LATENT] = torch.zeros_like(theta[LATENT])
     inner_lr = 1.0 if exploration else config.inner_lr  # 1: to the weighted mean of the latents
@@ -210,6 +231,8 @@ def start(config: TrainConfig, demos: DemoSet) -> Learned:
         tensor.requires_grad_(True)
     for tensor in alpha.values():
         tensor.requires_grad_(config.learn_step_sizes)
+    if exploration is not None and config.critic:
+        theta |= init_critic(rng, len(theta[LATENT]))
     return Learned(
         config,
         demos.family.name,
@@ -329,17 +352,18 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
 
 
 def _meta(tensors: dict[str, Tensor], config: TrainConfig, prefix: str = "") -> MetaParams:
-    return MetaParams(
-        _section(tensors, f"{prefix}theta.", learned=True),
-        _section(tensors, f"{prefix}alpha.", learned=config.learn_step_sizes),
-    )
+    theta = _section(tensors, f"{prefix}theta.")
+    for name, value in theta.items():
+        value.requires_grad_(not name.startswith(CRITIC))
+    alpha = _section(tensors, f"{prefix}alpha.")
+    for value in alpha.values():
+        value.requires_grad_(config.learn_step_sizes)
+    return MetaParams(theta, alpha)
 
 
-def _section(
-    tensors: dict[str, Tensor], prefix: str, *, learned: bool = False
-) -> dict[str, Tensor]:
+def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
-        name.removeprefix(prefix): value.requires_grad_(learned)
+        name.removeprefix(prefix): value
         for name, value in tensors.items()
         if name.startswith(prefix)
     }

@@ -57,6 +57,7 @@ def train(demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: 
         latents = learned.latents(params, sampler.explore, 0, rng, part)
         rollouts = sampler(learned.policy, params, rng, latents)  # A1: 7, A2: 3
         spent = sampler.num_steps
+        learned.learn_critic(rollouts, part)
         if queries and is_round(iteration, config.dagger_every):
             before = demos.num_steps
             demos = queries.round(learned, demos, rollouts, iteration, rng)  # A1: 8-10

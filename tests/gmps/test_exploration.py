@@ -9,6 +9,7 @@ from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks
 from demokit.types import Task
 from gmps.config import TrainConfig
+from gmps.critic import init_critic, learn, predicted
 from gmps.demos import load_demos
 from gmps.evaluate import evaluate
 from gmps.exploration import (
@@ -105,28 +106,80 @@ def test_the_end_of_a_segment_is_what_is_judged():
     reward = torch.zeros(1, 2, 16)
     reward[0, 0, :6] = 1.0  # early in the first segment: on the way, a tenth counts
     reward[0, 1, 6:8] = 1.0  # the last quarter of the first segment
-    latent = torch.arange(8.0).view(1, 2, 2, 2)
-    batch = exploration.batch(latent, reward, torch.ones(1, 2, 16, dtype=torch.bool))
-    score = torch.tensor([0.1 * 6 / 8, 0.0, 1 + 0.1 * 2 / 8, 0.0])
-    expected = ((score - score.mean()) / score.std() / 0.5).softmax(0)
-    torch.testing.assert_close(batch.weight[0], expected)
-    assert torch.equal(batch.latent[0, 2], latent[0, 1, 0])
+    expected = torch.tensor([[0.1 * 6 / 8, 0.0, 1 + 0.1 * 2 / 8, 0.0]])
+    torch.testing.assert_close(exploration.score(reward), expected)
 
 
-def test_what_was_paid_after_an_episodes_end_does_not_count():
-    alive = torch.ones(1, 3, 8, dtype=torch.bool)
-    alive[0, 0, 4:] = False
-    reward = torch.tensor([9.0, 1.0, 2.0]).view(1, 3, 1).expand(1, 3, 8)
-    weight = space().batch(torch.zeros(1, 3, 1, 2), reward, alive).weight[0]
-    assert weight.argmax() == 2
-    assert weight[0] < weight[1]
+def test_without_critic_the_latents_that_were_paid_best_weigh_most():
+    score, latent = torch.tensor([[0.0, 1.0, 5.0]]), torch.randn(1, 3, 2)
+    batch = space(temperature=0.5).by_score(latent, score)
+    assert torch.equal(batch.latent, latent)
+    expected = ((score - score.mean()) / score.std() / 0.5).softmax(1)
+    torch.testing.assert_close(batch.weight, expected)
 
 
 def test_without_differences_no_latent_is_preferred():
-    batch = space().batch(
-        torch.zeros(1, 4, 1, 2), torch.full((1, 4, 8), 3.0), torch.ones(1, 4, 8, dtype=torch.bool)
-    )
+    batch = space().by_score(torch.zeros(1, 4, 2), torch.full((1, 4), 3.0))
     torch.testing.assert_close(batch.weight, torch.full((1, 4), 0.25))
+
+
+def test_what_was_paid_after_an_episodes_end_does_not_count(point_demos):
+    """Episode 0 earns nothing before its end, and much after it."""
+    learned = start(TrainConfig(explore="latent", critic=False), load_demos(point_demos, DEMOS))
+    tasks = learned.tasks[:1]
+    sampler = Sampler(learned.family, tasks, learned.reward, explore=3)
+    theta, rng = replicate(learned.meta.theta, 1), np.random.default_rng(0)
+    rollouts = sampler(learned.policy, theta, rng, learned.latents(theta, 3, 0, rng))
+    rollouts.reward[:] = torch.tensor([9.0, 1.0, 2.0]).view(1, 3, 1)
+    rollouts.alive[0, 0] = False
+    weight = learned.inner_batch(rollouts).weight[0]
+    best, nothing, little = (
+        weight[i :: len(weight) // 3][0] for i in (2 * len(weight) // 3, 0, len(weight) // 3)
+    )
+    assert best > little > nothing
+
+
+def paid(latent, place):
+    """Scores that fall with the distance, and are nothing beyond 1."""
+    return (1 - (latent - place).norm(dim=-1)).clamp_min(0)
+
+
+def critic_of(exploration, rounds=30, num=40):
+    """Parameters with a critic that has seen `rounds` of roll-outs paid by `paid`."""
+    rng, center = np.random.default_rng(0), torch.tensor([0.5, -0.5])
+    theta = {LATENT: center, **init_critic(torch.Generator().manual_seed(0), 2)}
+    place = exploration.places[:, None].expand(-1, num, -1).flatten(0, 1)
+    for _ in range(rounds):
+        latent = exploration.latents(exploration.places * 0, num, 0, rng)[:, :, 0].flatten(0, 1)
+        learn(theta, latent, place, 100 + 7 * paid(latent, place))
+    return theta
+
+
+def test_the_critic_finds_a_goal_between_the_roll_outs():
+    """A goal that no roll-out reached: what they were paid says how far away it is."""
+    square = tasks_at(*((float(x), float(y)) for x in range(4) for y in range(4)))
+    exploration = space(tasks=square)
+    theta = critic_of(exploration)
+    rng, goal = np.random.default_rng(1), torch.tensor([0.15, -0.3])
+    center = theta[LATENT][None]
+    latent = exploration.latents(center, 8, 0, rng)[:, :, 0]
+    score = 100 + 7 * paid(latent - center, goal)
+    found = exploration.by_critic(theta, latent, score)
+    by_critic = (found.weight[..., None] * found.latent).sum(1) - center
+    best = exploration.by_score(latent, score)
+    by_score = (best.weight[..., None] * best.latent).sum(1) - center
+    assert (by_critic - goal).norm() < 0.2
+    assert (by_critic - goal).norm() < 0.5 * (by_score - goal).norm()
+
+
+def test_scores_without_differences_teach_no_differences():
+    exploration = space()
+    theta = {LATENT: torch.zeros(2), **init_critic(torch.Generator().manual_seed(0), 2)}
+    latent = exploration.latents(torch.zeros(5, 2), 8, 0, np.random.default_rng(0))[:, :, 0]
+    places = exploration.places[:, None].expand_as(latent)
+    for _ in range(20):
+        learn(theta, latent.flatten(0, 1), places.flatten(0, 1), torch.zeros(40))
+    assert predicted(theta, latent, places).abs().max() < 0.1
 
 
 @pytest.mark.parametrize(("arrival", "segments"), [(5, 10), (10, 5), (16, 3), (17, 2), (60, 1)])
