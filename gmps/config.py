@@ -76,10 +76,11 @@ class TrainConfig:
     )
     critic: bool = _option(
         True,
-        "Adapt by a learned critic of latents; without, to those that were paid best (latent).",
+        "A learned critic judges latents by what all roll-outs were paid; without, each by "
+        "its own roll-out's (latent).",
     )
     temperature: float = _option(
-        0.25, "Without critic: of the weights, in standard deviations of the scores (latent)."
+        0.25, "Of the weights of roll-outs, in standard deviations of their scores (latent)."
     )
     expert_weight: float = _option(
         1.0, "Weight of imitating every training task's expert under its latent (latent)."

@@ -53,19 +53,20 @@ def latent_surrogate(center: Tensor, latent: Tensor, weight: Tensor) -> Tensor:
     r"""The surrogate whose negative gradient moves a latent by reward alone.
 
     A hierarchical policy draws z from N(b, 1) for each roll-out and acts by
-    $\pi_\theta(a|s, z)$. With the weights $w_e = exp(R_e / \tau) / \sum_j exp(R_j / \tau)$,
+    $\pi_\theta(a|s, z)$. With weights w_c of latents z_c that sum to 1,
 
-    $$ L = - \sum_e w_e \log N(z_e; b, 1) = \sum_e w_e |z_e - b|^2 / 2 + const., $$
+    $$ L = - \sum_c w_c \log N(z_c; b, 1) = \sum_c w_c |z_c - b|^2 / 2 + const. $$
 
-    and $-\nabla_b L$ is the likelihood-ratio policy gradient of the risk-sensitive objective
-    $\log E exp(R / \tau)$ (the weights of REPS, Peters et al., 2010; MAESN, Gupta et al., 2018,
-    takes plain returns). A step of size 1 leads to the mean of the latents, weighted by what they
-    paid.
+    With roll-outs' own $w_e \propto exp(R_e / \tau)$, $-\nabla_b L$ is the likelihood-ratio policy
+    gradient of the risk-sensitive objective $\log E exp(R / \tau)$ (the weights of REPS, Peters et
+    al., 2010; MAESN, Gupta et al., 2018, takes plain returns). With a critic,
+    $w_c \propto p(R_1, ..., R_E | z_c)$, how well the task at z_c explains what all roll-outs were
+    paid. A step of size 1 leads to the weighted mean of the latents.
 
     Args:
         center: b, (Z,).
-        latent: z_e, (E, Z).
-        weight: w_e, (E,), with the sum 1.
+        latent: z_c, (C, Z).
+        weight: w_c, (C,), with the sum 1.
     """
     return 0.5 * (weight * (latent - center).square().sum(-1)).sum()
 
