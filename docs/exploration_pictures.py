@@ -3,7 +3,7 @@
     python docs/exploration_pictures.py RUN...
 
 A row per run: where the roll-outs of one training task bring the object before adaptation, the
-darker the more they count, and where the policy's mean brings it after one step.
+darker the better paid, and where the policy's mean brings it after one step.
 """
 
 import sys
