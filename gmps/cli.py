@@ -63,16 +63,17 @@ def meta_train(
 
 def _trained(demos: DemoSet, run: Run) -> Learned:
     """Carry out the run; the main process shows how far it is."""
-    from demokit.cli.console import progress
+    from demokit.cli.console import Stages
     from gmps.baselines.imitation import train_imitation
+    from gmps.progress import unheard
     from gmps.train import train
 
     config, is_main = run.config, run.world.is_main
     method = train if config.method == "gmps" else train_imitation
     what = f"{config.method} on {demos.family.name}"
     try:
-        with progress(what, config.total_iterations) if is_main else nullcontext() as done:
-            return method(demos, run, lambda iteration, _: done(iteration + 1) if done else None)
+        with Stages(what) if is_main else nullcontext(unheard) as report:
+            return method(demos, run, report)
     except KeyboardInterrupt:
         if is_main:
             click.echo(f"Stopped: continue with --resume --output-dir {run.folder}", err=True)

@@ -16,13 +16,14 @@ from demokit.learning.networks import Params
 from demokit.types import FloatArray, Task
 from gmps.distributed import ALONE, Part, World
 from gmps.learned import Learned
+from gmps.progress import STEP_SIZES, Report, unheard
 from gmps.rollout import Rollouts, Sampler, replicate
 
 MEAN_EPISODES = 5
 TUNING_STEPS = 3
 STEP_SIZE_GRID = (0.0003, 0.001, 0.003, 0.01, 0.03)
 _GRID_FACTOR = 3.0
-_MAX_CANDIDATES = 12
+_MAX_CANDIDATES, _BETWEEN = 12, 2
 
 
 class Outcome(NamedTuple):
@@ -101,6 +102,7 @@ def choose_step_size(
     rng_seed: int,
     grid: Sequence[float] = STEP_SIZE_GRID,
     world: World = ALONE,
+    report: Report = unheard,
 ) -> Tuning:
     """The scalar step size with the best mean return over steps 1..3 on the *training* tasks.
 
@@ -126,6 +128,7 @@ def choose_step_size(
             rng = np.random.default_rng(rng_seed)
             curve = adaptation_curve(learned, sampler, rng, TUNING_STEPS, later_lr=lr)
             scores[lr] = float(np.nan_to_num(curve.mean.episode_return[1:].mean(), nan=-np.inf))
+            report(STEP_SIZES, len(scores), _MAX_CANDIDATES + _BETWEEN)
         return max(scores, key=scores.__getitem__)
 
     best = score(grid)

@@ -11,6 +11,7 @@ from gmps.learned import Learned
 from gmps.losses import behaviour_cloning
 from gmps.meta import Demos
 from gmps.observation import thinned
+from gmps.progress import IMITATION, Report, unheard
 
 
 def imitation_step(
@@ -33,10 +34,17 @@ def imitation_step(
     return float(mean)
 
 
-def pretrain(learned: Learned, optimizer: torch.optim.Adam, demos: DemoSet, part: Part) -> None:
+def pretrain(
+    learned: Learned,
+    optimizer: torch.optim.Adam,
+    demos: DemoSet,
+    part: Part,
+    report: Report = unheard,
+) -> None:
     """`pretrain_steps` of imitation, in place: a start for the eyes of image policies."""
     config, everything = learned.config, demos.of_tasks(part.own).all()
     for step in range(config.pretrain_steps):
         rng = np.random.default_rng([config.seed, 0, step])
         shown = thinned(everything, config.outer_stride, rng).pooled()
         imitation_step(learned, optimizer, shown, part)
+        report(IMITATION, step + 1, config.pretrain_steps)

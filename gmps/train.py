@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -23,13 +22,12 @@ from gmps.learned import Learned, start
 from gmps.material import Material
 from gmps.meta import MetaLosses, outer_step
 from gmps.pretrain import pretrain
+from gmps.progress import ITERATIONS, Report, unheard
 from gmps.rollout import Rollouts, Sampler, replicate
 from gmps.runs import Run
 
-Report = Callable[[int, dict[str, float]], None]
 
-
-def train(demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: None) -> Learned:
+def train(demos: DemoSet, run: Run, report: Report = unheard) -> Learned:
     """Meta-train from demonstrations; returns what was learned, its step size chosen.
 
     Numbers at the margin are the lines of the paper's Algorithm 1 (A1) and Algorithm 2 (A2).
@@ -43,12 +41,13 @@ def train(demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: 
     demos, part = demos.to(run.device), run.world.part(len(demos.tasks))
     objective = learned.objective(demos.tasks[part.own])
     if first == 0:
-        pretrain(learned, optimizer, demos, part)
+        pretrain(learned, optimizer, demos, part, report)
     sampler = _sampler(demos, part, config.rollouts_per_task)
     pre_actions = demos.of_tasks(part.own).all()
     queries = _queries(demos, run, learned, part, first)
     if queries and first:
         demos = queries.restored(demos, first)
+    report(ITERATIONS, first, config.iterations)
     for iteration in range(first, config.iterations):  # A1: 4
         if learned.has_stopped:
             break
@@ -76,15 +75,17 @@ def train(demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: 
         learned = replace(learned, env_steps=learned.env_steps + spent)
         scalars = _scalars(losses, rollouts, part, adapted, learned.env_steps)
         run.log(iteration, scalars)
-        report(iteration, scalars)
+        report(ITERATIONS, iteration + 1, config.iterations)
         if last or learned.has_stopped or (iteration + 1) % config.checkpoint_every == 0:
             run.save(learned, optimizer, iteration + 1)
     if queries:
         queries.finish()
-    return settle_step_size(learned.at_best(), optimizer, run)
+    return settle_step_size(learned.at_best(), optimizer, run, report)
 
 
-def settle_step_size(learned: Learned, optimizer: torch.optim.Adam, run: Run) -> Learned:
+def settle_step_size(
+    learned: Learned, optimizer: torch.optim.Adam, run: Run, report: Report = unheard
+) -> Learned:
     """Choose the scalar step size on the training tasks, once, and keep the search as a table."""
     if learned.later_lr is not None:
         return learned
@@ -92,7 +93,7 @@ def settle_step_size(learned: Learned, optimizer: torch.optim.Adam, run: Run) ->
         settled = replace(learned, later_lr=1.0)  # its step sizes serve every step
         run.save(settled, optimizer, run.iteration)
         return settled
-    tuning = choose_step_size(learned, learned.config.seed, world=run.world)
+    tuning = choose_step_size(learned, learned.config.seed, world=run.world, report=report)
     run.write_rows(
         "step_sizes",
         [{"step_size": lr, "mean_return": score} for lr, score in tuning.scores.items()],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -60,6 +60,31 @@ def progress(what: str, total: int, *, start: int = 0) -> Iterator[Update]:
             yield update
     else:
         yield _PlainProgress(what, total, start).update
+
+
+class Stages:
+    """A progress display for each stage of a task, one after the other.
+
+    Args:
+        what: the task, said before the name of every stage.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what, self._stage, self._open = what, "", ExitStack()
+
+    def __enter__(self) -> Stages:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """So much of a stage is done; the first call of each says where it starts."""
+        if stage != self._stage:
+            self._open.close()
+            shown = progress(f"{self._what}: {stage}", total, start=done)
+            self._stage, self._update = stage, self._open.enter_context(shown)
+        self._update(done)
 
 
 @contextmanager

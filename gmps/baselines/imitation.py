@@ -13,19 +13,19 @@ from gmps.demos import DemoSet
 from gmps.learned import Learned, start
 from gmps.observation import thinned
 from gmps.pretrain import imitation_step
+from gmps.progress import ITERATIONS, Report, unheard
 from gmps.runs import Run
-from gmps.train import Report, settle_step_size
+from gmps.train import settle_step_size
 
 _LOG_EVERY = 100
 
 
-def train_imitation(
-    demos: DemoSet, run: Run, report: Report = lambda iteration, scalars: None
-) -> Learned:
+def train_imitation(demos: DemoSet, run: Run, report: Report = unheard) -> Learned:
     """Behaviour cloning with Adam; returns what was learned, its step size chosen."""
     learned, optimizer, first = run.restore(start(run.config, demos))
     config, part = learned.config, run.world.part(len(demos.tasks))
     everything = demos.to(run.device).of_tasks(part.own).all()
+    report(ITERATIONS, first, config.imitation_steps)
     for iteration in range(first, config.imitation_steps):
         rng = np.random.default_rng([config.seed, iteration])
         expert_actions = thinned(everything, config.outer_stride, rng).pooled()
@@ -33,6 +33,6 @@ def train_imitation(
         if (iteration + 1) % _LOG_EVERY == 0 or iteration + 1 == config.imitation_steps:
             scalars = {"loss": loss, "env_steps": float(learned.env_steps)}
             run.log(iteration, scalars)
-            report(iteration, scalars)
             run.save(learned, optimizer, iteration + 1)
-    return settle_step_size(learned, optimizer, run)
+        report(ITERATIONS, iteration + 1, config.imitation_steps)
+    return settle_step_size(learned, optimizer, run, report)

@@ -15,6 +15,7 @@ from gmps.config import TrainConfig
 from gmps.dagger import AdaptedPolicies, expert_share, is_round
 from gmps.demos import load_demos
 from gmps.learned import start
+from gmps.progress import ITERATIONS
 from gmps.rollout import replicate
 from gmps.runs import Run
 from gmps.train import train
@@ -109,8 +110,8 @@ class KilledError(Exception):
 
 @pytest.mark.parametrize("stop_after", [0, 1, 2])
 def test_resuming_gives_the_same_bits_and_the_same_dataset(demos, tmp_path, stop_after):
-    def die(iteration, _):
-        if iteration == stop_after + 1:
+    def die(stage, done, _):
+        if (stage, done) == (ITERATIONS, stop_after + 2):
             raise KilledError
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -19,6 +19,7 @@ from gmps.material import Material
 from gmps.meta import Demos, MetaObjective, MetaParams
 from gmps.observation import thinned
 from gmps.policy import AdaptSpec, GaussianPolicy
+from gmps.progress import ITERATIONS
 from gmps.rollout import Sampler, replicate
 from gmps.runs import Run
 from gmps.train import train
@@ -277,8 +278,8 @@ def test_resuming_on_images_gives_the_same_bits(push_demos, tmp_path):
     )
     demos = load_demos(push_demos, DEMOS)
 
-    def die(iteration, _):
-        if iteration == 1:  # after the row is logged, before the checkpoint
+    def die(stage, done, _):
+        if (stage, done) == (ITERATIONS, 2):  # after the row is logged, before the checkpoint
             raise KilledError
 
     whole = Run(tmp_path / "whole", config, "demos")

@@ -13,6 +13,7 @@ from gmps.config import TrainConfig
 from gmps.demos import load_demos
 from gmps.learned import load
 from gmps.meta import MetaParams
+from gmps.progress import ITERATIONS
 from gmps.runs import Run
 from gmps.stopping import Best
 from gmps.train import train
@@ -54,7 +55,7 @@ def earning(monkeypatch):
         thetas.append(learned.meta.theta["0.weight"].detach().clone())
         return len(thetas) - 1
 
-    def settle(learned, optimizer, run):
+    def settle(learned, optimizer, run, _report):
         settled = gmps.train.replace(learned, later_lr=0.1)
         run.save(settled, optimizer, run.iteration)
         return settled
@@ -99,8 +100,8 @@ def test_resuming_stops_at_the_same_place(point_demos, tmp_path, stop_after):
         logged = len(list(csv.DictReader(file)))
     assert logged < options.iterations
 
-    def die(iteration, _):
-        if iteration == min(stop_after, logged - 1):
+    def die(stage, done, _):
+        if (stage, done) == (ITERATIONS, min(stop_after + 1, logged)):
             raise KilledError
 
     with pytest.raises(KilledError):

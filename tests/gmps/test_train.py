@@ -17,6 +17,7 @@ from gmps import critic
 from gmps.config import TrainConfig
 from gmps.demos import load_demos
 from gmps.learned import load, start
+from gmps.progress import ITERATIONS
 from gmps.runs import Run
 from gmps.train import train
 
@@ -75,8 +76,8 @@ def test_resuming_gives_the_same_bits(point_demos, tmp_path, stop_after, changes
     train(demos, whole)
     folder = tmp_path / "cut"
 
-    def die(iteration, _):  # after the row is logged, before the checkpoint
-        if iteration == stop_after + 1:
+    def die(stage, done, _):  # after the row is logged, before the checkpoint
+        if (stage, done) == (ITERATIONS, stop_after + 2):
             raise KilledError
 
     with pytest.raises(KilledError):
@@ -101,13 +102,13 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(point_demos, tmp_
 
 
 def test_training_lowers_the_loss_after_adaptation(point_demos, tmp_path):
-    losses = []
     run = Run(
         tmp_path / "run", config(iterations=10, outer_steps=10, rollouts_per_task=10), "demos"
     )
-    train(load_demos(point_demos, DEMOS), run, lambda _, scalars: losses.append(scalars))
-    assert losses[-1]["loss_post"] < losses[0]["loss_post"]
-    assert losses[-1]["loss_post"] < losses[-1]["loss_pre"]
+    train(load_demos(point_demos, DEMOS), run)
+    first, *_, last = csv.DictReader(run.metrics.open())
+    assert float(last["loss_post"]) < float(first["loss_post"])
+    assert float(last["loss_post"]) < float(last["loss_pre"])
 
 
 def test_demonstrations_are_the_recorded_labels(point_demos):
