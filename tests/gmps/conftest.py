@@ -2,27 +2,13 @@
 
 import pytest
 import torch
-from click.testing import CliRunner
 from short_run import DEMOS, NUM_TASKS, SHORT, cut
 
-from demokit.cli import main
 from demokit.data import DatasetWriter, open_dataset
 from demokit.envs import ant
 
 # Threads of many small runs, and of the tests beside them, only wait for each other.
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def invoke():
-    """Run a demokit command; returns click's result with the exception, if any, raised."""
-
-    def call(*args, exit_code=0):
-        result = CliRunner().invoke(main, [str(arg) for arg in args])
-        assert result.exit_code == exit_code, result.output
-        return result
-
-    return call
 
 
 @pytest.fixture(scope="session")
