@@ -16,8 +16,9 @@ import torch
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from gmps.checkpoint import load
 from gmps.evaluate import adapted
-from gmps.learned import Learned, load
+from gmps.learned import Learned
 from gmps.rollout import Rollouts, Sampler, replicate
 
 PICTURE = Path(__file__).parent / "pictures" / "exploration.png"

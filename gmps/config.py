@@ -154,9 +154,19 @@ class TrainConfig:
             )
 
     @property
+    def is_meta(self) -> bool:
+        """Whether the policy is meta-learned, not merely pre-trained."""
+        return self.method == "gmps"
+
+    @property
+    def explores_latents(self) -> bool:
+        """Whether roll-outs follow latents instead of sampling from the policy."""
+        return self.is_meta and self.explore == "latent"
+
+    @property
     def total_iterations(self) -> int:
         """Iterations of the whole run, as its metrics count them."""
-        return self.iterations if self.method == "gmps" else self.imitation_steps
+        return self.iterations if self.is_meta else self.imitation_steps
 
 
 def differing_options(config: TrainConfig) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,27 +14,18 @@ from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
-from demokit.experts import load_expert, training_of
-from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.learning.networks import Params
 from demokit.types import Task
 from gmps.adapt import InnerBatch, InnerStep
-from gmps.advantage import Advantage, spread_centers
+from gmps.advantage import Advantage
 from gmps.config import TrainConfig
-from gmps.critic import PREFIX as CRITIC
-from gmps.critic import init_critic, learn
-from gmps.demos import DemoSet
+from gmps.critic import learn
 from gmps.distributed import WHOLE, Part
 from gmps.exploration import Exploration, LatentBatch, LatentStep
 from gmps.meta import MetaObjective, MetaParams
 from gmps.policy import LATENT, AdaptSpec, GaussianPolicy
 from gmps.rollout import Rollouts
 from gmps.stopping import Best
-from gmps.vision import Encoder
-
-CHECKPOINT = "checkpoint.safetensors"
-_NUM_CENTERS = 16
-_POINT_SCALE = 3**-0.5  # of coordinates that are uniform in [-1, 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +107,7 @@ class Learned:
     @property
     def spec(self) -> AdaptSpec:
         """What adapts."""
-        return _spec(self.config, self.meta.theta)
+        return adapted_part(self.config, self.meta.theta)
 
     @property
     def inner(self) -> Callable[[Params, Params, Any], Params]:
@@ -215,247 +205,6 @@ class Learned:
         return torch.func.vmap(self.advantage)(seen, rollouts.reward, rollouts.alive)
 
 
-def start(config: TrainConfig, demos: DemoSet) -> Learned:
-    """Before training: fresh parameters, and constants taken from the demonstrations."""
-    mean, scale = _statistics(config, demos)
-    exploration = _exploration(config, demos.tasks, demos.segments()) if _explores(config) else None
-    acts, sees = demos.action.shape[-1], demos.sees
-    policy = _policy(config, demos.family.name, sees, acts, mean, scale, exploration)
-    rng = torch.Generator().manual_seed(config.seed)
-    theta = policy.init(rng)
-    if exploration is not None:
-        theta[LATENT] = torch.zeros_like(theta[LATENT])
-    inner_lr = 1.0 if exploration else config.inner_lr  # 1: to the weighted mean of the latents
-    alpha = _spec(config, theta).init_step_sizes(theta, inner_lr) if _is_meta(config) else {}
-    for tensor in theta.values():
-        tensor.requires_grad_(True)
-    for tensor in alpha.values():
-        tensor.requires_grad_(config.learn_step_sizes)
-    if exploration is not None and config.critic:
-        theta |= init_critic(rng, len(theta[LATENT]))
-    return Learned(
-        config,
-        demos.family.name,
-        demos.reward,
-        demos.tasks,
-        demos.sees,
-        policy,
-        MetaParams(theta, alpha),
-        _advantage(config, demos, policy),
-        exploration,
-        env_steps=demos.num_steps,
-        experts={**demos.experts, **_queried(config, demos.family.name)},
-    )
-
-
-def _queried(config: TrainConfig, family_name: str) -> dict[str, int]:
-    """The trained expert that answers the queries of DAgger, if there is one."""
-    training = training_of(load_expert(config.expert, family_name)) if config.dagger else {}
-    return {training["sha256"]: training["env_steps"]} if training else {}
-
-
-def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[str, Any]) -> None:
-    """Write a checkpoint; `extra` (the optimiser) and `progress` come back from `load`."""
-    tensors = {
-        **{f"theta.{name}": value for name, value in learned.meta.theta.items()},
-        **{f"alpha.{name}": value for name, value in learned.meta.step_sizes.items()},
-        **{f"extra.{name}": value for name, value in extra.items()},
-        "observation_mean": learned.policy.feature_mean,
-        "observation_scale": learned.policy.feature_scale,
-    }
-    best = learned.best
-    if best is not None:
-        tensors |= {f"best_theta.{name}": value for name, value in best.meta.theta.items()}
-        tensors |= {f"best_alpha.{name}": value for name, value in best.meta.step_sizes.items()}
-    columns = learned.advantage.radial_columns
-    if learned.advantage.centers is not None:
-        tensors["centers"] = learned.advantage.centers
-    header = {
-        "kind": "gmps",
-        "config": asdict(learned.config),
-        "family": learned.family_name,
-        "model_hash": learned.family.model_hash,
-        "reward": learned.reward,
-        "tasks": [asdict(task) for task in learned.tasks],
-        "vision": asdict(learned.sees) if isinstance(learned.sees, Vision) else None,
-        "radial_columns": [columns.start, columns.stop] if columns else None,
-        "radial_width": learned.advantage.radial_width,
-        "segments": learned.exploration.segments if learned.exploration else None,
-        "later_lr": learned.later_lr,
-        "env_steps": learned.env_steps,
-        "experts": dict(learned.experts),
-        **({} if best is None else {"best": {"score": best.score, "waited": best.waited}}),
-        "progress": progress,
-    }
-    save_checkpoint(path, tensors, header)
-
-
-def load(path: Path) -> tuple[Learned, dict[str, Tensor], dict[str, Any]]:
-    """Read a run folder or a checkpoint file: what was learned, `extra` and `progress`.
-
-    Raises:
-        DemokitError: no checkpoint, a damaged one, or one of another physics.
-    """
-    path = path / CHECKPOINT if path.is_dir() else path
-    tensors, header = load_checkpoint(path)
-    if header.get("kind") != "gmps":
-        raise DemokitError(f"{path} is a checkpoint of '{header.get('kind')}', not of gmps.")
-    try:
-        learned = _from_parts(tensors, header)
-        extra, progress = _section(tensors, "extra."), dict(header["progress"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DemokitError(
-            f"{path} was written by another version of demokit or by hand ({error}): train again."
-        ) from None
-    if learned.family.model_hash != header["model_hash"]:
-        raise DemokitError(
-            f"{path} was trained on another model of {learned.family_name}: train again."
-        )
-    return learned, extra, progress
-
-
-def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
-    config = TrainConfig(**header["config"])
-    columns, images = header["radial_columns"], header.get("vision")
-    sees = Vision(**{**images, "cameras": tuple(images["cameras"])}) if images else "state"
-    tasks = tuple(Task(**{**task, "context": tuple(task["context"])}) for task in header["tasks"])
-    explores = _explores(config)
-    exploration = _exploration(config, tasks, header["segments"]) if explores else None
-    return Learned(
-        config,
-        header["family"],
-        header["reward"],
-        tasks,
-        sees,
-        _policy(
-            config,
-            header["family"],
-            sees,
-            tensors["theta.log_std"].shape[0],
-            tensors["observation_mean"],
-            tensors["observation_scale"],
-            exploration,
-        ),
-        _meta(tensors, config),
-        replace(
-            _base_advantage(config),
-            centers=tensors.get("centers"),
-            radial_columns=slice(*columns) if columns else None,
-            radial_width=float(header["radial_width"]),
-        ),
-        exploration,
-        header["later_lr"],
-        int(header["env_steps"]),
-        {str(name): int(steps) for name, steps in header.get("experts", {}).items()},
-        Best(_meta(tensors, config, "best_"), **header["best"]) if "best" in header else None,
-    )
-
-
-def _meta(tensors: dict[str, Tensor], config: TrainConfig, prefix: str = "") -> MetaParams:
-    theta = _section(tensors, f"{prefix}theta.")
-    for name, value in theta.items():
-        value.requires_grad_(not name.startswith(CRITIC))
-    alpha = _section(tensors, f"{prefix}alpha.")
-    for value in alpha.values():
-        value.requires_grad_(config.learn_step_sizes)
-    return MetaParams(theta, alpha)
-
-
-def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
-def _is_meta(config: TrainConfig) -> bool:
-    return config.method == "gmps"
-
-
-def _explores(config: TrainConfig) -> bool:
-    return _is_meta(config) and config.explore == "latent"
-
-
-def _spec(config: TrainConfig, theta: Params) -> AdaptSpec:
-    """The latent adapts, or what `of_policy` says."""
-    return AdaptSpec((LATENT,)) if _explores(config) else AdaptSpec.of_policy(theta)
-
-
-def _exploration(config: TrainConfig, tasks: Sequence[Task], segments: int) -> Exploration:
-    return Exploration.over(tasks, segments, config.temperature)
-
-
-def _policy(
-    config: TrainConfig,
-    family: str,
-    sees: str | Vision,
-    action_width: int,
-    mean: Tensor,
-    scale: Tensor,
-    exploration: Exploration | None,
-) -> GaussianPolicy:
-    """The policy whose features have this mean and scale (F,)."""
-    width = config.bias_transform_width if exploration is None else exploration.places.shape[1]
-    encoder, place_width = None, 0
-    if isinstance(sees, Vision):
-        encoder = _encoder(sees, make_family(family))
-        vectors = [term for term in make_family(family).terms if term.name in encoder.vectors]
-        place_width = len(mean) - encoder.num_points - sum(term.width for term in vectors)
-    return GaussianPolicy(
-        mean,
-        scale,
-        action_width,
-        config.hidden_width,
-        width,
-        config.initial_std,
-        config.min_std,
-        encoder,
-        place_width,
-    )
-
-
-def _encoder(sees: Vision, family: Family) -> Encoder:
-    return Encoder(tuple(sees.image_names().values()), family.vision_terms)
-
-
-def _statistics(config: TrainConfig, demos: DemoSet) -> tuple[Tensor, Tensor]:
-    """Mean and scale (F,) of the features; points in images have those of uniform ones."""
-    if isinstance(demos.observation, Tensor):
-        return demos.statistics(demos.observation)
-    assert isinstance(demos.sees, Vision)
-    encoder = _encoder(demos.sees, demos.family)
-    parts = [(torch.zeros(encoder.num_points), torch.full((encoder.num_points,), _POINT_SCALE))]
-    parts += [demos.statistics(demos.observation[key]) for key in encoder.vectors]
-    if config.place_weight:
-        mean, scale = demos.statistics(demos.place)
-        # One scale for all axes: where the object never moves there is nothing to see.
-        parts.append((mean, scale.max().expand_as(scale)))
-    means, scales = zip(*parts, strict=True)
-    return torch.cat(means), torch.cat(scales)
-
-
-def _base_advantage(config: TrainConfig) -> Advantage:
-    return Advantage(config.discount, config.gae_lambda, config.baseline)
-
-
-def _advantage(config: TrainConfig, demos: DemoSet, policy: GaussianPolicy) -> Advantage:
-    """The estimator; radial centres spread over where the demonstrations moved the object."""
-    if config.baseline != "radial":
-        return _base_advantage(config)
-    places = demos.place[demos.alive]
-    centers, width = spread_centers(places, _NUM_CENTERS)
-    columns = _radial_columns(demos, policy)
-    return replace(
-        _base_advantage(config), centers=centers, radial_columns=columns, radial_width=width
-    )
-
-
-def _radial_columns(demos: DemoSet, policy: GaussianPolicy) -> slice:
-    """The columns of the baseline's features that say where the object is."""
-    if policy.encoder is None:
-        return demos.object_columns()
-    if not policy.place_width:
-        raise DemokitError("A radial baseline of images needs a place_weight above 0.")
-    first = policy.place_columns.start - policy.encoder.num_points
-    return slice(first, first + policy.place_width)
+def adapted_part(config: TrainConfig, theta: Params) -> AdaptSpec:
+    """What of theta adapts: the latent, or what the architecture of the policy says."""
+    return AdaptSpec((LATENT,)) if config.explores_latents else AdaptSpec.of_policy(theta)

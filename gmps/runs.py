@@ -16,9 +16,10 @@ from torch import Tensor
 from demokit.errors import DemokitError
 from demokit.learning.device import find_device
 from demokit.learning.runs import ScalarLog, optimizer_tensors, restore_optimizer, versions
+from gmps.checkpoint import CHECKPOINT, load, save
 from gmps.config import TrainConfig
 from gmps.distributed import ALONE, World
-from gmps.learned import CHECKPOINT, Learned, load, save
+from gmps.learned import Learned
 
 METRICS = "metrics.csv"
 

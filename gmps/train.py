@@ -18,13 +18,14 @@ from gmps.evaluate import (
     choose_step_size,
     with_step_size,
 )
-from gmps.learned import Learned, start
+from gmps.learned import Learned
 from gmps.material import Material
 from gmps.meta import MetaLosses, outer_step
 from gmps.pretrain import pretrain
 from gmps.progress import ITERATIONS, Report, unheard
 from gmps.rollout import Rollouts, Sampler, replicate
 from gmps.runs import Run
+from gmps.start import start
 
 
 def train(demos: DemoSet, run: Run, report: Report = unheard) -> Learned:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from gmps.demos import DemoSet
-from gmps.learned import Learned, start
+from gmps.learned import Learned
 from gmps.observation import thinned
 from gmps.pretrain import imitation_step
 from gmps.progress import ITERATIONS, Report, unheard
 from gmps.runs import Run
+from gmps.start import start
 from gmps.train import settle_step_size
 
 _LOG_EVERY = 100

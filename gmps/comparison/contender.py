@@ -18,9 +18,10 @@ from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.learning.runs import versions
+from gmps.checkpoint import CHECKPOINT, load
 from gmps.comparison.outcomes import Row, Variant, label_of, read_rows, write_rows
 from gmps.config import TrainConfig, differing_options
-from gmps.learned import CHECKPOINT, Learned, load
+from gmps.learned import Learned
 
 FACTS, CURVES = "facts.json", "curves"
 

@@ -14,10 +14,10 @@ from demokit.learning.checkpoint import load_checkpoint
 from gmps.config import TrainConfig
 from gmps.dagger import AdaptedPolicies, expert_share, is_round
 from gmps.demos import load_demos
-from gmps.learned import start
 from gmps.progress import ITERATIONS
 from gmps.rollout import replicate
 from gmps.runs import Run
+from gmps.start import start
 from gmps.train import train
 
 EPISODES = 3

@@ -8,6 +8,7 @@ from short_run import DEMOS, SHORT
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks
 from demokit.types import Task
+from gmps.checkpoint import load
 from gmps.config import TrainConfig
 from gmps.critic import init_critic, learn, predicted
 from gmps.demos import load_demos
@@ -19,11 +20,11 @@ from gmps.exploration import (
     count_segments,
     segment_bounds,
 )
-from gmps.learned import load, start
 from gmps.losses import latent_surrogate
 from gmps.meta import Demos, MetaObjective, MetaParams
 from gmps.policy import LATENT, GaussianPolicy
 from gmps.rollout import Sampler, replicate
+from gmps.start import start
 
 
 def tasks_at(*contexts):

@@ -11,10 +11,10 @@ from demokit.envs import make_family
 from demokit.learning.checkpoint import load_checkpoint
 from demokit.types import Task
 from gmps.adapt import InnerBatch, InnerStep
+from gmps.checkpoint import load
 from gmps.config import TrainConfig
 from gmps.demos import load_demos
 from gmps.evaluate import choose_step_size
-from gmps.learned import load, start
 from gmps.material import Material
 from gmps.meta import Demos, MetaObjective, MetaParams
 from gmps.observation import thinned
@@ -22,6 +22,7 @@ from gmps.policy import AdaptSpec, GaussianPolicy
 from gmps.progress import ITERATIONS
 from gmps.rollout import Sampler, replicate
 from gmps.runs import Run
+from gmps.start import start
 from gmps.train import train
 from gmps.vision import Encoder, spatial_softmax
 

@@ -9,9 +9,9 @@ from short_run import DEMOS
 
 import gmps.train
 from demokit.learning.checkpoint import load_checkpoint
+from gmps.checkpoint import load
 from gmps.config import TrainConfig
 from gmps.demos import load_demos
-from gmps.learned import load
 from gmps.meta import MetaParams
 from gmps.progress import ITERATIONS
 from gmps.runs import Run

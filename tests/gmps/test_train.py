@@ -14,11 +14,12 @@ import gmps.train
 from demokit.data import open_dataset
 from demokit.learning.checkpoint import load_checkpoint
 from gmps import critic
+from gmps.checkpoint import load
 from gmps.config import TrainConfig
 from gmps.demos import load_demos
-from gmps.learned import load, start
 from gmps.progress import ITERATIONS
 from gmps.runs import Run
+from gmps.start import start
 from gmps.train import train
 
 

@@ -11,9 +11,9 @@ import torch
 
 from demokit.envs.tasks import make_tasks
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from gmps.checkpoint import load
 from gmps.comparison.outcomes import label_of
 from gmps.evaluate import adaptation_curve, choose_step_size
-from gmps.learned import load
 from gmps.rollout import Sampler
 
 
