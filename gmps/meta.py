@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from demokit.learning.networks import Params
+from demokit.learning.distributions import Gaussian
+from demokit.learning.networks import Params, mlps
 from gmps.adapt import InnerBatch, InnerStep
 from gmps.distributed import WHOLE, Part
 from gmps.exploration import LatentBatch
@@ -110,7 +111,7 @@ class MetaObjective:
         demos = demos._replace(observation=features)
         if isinstance(batches, InnerBatch):
             batches = batches._replace(observation=encode(meta.theta, batches.observation))
-        post = self._task_losses(meta, batches, demos).mean()
+        post = self._post_loss(meta, batches, demos)
         place = self.policy.place_loss(features, demos.place, demos.weight)
         if self.places is None:
             return MetaLosses(post, self._imitation(meta.theta, pre_demos), place)
@@ -146,17 +147,22 @@ class MetaObjective:
             total += shared.detach()
         return MetaLosses(*total)
 
-    def _task_losses(
+    def _post_loss(
         self, meta: MetaParams, batches: InnerBatch | LatentBatch, demos: Demos
     ) -> Tensor:
+        """The mean over tasks of `task_loss`."""
         if not isinstance(self.inner, InnerStep) or self.inner.ratio_gradient:
-            return torch.func.vmap(self.task_loss, in_dims=(None, 0, 0))(meta, batches, demos)
+            losses = torch.func.vmap(self.task_loss, in_dims=(None, 0, 0))(meta, batches, demos)
+            return losses.mean()
         assert isinstance(batches, InnerBatch)
-        dtype = torch.bfloat16 if self.bf16 else None
+        x = self.policy.standardised(demos.observation)
+        dtype = torch.bfloat16 if self.bf16 else x.dtype
         moved = self.inner.from_shared(meta.theta, meta.step_sizes, batches, dtype)
-        return torch.func.vmap(lambda own, shown: self._imitation({**meta.theta, **own}, shown))(
-            moved, demos
-        )
+        layers = torch.func.vmap(lambda own: self.policy.layers({**meta.theta, **own}))(moved)
+        layers = tuple((weight.to(dtype), bias.to(dtype)) for weight, bias in layers)
+        mean = mlps(layers, x.to(dtype)).to(x.dtype)
+        dist = Gaussian(mean, self.policy.std(meta.theta))
+        return behaviour_cloning(dist, demos.action, demos.weight, kind=self.outer_loss)
 
     def _expert_loss(self, theta: Params, place: Tensor, demos: Demos) -> Tensor:
         """L_BC of theta under a training task's latent."""

@@ -139,7 +139,7 @@ class _Pass(NamedTuple):
         return [
             part
             for h, delta in zip(self.hidden, self.deltas, strict=True)
-            for part in (h.mT @ delta, delta.sum(1))
+            for part in (_products(h, delta), delta.sum(1))
         ]
 
     def derivative(
@@ -173,6 +173,11 @@ class _Pass(NamedTuple):
             last = i + 1 == len(weights)
             tangents.append(moved if last else _gated(moved, self.hidden[i + 1]))
         return tangents
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """left.mT @ right: one product for each task copies nothing, a batched one transposes."""
+    return torch.stack([own.T @ other for own, other in zip(left, right, strict=True)])
 
 
 def _flat(values: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from demokit.learning.networks import Params
 CHANNELS = 16
 _LAYERS = ((5, 3), (3, 3), (3, 1))  # kernel, stride
 _CHUNK = 500  # images: what the convolutions keep of them fits the cache, and bounds memory
+_KEPT = 5000  # images whose activations are kept for the way back, 75 kB each
 PREFIX = "encoder."
 
 
@@ -62,14 +63,15 @@ class Encoder:
 def _points_of(params: Params, images: Tensor) -> Tensor:
     """Points (..., 2 * CHANNELS) of images (..., height, width, 3) uint8, chunk by chunk.
 
-    Many images with a gradient are gone through again on the way back: what is kept of them
-    meanwhile are the bytes.
+    More images with a gradient than `_KEPT` are gone through again on the way back: what is kept
+    of them meanwhile are the bytes.
     """
-    chunks = torch.split(images.flatten(0, -4), _CHUNK)
-    if len(chunks) == 1 or not torch.is_grad_enabled():
-        points = [_points(params, chunk) for chunk in chunks]
-    else:
-        points = [checkpoint(_points, params, chunk, use_reentrant=False) for chunk in chunks]
+    flat = images.flatten(0, -4)
+    again = torch.is_grad_enabled() and len(flat) > _KEPT
+    points = [
+        checkpoint(_points, params, chunk, use_reentrant=False) if again else _points(params, chunk)
+        for chunk in torch.split(flat, _CHUNK)
+    ]
     return torch.cat(points).view(*images.shape[:-3], 2 * CHANNELS)
 
 

@@ -101,7 +101,8 @@ def test_spatial_softmax_points_at_the_peak():
     torch.testing.assert_close(points, torch.tensor([[1.0, 0.0, -1.0, 0.0]]))
 
 
-def test_images_in_chunks_give_the_same_points_and_gradient(monkeypatch):
+@pytest.mark.parametrize("kept", [0, 1000])
+def test_images_in_chunks_give_the_same_points_and_gradient(monkeypatch, kept):
     theta = {n: v.requires_grad_() for n, v in ENCODER.init(torch.Generator()).items()}
     seen = {"image": images(torch.Generator(), 50), HAND: torch.zeros(50, 3)}
 
@@ -112,6 +113,7 @@ def test_images_in_chunks_give_the_same_points_and_gradient(monkeypatch):
 
     whole = points_and_gradient()
     monkeypatch.setattr("gmps.vision._CHUNK", 20)
+    monkeypatch.setattr("gmps.vision._KEPT", kept)
     torch.testing.assert_close(points_and_gradient(), whole, rtol=1e-3, atol=1e-5)
 
 
