@@ -100,25 +100,26 @@ class MetaObjective:
 
     def task_loss(self, meta: MetaParams, batch: InnerBatch | LatentBatch, demos: Demos) -> Tensor:
         """L_BC(phi_i, D_i) of one task: the equation, which `losses` computes for many, faster."""
-        return self._imitation(self.inner(meta.theta, meta.step_sizes, batch), demos)
+        phi = self.inner(meta.theta, meta.step_sizes, batch)
+        dist = self.policy.dist(phi, demos.observation)
+        return behaviour_cloning(dist, demos.action, demos.weight, kind=self.outer_loss)
 
     def losses(
         self, meta: MetaParams, batches: InnerBatch | LatentBatch, demos: Demos, pre_demos: Demos
     ) -> MetaLosses:
         """Losses for tasks with a leading axis M; `pre_demos` (D, ...) are for theta itself."""
-        encode = self.policy.encode  # once: nothing before the features adapts
-        features = encode(meta.theta, demos.observation)
+        theta, encode = meta.theta, self.policy.encode
+        features = encode(theta, demos.observation)  # once: nothing before the features adapts
         demos = demos._replace(observation=features)
         if isinstance(batches, InnerBatch):
-            batches = batches._replace(observation=encode(meta.theta, batches.observation))
-        post = self._post_loss(meta, batches, demos)
+            batches = batches._replace(observation=encode(theta, batches.observation))
+        post = self._imitation(theta, self._adapted(meta, batches), demos)
         place = self.policy.place_loss(features, demos.place, demos.weight)
         if self.places is None:
-            return MetaLosses(post, self._imitation(meta.theta, pre_demos), place)
-        pre = torch.func.vmap(self._expert_loss, in_dims=(None, 0, 0))(
-            meta.theta, self.places, demos
-        )
-        return MetaLosses(post, pre.mean(), place)
+            pre = self._imitation(theta, {LATENT: theta[LATENT][None]}, _rows(pre_demos, None))
+        else:
+            pre = self._imitation(theta, {LATENT: theta[LATENT] + self.places}, demos)
+        return MetaLosses(post, pre, place)
 
     def backward(
         self, meta: MetaParams, batches: InnerBatch | LatentBatch, demos: Demos, pre_demos: Demos
@@ -147,30 +148,21 @@ class MetaObjective:
             total += shared.detach()
         return MetaLosses(*total)
 
-    def _post_loss(
-        self, meta: MetaParams, batches: InnerBatch | LatentBatch, demos: Demos
-    ) -> Tensor:
-        """The mean over tasks of `task_loss`."""
+    def _adapted(self, meta: MetaParams, batches: InnerBatch | LatentBatch) -> Params:
+        """The parameters (M, ...) after every task's inner step."""
         if not isinstance(self.inner, InnerStep) or self.inner.ratio_gradient:
-            losses = torch.func.vmap(self.task_loss, in_dims=(None, 0, 0))(meta, batches, demos)
-            return losses.mean()
+            return torch.func.vmap(self.inner, in_dims=(None, None, 0))(*meta, batches)
         assert isinstance(batches, InnerBatch)
-        x = self.policy.standardised(demos.observation)
+        dtype = torch.bfloat16 if self.bf16 else None
+        return self.inner.from_shared(meta.theta, meta.step_sizes, batches, dtype)
+
+    def _imitation(self, theta: Params, own: Params, demos: Demos) -> Tensor:
+        """L_BC, mean over tasks, each with its `own` parameters (M, ...) in place of theta's."""
+        x = self.policy.standardised(self.policy.encode(theta, demos.observation))
         dtype = torch.bfloat16 if self.bf16 else x.dtype
-        moved = self.inner.from_shared(meta.theta, meta.step_sizes, batches, dtype)
-        layers = torch.func.vmap(lambda own: self.policy.layers({**meta.theta, **own}))(moved)
+        layers, std = torch.func.vmap(lambda some: self.policy.head({**theta, **some}))(own)
         layers = tuple((weight.to(dtype), bias.to(dtype)) for weight, bias in layers)
-        mean = mlps(layers, x.to(dtype)).to(x.dtype)
-        dist = Gaussian(mean, self.policy.std(meta.theta))
-        return behaviour_cloning(dist, demos.action, demos.weight, kind=self.outer_loss)
-
-    def _expert_loss(self, theta: Params, place: Tensor, demos: Demos) -> Tensor:
-        """L_BC of theta under a training task's latent."""
-        return self._imitation({**theta, LATENT: theta[LATENT] + place}, demos)
-
-    def _imitation(self, params: Params, demos: Demos) -> Tensor:
-        with torch.autocast(demos.action.device.type, torch.bfloat16, enabled=self.bf16):
-            dist = self.policy.dist(params, demos.observation)
+        dist = Gaussian(mlps(layers, x.to(dtype)).to(x.dtype), std[:, None])
         return behaviour_cloning(dist, demos.action, demos.weight, kind=self.outer_loss)
 
 
@@ -182,7 +174,7 @@ def _parts(batch: Any, num_parts: int) -> Iterator[Any]:
         yield _rows(batch, slice(int(first), int(last)))
 
 
-def _rows(batch: Any, chosen: slice) -> Any:
+def _rows(batch: Any, chosen: slice | None) -> Any:
     return type(batch)(*(each(lambda values: values[chosen], part) for part in batch))
 
 

@@ -125,6 +125,10 @@ class GaussianPolicy:
         later = ((params[f"{i}.weight"], params[f"{i}.bias"]) for i in range(1, _NUM_LAYERS))
         return ((seen, bias), *later)
 
+    def head(self, params: Params) -> tuple[Layers, Tensor]:
+        """All that acts on standardised features: the layers, and the standard deviation."""
+        return self.layers(params), self.std(params)
+
     def std(self, params: Params) -> Tensor:
         """The standard deviation (A,)."""
         return params["log_std"].exp().clamp_min(self.min_std)
