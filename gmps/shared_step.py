@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from demokit.learning.distributions import Gaussian
-from demokit.learning.networks import Layers
+from demokit.learning.networks import Layers, products
 
 # Activations of so many samples stay in a CPU's cache; a GPU wants more of them.
 _SAMPLES_AT_ONCE = {"cpu": 4_000, "cuda": 1_000_000}
@@ -139,7 +139,7 @@ class _Pass(NamedTuple):
         return [
             part
             for h, delta in zip(self.hidden, self.deltas, strict=True)
-            for part in (_products(h, delta), delta.sum(1))
+            for part in (products(h, delta), delta.sum(1))
         ]
 
     def derivative(
@@ -173,11 +173,6 @@ class _Pass(NamedTuple):
             last = i + 1 == len(weights)
             tangents.append(moved if last else _gated(moved, self.hidden[i + 1]))
         return tangents
-
-
-def _products(left: Tensor, right: Tensor) -> Tensor:
-    """left.mT @ right: one product for each task copies nothing, a batched one transposes."""
-    return torch.stack([own.T @ other for own, other in zip(left, right, strict=True)])
 
 
 def _flat(values: Tensor) -> Tensor:

@@ -63,4 +63,9 @@ class _Hidden(torch.autograd.Function):
         x, weight, out = ctx.saved_tensors
         delta = torch.ops.aten.threshold_backward(gradient, out, 0)
         d_x = delta @ weight.mT if ctx.needs_input_grad[0] else None
-        return d_x, x.mT @ delta, delta.sum(1)
+        return d_x, products(x, delta), delta.sum(1)
+
+
+def products(left: Tensor, right: Tensor) -> Tensor:
+    """left.mT @ right (M, ...), one by one: a batched product copies what it transposes."""
+    return torch.stack([own.T @ other for own, other in zip(left, right, strict=True)])
