@@ -42,6 +42,15 @@ def expert_share(round_index: int, mixing: float) -> float:
     return mixing**round_index
 
 
+def paid_alike(reward: torch.Tensor) -> torch.Tensor:
+    """Of which tasks (M,) all roll-outs (M, K, T) were paid alike: nothing to adapt to.
+
+    What acts there is theta, which sees no task: the same states, labelled by the experts of all
+    tasks, would pull them to the mean. The expert acts alone.
+    """
+    return (reward == reward[:, :1]).flatten(1).all(1)
+
+
 class AdaptedPolicies:
     """An action source: phi_m acts in the simulations of task m, the expert labels every step.
 
@@ -50,7 +59,7 @@ class AdaptedPolicies:
         phi: adapted parameters with a leading axis M.
         episodes: E, simulations per task, one task after the other.
         expert: answers the queries.
-        share: probability with which the expert itself acts in a step.
+        share: of each task (M,), probability with which the expert itself acts in a step.
         rngs: of each task: action noise, and who acts.
     """
 
@@ -62,7 +71,7 @@ class AdaptedPolicies:
         phi: Params,
         episodes: int,
         expert: Expert,
-        share: float,
+        share: Array,
         rngs: Sequence[np.random.Generator],
     ) -> None:
         self._learned = learned
@@ -83,7 +92,8 @@ class AdaptedPolicies:
         std = dist.std.unsqueeze(1).expand_as(dist.mean)
         sampled = dist.mean + std * torch.from_numpy(noise).to(std.device)
         own = sampled.flatten(0, 1).cpu().numpy()
-        by_expert = np.concatenate([rng.random(each[0]) for rng in self._rngs]) < self._share
+        drawn = np.stack([rng.random(each[0]) for rng in self._rngs])
+        by_expert = (drawn < self._share[:, None]).flatten()
         return Decision(np.where(by_expert[:, None], label, own), label, by_expert)
 
 
@@ -144,7 +154,8 @@ class Aggregation:
         theta = replicate(learned.meta.theta, len(rollouts.reward))
         phi = adapted(learned, theta, learned.step_sizes(0), rollouts)  # A1: 8
         round_index = iteration // learned.config.dagger_every
-        share = expert_share(round_index, learned.config.dagger_mixing)
+        mixed = expert_share(round_index, learned.config.dagger_mixing)
+        share = np.where(paid_alike(rollouts.reward).cpu(), 1.0, mixed)
         num, own = len(demos.tasks), self._part.own
         rngs = rng.spawn(num)[own]  # how many numbers a task draws changes no other's
         source = AdaptedPolicies(learned, phi, self._episodes, self.expert, share, rngs)
