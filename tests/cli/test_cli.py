@@ -316,7 +316,11 @@ def test_ctrl_c_keeps_what_is_saved_and_says_how_to_go_on(tmp_path):
     out = tmp_path / "a.hdf5"
     arguments = ["record", "--env", "point", "--num-episodes", "5000", "--out", str(out)]
     process = subprocess.Popen(
-        [DEMOKIT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [DEMOKIT, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's `&` ignores it
     )
     assert "saved" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
