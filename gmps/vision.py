@@ -19,7 +19,7 @@ from demokit.learning.networks import Params
 CHANNELS = 16
 _LAYERS = ((5, 3), (3, 3), (3, 1))  # kernel, stride
 _CHUNK = 500  # images: what the convolutions keep of them fits the cache, and bounds memory
-_KEPT = 5000  # images whose activations are kept for the way back, 75 kB each
+_KEPT = 5000  # images whose activations are kept for the way back, below 100 kB each
 PREFIX = "encoder."
 
 
