@@ -52,7 +52,7 @@ class Advantage:
         next_value = torch.nn.functional.pad(value[:, 1:], (0, 1))
         delta = reward + self.discount * next_value - value
         advantage = discounted_returns(delta, self.discount * self.gae_lambda)
-        counts = alive * (reward != reward[:1]).any()
+        counts = alive * ~paid_alike(reward)
         centred = counts * (advantage - advantage.sum() / alive.sum())
         scale = (centred.square().sum() / alive.sum()).sqrt() + 1e-8
         normalised: Tensor = centred / scale
@@ -66,7 +66,10 @@ class Advantage:
         target = discounted_returns(reward, self.discount).flatten()
         gram = features.T @ features
         ridge = _RIDGE * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        weights: Tensor = torch.linalg.solve(gram + ridge, features.T @ target)
+        # Not linalg.solve: batched, with several threads, it is silently wrong from 150 features on
+        # (pytorch/pytorch#142815). Unchecked: what is NaN stays NaN.
+        factor, _ = torch.linalg.cholesky_ex(gram + ridge)
+        weights = torch.cholesky_solve(features.T @ target[:, None], factor)
         return (features @ weights).view_as(reward)
 
     def _features(self, observation: Tensor) -> Tensor:
@@ -84,6 +87,11 @@ class Advantage:
         assert self.radial_columns is not None
         offset = observation[..., None, self.radial_columns] - self.centers
         return torch.exp(-0.5 * offset.square().sum(-1) / self.radial_width**2)
+
+
+def paid_alike(reward: Tensor) -> Tensor:
+    """Whether all roll-outs (..., K, T) of a task were paid alike: nothing to adapt to."""
+    return (reward == reward[..., :1, :]).flatten(-2).all(-1)
 
 
 def spread_centers(points: Tensor, num: int) -> tuple[Tensor, float]:

@@ -22,6 +22,7 @@ from demokit.learning.networks import Params
 from demokit.protocols import Decision, Expert
 from demokit.types import Array, Episode
 from demokit.types import Observation as Seen
+from gmps.advantage import paid_alike
 from gmps.demos import DemoSet
 from gmps.distributed import WHOLE, Part
 from gmps.evaluate import adapted
@@ -40,15 +41,6 @@ def is_round(iteration: int, every: int) -> bool:
 def expert_share(round_index: int, mixing: float) -> float:
     """Share of steps the expert takes in round 1, 2, ...: `mixing ** round` (DAgger's beta_i)."""
     return mixing**round_index
-
-
-def paid_alike(reward: torch.Tensor) -> torch.Tensor:
-    """Of which tasks (M,) all roll-outs (M, K, T) were paid alike: nothing to adapt to.
-
-    What acts there is theta, which sees no task: the same states, labelled by the experts of all
-    tasks, would pull them to the mean. The expert acts alone.
-    """
-    return (reward == reward[:, :1]).flatten(1).all(1)
 
 
 class AdaptedPolicies:
@@ -155,6 +147,8 @@ class Aggregation:
         phi = adapted(learned, theta, learned.step_sizes(0), rollouts)  # A1: 8
         round_index = iteration // learned.config.dagger_every
         mixed = expert_share(round_index, learned.config.dagger_mixing)
+        # Paid alike: theta itself would act there, which sees no task; the same states, labelled by
+        # the experts of all tasks, would pull it to the mean. The expert acts alone.
         share = np.where(paid_alike(rollouts.reward).cpu(), 1.0, mixed)
         num, own = len(demos.tasks), self._part.own
         rngs = rng.spawn(num)[own]  # how many numbers a task draws changes no other's

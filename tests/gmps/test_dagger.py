@@ -12,7 +12,7 @@ from demokit.envs.batch import SimBatch
 from demokit.experts import load_expert
 from demokit.learning.checkpoint import load_checkpoint
 from gmps.config import TrainConfig
-from gmps.dagger import AdaptedPolicies, expert_share, is_round, paid_alike
+from gmps.dagger import AdaptedPolicies, expert_share, is_round
 from gmps.demos import load_demos
 from gmps.progress import ITERATIONS
 from gmps.rollout import replicate
@@ -73,13 +73,6 @@ def test_the_adapted_policies_act_and_the_expert_labels(demos):
     assert mixed.by_expert.all()
     np.testing.assert_array_equal(mixed.action, mixed.label)
     np.testing.assert_array_equal(third.by_expert, [False] * 4 + [True] * 2)
-
-
-def test_of_a_task_whose_roll_outs_were_paid_alike_nothing_is_known():
-    reward = torch.zeros(3, 4, 5)
-    reward[0, 2, 3] = 1.0
-    reward[2] = torch.arange(5.0)
-    assert paid_alike(reward).tolist() == [False, True, True]
 
 
 def test_rounds_leave_a_dataset_that_says_who_did_what(demos, tmp_path):

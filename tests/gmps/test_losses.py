@@ -6,13 +6,21 @@ import pytest
 import torch
 
 from demokit.learning.distributions import Gaussian
-from gmps.advantage import Advantage, spread_centers
+from gmps.advantage import Advantage, paid_alike, spread_centers
 from gmps.losses import (
     behaviour_cloning,
     discounted_returns,
     inner_surrogate,
     mean_weights,
 )
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def gaussian(mean, std=1.0):
@@ -174,3 +182,23 @@ def test_roll_outs_that_were_paid_alike_have_no_advantages():
     estimate = Advantage(0.99, 1.0)
     assert (estimate(observation, alike, alive) == 0).all()
     assert estimate(observation, one_differs, alive).square().mean() == pytest.approx(1.0)
+
+
+def test_of_a_task_whose_roll_outs_were_paid_alike_nothing_is_known():
+    reward = torch.zeros(3, 4, 5)
+    reward[0, 2, 3] = 1.0
+    reward[2] = torch.arange(5.0)
+    assert paid_alike(reward).tolist() == [False, True, True]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_baseline_of_many_features_is_right_with_several_threads():
+    """As many as the Ant's: one task's advantages do not change when there are more tasks."""
+    rng = torch.Generator().manual_seed(0)
+    observation = torch.randn(3, 20, 50, 122, generator=rng)
+    reward = torch.randn(3, 20, 50, generator=rng)
+    alive = torch.ones(3, 20, 50, dtype=torch.bool)
+    estimate = Advantage(0.99, 1.0)
+    together = torch.func.vmap(estimate)(observation, reward, alive)
+    for i in range(3):
+        torch.testing.assert_close(together[i], estimate(observation[i], reward[i], alive[i]))
