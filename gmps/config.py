@@ -16,6 +16,7 @@ from demokit.options import option as _option
 METHODS = ("gmps", "imitation")
 BASELINES = ("linear", "radial", "zero")
 EXPLORATIONS = ("policy", "latent")
+SCHEDULES = ("constant", "linear")
 OUTER_LOSSES = ("squared", "log_likelihood")
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("cpu", "cuda")
@@ -56,6 +57,9 @@ class TrainConfig:
     # Outer loop: imitation by the adapted policy.
     outer_loss: str = _option("squared", "Behaviour-cloning loss of Eq. 2.", OUTER_LOSSES)
     outer_lr: float = _option(1e-3, "Step size of Adam.")
+    outer_schedule: str = _option(
+        "constant", "Adam's step size; linear: it falls to zero over the iterations.", SCHEDULES
+    )
     post_weight: float = _option(
         1.0, "Weight of the imitation loss after adaptation; 0 leaves meta-learning out."
     )
@@ -162,6 +166,12 @@ class TrainConfig:
     def explores_latents(self) -> bool:
         """Whether roll-outs follow latents instead of sampling from the policy."""
         return self.is_meta and self.explore == "latent"
+
+    def outer_lr_in(self, iteration: int) -> float:
+        """Adam's step size in meta-iteration 0, 1, ..."""
+        if self.outer_schedule == "constant":
+            return self.outer_lr
+        return self.outer_lr * (1 - iteration / self.iterations)
 
     @property
     def total_iterations(self) -> int:

@@ -62,6 +62,7 @@ def train(demos: DemoSet, run: Run, report: Report = unheard) -> Learned:
             before = demos.num_steps
             demos = queries.round(learned, demos, rollouts, iteration, rng)  # A1: 8-10
             spent += demos.num_steps - before
+        optimizer.param_groups[0]["lr"] = config.outer_lr_in(iteration)
         shown = learned.inner_batch(rollouts)
         material = Material(shown, demos.of_tasks(part.own), pre_actions)
         for step in range(config.outer_steps):  # A1: 5, A2: 5-10

@@ -68,6 +68,7 @@ class KilledError(Exception):
         *((after, {}) for after in (-1, 0, 1, 2)),
         (1, {"explore": "latent"}),
         (1, {"learn_step_sizes": False}),
+        (1, {"outer_schedule": "linear"}),
     ],
 )
 def test_resuming_gives_the_same_bits(point_demos, tmp_path, stop_after, changes):
@@ -201,6 +202,22 @@ def test_without_the_meta_objective_only_imitation_is_left(point_demos, tmp_path
     differ = {name for name, value in one.items() if not torch.equal(other[name], value)}
     assert differ
     assert all(name.startswith(critic.PREFIX) for name in differ)
+
+
+@pytest.mark.usefixtures("unsettled")
+def test_the_linear_schedule_takes_smaller_and_smaller_steps(point_demos, tmp_path):
+    linear = config(outer_schedule="linear", outer_lr=0.1)
+    assert [linear.outer_lr_in(i) for i in range(4)] == pytest.approx([0.1, 0.075, 0.05, 0.025])
+    assert config(outer_lr=0.1).outer_lr_in(3) == 0.1
+    used = []
+
+    class Watched(Run):
+        def save(self, learned, optimizer, iteration):
+            used.append(optimizer.param_groups[0]["lr"])
+            super().save(learned, optimizer, iteration)
+
+    train(load_demos(point_demos, DEMOS), Watched(tmp_path / "run", linear, "demos"))
+    assert used == pytest.approx([0.1, 0.075, 0.05, 0.025])
 
 
 def test_imitation_has_no_learned_step_sizes(point_demos, tmp_path, invoke):
