@@ -112,6 +112,9 @@ class TrainConfig:
     )
     dagger_every: int = _option(2, "Query every so many iterations.")
     dagger_episodes: int = _option(2, "Labelled roll-outs per task and round.")
+    dagger_share: float = _option(
+        1.0, "At most this share of an outer step's demonstrations are labelled roll-outs."
+    )
     dagger_mixing: float = _option(
         0.0, "Share of steps that the expert takes in round 1; its r-th power in round r."
     )
@@ -152,10 +155,9 @@ class TrainConfig:
             *("place_weight", "pretrain_steps", "tuning_tasks", "patience"),
         )
         check_options(self, may_be_zero=zero)
-        if max(self.discount, self.gae_lambda, self.dagger_mixing, self.later_decay) > 1:
-            raise DemokitError(
-                "Options discount, gae_lambda, dagger_mixing, later_decay: at most 1."
-            )
+        shares = ("discount", "gae_lambda", "dagger_mixing", "dagger_share", "later_decay")
+        if max(getattr(self, name) for name in shares) > 1:
+            raise DemokitError(f"Options {', '.join(shares)}: at most 1.")
 
     @property
     def is_meta(self) -> bool:

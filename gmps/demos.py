@@ -42,6 +42,7 @@ class DemoSet:
             the eyes of image policies; P is 0 where it was not recorded.
         alive: (M, E, T) bool, the steps that were demonstrated; shorter episodes are filled up
             with steps that never count.
+        num_recorded: how many of E were recorded; those behind them are aggregated roll-outs.
         num_steps: environment steps that recording the whole dataset took.
         experts: hash of each trained expert that acted -> environment steps of its training.
     """
@@ -54,6 +55,7 @@ class DemoSet:
     action: Tensor
     place: Tensor
     alive: Tensor
+    num_recorded: int
     num_steps: int
     experts: Mapping[str, int] = field(default_factory=dict)
 
@@ -78,13 +80,18 @@ class DemoSet:
         """Every demonstration, (M, E * T, ...)."""
         return self._chosen(slice(None))
 
-    def sample(self, rng: np.random.Generator, per_task: int) -> Demos:
-        """`per_task` demonstrations of every task, all when there are no more (Alg. 2, line 8)."""
+    def sample(self, rng: np.random.Generator, per_task: int, labelled: float = 1.0) -> Demos:
+        """`per_task` demonstrations of every task, all when there are no more (Alg. 2, line 8).
+
+        At most a share `labelled` of them are roll-outs that were aggregated.
+        """
         available = self.action.shape[1]
         if available <= per_task:
             return self.all()
-        chosen = torch.from_numpy(rng.permutation(available)[:per_task])
-        return self._chosen(chosen)
+        drawn = rng.permutation(available)
+        aggregated = drawn >= self.num_recorded
+        allowed = ~aggregated | (np.cumsum(aggregated) <= labelled * per_task)
+        return self._chosen(torch.from_numpy(drawn[allowed][:per_task]))
 
     def _chosen(self, episodes: slice | Tensor) -> Demos:
         return Demos(
@@ -165,6 +172,7 @@ def load_demos(path: str | Path, demos_per_task: int, reward: str = RECORDED) ->
             tuple(episode.task for episode in episodes[::demos_per_task]),
             _sees(dataset),
             *_stacked(family, episodes, len(chosen)),
+            demos_per_task,
             sum(record.length for record in dataset.episodes),
             dataset.metadata.trained_experts(),
         )

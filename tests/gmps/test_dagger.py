@@ -144,6 +144,14 @@ def test_outer_steps_draw_from_what_was_aggregated(demos, sevens):
     assert any((d == 7).any() and (d != 7).any() for d in drawn)
 
 
+def test_the_share_of_aggregated_roll_outs_is_bounded(demos, sevens):
+    grown = demos.aggregated(sevens).aggregated(sevens)
+    rng = np.random.default_rng(0)
+    drawn = [grown.sample(rng, DEMOS, 0.5).observation for _ in range(20)]
+    assert {tuple(d.shape) for d in drawn} == {(NUM_TASKS, DEMOS * 20, 2)}
+    assert max(float((d == 7).float().mean()) for d in drawn) == 0.5
+
+
 def test_aggregated_episodes_may_be_shorter_or_longer(demos, sevens):
     grown = demos.aggregated([cut(episode, 12) for episode in sevens])
     assert grown.observation.shape == (NUM_TASKS, 2 * DEMOS, 20, 2)
