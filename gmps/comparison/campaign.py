@@ -58,11 +58,11 @@ class Campaign:
 
         Args:
             name: of the comparison.
-            report: called with the training iterations done, of `num_iterations`.
+            report: called with what is `trained`.
         """
 
         def look() -> None:
-            report(sum(self._iterations(name).values()))
+            report(self.trained(name))
 
         failed = run_side_by_side(self._recording(name) if self._trainings(name) else [], 1, look)
         failed = failed or run_side_by_side(self._trainings(name), self._jobs, look)
@@ -78,9 +78,10 @@ class Campaign:
         recordings = self._recording(name) if trainings else []
         return [*recordings, *trainings, self._evaluation(name)]
 
-    def num_iterations(self, name: str) -> int:
-        """Training iterations of all runs of a comparison."""
-        return sum(config.total_iterations for config in self.plan.trainings(name).values())
+    def trained(self, name: str) -> int:
+        """How far the training of a comparison is, in hundredths of a run."""
+        trainings = self.plan.trainings(name)
+        return sum(self._hundredths(name, run, config) for run, config in trainings.items())
 
     def demos(self, name: str) -> str:
         """The dataset of a comparison: a path or a Minari id."""
@@ -144,9 +145,12 @@ class Campaign:
                 shutil.copytree(source / CURVES, target / CURVES, dirs_exist_ok=True)
                 shutil.copyfile(source / FACTS, target / FACTS)
 
-    def _iterations(self, name: str) -> dict[str, int]:
-        """Run -> its iterations so far."""
-        return {run: _logged(self.folder / name / run) for run in self.plan.trainings(name)}
+    def _hundredths(self, name: str, run: str, config: TrainConfig) -> int:
+        """How far a run is; what only the archive has is at its end."""
+        folder = self.folder / name / run
+        if self._place(name, run) != folder:
+            return 100
+        return 100 * _logged(folder) // config.total_iterations
 
 
 def is_finished(folder: Path, config: TrainConfig) -> bool:

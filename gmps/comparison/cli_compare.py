@@ -84,7 +84,9 @@ def _carry_out(campaign: Campaign, name: str) -> dict[str, str]:
     from demokit.cli.console import progress
 
     try:
-        with progress(f"{name}: iterations", campaign.num_iterations(name)) as done:
+        total = 100 * len(campaign.plan.trainings(name))
+        trained = campaign.trained(name)
+        with progress(f"{name}: hundredths of a run", total, start=trained) as done:
             return campaign.carry_out(name, done)
     except DemokitError as error:
         return {name: str(error)}
