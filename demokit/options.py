@@ -5,6 +5,7 @@ The command line, the TOML files and the checkpoints are made from these fields.
 
 from __future__ import annotations
 
+import math
 from dataclasses import field, fields
 from typing import Any
 
@@ -19,7 +20,7 @@ def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> A
 def check_options(
     config: Any, *, may_be_zero: tuple[str, ...], signed: tuple[str, ...] = ()
 ) -> None:
-    """Check choices, and that numbers are positive unless they may be zero or have a sign.
+    """Check choices, and that numbers are finite, and positive unless they may be zero or signed.
 
     Raises:
         DemokitError: names the option.
@@ -29,6 +30,8 @@ def check_options(
         if choices and value not in choices:
             raise DemokitError(f"Option {each.name}: '{value}' is none of {choices}.")
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
+        if numeric and not math.isfinite(value):
+            raise DemokitError(f"Option {each.name} must be a finite number, not {value}.")
         if not numeric or each.name in signed:
             continue
         if value < 0 or (value == 0 and each.name not in may_be_zero):

@@ -279,6 +279,7 @@ def test_algorithm_1_is_one_visible_function():
         (("--demos-per-task", "50"), "50 are asked for"),
         (("--inner-lr", "-1"), "inner_lr must be positive"),
         (("--discount", "1.5"), "at most 1"),
+        (("--dagger-share", "nan"), "dagger_share must be a finite number"),
     ],
 )
 def test_wrong_options_are_one_sentence(point_demos, tmp_path, invoke, options, message):
