@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from demokit.cli.config import config_option
+from demokit.cli.number import Number
 from recorders.teleop.options import HandOptions, hand_options
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Options:
 )
 @click.option(
     "--noise",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=0.2,
     show_default=True,
     help="Standard deviation of the noise on executed actions; labels have none.",

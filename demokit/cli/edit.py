@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from demokit.cli.number import Number
+
 if TYPE_CHECKING:
     from demokit.data.edit import Edited
 
@@ -41,7 +43,7 @@ def merge(sources: tuple[str, ...], out: Path, license: str | None, overwrite: b
 @click.argument("source", metavar="PATH|ID")
 @click.option(
     "--validation-fraction",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=0.2,
     show_default=True,
     help="The share that validates.",
@@ -93,7 +95,7 @@ def split(
 @click.option("--split", "splits", multiple=True, help="train, validation or ood.")
 @click.option("--recorder", "recorders", multiple=True, help="Who acted.")
 @click.option("--success/--failure", default=None, help="Only successful, or only failed ones.")
-@click.option("--min-return", type=float, help="The least return, undiscounted.")
+@click.option("--min-return", type=Number(), help="The least return, undiscounted.")
 @_OVERWRITE
 def filter_episodes(
     source: str,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from demokit.cli.number import Number
 from demokit.cli.view import Where, view_options
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ MAX_ROWS = 40
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=0.0,
     show_default=True,
     help="The largest deviation that passes; 0 means bit for bit.",

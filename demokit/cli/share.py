@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from demokit.cli.number import Number
+
 if TYPE_CHECKING:
     from demokit.data.share import Bundle
 
@@ -90,7 +92,7 @@ def push(
 )
 @click.option(
     "--max-size",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=20.0,
     show_default=True,
     help="Largest dataset to accept, in GB.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from demokit.cli.config import config_option
+from demokit.cli.number import Number
 from demokit.errors import DemokitError
 from demokit.types import SPLITS
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--step-scale",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     multiple=True,
     help="Factor on the run's own step sizes; default: 1. Given again, each value is drawn.",
 )

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from demokit.cli.number import Number
 from demokit.cli.view import web_options
 from recorders.teleop.detect import DEVICES, VIEWS
 
@@ -46,12 +47,12 @@ _OPTIONS = (
     ),
     click.option(
         "--rate",
-        type=click.FloatRange(min=1, max=200),
+        type=Number(min=1, max=200),
         help="By hand: steps per second; default: the environment's, slower is easier.",
     ),
     click.option(
         "--countdown",
-        type=click.FloatRange(min=0, max=60),
+        type=Number(min=0, max=60),
         default=1.0,
         show_default=True,
         help="By hand: seconds before each episode.",

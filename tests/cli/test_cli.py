@@ -247,6 +247,7 @@ def test_a_dataset_of_another_family_is_not_extended(dataset):
         (("record", "--env", "point", "--num-episodes", "0"), 2, "0 is not in the range"),
         (("record", "--env", "point", "--num-episodes", "x"), 2, "is not a valid integer"),
         (("record", "--env", "point", "--noise", "-1"), 2, "is not in the range"),
+        (("record", "--env", "point", "--noise", "nan"), 2, "nan is not a finite number"),
         (("record", "--env", "point", "--reward", "shaped"), 2, "'dense', 'sparse'"),
         (("record", "--env", "point", "--nmu-episodes", "3"), 2, "--num-episodes"),
         (("record", "--env", "point", "--task-set", "paper"), 1, "known: ood, uniform"),
