@@ -83,14 +83,14 @@ class DemoSet:
     def sample(self, rng: np.random.Generator, per_task: int, labelled: float = 1.0) -> Demos:
         """`per_task` demonstrations of every task, all when there are no more (Alg. 2, line 8).
 
-        At most a share `labelled` of them are roll-outs that were aggregated.
+        At most `labelled * per_task` of them are roll-outs that were aggregated.
         """
-        available = self.action.shape[1]
-        if available <= per_task:
+        available, limit = self.action.shape[1], labelled * per_task
+        if available <= per_task and available - self.num_recorded <= limit:
             return self.all()
         drawn = rng.permutation(available)
         aggregated = drawn >= self.num_recorded
-        allowed = ~aggregated | (np.cumsum(aggregated) <= labelled * per_task)
+        allowed = ~aggregated | (np.cumsum(aggregated) <= limit)
         return self._chosen(torch.from_numpy(drawn[allowed][:per_task]))
 
     def _chosen(self, episodes: slice | Tensor) -> Demos:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from gmps.adapt import InnerBatch
+from gmps.config import TrainConfig
 from gmps.demos import DemoSet
 from gmps.exploration import LatentBatch
 from gmps.learned import Learned
@@ -39,7 +40,6 @@ class Material:
         them: what encodes them learns. In the steps between, all of them as features.
         """
         config = learned.config
-        demos = config.outer_demos_per_task, config.dagger_share
         if step % config.encode_every == 0:
             self._kept, stride = None, config.outer_stride
             batches = self._batches
@@ -47,11 +47,14 @@ class Material:
                 batches = thinned(batches, stride, rng)
             return (
                 batches,
-                thinned(self._demos.sample(rng, *demos), stride, rng),
+                thinned(self._sample(config, rng), stride, rng),
                 thinned(self._pre_actions, stride, rng).pooled(),
             )
         self._kept = kept = self._kept or self._encoded(learned)
-        return kept._batches, kept._demos.sample(rng, *demos), kept._pre_actions.pooled()
+        return kept._batches, kept._sample(config, rng), kept._pre_actions.pooled()
+
+    def _sample(self, config: TrainConfig, rng: np.random.Generator) -> Demos:
+        return self._demos.sample(rng, config.outer_demos_per_task, config.dagger_share)
 
     @torch.no_grad()
     def _encoded(self, learned: Learned) -> Material:
