@@ -58,7 +58,9 @@ class TrainConfig:
     outer_loss: str = _option("squared", "Behaviour-cloning loss of Eq. 2.", OUTER_LOSSES)
     outer_lr: float = _option(1e-3, "Step size of Adam.")
     outer_schedule: str = _option(
-        "constant", "Adam's step size; linear: it falls to zero over the iterations (gmps).", SCHEDULES
+        "constant",
+        "Adam's step size; linear: it falls to zero over the iterations (gmps).",
+        SCHEDULES,
     )
     post_weight: float = _option(
         1.0, "Weight of the imitation loss after adaptation; 0 leaves meta-learning out."
