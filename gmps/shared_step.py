@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from demokit.learning.distributions import Gaussian
-from demokit.learning.networks import Layers, products
+from demokit.learning.networks import Layers, gated, products
 
 # Activations of so many samples stay in a CPU's cache; a GPU wants more of them.
 _SAMPLES_AT_ONCE = {"cpu": 4_000, "cuda": 1_000_000}
@@ -131,7 +131,7 @@ class _Pass(NamedTuple):
         curvature = paid[..., None] / std.square()
         deltas = [(curvature * (mean - action)).to(hidden[0].dtype)]
         for weight, h in zip(weights[:0:-1], hidden[:0:-1], strict=True):
-            deltas.append(_gated(deltas[-1] @ weight.T, h))
+            deltas.append(gated(deltas[-1] @ weight.T, h))
         return cls(hidden, deltas[::-1], curvature)
 
     def gradient(self) -> list[Tensor]:
@@ -160,7 +160,7 @@ class _Pass(NamedTuple):
             if i > 0 or need_x:
                 before = self.deltas[i] @ along[2 * i].mT
                 _flat(before).addmm_(_flat(delta), weights[i].T)
-                delta = _gated(before, self.hidden[i]) if i > 0 else before
+                delta = gated(before, self.hidden[i]) if i > 0 else before
         return [delta.to(std.dtype), d_std, *reversed(parts)]
 
     def _tangents(self, weights: list[Tensor], along: list[Tensor]) -> list[Tensor]:
@@ -171,7 +171,7 @@ class _Pass(NamedTuple):
             if tangents:
                 _flat(moved).addmm_(_flat(tangents[-1]), weight)
             last = i + 1 == len(weights)
-            tangents.append(moved if last else _gated(moved, self.hidden[i + 1]))
+            tangents.append(moved if last else gated(moved, self.hidden[i + 1]))
         return tangents
 
 
@@ -182,10 +182,3 @@ def _flat(values: Tensor) -> Tensor:
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.addmm(bias, _flat(x), weight).view(*x.shape[:-1], -1)
-
-
-def _gated(values: Tensor, hidden: Tensor) -> Tensor:
-    """Zero the values, in place, where the ReLU's output is zero: its derivative."""
-    gate = torch.ops.aten.threshold_backward.grad_input
-    gated: Tensor = gate(values, hidden, 0, grad_input=values)
-    return gated

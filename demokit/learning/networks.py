@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, TypeAlias
 
 import torch
@@ -42,28 +42,43 @@ def mlps(layers: Layers, x: Tensor) -> Tensor:
 
     The same as `vmap` of `mlp`, moving less memory; it is differentiable once.
     """
-    *hidden, (weight, bias) = layers
-    for w, b in hidden:
-        x = _Hidden.apply(x, w, b)  # type: ignore[no-untyped-call]
-    return torch.baddbmm(bias[:, None], x, weight)
+    out: Tensor = _Mlps.apply(x, *chain.from_iterable(layers))  # type: ignore[no-untyped-call]
+    return out
 
 
-class _Hidden(torch.autograd.Function):
-    """A layer of `mlps`: sum and ReLU in the memory of the product."""
+class _Mlps(torch.autograd.Function):
+    """Sums and ReLUs in the memory of the products, forward and back."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        out = torch.baddbmm(bias[:, None], x, weight).relu_()
-        ctx.save_for_backward(x, weight, out)
+    def forward(ctx: Any, x: Tensor, *flat: Tensor) -> Tensor:
+        weights, biases, hidden = flat[::2], flat[1::2], [x]
+        for weight, bias in zip(weights, biases, strict=True):
+            hidden.append(torch.baddbmm(bias[:, None], hidden[-1], weight))
+            if len(hidden) <= len(weights):
+                hidden[-1].relu_()
+        out = hidden.pop()
+        ctx.save_for_backward(*weights, *hidden)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        x, weight, out = ctx.saved_tensors
-        delta = torch.ops.aten.threshold_backward(gradient, out, 0)
-        d_x = delta @ weight.mT if ctx.needs_input_grad[0] else None
-        return d_x, products(x, delta), delta.sum(1)
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor | None, ...]:
+        num = len(ctx.saved_tensors) // 2
+        weights, hidden = ctx.saved_tensors[:num], ctx.saved_tensors[num:]
+        parts: list[Tensor] = []
+        for i in reversed(range(num)):
+            parts += [delta.sum(1), products(hidden[i], delta)]
+            if i > 0:
+                delta = gated(delta @ weights[i].mT, hidden[i])
+        d_x = delta @ weights[0].mT if ctx.needs_input_grad[0] else None
+        return d_x, *reversed(parts)
+
+
+def gated(values: Tensor, hidden: Tensor) -> Tensor:
+    """Zero the values, in place, where a ReLU's output `hidden` is zero: its derivative."""
+    gate = torch.ops.aten.threshold_backward.grad_input
+    zeroed: Tensor = gate(values, hidden, 0, grad_input=values)
+    return zeroed
 
 
 def products(left: Tensor, right: Tensor) -> Tensor:
