@@ -57,7 +57,8 @@ def meta_train(
         run = Run(folder, config, demos, resume=resume, overwrite=overwrite, world=world)
         learned = _trained(loaded, run)
         if world.is_main:
-            click.echo(f"{folder}: {_summary(learned, run)}")
+            shown = f"{len(loaded.tasks)} tasks x {loaded.num_recorded} demonstrations"
+            click.echo(f"{folder}: {shown}, {_summary(learned, run)}")
         world.leave()
 
 

@@ -100,7 +100,7 @@ class TrainConfig:
     iterations: int = _option(40, "Meta-iterations: sets of roll-outs (gmps).")
     outer_steps: int = _option(20, "Outer steps per set of roll-outs (gmps).")
     rollouts_per_task: int = _option(20, "K, roll-outs per task and adaptation step.")
-    demos_per_task: int = _option(10, "Demonstrations used per task.")
+    demos_per_task: int = _option(0, "Demonstrations used per task; 0: as many as every task has.")
     outer_demos_per_task: int = _option(
         10, "Demonstrations per task in one outer step; drawn anew when there are more."
     )
@@ -154,7 +154,7 @@ class TrainConfig:
         zero = (
             *("seed", "pre_update_weight", "post_weight"),
             *("bias_transform_width", "dagger_mixing"),
-            *("place_weight", "pretrain_steps", "tuning_tasks", "patience"),
+            *("place_weight", "pretrain_steps", "tuning_tasks", "patience", "demos_per_task"),
         )
         check_options(self, may_be_zero=zero)
         shares = ("discount", "gae_lambda", "dagger_mixing", "dagger_share", "later_decay")

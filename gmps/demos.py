@@ -145,12 +145,12 @@ class DemoSet:
         )
 
 
-def load_demos(path: str | Path, demos_per_task: int, reward: str = RECORDED) -> DemoSet:
+def load_demos(path: str | Path, demos_per_task: int = 0, reward: str = RECORDED) -> DemoSet:
     """Read the first `demos_per_task` training demonstrations of every task.
 
     Args:
         path: a file or a Minari id.
-        demos_per_task: E.
+        demos_per_task: E; 0: as many as every task has.
         reward: what the inner loop is paid; by default what the demonstrations were.
 
     Raises:
@@ -169,10 +169,10 @@ def load_demos(path: str | Path, demos_per_task: int, reward: str = RECORDED) ->
         return DemoSet(
             family,
             dataset.metadata.reward if reward == RECORDED else reward,
-            tuple(episode.task for episode in episodes[::demos_per_task]),
+            tuple(dataset.episodes[indices[0]].task for indices in chosen.values()),
             _sees(dataset),
             *_stacked(family, episodes, len(chosen)),
-            demos_per_task,
+            len(episodes) // len(chosen),
             sum(record.length for record in dataset.episodes),
             dataset.metadata.trained_experts(),
         )
@@ -186,13 +186,14 @@ def _choose(dataset: Dataset, demos_per_task: int) -> dict[str, list[int]]:
             found[record.task.id].append(record.index)
     if not found:
         raise DemokitError(f"{dataset.path} holds no training episodes: record --split train.")
-    short = [task for task, indices in found.items() if len(indices) < demos_per_task]
-    if short:
+    fewest = min(found, key=lambda task: len(found[task]))
+    available = len(found[fewest])
+    if available < demos_per_task:
         raise DemokitError(
-            f"{dataset.path}: task {short[0]} has {len(found[short[0]])} demonstrations, "
+            f"{dataset.path}: task {fewest} has {available} demonstrations, "
             f"{demos_per_task} are asked for: record more, or lower --demos-per-task."
         )
-    return {task: indices[:demos_per_task] for task, indices in found.items()}
+    return {task: indices[: demos_per_task or available] for task, indices in found.items()}
 
 
 def _sees(dataset: Dataset) -> str | Vision:

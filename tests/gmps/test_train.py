@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from short_run import DEMOS, NUM_TASKS, SHORT
 
 import gmps.train
-from demokit.data import open_dataset
+from demokit.data import DatasetWriter, open_dataset
 from demokit.learning.checkpoint import load_checkpoint
 from gmps import critic
 from gmps.checkpoint import load
@@ -21,6 +22,8 @@ from gmps.progress import ITERATIONS
 from gmps.runs import Run
 from gmps.start import start
 from gmps.train import train
+
+DATASETS = Path(__file__).parents[2] / "datasets"
 
 
 def config(**changes):
@@ -271,6 +274,23 @@ def test_no_runs_is_one_sentence(tmp_path, invoke):
 def test_algorithm_1_is_one_visible_function():
     lines = gmps.train.train.__code__
     assert max(line for _, _, line in lines.co_lines() if line) - lines.co_firstlineno < 60
+
+
+@pytest.mark.parametrize("name", ["push_state", "push_vision", "door_state"])
+def test_shipped_datasets_are_used_whole(name):
+    demos = load_demos(DATASETS / f"{name}.hdf5")
+    assert (len(demos.tasks), demos.num_recorded) == (20, 5)
+
+
+def test_all_tasks_have_as_many_demonstrations_as_the_poorest(point_demos, tmp_path):
+    path = tmp_path / "poorer.hdf5"
+    with open_dataset(point_demos) as dataset, DatasetWriter(path, dataset.metadata) as writer:
+        for episode in list(dataset)[:-1]:
+            writer.add(episode)
+        writer.finish()
+    poorer, whole = load_demos(path), load_demos(point_demos)
+    assert (poorer.num_recorded, whole.num_recorded) == (DEMOS - 1, DEMOS)
+    assert torch.equal(poorer.action, whole.action[:, : DEMOS - 1])
 
 
 @pytest.mark.parametrize(
