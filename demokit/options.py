@@ -11,6 +11,9 @@ from typing import Any
 
 from demokit.errors import DemokitError
 
+DEVICES = ("cpu", "cuda")
+"""Where trainings compute; see `demokit.learning.device.find_device`."""
+
 
 def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
     """A field with a default, a sentence of help, and the values it may have."""

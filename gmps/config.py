@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from demokit.errors import DemokitError
-from demokit.options import check_options
+from demokit.options import DEVICES, check_options
 from demokit.options import option as _option
 
 METHODS = ("gmps", "imitation")
@@ -19,7 +19,6 @@ EXPLORATIONS = ("policy", "latent")
 SCHEDULES = ("constant", "linear")
 OUTER_LOSSES = ("squared", "log_likelihood")
 PRECISIONS = ("fp32", "bf16")
-DEVICES = ("cpu", "cuda")
 RECORDED = "recorded"
 REWARDS = (RECORDED, "dense", "sparse")
 

@@ -13,9 +13,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +27,7 @@ from demokit.errors import DemokitError
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for another one: longer than any makes roll-outs or writes files."""
 _INTERRUPTED = 130
+_STORE_PATIENCE_S = 10
 
 T = TypeVar("T")
 
@@ -145,10 +147,20 @@ class World:
         os._exit(0)
 
     def _is_first(self) -> bool:
-        try:
-            return int(self.store.add("told", 1)) == 1
-        except RuntimeError:  # the store went down with another machine
-            return True
+        """Whether no process was before this one; yes, too, where the store does not answer.
+
+        It is on the machine of process 0, and asked in a thread: cut off, the call would not end.
+        """
+        counted: list[int] = []
+
+        def count() -> None:
+            with suppress(RuntimeError):
+                counted.append(int(self.store.add("told", 1)))
+
+        asking = Thread(target=count, daemon=True)
+        asking.start()
+        asking.join(_STORE_PATIENCE_S)
+        return counted in ([], [1])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from demokit.errors import DemokitError
-from demokit.options import check_options, option
+from demokit.options import DEVICES, check_options, option
 
 PRECISIONS = ("bf16", "float32")
 
@@ -50,7 +50,9 @@ class SacConfig:
         "Torch threads of the updates; 0 takes all cores but one, at most four. With more threads "
         "than idle cores, updates are many times slower.",
     )
-    device: str = option("cpu", "Where the networks live: cpu or cuda.")
+    device: str = option(
+        "cpu", "Where the networks live and are updated; simulations stay on the CPU.", DEVICES
+    )
 
     def __post_init__(self) -> None:
         """Check choices and ranges; raises DemokitError naming the option."""

@@ -20,6 +20,7 @@ from demokit.envs.batch import SimBatch, make_sims
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from demokit.learning.device import find_device
 from demokit.learning.expert import EXPERT_FILE, TrainedExpert
 from demokit.learning.runs import ScalarLog, versions
 from demokit.types import Task
@@ -96,7 +97,7 @@ class Training:
 
     Raises:
         DemokitError: the folder holds a training and neither `resume` nor `overwrite` is given,
-            or one of another configuration.
+            or one of another configuration; there is no such device.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Training:
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
+        find_device(config.device)  # before anything is written
         self.folder, self.family, self.tasks, self.config = folder, family, tuple(tasks), config
         self._task_set = task_set
         self._resumed = self._prepare(resume, overwrite)
@@ -300,7 +302,7 @@ def make_agent(env: TaskVecEnv, config: SacConfig) -> ExpertSAC:
         ent_coef=f"auto_{config.initial_temperature}",
         target_entropy=config.entropy_per_action * env.action_space.shape[0],  # type: ignore[index]
         policy_kwargs={"net_arch": [config.hidden_width] * 2},
-        device=config.device,
+        device=find_device(config.device),
     )
     agent.inputs, agent.explores_from = env.inputs, config.warmup_steps
     bf16 = config.precision == "bf16" and has_bf16(config.device)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from devices import DEVICE
 
 NUM_TASKS, DEMOS = 3, 2
 SHORT = (
@@ -13,6 +14,7 @@ SHORT = (
     *("--imitation-steps", "200"),
     *("--checkpoint-every", "1"),
     *("--threads", "1"),
+    *("--device", DEVICE),
 )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from devices import DEVICE
 from short_run import DEMOS, NUM_TASKS, cut
 
 from demokit.data import open_dataset
@@ -33,6 +34,7 @@ def config(**changes):
         "dagger": True,
         "dagger_every": 1,
         "dagger_episodes": EPISODES,
+        "device": DEVICE,
     }
     return TrainConfig(**{**defaults, **changes})
 

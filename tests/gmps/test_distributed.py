@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from devices import DEVICE
 from short_run import SHORT
 
 from demokit.data import open_dataset
@@ -22,6 +23,8 @@ TOLERANCE = 1e-5
 
 
 def command(num, demos, folder, *options):
+    if DEVICE == "cuda" and num > torch.cuda.device_count():
+        pytest.skip("every process takes a GPU of its own")
     started = (sys.executable, "-m")
     if num > 1:
         started = (*started, "torch.distributed.run", "--nproc-per-node", str(num), "-m")

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from devices import DEVICE
 
 from demokit.data import open_dataset
 from demokit.envs import make_family
@@ -34,6 +35,7 @@ TINY = (
     *("--demos-per-task", DEMOS, "--iterations", 2, "--outer-steps", 3, "--rollouts-per-task", 2),
     *("--outer-stride", 10, "--encode-every", 2, "--pretrain-steps", 2, "--tuning-tasks", 1),
     *("--imitation-steps", 3, "--checkpoint-every", 1, "--threads", 1),
+    *("--device", DEVICE),
 )
 
 
@@ -278,6 +280,7 @@ def test_resuming_on_images_gives_the_same_bits(push_demos, tmp_path):
         checkpoint_every=1,
         tuning_tasks=1,
         threads=1,
+        device=DEVICE,
     )
     demos = load_demos(push_demos, DEMOS)
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from devices import DEVICE
 from short_run import DEMOS
 
 import gmps.train
@@ -22,9 +23,13 @@ EARNED = [-5.0, -3.0, -4.0, -3.0, -9.0, -1.0]  # best at 1; two evaluations late
 
 
 def config(**changes):
-    small = {"demos_per_task": DEMOS, "outer_steps": 1, "rollouts_per_task": 2}
+    small = {"demos_per_task": DEMOS, "outer_steps": 1, "rollouts_per_task": 2, "device": DEVICE}
     often = {"iterations": 6, "eval_every": 1, "checkpoint_every": 1, "patience": 2}
     return TrainConfig(**{**small, **often, **changes})
+
+
+def first_weights(learned):
+    return learned.meta.theta["0.weight"].detach().cpu()
 
 
 def meta_of(value):
@@ -52,7 +57,7 @@ def earning(monkeypatch):
     thetas = []
 
     def evaluate(learned, *_, **__):
-        thetas.append(learned.meta.theta["0.weight"].detach().clone())
+        thetas.append(first_weights(learned).clone())
         return len(thetas) - 1
 
     def settle(learned, optimizer, run, _report):
@@ -71,20 +76,20 @@ def test_training_stops_and_keeps_the_best(point_demos, tmp_path, earning):
     run = Run(tmp_path / "run", config(), "demos")
     learned = train(load_demos(point_demos, DEMOS), run)
     assert len(earning) == 4
-    assert torch.equal(learned.meta.theta["0.weight"], earning[1])
+    assert torch.equal(first_weights(learned), earning[1])
     assert not torch.equal(earning[1], earning[3])
     saved, _, progress = load(tmp_path / "run")
     assert progress == {"iteration": 4}
-    assert torch.equal(saved.meta.theta["0.weight"], earning[1])
+    assert torch.equal(first_weights(saved), earning[1])
     again = train(load_demos(point_demos, DEMOS), Run(run.folder, config(), "demos", resume=True))
     assert len(earning) == 4
-    assert torch.equal(again.meta.theta["0.weight"], earning[1])
+    assert torch.equal(first_weights(again), earning[1])
 
 
 def test_the_best_is_kept_when_time_is_up(point_demos, tmp_path, earning):
     run = Run(tmp_path / "run", config(iterations=3), "demos")
     learned = train(load_demos(point_demos, DEMOS), run)
-    assert torch.equal(learned.meta.theta["0.weight"], earning[1])
+    assert torch.equal(first_weights(learned), earning[1])
 
 
 class KilledError(Exception):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from devices import DEVICE
 from short_run import DEMOS, NUM_TASKS, SHORT
 
 import gmps.train
@@ -33,6 +34,7 @@ def config(**changes):
         "outer_steps": 2,
         "rollouts_per_task": 3,
         "checkpoint_every": 1,
+        "device": DEVICE,
     }
     return TrainConfig(**{**defaults, **changes})
 

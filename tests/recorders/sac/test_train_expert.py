@@ -183,9 +183,9 @@ def test_resuming_restores_every_tensor(trained):
     state = training.agent.state.named()
     assert float(state["count"]) == header["updates"] > 0
     for name, tensor in state.items():
-        assert torch.equal(tensor, kept[name]), name
+        assert torch.equal(tensor.cpu(), kept[name]), name
     # What updates move is what acts.
-    assert torch.equal(training.agent.actor.mu.weight, kept["actor.params/mu.weight"])
+    assert torch.equal(training.agent.actor.mu.weight.cpu(), kept["actor.params/mu.weight"])
 
 
 def test_checkpoints_of_another_version_are_one_sentence(trained, tmp_path, invoke):
@@ -226,3 +226,11 @@ def test_killed_and_resumed(tmp_path):
     assert after["updates"] > header["updates"]
     assert load_expert(str(folder), "point").sha256
     assert not list(Path(folder).glob("*.tmp"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path, invoke):
+    folder = tmp_path / "run"
+    refused = invoke("train-expert", *TINY, "--device", "cuda", "--output-dir", folder, exit_code=1)
+    assert refused.output == "Error: PyTorch finds no GPU on this machine: take --device cpu.\n"
+    assert not folder.exists()
