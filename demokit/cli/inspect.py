@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from demokit.cli.list import list_datasets
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -18,7 +20,7 @@ MAX_ROWS = 40
 
 
 @click.command()
-@click.argument("dataset", metavar="PATH|ID")
+@click.argument("dataset", metavar="[PATH|ID]", required=False)
 @click.option("--episode", type=int, help="Describe one episode, counted from 0.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option(
@@ -29,15 +31,29 @@ MAX_ROWS = 40
 @click.option(
     "--html", type=click.Path(path_type=Path), help="Write a page that needs nothing else."
 )
+@click.pass_context
 def inspect(
-    dataset: str, episode: int | None, as_json: bool, plot: Path | None, html: Path | None
+    context: click.Context,
+    dataset: str | None,
+    episode: int | None,
+    as_json: bool,
+    plot: Path | None,
+    html: Path | None,
 ) -> None:
-    """Show what a dataset contains: tasks, success, returns, ranges, provenance."""
+    """Show what a dataset contains: tasks, success, returns, ranges, provenance.
+
+    Without a dataset, list those there are.
+    """
     import json
 
     from demokit.data import open_dataset
     from demokit.data.summary import summarize
 
+    if dataset is None:
+        if (episode, plot, html) != (None, None, None):
+            raise click.UsageError("Which dataset? Name its file, or its Minari id.", context)
+        context.invoke(list_datasets, as_json=as_json)
+        return
     found = open_dataset(dataset)
     _draw(found, plot, html)
     if episode is not None:

@@ -136,6 +136,13 @@ def test_inspect_shows_everything(dataset):
     assert "privileged/state" in run("inspect", dataset, "--episode", "1").stdout
 
 
+def test_inspect_without_a_dataset_lists_what_there_is(dataset, monkeypatch):
+    monkeypatch.setattr("demokit.cli.list.DEFAULT_FOLDER", dataset.parent)
+    entries = json.loads(run("inspect", "--json").stdout)
+    assert str(dataset) in [entry["name"] for entry in entries]
+    assert "Which dataset?" in one_sentence(run("inspect", "--episode", "0", code=2))
+
+
 def test_envs_shows_observation_and_privileged_terms():
     about = json.loads(run("envs", "point", "--json").stdout)
     assert about["horizon"] == 20
