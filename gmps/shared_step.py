@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from demokit.learning.distributions import Gaussian
-from demokit.learning.networks import Layers, gated, products
+from demokit.learning.networks import Layers, gated, product, products
 
 # Activations of so many samples stay in a CPU's cache; a GPU wants more of them.
 _SAMPLES_AT_ONCE = {"cpu": 4_000, "cuda": 1_000_000}
@@ -153,9 +153,9 @@ class _Pass(NamedTuple):
         delta = (self.curvature * mean).to(weights[0].dtype)
         parts: list[Tensor] = []
         for i in reversed(range(num)):
-            d_weight = _flat(self.hidden[i]).T @ _flat(delta)
+            d_weight = product(_flat(self.hidden[i]), _flat(delta))
             if i > 0:
-                d_weight.addmm_(_flat(tangents[i - 1]).T, _flat(self.deltas[i]))
+                d_weight += product(_flat(tangents[i - 1]), _flat(self.deltas[i]))
             parts += [_flat(delta).sum(0).to(std.dtype), d_weight.to(std.dtype)]
             if i > 0 or need_x:
                 before = self.deltas[i] @ along[2 * i].mT

@@ -83,4 +83,11 @@ def gated(values: Tensor, hidden: Tensor) -> Tensor:
 
 def products(left: Tensor, right: Tensor) -> Tensor:
     """left.mT @ right (M, ...), one by one: a batched product copies what it transposes."""
-    return torch.stack([own.T @ other for own, other in zip(left, right, strict=True)])
+    return torch.stack([product(own, other) for own, other in zip(left, right, strict=True)])
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """left.T @ right of rows (S, ...), so that the result has no few columns: that is slow."""
+    if right.shape[1] < left.shape[1]:
+        return (right.T @ left).T
+    return left.T @ right
