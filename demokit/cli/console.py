@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _bar(what: str, total: int, start: int) -> Iterator[Update]:
         task = bar.add_task(what, total=total, completed=start, rate="", note="")
 
         def update(done: int, /, note: str | None = None) -> None:
-            bar.update(task, completed=done, rate=f"{_rate(done - start, begun):.1f}/s")
+            bar.update(task, completed=done, rate=_pace(done - start, time.monotonic() - begun))
             if note is not None:
                 bar.update(task, note=note)
 
@@ -133,14 +134,19 @@ class _PlainProgress:
         if done == self._shown or (done < self._total and now - self._shown_at < pause):
             return
         self._shown_at, self._shown = now, done
-        rate = _rate(done - self._start, self._begun)
-        left = f", {(self._total - done) / rate:.0f} s left" if rate and done < self._total else ""
+        own, taken_s = done - self._start, now - self._begun
+        parts = [_pace(own, taken_s)] if own else []
+        if own and done < self._total:
+            left = timedelta(seconds=round((self._total - done) * taken_s / own))
+            parts.append(f"{left} left")
+        speed = f" ({', '.join(parts)})" if parts else ""
         print(
-            f"{self._what} {done} of {self._total} ({rate:.1f}/s{left}){self._note}",
-            file=sys.stderr,
-            flush=True,
+            f"{self._what} {done} of {self._total}{speed}{self._note}", file=sys.stderr, flush=True
         )
 
 
-def _rate(count: int, begun: float) -> float:
-    return count / max(time.monotonic() - begun, 1e-6)
+def _pace(count: int, taken_s: float) -> str:
+    """A rate, or what each takes where it is longer than a second; nothing of nothing."""
+    if count > taken_s:
+        return f"{count / max(taken_s, 1e-6):.1f}/s"
+    return f"{taken_s / count:.1f} s each" if count else ""

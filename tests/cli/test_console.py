@@ -1,6 +1,8 @@
 """What commands show while they work, where there is no terminal."""
 
-from demokit.cli.console import Stages
+import pytest
+
+from demokit.cli.console import Stages, progress
 
 
 def test_every_stage_is_shown_from_where_it_starts(capsys):
@@ -16,4 +18,21 @@ def test_every_stage_is_shown_from_where_it_starts(capsys):
         "gmps on push: iterations 3 of 4",
         "gmps on push: iterations 4 of 4",
     ]
-    assert "0.0/s" in shown[2]  # what an earlier process did says nothing about the rate
+    assert "(" not in shown[2]  # what an earlier process did says nothing about the rate
+    assert shown[3].endswith("/s)")
+
+
+@pytest.mark.parametrize(
+    ("taken_s", "speed"),
+    [
+        (0.5, "(4.0/s, 0:00:00 left)"),
+        (2, "(1.0 s each, 0:00:02 left)"),
+        (9e3, "(4500.0 s each, 2:30:00 left)"),
+    ],
+)
+def test_slow_work_says_what_each_takes(taken_s, speed, capsys, monkeypatch):
+    clock = iter([0.0, taken_s])
+    monkeypatch.setattr("demokit.cli.console.time.monotonic", lambda: next(clock))
+    with progress("saved", 4) as update:
+        update(2)
+    assert capsys.readouterr().err == f"saved 2 of 4 {speed}\n"
