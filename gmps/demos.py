@@ -159,7 +159,7 @@ def load_demos(path: str | Path, demos_per_task: int = 0, reward: str = RECORDED
     """
     with open_dataset(path) as dataset:
         family = make_family(dataset.metadata.family)
-        if "context" in dataset.metadata.provenance.missing:
+        if not dataset.metadata.knows_contexts:
             raise DemokitError(
                 f"{path} does not say the contexts of its tasks: {family.name} cannot be simulated "
                 "in them."

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from demokit.cli.config import config_option
 from demokit.cli.number import Number
+from demokit.cli.typed import is_typed, refuse_typed
 from recorders.teleop.options import HandOptions, hand_options
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _checked(ctx: click.Context, given: dict[str, object]) -> Options:
     amounts = ("num_episodes", "episodes_per_task")
     if all(given[name] is not None for name in amounts):
         # An amount typed on the command line wins over the other one in the config file.
-        typed = [n for n in amounts if ctx.get_parameter_source(n) == ParameterSource.COMMANDLINE]
+        typed = [name for name in amounts if is_typed(ctx, name)]
         if len(typed) != 1:
             raise click.UsageError("Give --num-episodes or --episodes-per-task, not both.", ctx)
         given[next(name for name in amounts if name not in typed)] = None
@@ -161,21 +161,17 @@ def _checked(ctx: click.Context, given: dict[str, object]) -> Options:
             "--resume keeps what is there and --overwrite drops it: choose one.", ctx
         )
     hand = HandOptions.taken_from(given)
-    _refuse_typed(ctx, *(("noise", "batch_size") if hand.device else BY_HAND))
+    if hand.device:
+        refuse_typed(ctx, ("noise", "batch_size"), "with --device")
+    else:
+        refuse_typed(ctx, BY_HAND, "without --device")
+    if given["observation"] == "state":
+        refuse_typed(ctx, ("image_size", "camera"), "without --observation vision")
     if hand.device is not None:
         if not any(given[name] for name in amounts):
             given["episodes_per_task"] = 1
         given["noise"] = 0.0
     return Options(**given, hand=hand)  # type: ignore[arg-type]
-
-
-def _refuse_typed(ctx: click.Context, *names: str) -> None:
-    """Raise click.UsageError for options that would be ignored."""
-    for name in names:
-        if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
-            option = f"--{name.replace('_', '-')}"
-            how = "without" if name in BY_HAND else "with"
-            raise click.UsageError(f"{option} means nothing {how} --device: leave it out.", ctx)
 
 
 def _record(options: Options) -> None:

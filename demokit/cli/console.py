@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,8 +30,9 @@ def console(*, stderr: bool = False) -> Console:
     """A rich console; where it is not a terminal its lines are wide and without colour."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
+    plain: dict[str, Any] = {"stderr": stderr, "highlight": False, "markup": False}
+    made = Console(**plain)
+    return made if made.is_terminal else Console(**plain, width=PLAIN_WIDTH)
 
 
 def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
@@ -99,12 +100,12 @@ def _bar(what: str, total: int, start: int) -> Iterator[Update]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     begun = time.monotonic()
     with Progress(*columns, console=console(stderr=True)) as bar:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from demokit.cli.number import Number
+from demokit.cli.typed import refuse_typed
 
 if TYPE_CHECKING:
     from demokit.data.edit import Edited
@@ -26,10 +27,13 @@ def _say(edited: Edited) -> None:
 @click.command()
 @click.argument("sources", metavar="PATH|ID...", nargs=-1, required=True)
 @_OUT
-@click.option("--license", help="Licence of the new dataset, where those of the sources differ.")
+@click.option(
+    "--license",
+    help="Licence of the new dataset; needed where those of the sources differ.",
+)
 @_OVERWRITE
 def merge(sources: tuple[str, ...], out: Path, license: str | None, overwrite: bool) -> None:
-    """Put the episodes of several datasets into one.
+    """Put the episodes of several datasets into one; of one alone, to state its licence.
 
     They must share family, reward, model and spaces. Episodes that come twice are kept once; the
     metadata names every source, with its checksum, seed and recorder.
@@ -56,9 +60,13 @@ def merge(sources: tuple[str, ...], out: Path, license: str | None, overwrite: b
     help="task: disjoint tasks; episode: the same share of every task's episodes.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--train-out", type=click.Path(path_type=Path), help="Default: NAME-train.hdf5 here.")
 @click.option(
-    "--validation-out", type=click.Path(path_type=Path), help="Default: NAME-validation.hdf5 here."
+    "--train-out", type=click.Path(path_type=Path), help="Default: NAME-train.hdf5, beside."
+)
+@click.option(
+    "--validation-out",
+    type=click.Path(path_type=Path),
+    help="Default: NAME-validation.hdf5, beside.",
 )
 @_OVERWRITE
 def split(
@@ -73,9 +81,10 @@ def split(
     """Part a dataset into one to train on and one to validate with."""
     from demokit.data.edit import split as part
 
-    name = Path(source).name.removesuffix(".hdf5")
-    train = train_out or Path(source).with_name(f"{name}-train.hdf5")
-    validation = validation_out or Path(source).with_name(f"{name}-validation.hdf5")
+    beside = Path(source) if Path(source).exists() else Path(Path(source).name)
+    name = beside.name.removesuffix(".hdf5")
+    train = train_out or beside.with_name(f"{name}-train.hdf5")
+    validation = validation_out or beside.with_name(f"{name}-validation.hdf5")
     for edited in part(
         source,
         train,
@@ -153,6 +162,8 @@ def relabel(
     """Compute rewards, or images, anew from the recorded simulator states."""
     if reward is None and not vision:
         raise click.UsageError("Say what to compute: --reward dense|sparse, or --vision.", ctx)
+    if not vision:
+        refuse_typed(ctx, ("image_size", "cameras"), "without --vision")
     from demokit.data.edit import relabel as put
     from demokit.envs.vision import Vision
 

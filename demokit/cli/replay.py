@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from demokit.cli.number import Number
+from demokit.cli.typed import refuse_typed
 from demokit.cli.view import Where, view_options
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ def replay(
         raise click.UsageError(f"--video writes an MP4: name it NAME.mp4, not {video}.", ctx)
     if side_by_side and video is None:
         raise click.UsageError("--side-by-side says how --video looks: add --video.", ctx)
+    if video is None:
+        refuse_typed(ctx, ("camera",), "without --video")
+    if view is None:
+        refuse_typed(ctx, ("listen", "port"), "without --view")
     from demokit.data import open_dataset
     from demokit.data.replay import Replayer
 

@@ -83,7 +83,9 @@ def _print_report(report: Report) -> None:
         if len(report.findings) > MAX_ROWS:
             rows.add_row("", "", "", f"and {len(report.findings) - MAX_ROWS} more")
         console().print(rows)
-    how = "every action simulated again" if report.replayed else "a sample of states restored"
+    how = "a sample of states restored" if report.restored else "no state restored"
+    if report.replayed:
+        how = "every action simulated again"
     errors = len(report.errors)
     click.echo(
         f"{report.path}: {errors} errors, {len(report.findings) - errors} warnings; "

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from demokit.data.files import explain_write, rename_durably, sync, try_lock, written_hdf5
+from demokit.data.card import write_card
+from demokit.data.files import (
+    behind_link,
+    explain_write,
+    rename_durably,
+    sync,
+    try_lock,
+    written_hdf5,
+)
 from demokit.data.layout import EpisodeRecord, reserve_groups, write_episode
 from demokit.data.metadata import DatasetMetadata, Provenance, SourceFile
 from demokit.data.store import (
@@ -95,7 +103,7 @@ def filter_episodes(
         raise DemokitError(f"No episode of {dataset.path} fits: nothing was written.")
     part = dataset.select(chosen)
     about = _with_tasks(derived([part], "filter"), _tasks_of(part))
-    write_dataset(Path(target), about, _verified(part), len(part), overwrite=overwrite)
+    write_dataset(Path(target), about, part.verified(), len(part), overwrite=overwrite)
     return Edited(Path(target), len(part), len(dataset) - len(part))
 
 
@@ -109,23 +117,23 @@ def merge(
     """Write the episodes of all sources, in order; an episode that comes again is left out.
 
     Args:
-        sources: at least two datasets of one family, reward, model and observation space.
+        sources: datasets of one family, reward, model and observation space.
         target: the new dataset.
-        license: its licence, needed where those of the sources differ.
+        license: its licence, needed where those of the sources differ, and of one source.
         overwrite: replace `target`.
 
     Raises:
         DemokitError: they do not fit together, one is damaged, or `target` cannot be written.
     """
-    if len(sources) < 2:
-        raise DemokitError("Merging needs at least two datasets.")
+    if len(sources) < 2 and license is None:
+        raise DemokitError("Merging needs two datasets, or one and a licence to state: --license.")
     datasets = [open_dataset(source).require_episodes() for source in sources]
     for other in datasets[1:]:
         _check_mergeable(datasets[0], other)
     tasks = _merged_tasks(datasets)
     parts = _without_repeats(datasets)
     about = _with_tasks(derived(parts, "merge", license), tasks)
-    episodes = (episode for part in parts for episode in _verified(part))
+    episodes = (episode for part in parts for episode in part.verified())
     count = sum(map(len, parts))
     write_dataset(Path(target), about, episodes, count, overwrite=overwrite)
     return Edited(Path(target), count, sum(map(len, datasets)) - count)
@@ -166,13 +174,15 @@ def split(
         if chosen is not None
         else _chosen_episodes(dataset, fraction, rng)
     )
+    for _ in dataset.select(sorted(held_out)).verified():
+        pass  # damage there is found before the training part, which comes first, is written
     written = []
     for path, wanted in ((Path(train), False), (Path(validation), True)):
         part = dataset.select([i for i in range(len(dataset)) if (i in held_out) == wanted])
         to = "validation" if wanted and chosen is not None else None
         tasks = tuple(_in_split(task, to) for task in _tasks_of(part))
         about = _with_tasks(derived([part], "split"), tasks)
-        episodes = (replace(e, task=_in_split(e.task, to)) for e in _verified(part))
+        episodes = (replace(e, task=_in_split(e.task, to)) for e in part.verified())
         write_dataset(path, about, episodes, len(part), overwrite=overwrite)
         written.append(Edited(path, len(part), len(dataset) - len(part)))
     return written[0], written[1]
@@ -203,7 +213,7 @@ def relabel(
     about = derived([dataset], "relabel" + f" {reward}" * bool(reward) + " vision" * bool(vision))
     about = replace(about, reward=reward or about.reward)
     relabeler = _Relabeler(about, vision, str(dataset.path))
-    episodes = map(relabeler.changed, _verified(dataset))
+    episodes = map(relabeler.changed, dataset.verified())
     about = replace(about, observation_space=relabeler.observation_space)
     write_dataset(Path(target), about, episodes, len(dataset), overwrite=overwrite)
     return Edited(Path(target), len(dataset), 0)
@@ -263,7 +273,9 @@ def write_dataset(
         DemokitError: `path` is taken and not to be replaced, an episode does not fit, there is
             none, or the place cannot be written; `path` is then as it was.
     """
+    path = behind_link(path)
     check_output(path, overwrite=overwrite, finishing=finishing)
+    stale_card = path.exists() and path.with_suffix(".md").exists()
     if not total:
         raise DemokitError(f"No episode is left: {path} was not written.")
     steps = 0
@@ -277,6 +289,8 @@ def write_dataset(
             check()
         put_root_attributes(file, root_attributes(metadata, path, total, steps))
         put_size(file, aside)
+    if stale_card:
+        write_card(path)
 
 
 def check_output(path: Path, *, overwrite: bool, finishing: bool = False) -> None:
@@ -286,12 +300,12 @@ def check_output(path: Path, *, overwrite: bool, finishing: bool = False) -> Non
     if path.is_dir():
         raise DemokitError(f"{path} is a directory: name a file in it, such as {path}/demos.hdf5.")
     if path.exists() and not overwrite:
-        raise DemokitError(f"{path} exists: pass --overwrite to replace it, or another --out.")
+        raise DemokitError(f"{path} exists: pass --overwrite to replace it, or another name.")
     state = staging_folder(path) / STATE_FILE
     if not finishing and state.exists() and staged_file(state.parent, 0).exists():
         raise DemokitError(
             f"{path} has an unfinished recording: finish it with `demokit record --resume`, or "
-            "pass another --out."
+            "take another name."
         )
 
 
@@ -319,13 +333,6 @@ def _is_at(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _verified(dataset: Dataset) -> Iterator[Episode]:
-    """The episodes, each with its checksums verified, one at a time."""
-    with dataset:
-        for index in range(len(dataset)):
-            yield dataset.verify(index)
 
 
 def derived(parts: Sequence[Dataset], edit: str, license: str | None = None) -> DatasetMetadata:
@@ -428,6 +435,8 @@ def _merged_tasks(datasets: Sequence[Dataset]) -> tuple[Task, ...]:
         for task in dataset.metadata.tasks:
             if by_id.setdefault(task.id, task) != task:
                 raise DemokitError(f"{dataset.path}: task '{task.id}' is another one elsewhere.")
+            if not dataset.metadata.knows_contexts:
+                continue
             if splits.setdefault(task.context, task.split) != task.split:
                 raise DemokitError(
                     f"{dataset.path}: the context of task '{task.id}' is in split "

@@ -129,6 +129,11 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0].strip("'\"") if str(error) else type(error).__name__
 
 
+def behind_link(path: Path) -> Path:
+    """What writing to `path` replaces: of a link, what it leads to."""
+    return path.resolve() if path.is_symlink() else path
+
+
 @contextmanager
 def explain_write(path: Path, advice: str) -> Iterator[None]:
     """Turn a failed write near `path` into a DemokitError that ends with `advice`."""

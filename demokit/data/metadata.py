@@ -288,6 +288,11 @@ class DatasetMetadata:
         mine, theirs = _identity(self), _identity(other)
         return {key: (mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]}
 
+    @property
+    def knows_contexts(self) -> bool:
+        """Whether the tasks' contexts are theirs, and no stand-ins of an import."""
+        return "context" not in self.provenance.missing
+
     def trained_experts(self) -> dict[str, int]:
         """Hash of every trained expert behind the episodes -> environment steps it took."""
         found: dict[str, int] = {}

@@ -50,6 +50,8 @@ def write_page(dataset: Dataset, path: Path) -> None:
         ranges=_ranges(summary),
         episodes=_episodes(found.records),
     )
+    if path.suffix not in (".html", ".htm"):
+        raise DemokitError(f"The page {path} must be named NAME.html.")
     with explain_write(path, "choose another place with --html."):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, text.encode())

@@ -21,7 +21,14 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any, Protocol
 
 from demokit.data.card import render_card
-from demokit.data.files import explain_write, rename_durably, sync, write_durably
+from demokit.data.edit import check_output
+from demokit.data.files import (
+    behind_link,
+    explain_write,
+    rename_durably,
+    sync,
+    write_durably,
+)
 from demokit.data.store import Dataset, open_dataset
 from demokit.data.summary import summarize
 from demokit.data.validation import validate
@@ -132,9 +139,13 @@ def push(bundle: Bundle, place: str, *, public: bool = False, overwrite: bool = 
                            "is decided there.")  # fmt: skip
     files, root = _file_system(place)
     with _explained(f"write {place}"):
-        if files.exists(f"{root}/{SUMS}"):
-            if not overwrite:
-                raise DemokitError(f"{place} holds a dataset: pass --overwrite to replace it.")
+        taken = [n for n in (bundle.path.name, *bundle.small) if files.exists(f"{root}/{n}")]
+        if taken and not overwrite:
+            raise DemokitError(
+                f"{place} holds {', '.join(taken)} already: pass --overwrite to replace what is "
+                "there, or choose an empty place."
+            )
+        if SUMS in taken:
             # Without its checksums a half-written bundle is not taken for a whole one.
             files.rm(f"{root}/{SUMS}")
         files.makedirs(root, exist_ok=True)
@@ -159,9 +170,8 @@ def pull(
         DemokitError: nothing there, no bundle, files too large, wrong checksums, or an invalid
             dataset; the target is not touched then.
     """
-    if target.suffix != ".hdf5":
-        raise DemokitError(f"The dataset {target} must be named NAME.hdf5.")
-    _check_free(target, overwrite=overwrite)
+    target = behind_link(target)
+    check_output(target, overwrite=overwrite)
     aside = target.with_name(f".{target.stem}.pulled.tmp")
     try:
         with _source(place) as source, explain_write(target, "choose another place with -o."):

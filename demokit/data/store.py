@@ -282,6 +282,12 @@ class Dataset:
                 )
         return episode
 
+    def verified(self) -> Iterator[Episode]:
+        """All episodes, one at a time; raises DemokitError at the first that was changed."""
+        with self:
+            for index in range(len(self)):
+                yield self.verify(index)
+
     def require_episodes(self) -> Self:
         """The dataset itself; raises DemokitError when it has no episode."""
         if not len(self):

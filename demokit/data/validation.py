@@ -51,6 +51,7 @@ class Report:
         sound: the indices of those without an error of their own.
         findings: errors first, then by episode.
         replayed: whether the actions were simulated again.
+        restored: whether states were restored, all or a sample.
     """
 
     path: str
@@ -58,6 +59,7 @@ class Report:
     sound: tuple[int, ...]
     findings: tuple[Finding, ...]
     replayed: bool
+    restored: bool
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -97,7 +99,14 @@ def validate_source(source: FinishedFile | StagedEpisodes, *, replay: bool = Fal
     order = sorted(
         checks.findings, key=lambda f: (f.severity, -1 if f.episode is None else f.episode)
     )
-    return Report(str(source.path), len(present), tuple(checks.sound), tuple(order), replay)
+    return Report(
+        str(source.path),
+        len(present),
+        tuple(checks.sound),
+        tuple(order),
+        replayed=replay and checks.restores,
+        restored=checks.restores,
+    )
 
 
 class _Checks:
@@ -116,6 +125,11 @@ class _Checks:
         self._ranges: dict[str, tuple[Array, Array]] = {}
         self._steps = 0
         self._waiting: list[tuple[int, Episode]] = []
+
+    @property
+    def restores(self) -> bool:
+        """Whether states can be restored."""
+        return self._replayer is not None
 
     def run(self, present: Sequence[int]) -> None:
         """Make all checks."""
@@ -264,7 +278,7 @@ class _Checks:
 
     def _splits(self) -> None:
         where: dict[tuple[float, ...], set[str]] = defaultdict(set)
-        for task in self._about.tasks:
+        for task in self._about.tasks if self._about.knows_contexts else ():
             where[task.context].add(task.split)
         for context, splits in where.items():
             if len(splits) > 1:

@@ -17,6 +17,7 @@ from typing import IO, Self
 import h5py
 
 from demokit.data.files import (
+    behind_link,
     explain_write,
     open_hdf5,
     rename_durably,
@@ -94,7 +95,7 @@ class DatasetWriter:
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path = behind_link(Path(path))
         self.folder = staging_folder(self.path)
         _check_target(self.path, resume=resume, overwrite=overwrite)
         staged = None if overwrite else _staged(self.path)
@@ -140,7 +141,9 @@ class DatasetWriter:
         """
         if not self._records:
             raise DemokitError(f"No episode was saved: {self.path} was not written.")
-        if len(self._records) > self._first or self._replaces:
+        base = self._base_file
+        changed = base is not None and base.metadata != self.metadata
+        if len(self._records) > self._first or self._replaces or changed:
             self._publish()
         self._drop_folder()
         return self.path

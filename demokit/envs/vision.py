@@ -26,6 +26,7 @@ from demokit.types import FloatArray
 
 Images: TypeAlias = dict[str, NDArray[np.uint8]]
 _KEY = "image_"
+_LARGEST_SIDE = 4096
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 
 
@@ -41,6 +42,8 @@ class Vision:
         """Check sizes and cameras; raises DemokitError."""
         if min(self.height, self.width) < 1 or not self.cameras:
             raise DemokitError("Images need a size of at least 1x1 and at least one camera.")
+        if max(self.height, self.width) > _LARGEST_SIDE:
+            raise DemokitError(f"Images have at most {_LARGEST_SIDE} pixels on a side.")
 
     def image_names(self) -> dict[str, str]:
         """Camera -> its key in the observation: "image" where "policy" is the only one."""

@@ -121,7 +121,7 @@ def test_split_filter_merge_relabel(dataset, tmp_path):
         (("replay", "D", "--video", "a.gif"), 2, "NAME.mp4"),
         (("replay", "D", "--side-by-side"), 2, "add --video"),
         (("list", "nowhere"), 1, "no folder nowhere"),
-        (("merge", "D", "--out", "x.hdf5"), 1, "at least two"),
+        (("merge", "D", "--out", "x.hdf5"), 1, "Merging needs two datasets"),
         (("merge", "--out", "x.hdf5"), 2, "Missing argument"),
         (("split", "D", "--validation-fraction", "1"), 2, "not in the range"),
         (("filter", "D", "--split", "trian", "--out", "x.hdf5"), 1, "did you mean 'train'?"),

@@ -11,6 +11,7 @@ import pytest
 
 from demokit.data import ArraySpec, DatasetWriter, open_dataset
 from demokit.data.convert import export_dataset, import_dataset
+from demokit.data.validation import validate
 from demokit.errors import DemokitError
 
 needs_arrow = pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs demokit[convert]")
@@ -279,3 +280,70 @@ def test_some_episodes_of_a_dataset(dataset, tmp_path):
         wanted = [dataset.episodes[3], dataset.episodes[1]]
         found = {record.digest for record in after.episodes}
         assert found == {record.digest for record in wanted}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_an_export_replaces_nothing_but_an_export(name, dataset, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("x")
+    target = folder if name != "minari" else tmp_path
+    if name == "minari":
+        taken = tmp_path / "demokit" / "point" / f"{dataset.path.stem}-v0"
+        taken.parent.mkdir(parents=True)
+        folder.rename(taken)
+        folder = taken
+    with pytest.raises(DemokitError, match="other things in it"):
+        export_dataset(dataset, name, target, overwrite=True)
+    assert (folder / "notes.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["lerobot", "robomimic"])
+def test_an_export_never_replaces_its_source(name, dataset):
+    before = dataset.path.read_bytes()
+    for target in (dataset.path, dataset.path.parent):
+        with pytest.raises(DemokitError, match="the dataset itself"):
+            export_dataset(dataset, name, target, overwrite=True)
+    assert dataset.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["lerobot", "robomimic", "minari"])
+def test_what_was_changed_is_not_converted(name, dataset, tmp_path):
+    with h5py.File(dataset.path, "r+") as file:
+        file["episode_1/actions"][0] = 0.5
+    source, convert = open_dataset(dataset.path), export_dataset
+    if name == "minari":  # an export copies the file, with its checksums
+        source, convert = dataset.path, import_dataset
+    with pytest.raises(DemokitError, match="was changed after it was recorded"):
+        convert(source, name, tmp_path / "out.hdf5")
+    assert not (tmp_path / "out.hdf5").exists()
+
+
+def test_splits_of_others_are_no_leakage(tmp_path):
+    with h5py.File(tmp_path / "r.hdf5", "w") as file:
+        for name in ("demo_0", "demo_1"):
+            file[f"data/{name}/actions"] = np.zeros((2, 2))
+            file[f"data/{name}/obs/object"] = np.arange(6.0).reshape(2, 3)
+        file["data"].attrs["env_args"] = json.dumps({"env_name": "Lift", "type": 1})
+        file["mask/train"], file["mask/valid"] = np.array([b"demo_0"]), np.array([b"demo_1"])
+    import_dataset(tmp_path / "r.hdf5", "robomimic", tmp_path / "b.hdf5")
+    assert {task.split for task in open_dataset(tmp_path / "b.hdf5").metadata.tasks} == {
+        "train",
+        "validation",
+    }
+    report = validate(tmp_path / "b.hdf5", replay=True)
+    assert report.ok
+    assert not report.replayed
+    assert not report.restored
+
+
+@needs_arrow
+def test_lerobot_of_others_with_text(dataset, tmp_path):
+    export_dataset(dataset, "lerobot", tmp_path / "l")
+    path = tmp_path / "l/meta/info.json"
+    info = json.loads(path.read_text())
+    del info["demokit"]
+    info["features"]["instruction"] = {"dtype": "string", "shape": [1], "names": None}
+    path.write_text(json.dumps(info))
+    losses = dict(import_dataset(tmp_path / "l", "lerobot", tmp_path / "b.hdf5"))
+    assert "string" in losses["instruction"]

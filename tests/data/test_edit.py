@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from demokit.cli import main
 from demokit.data import DatasetWriter, open_dataset
+from demokit.data.card import write_card
 from demokit.data.edit import Selection, file_sha256, filter_episodes, merge, relabel, split
 from demokit.data.store import staging_folder
 from demokit.data.validation import validate
@@ -213,3 +214,46 @@ def test_relabel_of_what_cannot_be_seen(recorded, tmp_path):
     with pytest.raises(DemokitError, match="images"):
         relabel(recorded, tmp_path / "r.hdf5", vision=Vision())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_licence_can_be_stated(tmp_path, metadata, make_episode):
+    path = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
+    merge([path], tmp_path / "b.hdf5", license="MIT")
+    assert open_dataset(tmp_path / "b.hdf5").metadata.license == "MIT"
+    with DatasetWriter(path, replace(metadata, license="MIT"), resume=True) as writer:
+        writer.finish()
+    assert open_dataset(path).metadata.license == "MIT"
+    assert digests(path) == digests(tmp_path / "b.hdf5")
+
+
+def test_a_link_is_written_through(tmp_path, metadata, make_episode):
+    real = write(tmp_path / "real.hdf5", metadata, [make_episode(0)])
+    link = tmp_path / "link.hdf5"
+    link.symlink_to(real)
+    with DatasetWriter(link, metadata, resume=True) as writer:
+        writer.add(make_episode(1))
+        writer.finish()
+    assert link.is_symlink()
+    assert len(open_dataset(real)) == 2
+    filter_episodes(real, link, Selection(tasks=(make_episode(0).task.id,)), overwrite=True)
+    assert link.is_symlink()
+
+
+def test_a_card_follows_its_dataset(tmp_path, metadata, make_episode):
+    path = write(tmp_path / "a.hdf5", metadata, [make_episode(i) for i in range(3)])
+    before = write_card(path).read_text()
+    filter_episodes(path, path, Selection(tasks=(make_episode(0).task.id,)), overwrite=True)
+    assert path.with_suffix(".md").read_text() != before
+
+
+def test_split_writes_both_or_none(dataset_path, tmp_path):
+    train, validation = tmp_path / "t.hdf5", tmp_path / "v.hdf5"
+    split(dataset_path, train, validation, fraction=0.5, seed=1)
+    held_out = open_dataset(validation).episodes[0].task.id
+    index = next(r.index for r in open_dataset(dataset_path).episodes if r.task.id == held_out)
+    with h5py.File(dataset_path, "r+") as file:
+        file[f"episode_{index}/actions"][0] = 0.5
+    before = train.read_bytes()
+    with pytest.raises(DemokitError, match="was changed"):
+        split(dataset_path, train, validation, fraction=0.5, seed=1, overwrite=True)
+    assert train.read_bytes() == before

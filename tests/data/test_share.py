@@ -249,3 +249,20 @@ def test_names_that_archives_cannot_hold(path, tmp_path):
         make_bundle(odd)
     with pytest.raises(DemokitError, match=r"NAME\.zip"):
         pack(Bundle(path, "MIT", {}), tmp_path / "a.tar")
+
+
+def test_a_folder_of_other_things_is_left_alone(bundle, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "LICENSE").write_text("GPL")
+    with pytest.raises(DemokitError, match="holds LICENSE already"):
+        push(bundle, str(tmp_path / "mine"))
+    assert (tmp_path / "mine" / "LICENSE").read_text() == "GPL"
+    assert len(list((tmp_path / "mine").iterdir())) == 1
+
+
+def test_pulling_spares_an_unfinished_recording(bundle, tmp_path, metadata, make_episode):
+    archive = pack(bundle, tmp_path / "a.zip")
+    with DatasetWriter(tmp_path / "b.hdf5", metadata) as writer:
+        writer.add(make_episode(0))
+    with pytest.raises(DemokitError, match="unfinished recording"):
+        pull(str(archive), tmp_path / "b.hdf5", overwrite=True)

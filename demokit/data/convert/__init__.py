@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from demokit.data.files import explain_damage, explain_write
+from demokit.data.files import behind_link, explain_damage, explain_write
 from demokit.data.metadata import DatasetMetadata
 from demokit.data.store import Dataset
 from demokit.data.writer import DatasetWriter
@@ -61,11 +61,10 @@ def export_dataset(
         raise DemokitError(f"{dataset.path} is unfinished: finish it with `demokit record`.")
     losses: tuple[Loss, ...] = module.losses(dataset)
     place: Path = module.place(dataset, target)
-    if place.exists() and not overwrite:
-        raise DemokitError(f"{place} exists: pass --overwrite to replace it, or another -o.")
+    _check_place(place, dataset.path, module.MARK, overwrite=overwrite)
     if not dry_run:
         with explain_write(place, "choose another place with -o."):
-            _write_aside(module, dataset, place)
+            _write_aside(module, dataset, behind_link(place))
     return losses
 
 
@@ -99,7 +98,7 @@ def import_dataset(
     module = _module(name, writing=False)
     if not source.exists():
         raise DemokitError(f"There is nothing at {source}: check the path.")
-    if source.absolute() == target.absolute():
+    if source.resolve() == target.resolve():
         raise DemokitError("The source cannot be the output too: choose another -o.")
     with explain_damage(source):
         found: Imported = module.read(source, env)
@@ -108,6 +107,19 @@ def import_dataset(
             with DatasetWriter(target, metadata, overwrite=overwrite) as writer:
                 _fill(writer, found.episodes)
     return found.losses
+
+
+def _check_place(place: Path, source: Path, mark: str, *, overwrite: bool) -> None:
+    """Raise DemokitError unless an export may go to `place`: only another one is replaced."""
+    here = place.resolve()
+    if here == source.resolve() or here in source.resolve().parents:
+        raise DemokitError(f"{place} is or holds the dataset itself: choose another -o.")
+    if not place.exists():
+        return
+    if place.is_dir() and any(place.iterdir()) and not (mark and (place / mark).is_file()):
+        raise DemokitError(f"{place} is a folder with other things in it: choose another -o.")
+    if not overwrite:
+        raise DemokitError(f"{place} exists: pass --overwrite to replace it, or another -o.")
 
 
 def _fill(writer: DatasetWriter, episodes: Iterable[Episode]) -> None:

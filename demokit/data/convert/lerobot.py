@@ -32,6 +32,7 @@ from demokit.errors import DemokitError
 from demokit.types import Array, Episode
 
 VERSION = "v3.0"
+MARK = "meta/info.json"
 _CHUNK = "chunk-000/file-000.parquet"
 _CHUNKS_SIZE = 1000
 _DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -79,7 +80,8 @@ def export(dataset: Dataset, target: Path) -> None:
     tasks = list(dict.fromkeys(record.task.id for record in dataset.episodes))
     features = _features(dataset[0])
     stats, rows, writer, start = _Stats(), [], None, 0
-    for index, (record, episode) in enumerate(zip(dataset.episodes, dataset, strict=True)):
+    episodes = zip(dataset.episodes, dataset.verified(), strict=True)
+    for index, (record, episode) in enumerate(episodes):
         arrays = _frames(episode)
         stats.add(arrays)
         indices = index, start, tasks.index(record.task.id), fps
@@ -90,8 +92,7 @@ def export(dataset: Dataset, target: Path) -> None:
         start += len(episode)
     if writer is not None:
         writer.close()
-    episodes = arrow.Table.from_pylist(rows)
-    parquet.write_table(episodes, target / "meta/episodes" / _CHUNK)
+    parquet.write_table(arrow.Table.from_pylist(rows), target / "meta/episodes" / _CHUNK)
     _write_tasks(target / "meta/tasks.parquet", tasks)
     info = _info(dataset, features, len(tasks), fps)
     (target / "meta/info.json").write_text(json.dumps(info, indent=2))
@@ -319,8 +320,11 @@ def read(source: Path, env: str | None) -> Imported:
     if KEY in info:
         metadata = metadata_from_json(info[KEY], str(source))
         return Imported(metadata, _Own(episodes, metadata), ())
-    videos = [k for k, feature in info["features"].items() if feature.get("dtype") == "video"]
-    lost = [Loss(name, "left out: videos are not read") for name in videos]
+    lost = [
+        Loss(name, f"left out: values of type {feature.get('dtype')} are not read")
+        for name, feature in info["features"].items()
+        if not _is_read(feature)
+    ]
     family = env or plain_name(str(info.get("robot_type") or source.name))
     return import_foreign(
         lambda: (_trajectory(row, frames) for row, frames in episodes),
@@ -346,15 +350,21 @@ def _read_info(source: Path) -> dict[str, Any]:
     return info
 
 
+def _is_read(feature: Mapping[str, Any]) -> bool:
+    """Whether the values are images or numbers, and no videos or text."""
+    try:
+        return feature["dtype"] == "image" or np.dtype(feature["dtype"]).kind in "biuf"
+    except (KeyError, TypeError):
+        return False
+
+
 class _Episodes:
     """Rows of meta/episodes with their frames, one episode in memory at a time."""
 
     def __init__(self, source: Path, info: Mapping[str, Any]) -> None:
         self._source, self._info = source, info
         self._features = {
-            name: feature
-            for name, feature in info["features"].items()
-            if feature.get("dtype") != "video"
+            name: feature for name, feature in info["features"].items() if _is_read(feature)
         }
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], dict[str, Array]]]:

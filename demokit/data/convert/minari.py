@@ -19,6 +19,7 @@ from demokit.data.store import Dataset, FinishedFile
 from demokit.errors import DemokitError
 from demokit.types import Array
 
+MARK = "data/main_data.hdf5"
 _FILE = "main_data.hdf5"
 _METADATA = "metadata.json"
 
@@ -56,7 +57,7 @@ def read(source: Path, env: str | None) -> Imported:
         names = sorted((n for n in opened if n[8:].isdecimal()), key=lambda n: int(n[8:]))
     if own:
         found = FinishedFile(file)
-        return Imported(found.metadata, Dataset(found), ())
+        return Imported(found.metadata, Dataset(found).verified(), ())
     about = _metadata(file.with_name(_METADATA))
     name = str(about.get("dataset_id") or file.parent.parent.name)
     family = env or plain_name(_env_id(about) or name)

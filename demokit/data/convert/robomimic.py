@@ -31,6 +31,7 @@ from demokit.types import Array, Episode
 
 _MASKS = {"train": "train", "validation": "valid", "ood": "ood"}
 _SPLITS = {mask: split for split, mask in _MASKS.items()}
+MARK = ""  # an export is a file
 _GYM_TYPE = 2  # robomimic's number for Gym environments
 
 
@@ -67,7 +68,7 @@ def export(dataset: Dataset, target: Path) -> None:
     metadata = dataset.metadata
     with h5py.File(target, "w") as file:
         data = file.create_group("data")
-        for record, episode in zip(dataset.episodes, dataset, strict=True):
+        for record, episode in zip(dataset.episodes, dataset.verified(), strict=True):
             _write_demo(data.create_group(f"demo_{record.index}"), record, episode)
         data.attrs["total"] = dataset.total_steps
         data.attrs["env_args"] = json.dumps(_env_args(metadata))

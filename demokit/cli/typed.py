@@ -1,0 +1,20 @@
+"""Options that were typed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+from click.core import ParameterSource
+
+
+def is_typed(ctx: click.Context, name: str) -> bool:
+    """Whether the option stands on the command line."""
+    return ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE
+
+
+def refuse_typed(ctx: click.Context, names: Sequence[str], why: str) -> None:
+    """Raise click.UsageError for options that would be ignored; `why` is "without --video"."""
+    for parameter in ctx.command.params:
+        if parameter.name in names and is_typed(ctx, str(parameter.name)):
+            raise click.UsageError(f"{parameter.opts[0]} means nothing {why}: leave it out.", ctx)
