@@ -114,9 +114,15 @@ def runs(root: Path) -> None:
     columns = ("run", "family", "method", "seed", "iterations", "return", "success", "steps")
     shown = table(f"Runs below {root}", *columns, "options", numbers=columns[3:])
     for folder in folders:
-        found = summarise(folder)
+        name = str(folder.relative_to(root))
+        try:
+            found = summarise(folder)
+        except DemokitError as error:
+            shown.add_row(name, "unreadable", *[""] * (len(columns) - 1))
+            click.echo(f"Error: {error}", err=True)
+            continue
         shown.add_row(
-            str(folder.relative_to(root)),
+            name,
             found.family,
             found.config.method,
             str(found.config.seed),

@@ -156,6 +156,10 @@ class TrainConfig:
             *("place_weight", "pretrain_steps", "tuning_tasks", "patience", "demos_per_task"),
         )
         check_options(self, may_be_zero=zero)
+        if self.rollouts_per_task < 2:
+            raise DemokitError(
+                "Option rollouts_per_task: at least 2, for adaptation compares them."
+            )
         shares = ("discount", "gae_lambda", "dagger_mixing", "dagger_share", "later_decay")
         if max(getattr(self, name) for name in shares) > 1:
             raise DemokitError(f"Options {', '.join(shares)}: at most 1.")

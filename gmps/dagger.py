@@ -17,6 +17,7 @@ from demokit.data import ArraySpec, DatasetWriter, Provenance, describe, open_da
 from demokit.data.metadata import DatasetMetadata, vision_space
 from demokit.envs.batch import make_sims
 from demokit.envs.vision import Vision
+from demokit.errors import DemokitError
 from demokit.experts import load_expert, training_of
 from demokit.learning.networks import Params
 from demokit.protocols import Decision, Expert
@@ -107,7 +108,8 @@ class Aggregation:
         config = learned.config
         self._path, self._part = folder / AGGREGATED, part
         self.expert = load_expert(config.expert, learned.family_name)
-        self._episodes = config.dagger_episodes
+        self._episodes, self._every = config.dagger_episodes, config.dagger_every
+        self._per_round = len(demos.tasks) * self._episodes
         self._tasks = [task for task in demos.tasks[part.own] for _ in range(self._episodes)]
         self._sims = make_sims(
             learned.family,
@@ -170,9 +172,8 @@ class Aggregation:
         """D* as it was when `iteration` began, from the dataset of a run that is resumed."""
         earlier = self._part.world.from_main(lambda: self._earlier(iteration))
         self._written = len(earlier)
-        per_round = len(demos.tasks) * self._episodes
-        for start in range(0, len(earlier), per_round):
-            demos = demos.aggregated(earlier[start : start + per_round])
+        for start in range(0, len(earlier), self._per_round):
+            demos = demos.aggregated(earlier[start : start + self._per_round])
         return demos
 
     def finish(self) -> None:
@@ -187,7 +188,14 @@ class Aggregation:
         """What was saved before an iteration."""
         with open_dataset(self._path) as dataset:
             saved = [dataset[i] for i in range(len(dataset))]
-        return [e for e in saved if int(e.options["iteration"]) < iteration]
+        earlier = [e for e in saved if int(e.options["iteration"]) < iteration]
+        rounds = sum(is_round(before, self._every) for before in range(iteration))
+        if len(earlier) != rounds * self._per_round:
+            raise DemokitError(
+                f"{self._path} holds {len(earlier)} labelled episodes, and the checkpoint was made "
+                f"with {rounds * self._per_round}: bring the file back, or start another run."
+            )
+        return earlier
 
     def _save(self, episodes: list[Episode]) -> None:
         """Write the episodes; a resumed run collects some again that are saved already."""

@@ -83,9 +83,11 @@ class DemoSet:
     def sample(self, rng: np.random.Generator, per_task: int, labelled: float = 1.0) -> Demos:
         """`per_task` demonstrations of every task, all when there are no more (Alg. 2, line 8).
 
-        At most `labelled * per_task` of them are roll-outs that were aggregated.
+        At most the share `labelled` of them are roll-outs that were aggregated.
         """
         available, limit = self.action.shape[1], labelled * per_task
+        if labelled < 1:
+            limit = min(limit, self.num_recorded * labelled / (1 - labelled))
         if available <= per_task and available - self.num_recorded <= limit:
             return self.all()
         drawn = rng.permutation(available)

@@ -73,11 +73,15 @@ def adaptation_curve(
         measured.append((rollouts.episodes(mean), rollouts.episodes(explore)))
         on_step(step)
         if step < num_steps:
-            sizes = learned.step_sizes(step, later_lr)
-            scaled = {name: step_scale * size for name, size in sizes.items()}
-            params = adapted(learned, params, scaled, rollouts.episodes(explore))
+            sizes = scaled(learned.step_sizes(step, later_lr), step_scale)
+            params = adapted(learned, params, sizes, rollouts.episodes(explore))
     by_mean, by_sample = zip(*measured, strict=True)
     return Curve(_outcome(by_mean, sampler.part), _outcome(by_sample, sampler.part))
+
+
+def scaled(step_sizes: Params, factor: float) -> Params:
+    """Every step size times a factor."""
+    return {name: factor * size for name, size in step_sizes.items()}
 
 
 @torch.no_grad()

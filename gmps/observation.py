@@ -41,9 +41,10 @@ Batch = TypeVar("Batch", bound=tuple[Any, ...])
 def thinned(batch: Batch, stride: int, rng: np.random.Generator) -> Batch:
     """Every `stride`-th sample of a named tuple of tensors (M, S, ...), from a random first one.
 
-    It is the same one for all tasks.
+    It is the same one for all tasks. At least one sample is left.
     """
     if stride == 1:
         return batch
-    chosen = slice(int(rng.integers(stride)), None, stride)
+    first = int(rng.integers(min(stride, batch[-1].shape[1])))
+    chosen = slice(first, None, stride)
     return type(batch)(*(each(lambda values: values[:, chosen], part) for part in batch))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,10 @@ from gmps.config import TrainConfig
 from gmps.distributed import ALONE, World
 from gmps.learned import Learned
 
-METRICS = "metrics.csv"
+CONFIG, METRICS = "config.json", "metrics.csv"
+FACTS, CURVES = "facts.json", "curves"
+"""What is measured about a run stays in its folder, see `gmps.comparison.contender`."""
+STEP_SIZES = "step_sizes"
 
 
 class Run:
@@ -54,9 +58,10 @@ class Run:
         self._options = asdict(config)
         self.resumed = world.from_main(lambda: self._prepare(resume, overwrite))
         self._log: ScalarLog | None = None
-        if world.is_main:
+        if world.is_main and not self.resumed:
             settings = {"config": self._options, "demos": demos, "versions": versions()}
-            (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+            (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
+        if world.is_main:
             self._log = ScalarLog(folder, "iteration", fresh=not self.resumed)
 
     @property
@@ -108,6 +113,12 @@ class Run:
         if not self.resumed:
             return fresh, {}, 0
         learned, state, progress = load(self.checkpoint)
+        for name in ("family_name", "tasks", "sees", "reward"):
+            if getattr(learned, name) != getattr(fresh, name):
+                raise DemokitError(
+                    f"{self.folder} was started with other demonstrations (other "
+                    f"{name.split('_')[0]}): resume with those, or start another run."
+                )
         assert self._log is not None
         self._log.drop_from(progress["iteration"])
         return learned, state, progress["iteration"]
@@ -125,15 +136,21 @@ class Run:
             if self.checkpoint.exists():
                 return True
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.checkpoint.unlink(missing_ok=True)
+        self._forget()
         return False
+
+    def _forget(self) -> None:
+        """Remove what is said about an earlier run in this folder."""
+        for name in (CHECKPOINT, FACTS, f"{STEP_SIZES}.csv"):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / CURVES, ignore_errors=True)
 
     def _require_same_config(self) -> None:
         try:
-            before = json.loads((self.folder / "config.json").read_text())["config"]
+            before = json.loads((self.folder / CONFIG).read_text())["config"]
         except (OSError, ValueError, KeyError) as error:
             raise DemokitError(
-                f"{self.folder}/config.json cannot be read ({error}): start again with --overwrite."
+                f"{self.folder / CONFIG} cannot be read ({error}): start again with --overwrite."
             ) from None
         # An option that the run did not know yet had the effect of its default.
         before = asdict(TrainConfig()) | before
@@ -160,6 +177,14 @@ class RunSummary:
     finished: bool
     env_steps: int
     scalars: Mapping[str, float]
+
+
+def demos_of(folder: Path) -> str | None:
+    """The demonstrations that a run was started with; None where its folder does not say."""
+    try:
+        return str(json.loads((folder / CONFIG).read_text())["demos"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def find_runs(root: Path) -> list[Path]:

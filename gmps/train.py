@@ -24,7 +24,7 @@ from gmps.meta import MetaLosses, outer_step
 from gmps.pretrain import pretrain
 from gmps.progress import ITERATIONS, Report, unheard
 from gmps.rollout import Rollouts, Sampler, replicate
-from gmps.runs import Run
+from gmps.runs import STEP_SIZES, Run
 from gmps.start import start
 
 
@@ -97,7 +97,7 @@ def settle_step_size(
         return settled
     tuning = choose_step_size(learned, learned.config.seed, world=run.world, report=report)
     run.write_rows(
-        "step_sizes",
+        STEP_SIZES,
         [{"step_size": lr, "mean_return": score} for lr, score in tuning.scores.items()],
     )
     settled = with_step_size(learned, tuning)

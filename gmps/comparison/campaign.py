@@ -10,12 +10,12 @@ from pathlib import Path
 
 from demokit.errors import DemokitError, unknown_name
 from gmps.checkpoint import CHECKPOINT
-from gmps.comparison.contender import CURVES, FACTS, Facts
+from gmps.comparison.contender import Facts
 from gmps.comparison.jobs import Job, run_side_by_side
 from gmps.comparison.plan import Options, Plan, arguments, train_options
 from gmps.comparison.results import write_results
 from gmps.config import TrainConfig
-from gmps.runs import METRICS
+from gmps.runs import CURVES, FACTS, METRICS, demos_of
 
 
 class Campaign:
@@ -64,7 +64,7 @@ class Campaign:
         def look() -> None:
             report(self.trained(name))
 
-        failed = run_side_by_side(self._recording(name) if self._trainings(name) else [], 1, look)
+        failed = run_side_by_side(self._recordings(name), 1, look)
         failed = failed or run_side_by_side(self._trainings(name), self._jobs, look)
         failed = failed or run_side_by_side([self._evaluation(name)], 1, look)
         if not failed:
@@ -74,9 +74,7 @@ class Campaign:
 
     def left(self, name: str) -> list[Job]:
         """The commands that `carry_out` would run."""
-        trainings = self._trainings(name)
-        recordings = self._recording(name) if trainings else []
-        return [*recordings, *trainings, self._evaluation(name)]
+        return [*self._recordings(name), *self._trainings(name), self._evaluation(name)]
 
     def trained(self, name: str) -> int:
         """How far the training of a comparison is, in hundredths of a run."""
@@ -89,10 +87,13 @@ class Campaign:
         path = self.plan.datasets[dataset].get("path")
         return str(path or self.folder / f"{dataset}.hdf5")
 
-    def _recording(self, name: str) -> list[Job]:
+    def _recordings(self, name: str) -> list[Job]:
+        """What records the dataset, or finds that the one that is there is another."""
         options = self.plan.datasets[self.plan.comparisons[name].demos]
         demos = Path(self.demos(name))
-        if "path" in options or demos.exists():
+        if not (demos.exists() or self._trainings(name)):
+            return []
+        if "path" in options:
             return []
         typed = arguments({**options, "out": demos, "resume": True})
         return [Job(str(demos), ("record", *typed), demos.with_suffix(".log"))]
@@ -101,7 +102,7 @@ class Campaign:
         return [
             self._training(name, run, config)
             for run, config in self.plan.trainings(name).items()
-            if not is_finished(self._place(name, run), config)
+            if not is_finished(self._place(name, run), config, self.demos(name))
         ]
 
     def _training(self, name: str, run: str, config: TrainConfig) -> Job:
@@ -153,20 +154,25 @@ class Campaign:
         return 100 * _logged(folder) // config.total_iterations
 
 
-def is_finished(folder: Path, config: TrainConfig) -> bool:
+def is_finished(folder: Path, config: TrainConfig, demos: str) -> bool:
     """Whether the run in a folder has come to its end.
 
     Raises:
-        DemokitError: it was trained with other options than the plan's.
+        DemokitError: it was trained with other options or demonstrations than the plan's.
     """
     if not any((folder / name).exists() for name in (CHECKPOINT, FACTS)):
         return False
     facts = Facts.of(folder)
-    if facts.config != config:
-        raise DemokitError(
-            f"{folder} was trained with other options than the plan has now: remove it, or name "
-            "another --output-dir."
-        )
+    own = demos_of(folder) or demos
+    for what, same in (
+        ("options", facts.config == config),
+        ("demonstrations", Path(own).name == Path(demos).name),
+    ):
+        if not same:
+            raise DemokitError(
+                f"{folder} was trained with other {what} than the plan has now: remove it, or "
+                "name another --output-dir."
+            )
     return facts.later_lr is not None
 
 

@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     help="Factor on the run's own step sizes; default: 1. Given again, each value is drawn.",
 )
 @click.option("--expert", help="The reference: a name or a checkpoint. Default: scripted.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the roll-outs.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the roll-outs."
+)
 @click.option(
     "--output-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -79,7 +81,7 @@ def evaluate(
 ) -> None:
     """Fine-tune runs on held-out tasks by reward alone, and compare them.
 
-    Runs whose folders differ only in a trailing number (gmps-0, gmps-1) are seeds of one method.
+    Runs whose folders differ only in a last number (gmps-0, gmps-1) are seeds of one method.
     From theta, on each task: roll-outs, one policy-gradient step, roll-outs, ... Writes
     report.html and report.md, evaluation.csv, evaluation.json and pictures. What was measured is
     kept in the runs' folders: the same command continues an interrupted evaluation.

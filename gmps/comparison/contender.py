@@ -22,8 +22,7 @@ from gmps.checkpoint import CHECKPOINT, load
 from gmps.comparison.outcomes import Row, Variant, label_of, read_rows, write_rows
 from gmps.config import TrainConfig, differing_options
 from gmps.learned import Learned
-
-FACTS, CURVES = "facts.json", "curves"
+from gmps.runs import CURVES, FACTS
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,10 @@ class Contender:
         path = self._curve(key)
         if not path.exists():
             return None
-        rows = read_rows(path)
+        try:
+            rows = read_rows(path)
+        except (EOFError, OSError, ValueError, KeyError, TypeError):
+            return None  # damaged: it is measured again
         own = {"label": self.label, "sweep": variant.sweep}
         return [Row(**{**asdict(row), **own}) for row in rows]
 
@@ -154,4 +156,24 @@ def contenders(paths: Sequence[Path]) -> list[Contender]:
                 f"{other.path} was trained on {other.facts.family_name}, {found[0].path} on "
                 f"{found[0].facts.family_name}: compare runs of one family."
             )
+    _check_seeds(found)
     return found
+
+
+def _check_seeds(runs: Sequence[Contender]) -> None:
+    """Raise DemokitError unless runs of one name are one method, each with a seed of its own."""
+    seen: dict[str, Contender] = {}
+    seeds: dict[tuple[str, int], Contender] = {}
+    for run in runs:
+        first = seen.setdefault(run.label, run)
+        options = differing_options(run.facts.config), run.facts.config.method
+        if options != (differing_options(first.facts.config), first.facts.config.method):
+            raise DemokitError(
+                f"{first.path} and {run.path} are both called {run.label}, as seeds of one method "
+                "are, but their options differ: rename a folder."
+            )
+        if seeds.setdefault((run.label, run.facts.config.seed), run) is not run:
+            raise DemokitError(
+                f"Seed {run.facts.config.seed} of {run.label} is there twice, the second time as "
+                f"{run.path}: it would count as another training."
+            )

@@ -19,6 +19,7 @@ import torch
 from demokit.envs.family import Family
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.errors import DemokitError
+from demokit.experts import load_expert
 from demokit.types import Task
 from gmps.comparison.contender import Contender
 from gmps.comparison.outcomes import (
@@ -68,16 +69,13 @@ class Protocol:
 
     def variants(self, own_rollouts: int) -> list[Variant]:
         """The ways a run whose K in training was `own_rollouts` is fine-tuned."""
-        rollouts = self.rollouts[0] if self.rollouts else own_rollouts
-        scale = self.step_scale[0] if len(self.step_scale) == 1 else 1.0
+        counts = list(dict.fromkeys(self.rollouts)) or [own_rollouts]
+        factors = list(dict.fromkeys(self.step_scale)) or [1.0]
+        rollouts, scale = counts[0], factors[0] if len(factors) == 1 else 1.0
         return [
             Variant(MAIN, rollouts, scale),
-            *(Variant(BY_ROLLOUTS, k, scale) for k in self.rollouts if len(self.rollouts) > 1),
-            *(
-                Variant(BY_STEP_SCALE, rollouts, factor)
-                for factor in self.step_scale
-                if len(self.step_scale) > 1
-            ),
+            *(Variant(BY_ROLLOUTS, k, scale) for k in counts if len(counts) > 1),
+            *(Variant(BY_STEP_SCALE, rollouts, each) for each in factors if len(factors) > 1),
         ]
 
     def tasks(self, family: Family) -> dict[str, tuple[Task, ...]]:
@@ -103,6 +101,7 @@ def compare(
 ) -> Comparison:
     """Everything that is known about the runs on these tasks; see `measure`."""
     family, facts = runs[0].family, runs[0].facts
+    _check(runs, protocol)
     tasks = protocol.tasks(family)
     every = [task for of_split in tasks.values() for task in of_split]
     counts = " and ".join(f"{len(found)} {split} tasks" for split, found in tasks.items())
@@ -118,6 +117,19 @@ def compare(
             for run in reversed(runs)
         },
     )
+
+
+def _check(runs: Sequence[Contender], protocol: Protocol) -> None:
+    """Raise DemokitError for what would come to light only when all is measured."""
+    rewards = {run.facts.reward: run.path for run in runs}
+    if protocol.reward is None and len(rewards) > 1:
+        (one, path), (other, its) = list(rewards.items())[:2]
+        raise DemokitError(
+            f"{path} was trained on the {one} reward, {its} on the {other} one: say with --reward "
+            "which one pays all of them."
+        )
+    if protocol.expert is not None:
+        load_expert(protocol.expert, runs[0].family.name)
 
 
 def _facts(
@@ -286,6 +298,7 @@ def films(
                 rollouts=main.rollouts,
                 reward=protocol.reward or run.facts.reward,
                 seed=protocol.seed,
+                step_scale=main.step_scale,
                 expert=protocol.expert,
             )
             report(len(made))

@@ -71,9 +71,14 @@ class Place:
     goal_w_m: tuple[float, ...]
 
 
-def label_of(folder: Path) -> str:
-    """The method's name of a run folder: runs that differ in a trailing number are its seeds."""
-    return re.sub(r"[-_]?\d+$", "", folder.resolve().name) or folder.resolve().name
+def label_of(path: Path) -> str:
+    """The method's name of a run folder, or of a checkpoint in one.
+
+    Runs that differ in a last number, after - or _, are its seeds.
+    """
+    folder = path.resolve()
+    name = folder.parent.name if folder.is_file() else folder.name
+    return re.sub(r"[-_]\d+$", "", name) or name
 
 
 def rows_of(

@@ -9,8 +9,11 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+import click
+
+from demokit.cli import dashes, main
 from demokit.errors import DemokitError, unknown_name
 from gmps.config import TrainConfig
 
@@ -79,6 +82,12 @@ class Plan:
             _require(f"method of comparison '{name}'", match.methods, self.methods)
         if not self.seeds or not self.comparisons or not self.methods:
             raise DemokitError("A plan needs seeds, methods and comparisons.")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise DemokitError("A plan names each seed once: twice, it would count as two runs.")
+        given = [*(m.train for m in self.methods.values())]
+        given += [match.train for match in self.comparisons.values()]
+        if any("seed" in train for train in given):
+            raise DemokitError("The seeds of runs are those of the plan: leave out train.seed.")
 
     def trainings(self, name: str) -> dict[str, TrainConfig]:
         """Run folder -> configuration, of every method and seed of a comparison.
@@ -107,19 +116,56 @@ def load_plan(path: Path) -> Plan:
         }
         for section, kind in (("methods", Method), ("comparisons", Match))
     }
-    return _made(str(path), {"title": path.stem, "seeds": [0], **content, **sections}, Plan)
+    plan = _made(str(path), {"title": path.stem, "seeds": [0], **content, **sections}, Plan)
+    for name, options in plan.datasets.items():
+        if "path" not in options:
+            _require_options(f"{path}, datasets.{name}", options, "record")
+    _require_options(f"{path}, evaluate", plan.evaluate, "evaluate")
+    for name, match in plan.comparisons.items():
+        _require_options(f"{path}, comparisons.{name}.evaluate", match.evaluate, "evaluate")
+    return plan
+
+
+def _require_options(where: str, options: Any, name: str) -> None:
+    """Raise DemokitError unless a command has options of these names."""
+    if not isinstance(options, Mapping):
+        raise DemokitError(f"{where} must be a table, not {options!r}.")
+    command = main.get_command(click.Context(main), name)
+    known = {opt.strip("-") for each in command.params if command for opt in each.opts}  # type: ignore[union-attr]
+    _require(f"option of {name} ({where})", [dashes(option) for option in options], known)
 
 
 def _made(where: str, values: Any, kind: type[Made]) -> Made:
     """A part of a plan from its table; raises DemokitError."""
     if not isinstance(values, dict):
         raise DemokitError(f"{where} must be a table, not {values!r}.")
-    _require(f"key ({where})", values, get_type_hints(kind))
+    hints = get_type_hints(kind)
+    _require(f"key ({where})", values, hints)
     lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    _require_types(where, lists, hints)
     try:
         return kind(**lists)
     except TypeError as error:
         raise DemokitError(f"{where}: {error}.") from None
+
+
+def _require_types(where: str, values: Options, hints: Mapping[str, Any]) -> None:
+    """Raise DemokitError for the first value of another type."""
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
+            kind = str(getattr(hints[name], "__name__", hints[name])).lower()
+            raise DemokitError(f"{where}: {name} must be of type {kind}, not {value!r}.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kind = get_origin(hint) or hint
+    if kind is tuple:
+        own = get_args(hint)[0]
+        return isinstance(value, tuple) and all(_fits(each, own) for each in value)
+    if kind in (int, float):
+        numbers = int if kind is int else (int, float)
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    return isinstance(value, kind)
 
 
 def arguments(options: Options) -> list[str]:
@@ -144,10 +190,12 @@ def train_options(config: TrainConfig) -> Options:
 
 
 def _config(where: str, options: Options) -> TrainConfig:
+    _require_types(where, {"config": options.get("config", "")}, {"config": str})
     of_file = _read(Path(options["config"])) if "config" in options else {}
     both = [*of_file.items(), *options.items()]
     named = {name.replace("-", "_"): value for name, value in both if name != "config"}
     _require(f"option ({where})", named, [f.name for f in fields(TrainConfig)])
+    _require_types(where, named, get_type_hints(TrainConfig))
     # Runs train side by side.
     return TrainConfig(**{"threads": 1} | named)
 

@@ -290,7 +290,8 @@ def _areas(rows: Sequence[Row], split: str) -> Table:
         [label, *(f"{v:.0%}" if n == "share" else f"{v:.1f}" for n, v in values.items())]
         for label, values in found.items()
     ]
-    caption = f"Areas over steps 0 to {AREA_STEPS}, return of the mean policy"
+    last = min(AREA_STEPS, max(row.step for row in rows))
+    caption = f"Areas over steps 0 to {last}, return of the mean policy"
     return Table(caption, ["method", *(titles[name] for name in columns)], body)
 
 

@@ -57,7 +57,7 @@ def _methods(plan: Plan) -> Iterator[str]:
 def _overview(found: dict[str, Any], measure: str) -> Iterator[str]:
     """A line per comparison and method, and one for each reference."""
     yield (
-        f"{_NAMES[measure]} of the mean policy on the validation tasks after so many "
+        f"{_NAMES[measure]} of the mean policy on the {_splits(found)} tasks after so many "
         "policy-gradient steps, means over seeds and tasks with 95% intervals:\n"
     )
     yield _line(["comparison", "method", *map(str, STEPS)])
@@ -71,11 +71,16 @@ def _overview(found: dict[str, Any], measure: str) -> Iterator[str]:
     yield ""
 
 
+def _splits(found: dict[str, Any]) -> str:
+    """The split of the overview's figures: the first of every comparison."""
+    return " or ".join(dict.fromkeys(next(iter(each["verdict"])) for each in found.values()))
+
+
 def _gaps(found: dict[str, Any]) -> Iterator[str]:
     """The Theorem's quantity, a line per comparison and method."""
     yield (
         "Gap to the experts: their return minus that of the mean policy, what GMPS's Theorem 4.1 "
-        "bounds on training tasks, here on the validation tasks:\n"
+        f"bounds on training tasks, here on the {_splits(found)} tasks:\n"
     )
     yield _line(["comparison", "method", *map(str, STEPS)])
     yield _line(["---"] * (2 + len(STEPS)))

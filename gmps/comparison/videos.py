@@ -17,7 +17,7 @@ from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.types import Array, FloatArray, Task
 from gmps.comparison.references import DEFAULT_EXPERT, EXPERT, acted
-from gmps.evaluate import adapted
+from gmps.evaluate import adapted, scaled
 from gmps.learned import Learned
 from gmps.rollout import Sampler, replicate
 
@@ -56,6 +56,7 @@ def film(
     rollouts: int,
     reward: str,
     seed: int,
+    step_scale: float = 1.0,
     expert: str | None = None,
 ) -> list[Film]:
     """Write LABEL-TASK.mp4 for every task: before, after one step, and the expert.
@@ -70,12 +71,13 @@ def film(
         rollouts: K, what the step learns from.
         reward: "dense" or "sparse".
         seed: of the roll-outs.
+        step_scale: multiplies every step size.
         expert: a name or a checkpoint; None takes the scripted one where there is one.
 
     Raises:
         DemokitError: nothing to draw with, or imageio is missing.
     """
-    takes = [*_before_and_after(learned, tasks, rollouts, reward, seed)]
+    takes = [*_before_and_after(learned, tasks, rollouts, reward, seed, step_scale)]
     takes += _by_expert(learned.family, tasks, reward, seed, expert)
     films = []
     for i, task in enumerate(tasks):
@@ -93,7 +95,12 @@ def spread(tasks: Sequence[Task], num: int) -> list[Task]:
 
 
 def _before_and_after(
-    learned: Learned, tasks: Sequence[Task], rollouts: int, reward: str, seed: int
+    learned: Learned,
+    tasks: Sequence[Task],
+    rollouts: int,
+    reward: str,
+    seed: int,
+    step_scale: float,
 ) -> Iterator[Take]:
     seen: list[FloatArray] = []
     sampler = Sampler(
@@ -106,12 +113,14 @@ def _before_and_after(
         watch=lambda sims: seen.append(_states(sims)[rollouts :: rollouts + 1]),
     )
     params = replicate(learned.meta.theta, len(tasks))
-    for title in ("before adaptation", "after one step"):
+    sizes = scaled(learned.step_sizes(0), step_scale)
+    for step, title in enumerate(("before adaptation", "after one step")):
         seen.clear()
-        found = sampler(learned.policy, params, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        latents = learned.latents(params, rollouts, step, rng)
+        found = sampler(learned.policy, params, rng, latents)
         yield Take(title, np.stack(seen), found.success[:, rollouts].numpy())
-        exploring = found.episodes(slice(rollouts))
-        params = adapted(learned, params, learned.step_sizes(0), exploring)
+        params = adapted(learned, params, sizes, found.episodes(slice(rollouts)))
 
 
 def _by_expert(

@@ -16,11 +16,13 @@ import gmps.train
 from demokit.data import DatasetWriter, open_dataset
 from demokit.learning.checkpoint import load_checkpoint
 from gmps import critic
+from gmps.adapt import InnerBatch
 from gmps.checkpoint import load
 from gmps.config import TrainConfig
 from gmps.demos import load_demos
+from gmps.observation import thinned
 from gmps.progress import ITERATIONS
-from gmps.runs import Run
+from gmps.runs import CURVES, FACTS, Run
 from gmps.start import start
 from gmps.train import train
 
@@ -300,6 +302,7 @@ def test_all_tasks_have_as_many_demonstrations_as_the_poorest(point_demos, tmp_p
     [
         (("--demos-per-task", "50"), "50 are asked for"),
         (("--inner-lr", "-1"), "inner_lr must be positive"),
+        (("--rollouts-per-task", "1"), "at least 2"),
         (("--discount", "1.5"), "at most 1"),
         (("--dagger-share", "nan"), "dagger_share must be a finite number"),
     ],
@@ -355,3 +358,41 @@ def test_an_adapted_gymnasium_environment_can_be_trained_on(invoke, tmp_path):
         *options,
     )
     assert load(folder)[0].family_name == "gym:Pusher-v5"
+
+
+def test_an_overwritten_run_leaves_nothing_of_the_old_one(point_run, point_demos, tmp_path, invoke):
+    folder = tmp_path / "gmps-0"
+    shutil.copytree(point_run, folder)
+    invoke("evaluate", folder, "--num-tasks", 1, "--adapt-steps", 1)
+    Run(folder, config(), str(point_demos), overwrite=True).close()
+    for name in (FACTS, CURVES, "step_sizes.csv", "checkpoint.safetensors"):
+        assert not (folder / name).exists()
+
+
+def test_other_demonstrations_are_not_resumed_with(point_run, tmp_path, invoke):
+    other, folder = tmp_path / "other.hdf5", tmp_path / "gmps-0"
+    shutil.copytree(point_run, folder)
+    invoke(
+        *("record", "--env", "point", "--tasks", NUM_TASKS + 1, "--episodes-per-task", DEMOS),
+        *("--out", other),
+    )
+    before = (folder / "config.json").read_text()
+    again = ("meta-train", "--demos", other, "--output-dir", folder, *SHORT, "--resume")
+    assert "started with other demonstrations" in invoke(*again, exit_code=1).output
+    assert (folder / "config.json").read_text() == before
+
+
+def test_a_damaged_run_hides_no_other(point_run, tmp_path, invoke):
+    for name in ("good-0", "bad-0"):
+        shutil.copytree(point_run, tmp_path / name)
+    checkpoint = tmp_path / "bad-0" / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
+    shown = invoke("runs", tmp_path).output
+    assert "good-0" in shown
+    assert "unreadable" in shown
+
+
+def test_a_stride_beyond_the_last_sample_leaves_one():
+    batch = InnerBatch(torch.ones(2, 5, 3), torch.ones(2, 5, 1), torch.ones(2, 5), torch.ones(2, 5))
+    thin = thinned(batch, 1000, np.random.default_rng(0))
+    assert [values.shape[1] for values in thin] == [1] * 4

@@ -8,13 +8,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from short_run import SHORT
 
 from demokit.envs.tasks import make_tasks
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from gmps.checkpoint import load
 from gmps.comparison.outcomes import label_of
+from gmps.comparison.videos import _before_and_after
 from gmps.evaluate import adaptation_curve, choose_step_size
 from gmps.rollout import Sampler
+from gmps.runs import CURVES
 
 
 @pytest.fixture
@@ -62,7 +65,14 @@ def test_a_step_scale_of_zero_goes_nowhere(learned):
 
 
 @pytest.mark.parametrize(
-    ("folder", "label"), [("gmps-0", "gmps"), ("push-gmps-12", "push-gmps"), ("7", "7")]
+    ("folder", "label"),
+    [
+        ("gmps-0", "gmps"),
+        ("push-gmps-12", "push-gmps"),
+        ("7", "7"),
+        ("lr-0.1", "lr-0.1"),
+        ("K20", "K20"),
+    ],
 )
 def test_labels_drop_the_seed(tmp_path, folder, label):
     assert label_of(tmp_path / folder) == label
@@ -202,3 +212,36 @@ def test_checkpoints_that_do_not_fit_are_one_sentence(point_run, tmp_path, invok
     tensors, header = load_checkpoint(point_run / "checkpoint.safetensors")
     save_checkpoint(tmp_path / "checkpoint.safetensors", tensors, {**header, **change})
     assert message in invoke("evaluate", tmp_path, exit_code=1).output
+
+
+def test_an_exploring_run_is_filmed_and_the_scale_counts(point_demos, tmp_path, invoke):
+    run = tmp_path / "explore-0"
+    invoke("meta-train", "--demos", point_demos, "--output-dir", run, "--explore", "latent", *SHORT)
+    learned = load(run)[0]
+    given = learned, learned.tasks, 4, "dense", 0
+    one, two, none = ([*_before_and_after(*given, scale)] for scale in (1.0, 1.0, 0.0))
+    np.testing.assert_array_equal(one[1].states, two[1].states)
+    assert not np.array_equal(one[1].states, none[1].states)
+    np.testing.assert_array_equal(none[1].states, none[0].states)
+
+
+def test_runs_that_cannot_be_compared_are_one_sentence(point_run, point_demos, tmp_path, invoke):
+    def refused(*runs):
+        return invoke("evaluate", *runs, "--output-dir", tmp_path / "c", exit_code=1).output
+
+    assert "Seed 0 of gmps is there twice" in refused(point_run, point_run)
+    sparse = ("meta-train", "--demos", point_demos, *SHORT, "--reward", "sparse")
+    invoke(*sparse, "--output-dir", tmp_path / "gmps-1")
+    assert "both called gmps" in refused(point_run, tmp_path / "gmps-1")
+    (tmp_path / "gmps-1").rename(tmp_path / "sparse-0")
+    assert "say with --reward" in refused(point_run, tmp_path / "sparse-0")
+
+
+def test_a_damaged_curve_is_measured_again(point_run, tmp_path, invoke):
+    run = tmp_path / "gmps-0"
+    shutil.copytree(point_run, run)
+    asked = ("evaluate", run, "--num-tasks", 2, "--adapt-steps", 1, "--rollouts", 2)
+    first = invoke(*asked).stdout
+    for curve in (run / CURVES).iterdir():
+        curve.write_bytes(curve.read_bytes()[:30])
+    assert invoke(*asked).stdout == first

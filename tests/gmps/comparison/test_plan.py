@@ -137,14 +137,40 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
     assert "sparse/comparison/report.html" in (out / "index.html").read_text()
     left = invoke(*asked, "--dry-run").output.splitlines()
     assert [line.split()[1] for line in left] == [
-        "meta-train",
-        "meta-train",
-        "evaluate",
-        "evaluate",
+        *("record", "meta-train", "meta-train", "evaluate"),
+        *("record", "evaluate"),
     ]
     plan.write_text(PLAN.replace("imitation_steps = 100", "imitation_steps = 101"))
     again = invoke(*asked, "--only", "sparse", exit_code=1)
     assert "trained with other options" in again.output
+    plan.write_text(PLAN.replace("[datasets.point]", "[datasets.other]").replace(
+        'demos = "point"', 'demos = "other"'
+    ))  # fmt: skip
+    again = invoke(*asked, "--only", "sparse", exit_code=1)
+    assert "trained with other demonstrations" in again.output
+    plan.write_text(PLAN.replace('env = "point"', 'env = "point"\nseed = 9'))
+    again = invoke(*asked, "--only", "sparse", exit_code=1)
+    assert "seed" in (out / "point.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("seeds = [3, 4]", "seeds = 3", "seeds must be"),
+        ("seeds = [3, 4]", "seeds = [3, 3]", "each seed once"),
+        ("imitation_steps = 100", "imitation_steps = '100'", "imitation_steps must be"),
+        ("imitation_steps = 100", "seed = 1", "leave out train.seed"),
+        ("imitation_steps = 100", "config = 3", "config must be"),
+        ('env = "point"', 'env = "point"\ntaskz = 2', "did you mean 'tasks'"),
+        ("adapt-steps = 1", "adept-steps = 1", "adapt-steps"),
+    ],
+)
+def test_wrong_values_are_one_sentence(before, after, says, plan, tmp_path, invoke):
+    assert before in PLAN
+    plan.write_text(PLAN.replace(before, after))
+    again = invoke("compare", plan, "--output-dir", tmp_path / "out", "--dry-run", exit_code=1)
+    assert says in again.output
+    assert len(again.output.strip().splitlines()) == 1
 
 
 def test_what_is_archived_is_not_trained_again(plan, tmp_path, invoke):
