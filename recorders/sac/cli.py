@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean
@@ -17,6 +18,7 @@ from demokit.errors import DemokitError
 from recorders.sac.config import SacConfig
 
 if TYPE_CHECKING:
+    from demokit.types import Task
     from recorders.sac.train import Evaluation, Training
 
 WEAK_SUCCESS = 0.5
@@ -64,6 +66,8 @@ def train_expert(
     _require_sb3()
     from demokit.envs import make_family
     from demokit.envs.tasks import make_tasks, task_sets
+    from demokit.learning.device import find_device
+    from recorders.sac.folder import make_room, task_folder
     from recorders.sac.train import Training
 
     config = SacConfig(**options)
@@ -73,8 +77,12 @@ def train_expert(
     folder = output_dir or Path("runs") / f"expert-{family.name}-{config.seed}"
     if out is not None and per_task:
         raise click.UsageError("With --per-task the folder is the expert: leave --out away.")
-    groups = {folder / task.id.replace("/", "-"): (task,) for task in all_tasks}
-    for each, own in groups.items() if per_task else [(folder, all_tasks)]:
+    groups: dict[Path, Sequence[Task]] = {folder: all_tasks}
+    if per_task:
+        groups = {folder / task_folder(task.id): (task,) for task in all_tasks}
+    find_device(config.device)
+    make_room(folder, tuple(groups), resume=resume, overwrite=overwrite)
+    for each, own in groups.items():
         _train(Training(each, family, own, chosen, config, resume=resume, overwrite=overwrite))
     _report(folder, family.name, out)
 

@@ -27,11 +27,10 @@ from demokit.types import Task
 from recorders.noise import NoisyExpert
 from recorders.sac.agent import ExpertPolicy, ExpertSAC
 from recorders.sac.config import SacConfig
+from recorders.sac.folder import CHECKPOINT, CONFIG, held_already
 from recorders.sac.replay import TorchReplay
 from recorders.sac.vec_env import TaskVecEnv
 
-CHECKPOINT = "checkpoint.safetensors"
-CONFIG = "config.json"
 MAX_THREADS = 4  # more do not help: the products are small
 BF16_CPUS = ("avx512_bf16", "amx_bf16", "bf16")
 _FAR_FUTURE = 2**62
@@ -228,10 +227,7 @@ class Training:
         checkpoint = self.folder / CHECKPOINT
         exists = (self.folder / CONFIG).exists()
         if exists and not (resume or overwrite):
-            raise DemokitError(
-                f"{self.folder} already holds a training: continue it with --resume, replace it "
-                "with --overwrite, or name another --output-dir."
-            )
+            raise held_already(self.folder)
         settings = {
             "family": self.family.name,
             "task_set": self._task_set,

@@ -135,6 +135,28 @@ def test_a_folder_that_holds_a_training_is_kept(trained, invoke):
     assert (trained / "checkpoint.safetensors").read_bytes() == before
 
 
+def short(*more):
+    return (*TINY, "--total-steps", "16", "--warmup-steps", "80", "--eval-every", "16", *more)
+
+
+def test_a_folder_holds_one_expert_or_one_for_every_task(tmp_path, invoke):
+    folder = tmp_path / "run"
+    invoke("train-expert", *short("--output-dir", folder))
+    separate = ("--tasks", "3", "--per-task", "--output-dir", folder)
+    refused = invoke("train-expert", *short(*separate), exit_code=1)
+    assert f"{folder} already holds a training that is no part" in refused.output
+    assert "no part" in invoke("train-expert", *short(*separate, "--resume"), exit_code=1).output
+    invoke("train-expert", *short(*separate, "--overwrite"))
+    assert len(load_expert(str(folder), "point").experts) == 3
+    assert "no part" in invoke("train-expert", *short("--output-dir", folder), exit_code=1).output
+    (folder / "notes").mkdir()
+    fewer = (*separate, "--tasks", "2")
+    assert "no part" in invoke("train-expert", *short(*fewer, "--resume"), exit_code=1).output
+    invoke("train-expert", *short(*fewer, "--overwrite"))
+    assert len(load_expert(str(folder), "point").experts) == 2
+    assert sum(each.is_dir() for each in folder.iterdir()) == 3
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
