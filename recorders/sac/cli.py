@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from demokit.types import Task
     from recorders.sac.train import Evaluation, Training
 
+EXPERT_SUFFIX = ".safetensors"
 WEAK_SUCCESS = 0.5
 
 
@@ -39,7 +40,7 @@ WEAK_SUCCESS = 0.5
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the finished expert is copied to, its metrics beside it as .csv.",
+    help="NAME.safetensors, a copy of the finished expert; its metrics go beside it as .csv.",
 )
 @click.option("--resume", is_flag=True, help="Continue the training in the folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the training in the folder.")
@@ -63,6 +64,7 @@ def train_expert(
     the best expert so far: pass that file to `record --expert` and `meta-train --expert`. Ctrl-C
     keeps the last checkpoint, --resume continues from it.
     """
+    _check_out(out, per_task=per_task)
     _require_sb3()
     from demokit.envs import make_family
     from demokit.envs.tasks import make_tasks, task_sets
@@ -75,8 +77,6 @@ def train_expert(
     chosen = task_set or next(iter(task_sets(family)))
     all_tasks = make_tasks(family, chosen, "train", num_tasks=tasks)
     folder = output_dir or Path("runs") / f"expert-{family.name}-{config.seed}"
-    if out is not None and per_task:
-        raise click.UsageError("With --per-task the folder is the expert: leave --out away.")
     groups: dict[Path, Sequence[Task]] = {folder: all_tasks}
     if per_task:
         groups = {folder / task_folder(task.id): (task,) for task in all_tasks}
@@ -85,6 +85,16 @@ def train_expert(
     for each, own in groups.items():
         _train(Training(each, family, own, chosen, config, resume=resume, overwrite=overwrite))
     _report(folder, family.name, out)
+
+
+def _check_out(out: Path | None, *, per_task: bool) -> None:
+    """Raise click.UsageError for an --out that cannot take an expert and its metrics."""
+    if out is None:
+        return
+    if per_task:
+        raise click.UsageError("With --per-task the folder is the expert: leave --out away.")
+    if out.suffix != EXPERT_SUFFIX:
+        raise click.UsageError(f"--out {out} must be named NAME{EXPERT_SUFFIX}: it is an expert.")
 
 
 def _train(training: Training) -> None:

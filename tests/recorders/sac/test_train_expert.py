@@ -157,6 +157,13 @@ def test_a_folder_holds_one_expert_or_one_for_every_task(tmp_path, invoke):
     assert sum(each.is_dir() for each in folder.iterdir()) == 3
 
 
+def test_the_copy_of_an_expert_has_its_suffix(tmp_path, invoke):
+    run = ("--output-dir", tmp_path / "run", "--out", tmp_path / "expert.csv")
+    refused = invoke("train-expert", *TINY, *run, exit_code=2)
+    assert "must be named NAME.safetensors" in refused.output
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
