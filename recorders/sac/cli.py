@@ -81,6 +81,8 @@ def train_expert(
     if per_task:
         groups = {folder / task_folder(task.id): (task,) for task in all_tasks}
     find_device(config.device)
+    if out is not None:
+        _reserve(out)
     make_room(folder, tuple(groups), resume=resume, overwrite=overwrite)
     for each, own in groups.items():
         _train(Training(each, family, own, chosen, config, resume=resume, overwrite=overwrite))
@@ -95,6 +97,17 @@ def _check_out(out: Path | None, *, per_task: bool) -> None:
         raise click.UsageError("With --per-task the folder is the expert: leave --out away.")
     if out.suffix != EXPERT_SUFFIX:
         raise click.UsageError(f"--out {out} must be named NAME{EXPERT_SUFFIX}: it is an expert.")
+
+
+def _reserve(out: Path) -> None:
+    """Make the folder of `out`; raises DemokitError where nothing can be written in it."""
+    from demokit.data.files import explain_write
+
+    with explain_write(out, "name another --out."):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside = _aside(out)
+        aside.touch()
+        aside.unlink()
 
 
 def _train(training: Training) -> None:
@@ -141,10 +154,13 @@ def _report(folder: Path, family: str, out: Path | None) -> None:
 
 def _copy(source: Path, out: Path) -> None:
     """Copy a file so that `out` is the old one or the whole new one."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(out.name + ".tmp")
+    aside = _aside(out)
     shutil.copyfile(source, aside)
     aside.replace(out)
+
+
+def _aside(out: Path) -> Path:
+    return out.with_name(out.name + ".tmp")
 
 
 def _require_sb3() -> None:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from demokit.data.files import explain_write
 from demokit.errors import DemokitError
 from demokit.learning.expert import EXPERT_FILE
 
@@ -22,14 +23,23 @@ def task_folder(task_id: str) -> str:
 
 
 def make_room(folder: Path, own: Sequence[Path], *, resume: bool, overwrite: bool) -> None:
-    """With `overwrite`, remove the trainings in `folder` that are none of `own`.
+    """Make the folders `own` and, with `overwrite`, remove other trainings in `folder`.
 
     They would be taken for the expert, or for parts of it.
 
     Raises:
         DemokitError: there are such and `overwrite` is not given, or there are trainings of `own`
-            and neither `resume` nor `overwrite` is given.
+            and neither `resume` nor `overwrite` is given; or a folder cannot be made.
     """
+    with explain_write(folder, "name another --output-dir."):
+        for each in _others(folder, own, resume=resume, overwrite=overwrite):
+            _remove(each)
+        for each in own:
+            each.mkdir(parents=True, exist_ok=True)
+
+
+def _others(folder: Path, own: Sequence[Path], *, resume: bool, overwrite: bool) -> list[Path]:
+    """The trainings in `folder` that are none of `own`; see `make_room`."""
     held = [folder] if _holds_one(folder) else []
     held += [each for each in sorted(folder.glob("*")) if _is_of_a_task(each)]
     others = [each for each in held if each not in own]
@@ -40,8 +50,7 @@ def make_room(folder: Path, own: Sequence[Path], *, resume: bool, overwrite: boo
         )
     if held and not (resume or overwrite):
         raise held_already(held[0])
-    for each in others:
-        _remove(each)
+    return others
 
 
 def held_already(folder: Path) -> DemokitError:

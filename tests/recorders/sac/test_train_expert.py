@@ -164,6 +164,41 @@ def test_the_copy_of_an_expert_has_its_suffix(tmp_path, invoke):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("options", [("--warmup-steps", "31"), ("--n-steps", "1000")])
+def test_the_first_update_needs_its_steps(options, tmp_path, invoke):
+    run = (*TINY, *options, "--output-dir", tmp_path / "run")
+    refused = invoke("train-expert", *run, exit_code=1)
+    assert "warmup_steps must be at least" in refused.output
+    assert len(refused.output.strip().splitlines()) == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_as_few_steps_as_the_first_update_needs(tmp_path, invoke):
+    few = ("--warmup-steps", "32", "--output-dir", tmp_path / "run")
+    invoke("train-expert", *TINY, *few, "--total-steps", "80")
+
+
+@pytest.mark.parametrize("option", ["--out", "--output-dir"])
+def test_places_that_cannot_be_written_are_refused_first(option, tmp_path, invoke):
+    (tmp_path / "file").touch()
+    run = (*TINY, "--total-steps", "100000000", "--output-dir", tmp_path / "run")
+    place = tmp_path / "file" / "x.safetensors"
+    refused = invoke("train-expert", *run, option, place, exit_code=1)
+    assert refused.output.startswith(f"Error: Cannot write {place} (")
+    assert refused.output.endswith(f": name another {option}.\n")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("config", ["{}", "[]", '"x"', '{"family": ', "null"])
+def test_a_damaged_configuration_is_one_sentence(config, trained, tmp_path, invoke):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    (folder / "config.json").write_text(config)
+    refused = invoke("train-expert", *TINY, "--output-dir", folder, "--resume", exit_code=1)
+    assert "config.json cannot be read" in refused.output
+    assert len(refused.output.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
