@@ -64,6 +64,8 @@ def train_expert(
     the best expert so far: pass that file to `record --expert` and `meta-train --expert`. Ctrl-C
     keeps the last checkpoint, --resume continues from it.
     """
+    if resume and overwrite:
+        raise click.UsageError("--resume keeps what is there and --overwrite drops it: choose one.")
     _check_out(out, per_task=per_task)
     _require_sb3()
     from demokit.envs import make_family
@@ -119,12 +121,21 @@ def _train(training: Training) -> None:
         with progress(f"steps on {name}", total, start=start) as update:
             training.run(lambda steps, found: update(min(steps, total), _note(found)))
     except KeyboardInterrupt:
-        kept = [each for each in sys.argv[1:] if each not in ("--resume", "--overwrite")]
-        go_on = shlex.join(["demokit", *kept, "--resume"])
-        click.echo(f"\n{folder} keeps the last checkpoint; go on with: {go_on}", err=True)
+        click.echo(f"\n{_what_is_kept(folder)}", err=True)
         raise
     finally:
         training.close()
+
+
+def _what_is_kept(folder: Path) -> str:
+    """What a training that was stopped leaves, and how to go on."""
+    from recorders.sac.folder import CHECKPOINT
+
+    kept = [each for each in sys.argv[1:] if each not in ("--resume", "--overwrite")]
+    go_on = shlex.join(["demokit", *kept, "--resume"])
+    if (folder / CHECKPOINT).exists():
+        return f"{folder} keeps the last checkpoint; go on with: {go_on}"
+    return f"{folder} has no checkpoint yet; start again with: {go_on}"
 
 
 def _note(found: Evaluation | None) -> str | None:

@@ -152,6 +152,24 @@ def test_envs_shows_observation_and_privileged_terms():
         assert text in shown
 
 
+@pytest.mark.parametrize(
+    ("options", "means_nothing"),
+    [
+        (("door", "--render", "push"), "NAME means nothing with --render"),
+        (("--render", "push", "--json"), "--json means nothing with --render"),
+        (("push", "--camera", "policy"), "--camera means nothing without --render"),
+        (("push", "--out", "a.png"), "--out means nothing without --render"),
+        (("push", "--port", "8080"), "--port means nothing without --view web"),
+        (("push", "--view", "window", "--listen", "::1"), "--listen means nothing without"),
+        (("push", "--view", "web", "--json"), "--json means nothing with --view"),
+    ],
+)
+def test_envs_ignores_no_option(options, means_nothing, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert means_nothing in one_sentence(run("envs", *options, code=2))
+    assert not any(tmp_path.iterdir())
+
+
 def test_share_register(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
     assert (

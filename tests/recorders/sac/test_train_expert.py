@@ -16,6 +16,7 @@ import pytest
 import torch
 from tiny_training import TINY
 
+from demokit.cli import INTERRUPTED
 from demokit.data import open_dataset
 from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
@@ -176,6 +177,27 @@ def test_the_first_update_needs_its_steps(options, tmp_path, invoke):
 def test_as_few_steps_as_the_first_update_needs(tmp_path, invoke):
     few = ("--warmup-steps", "32", "--output-dir", tmp_path / "run")
     invoke("train-expert", *TINY, *few, "--total-steps", "80")
+
+
+def test_resume_and_overwrite_exclude_each_other(trained, invoke):
+    both = ("--resume", "--overwrite", "--output-dir", trained)
+    assert "choose one" in invoke("train-expert", *TINY, *both, exit_code=2).output
+
+
+@pytest.mark.parametrize(
+    ("measured", "says"), [(False, "has no checkpoint yet"), (True, "keeps the last checkpoint")]
+)
+def test_stopping_says_what_is_there(measured, says, tmp_path, invoke, monkeypatch):
+    def stop(training, _report):
+        if measured:
+            training.measure(0.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "run", stop)
+    run = (*TINY, "--output-dir", tmp_path / "run")
+    stopped = invoke("train-expert", *run, exit_code=INTERRUPTED).output
+    assert f"{tmp_path / 'run'} {says}" in stopped
+    assert "--resume" in stopped
 
 
 @pytest.mark.parametrize("option", ["--out", "--output-dir"])
