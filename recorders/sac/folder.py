@@ -23,34 +23,42 @@ def task_folder(task_id: str) -> str:
 
 
 def make_room(folder: Path, own: Sequence[Path], *, resume: bool, overwrite: bool) -> None:
-    """Make the folders `own` and, with `overwrite`, remove other trainings in `folder`.
+    """Make the folders `own` and, with `overwrite`, remove all trainings in `folder`.
 
-    They would be taken for the expert, or for parts of it.
+    Those that are none of `own` would be taken for the expert, or for parts of it.
 
     Raises:
         DemokitError: there are such and `overwrite` is not given, or there are trainings of `own`
             and neither `resume` nor `overwrite` is given; or a folder cannot be made.
     """
     with explain_write(folder, "name another --output-dir."):
-        for each in _others(folder, own, resume=resume, overwrite=overwrite):
-            _remove(each)
+        held = _trainings(folder)
+        if overwrite:
+            for each in held:
+                _remove(each)
+        else:
+            _refuse(held, own, resume=resume)
         for each in own:
             each.mkdir(parents=True, exist_ok=True)
 
 
-def _others(folder: Path, own: Sequence[Path], *, resume: bool, overwrite: bool) -> list[Path]:
-    """The trainings in `folder` that are none of `own`; see `make_room`."""
+def _trainings(folder: Path) -> list[Path]:
+    """The folders of the training in `folder` and of those for its tasks."""
     held = [folder] if _holds_one(folder) else []
     held += [each for each in sorted(folder.glob("*")) if _is_of_a_task(each)]
+    return held
+
+
+def _refuse(held: Sequence[Path], own: Sequence[Path], *, resume: bool) -> None:
+    """Raise DemokitError for trainings that are to be kept; see `make_room`."""
     others = [each for each in held if each not in own]
-    if others and not overwrite:
+    if others:
         raise DemokitError(
             f"{others[0]} already holds a training that is no part of this one: replace it with "
             "--overwrite, or name another --output-dir."
         )
-    if held and not (resume or overwrite):
+    if held and not resume:
         raise held_already(held[0])
-    return others
 
 
 def held_already(folder: Path) -> DemokitError:

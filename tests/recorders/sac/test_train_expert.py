@@ -200,6 +200,21 @@ def test_stopping_says_what_is_there(measured, says, tmp_path, invoke, monkeypat
     assert "--resume" in stopped
 
 
+def stopped_at_once(*_):
+    raise KeyboardInterrupt
+
+
+def test_overwriting_leaves_nothing_that_resume_would_take_for_new(tmp_path, invoke, monkeypatch):
+    run = short("--tasks", "2", "--per-task", "--output-dir", tmp_path)
+    invoke("train-expert", *run)
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "run", stopped_at_once)
+        invoke("train-expert", *run, "--overwrite", exit_code=INTERRUPTED)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    invoke("train-expert", *run, "--resume")
+    assert len(load_expert(str(tmp_path), "point").experts) == 2
+
+
 @pytest.mark.parametrize("option", ["--out", "--output-dir"])
 def test_places_that_cannot_be_written_are_refused_first(option, tmp_path, invoke):
     (tmp_path / "file").touch()
