@@ -99,8 +99,8 @@ class DatasetWriter:
         overwrite: bool = False,
     ) -> None:
         self.path = behind_link(Path(path))
-        self.folder = staging_folder(self.path)
         _check_target(self.path, resume=resume, overwrite=overwrite)
+        self.folder = staging_folder(self.path)
         staged = None if overwrite else _staged(self.path)
         base = self._base(staged, overwrite=overwrite)
         earlier = staged or base

@@ -279,6 +279,7 @@ def test_a_dataset_of_another_family_is_not_extended(dataset):
         (("record", "--env", "point", "--split", "trian"), 1, "did you mean 'train'?"),
         (("record", "--env", "point", "--resume", "--overwrite"), 2, "choose one"),
         (("record", "--env", "point", "--out", "a.txt"), 1, "must be named NAME.hdf5"),
+        (("record", "--env", "point", "--out", "."), 1, "must be named NAME.hdf5"),
         (
             ("record", "--env", "point", "--num-episodes", "3", "--episodes-per-task", "1"),
             2,
