@@ -71,7 +71,7 @@ def train_expert(
     from demokit.envs import make_family
     from demokit.envs.tasks import make_tasks, task_sets
     from demokit.learning.device import find_device
-    from recorders.sac.folder import make_room, task_folder
+    from recorders.sac.folder import make_room
     from recorders.sac.train import Training
 
     config = SacConfig(**options)
@@ -79,12 +79,9 @@ def train_expert(
     chosen = task_set or next(iter(task_sets(family)))
     all_tasks = make_tasks(family, chosen, "train", num_tasks=tasks)
     folder = output_dir or Path("runs") / f"expert-{family.name}-{config.seed}"
-    groups: dict[Path, Sequence[Task]] = {folder: all_tasks}
-    if per_task:
-        groups = {folder / task_folder(task.id): (task,) for task in all_tasks}
+    groups = _groups(folder, all_tasks, per_task=per_task)
     find_device(config.device)
-    if out is not None:
-        _reserve(out)
+    _reserve(out)
     make_room(folder, tuple(groups), resume=resume, overwrite=overwrite)
     for each, own in groups.items():
         _train(Training(each, family, own, chosen, config, resume=resume, overwrite=overwrite))
@@ -101,10 +98,21 @@ def _check_out(out: Path | None, *, per_task: bool) -> None:
         raise click.UsageError(f"--out {out} must be named NAME{EXPERT_SUFFIX}: it is an expert.")
 
 
-def _reserve(out: Path) -> None:
+def _groups(folder: Path, tasks: Sequence[Task], *, per_task: bool) -> dict[Path, tuple[Task, ...]]:
+    """The folder of each training -> its tasks."""
+    from recorders.sac.folder import task_folder
+
+    if per_task:
+        return {folder / task_folder(task.id): (task,) for task in tasks}
+    return {folder: tuple(tasks)}
+
+
+def _reserve(out: Path | None) -> None:
     """Make the folder of `out`; raises DemokitError where nothing can be written in it."""
     from demokit.data.files import explain_write
 
+    if out is None:
+        return
     with explain_write(out, "name another --out."):
         out.parent.mkdir(parents=True, exist_ok=True)
         aside = _aside(out)
