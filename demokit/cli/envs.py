@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from demokit.cli.typed import refuse_typed
 from demokit.cli.view import Where, view_options
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def envs(
     """
     import json
 
+    _refuse_ignored(ctx, view, render)
     if view is not None:
         if name is None:
             raise click.UsageError("--view shows one family: demokit envs NAME --view ...", ctx)
@@ -60,6 +62,18 @@ def envs(
         _print_family(families[0])
     else:
         _print_overview(families)
+
+
+def _refuse_ignored(ctx: click.Context, view: str | None, render: str | None) -> None:
+    """Raise click.UsageError for what the other options leave without a meaning."""
+    if view is not None:
+        refuse_typed(ctx, ("as_json", "render", "camera", "out"), "with --view")
+    elif render is not None:
+        refuse_typed(ctx, ("name", "as_json"), "with --render")
+    else:
+        refuse_typed(ctx, ("camera", "out"), "without --render")
+    if view != "web":
+        refuse_typed(ctx, ("listen", "port"), "without --view web")
 
 
 def _draw(name: str, camera: str, path: Path) -> Path:

@@ -64,8 +64,8 @@ def replay(
         raise click.UsageError("--side-by-side says how --video looks: add --video.", ctx)
     if video is None:
         refuse_typed(ctx, ("camera",), "without --video")
-    if view is None:
-        refuse_typed(ctx, ("listen", "port"), "without --view")
+    if view != "web":
+        refuse_typed(ctx, ("listen", "port"), "without --view web")
     from demokit.data import open_dataset
     from demokit.data.replay import Replayer
 

@@ -14,7 +14,9 @@ def is_typed(ctx: click.Context, name: str) -> bool:
 
 
 def refuse_typed(ctx: click.Context, names: Sequence[str], why: str) -> None:
-    """Raise click.UsageError for options that would be ignored; `why` is "without --video"."""
+    """Raise click.UsageError for parameters that would be ignored; `why` is "without --video"."""
     for parameter in ctx.command.params:
         if parameter.name in names and is_typed(ctx, str(parameter.name)):
-            raise click.UsageError(f"{parameter.opts[0]} means nothing {why}: leave it out.", ctx)
+            is_option = isinstance(parameter, click.Option)
+            shown = parameter.opts[0] if is_option else parameter.human_readable_name
+            raise click.UsageError(f"{shown} means nothing {why}: leave it out.", ctx)

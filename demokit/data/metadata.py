@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MINARI_VERSION = "0.5.4"
 REWARDS = ("dense", "sparse")
+LARGEST_SPACE = 3 * 4096**2  # numbers, see `Vision`
 _LIBRARIES = ("demokit", "mujoco", "numpy", "h5py")
 # What the checksum of the metadata leaves out: itself, and what changes with the file's name.
 _UNSIGNED = ("metadata_sha256", "dataset_id", "dataset_size")
@@ -49,8 +51,9 @@ class ArraySpec:
             raise DemokitError(f"A space of {self.dtype} {self.shape} is no array of numbers.")
 
     def to_json(self) -> dict[str, Any]:
-        """As Minari writes a Box: bounds as nested lists of the full shape."""
-        low, high = (np.full(self.shape, bound, self.dtype) for bound in (self.low, self.high))
+        """As Minari writes a Box, but bounds of several axes, such as images', are one number."""
+        shape = self.shape if len(self.shape) == 1 else ()
+        low, high = (np.full(shape, bound, self.dtype) for bound in (self.low, self.high))
         return {
             "type": "Box",
             "dtype": self.dtype,
@@ -359,10 +362,29 @@ def check_schema(attributes: Mapping[str, Any], where: str) -> None:
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
-    """A space as Minari serialises a Box or a Dict of boxes."""
+    """A Box or a Dict of boxes, see `ArraySpec.to_json`; `spell_out` makes it Minari's."""
     if isinstance(space, ArraySpec):
         return space.to_json()
     return {"type": "Dict", "subspaces": {name: box.to_json() for name, box in space.items()}}
+
+
+def spell_out(space: Mapping[str, Any]) -> dict[str, Any]:
+    """A space of `space_to_json` with bounds as nested lists of the full shape: Minari's way.
+
+    Raises:
+        DemokitError: it has more numbers than the largest image, or bounds of another shape.
+    """
+    if space["type"] == "Dict":
+        boxes = {name: spell_out(box) for name, box in space["subspaces"].items()}
+        return {**space, "subspaces": boxes}
+    shape = tuple(space["shape"])
+    if math.prod(shape) > LARGEST_SPACE:
+        raise DemokitError(f"A space of {shape} has too many numbers for Minari's metadata.")
+    try:
+        bounds = {side: np.broadcast_to(space[side], shape).tolist() for side in ("low", "high")}
+    except ValueError:
+        raise DemokitError(f"A space of {shape} has bounds of another shape.") from None
+    return {**space, **bounds}
 
 
 def space_from_json(space: Mapping[str, Any]) -> Space:

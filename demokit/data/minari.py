@@ -70,6 +70,7 @@ def register(path: str | Path, dataset_id: str) -> Path:
 def _finished(path: str | Path) -> tuple[Path, dict[str, Any]]:
     """The file and what Minari's metadata.json says about it."""
     # The store resolves ids with this module, so it is imported here.
+    from demokit.data.metadata import spell_out
     from demokit.data.store import FinishedFile, open_dataset
 
     dataset = open_dataset(path).require_episodes()
@@ -79,9 +80,11 @@ def _finished(path: str | Path) -> tuple[Path, dict[str, Any]]:
         )
     attributes = FinishedFile(dataset.path).attributes
     chosen = {name: _plain(attributes[name]) for name in _TAKEN_OVER if name in attributes}
+    space = spell_out(json.loads(chosen["observation_space"]))
     operator = dataset.metadata.provenance.operator
     author = {"author": [operator]} if operator else {}
-    return dataset.path, {**chosen, **author, **_env_spec(dataset.metadata)}
+    about = {**chosen, "observation_space": json.dumps(space), **author}
+    return dataset.path, {**about, **_env_spec(dataset.metadata)}
 
 
 def _env_spec(about: DatasetMetadata) -> dict[str, str]:

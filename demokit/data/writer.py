@@ -35,7 +35,12 @@ from demokit.data.layout import (
     record_of,
     reserve_groups,
 )
-from demokit.data.metadata import DatasetMetadata, default_dataset_id, metadata_digest
+from demokit.data.metadata import (
+    DatasetMetadata,
+    Provenance,
+    default_dataset_id,
+    metadata_digest,
+)
 from demokit.data.store import (
     STATE_FILE,
     Dataset,
@@ -53,11 +58,9 @@ _FIXES = {
     "reward": "pass --reward {}",
     "task set": "pass --task-set {}",
     "tasks": "pass the same --tasks and --split",
-    "observation space": "use the version that recorded it",
+    "observation space": "pass the same --observation, --image-size and --camera",
     "action space": "use the version that recorded it",
     "model": "use the version that recorded it",
-    "recorder": "use that recorder",
-    "expert": "pass --expert {}",
     "noise": "pass --noise {}",
     "seed": "pass --seed {}",
     "sources": "record apart and use `demokit merge`",
@@ -96,8 +99,8 @@ class DatasetWriter:
         overwrite: bool = False,
     ) -> None:
         self.path = behind_link(Path(path))
-        self.folder = staging_folder(self.path)
         _check_target(self.path, resume=resume, overwrite=overwrite)
+        self.folder = staging_folder(self.path)
         staged = None if overwrite else _staged(self.path)
         base = self._base(staged, overwrite=overwrite)
         earlier = staged or base
@@ -313,10 +316,22 @@ def _check_same(earlier: DatasetMetadata, now: DatasetMetadata, path: Path) -> N
     """Raise DemokitError naming the first difference and its fix."""
     for name, (old, new) in earlier.differences(now).items():
         said = _OTHER.get(name, f"{name} {old}, not {new}")
-        fix = _FIXES.get(name, "record as before").format(old)
-        if name == "only-success":
+        if name in ("recorder", "expert"):
+            fix = _expert_fix(earlier.provenance, now.provenance)
+        elif name == "only-success":
             fix = "pass --only-success" if old else "leave out --only-success"
+        else:
+            fix = _FIXES.get(name, "record as before").format(old)
         raise DemokitError(f"{path} was recorded with {said}: {fix}, or record to another --out.")
+
+
+def _expert_fix(earlier: Provenance, now: Provenance) -> str:
+    """What to pass so that the same one acts; experts in files have no name to pass."""
+    if (earlier.recorder == "teleop") != (now.recorder == "teleop"):
+        return "leave out --device" if now.recorder == "teleop" else "pass --device"
+    if earlier.trained:
+        return f"pass --expert FILE, the file of {earlier.expert}"
+    return f"pass --expert {earlier.expert if earlier.recorder == 'teleop' else earlier.recorder}"
 
 
 def _merged(earlier: DatasetMetadata, now: DatasetMetadata) -> DatasetMetadata:

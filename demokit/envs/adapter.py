@@ -77,7 +77,7 @@ class GymFamily(Family):
         """The bare environment; raises DemokitError when there is none or it is not MuJoCo's."""
         try:
             env: Any = gymnasium.make(self.env_id).unwrapped
-        except gymnasium.error.Error as error:
+        except (gymnasium.error.Error, ImportError, ValueError) as error:
             raise DemokitError(f"Gymnasium cannot make '{self.env_id}': {error}") from error
         model, data = getattr(env, "model", None), getattr(env, "data", None)
         if not (isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData)):

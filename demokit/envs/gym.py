@@ -56,14 +56,15 @@ class TaskSource:
             raise DemokitError("An environment needs at least one task.")
         chosen = task_set or next(iter(task_sets(family)))
         self.tasks = tuple(tasks if tasks is not None else make_tasks(family, chosen, split))
+        self._family = family.name
         for task in self.tasks:
-            if task.family != family.name:
-                raise DemokitError(f"Task '{task.id}' is not a task of {family.name}.")
+            self._check(task)
 
     def draw(self, rng: np.random.Generator, wanted: Task | str | None) -> tuple[Task, int]:
         """A task (the one that is wanted, else a random one) and a seed for its episode."""
         index, seed = int(rng.integers(len(self.tasks))), int(rng.integers(_MAX_SEED))
         if isinstance(wanted, Task):
+            self._check(wanted)
             return wanted, seed
         if wanted is None:
             return self.tasks[index], seed
@@ -71,6 +72,10 @@ class TaskSource:
         if wanted not in by_id:
             raise unknown_name("task", wanted, tuple(by_id))
         return by_id[wanted], seed
+
+    def _check(self, task: Task) -> None:
+        if task.family != self._family:
+            raise DemokitError(f"Task '{task.id}' is not a task of {self._family}.")
 
 
 class EnvState(NamedTuple):
@@ -270,12 +275,11 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, FloatArray, Array]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start episodes in all simulations, or in those of `options["reset_mask"]` (N,)."""
-        seeds = _seeds(seed, self.num_envs)
+        """Start episodes in all simulations, or in those of `options["reset_mask"]` (N,) bool."""
+        seeds, mask = _seeds(seed, self.num_envs), _reset_mask(options, self.num_envs)
         for index, each in enumerate(seeds):
             if each is not None:
                 self._rngs[index] = gymnasium.utils.seeding.np_random(each)[0]
-        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_)))
         observation = self._start(np.flatnonzero(mask), _wanted(options))
         return observation, self._info(mask)
 
@@ -397,6 +401,17 @@ def _row(observation: Observation, index: int) -> Observation:
 def _wanted(options: Mapping[str, Any] | None) -> Task | str | None:
     wanted: Task | str | None = (options or {}).get("task")
     return wanted
+
+
+def _reset_mask(options: Mapping[str, Any] | None, num: int) -> NDArray[np.bool_]:
+    """Which of `num` simulations start again: all where nothing is said; raises DemokitError."""
+    mask = np.asarray((options or {}).get("reset_mask", np.ones(num, np.bool_)))
+    if mask.dtype != np.bool_ or mask.shape != (num,) or not mask.any():
+        raise DemokitError(
+            f"The reset_mask {mask.tolist()} must be {num} booleans, one per simulation, and at "
+            "least one of them true."
+        )
+    return mask
 
 
 def _seeds(seed: int | Sequence[int | None] | None, num: int) -> Sequence[int | None]:

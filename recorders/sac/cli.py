@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean
@@ -17,8 +18,10 @@ from demokit.errors import DemokitError
 from recorders.sac.config import SacConfig
 
 if TYPE_CHECKING:
+    from demokit.types import Task
     from recorders.sac.train import Evaluation, Training
 
+EXPERT_SUFFIX = ".safetensors"
 WEAK_SUCCESS = 0.5
 
 
@@ -37,7 +40,7 @@ WEAK_SUCCESS = 0.5
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the finished expert is copied to, its metrics beside it as .csv.",
+    help="NAME.safetensors, a copy of the finished expert; its metrics go beside it as .csv.",
 )
 @click.option("--resume", is_flag=True, help="Continue the training in the folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the training in the folder.")
@@ -61,9 +64,14 @@ def train_expert(
     the best expert so far: pass that file to `record --expert` and `meta-train --expert`. Ctrl-C
     keeps the last checkpoint, --resume continues from it.
     """
+    if resume and overwrite:
+        raise click.UsageError("--resume keeps what is there and --overwrite drops it: choose one.")
+    _check_out(out, per_task=per_task)
     _require_sb3()
     from demokit.envs import make_family
     from demokit.envs.tasks import make_tasks, task_sets
+    from demokit.learning.device import find_device
+    from recorders.sac.folder import make_room
     from recorders.sac.train import Training
 
     config = SacConfig(**options)
@@ -71,12 +79,45 @@ def train_expert(
     chosen = task_set or next(iter(task_sets(family)))
     all_tasks = make_tasks(family, chosen, "train", num_tasks=tasks)
     folder = output_dir or Path("runs") / f"expert-{family.name}-{config.seed}"
-    if out is not None and per_task:
-        raise click.UsageError("With --per-task the folder is the expert: leave --out away.")
-    groups = {folder / task.id.replace("/", "-"): (task,) for task in all_tasks}
-    for each, own in groups.items() if per_task else [(folder, all_tasks)]:
+    groups = _groups(folder, all_tasks, per_task=per_task)
+    find_device(config.device)
+    _reserve(out)
+    make_room(folder, tuple(groups), resume=resume, overwrite=overwrite)
+    for each, own in groups.items():
         _train(Training(each, family, own, chosen, config, resume=resume, overwrite=overwrite))
     _report(folder, family.name, out)
+
+
+def _check_out(out: Path | None, *, per_task: bool) -> None:
+    """Raise click.UsageError for an --out that cannot take an expert and its metrics."""
+    if out is None:
+        return
+    if per_task:
+        raise click.UsageError("With --per-task the folder is the expert: leave --out away.")
+    if out.suffix != EXPERT_SUFFIX:
+        raise click.UsageError(f"--out {out} must be named NAME{EXPERT_SUFFIX}: it is an expert.")
+
+
+def _groups(folder: Path, tasks: Sequence[Task], *, per_task: bool) -> dict[Path, tuple[Task, ...]]:
+    """The folder of each training -> its tasks."""
+    from recorders.sac.folder import task_folder
+
+    if per_task:
+        return {folder / task_folder(task.id): (task,) for task in tasks}
+    return {folder: tuple(tasks)}
+
+
+def _reserve(out: Path | None) -> None:
+    """Make the folder of `out`; raises DemokitError where nothing can be written in it."""
+    from demokit.data.files import explain_write
+
+    if out is None:
+        return
+    with explain_write(out, "name another --out."):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside = _aside(out)
+        aside.touch()
+        aside.unlink()
 
 
 def _train(training: Training) -> None:
@@ -88,12 +129,21 @@ def _train(training: Training) -> None:
         with progress(f"steps on {name}", total, start=start) as update:
             training.run(lambda steps, found: update(min(steps, total), _note(found)))
     except KeyboardInterrupt:
-        kept = [each for each in sys.argv[1:] if each not in ("--resume", "--overwrite")]
-        go_on = shlex.join(["demokit", *kept, "--resume"])
-        click.echo(f"\n{folder} keeps the last checkpoint; go on with: {go_on}", err=True)
+        click.echo(f"\n{_what_is_kept(folder)}", err=True)
         raise
     finally:
         training.close()
+
+
+def _what_is_kept(folder: Path) -> str:
+    """What a training that was stopped leaves, and how to go on."""
+    from recorders.sac.folder import CHECKPOINT
+
+    kept = [each for each in sys.argv[1:] if each not in ("--resume", "--overwrite")]
+    go_on = shlex.join(["demokit", *kept, "--resume"])
+    if (folder / CHECKPOINT).exists():
+        return f"{folder} keeps the last checkpoint; go on with: {go_on}"
+    return f"{folder} has no checkpoint yet; start again with: {go_on}"
 
 
 def _note(found: Evaluation | None) -> str | None:
@@ -123,10 +173,13 @@ def _report(folder: Path, family: str, out: Path | None) -> None:
 
 def _copy(source: Path, out: Path) -> None:
     """Copy a file so that `out` is the old one or the whole new one."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(out.name + ".tmp")
+    aside = _aside(out)
     shutil.copyfile(source, aside)
     aside.replace(out)
+
+
+def _aside(out: Path) -> Path:
+    return out.with_name(out.name + ".tmp")
 
 
 def _require_sb3() -> None:

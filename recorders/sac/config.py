@@ -59,3 +59,10 @@ class SacConfig:
         check_options(self, may_be_zero=("seed", "threads"), signed=("entropy_per_action",))
         if max(self.discount, self.tau) > 1:
             raise DemokitError("Options discount and tau: at most 1.")
+        needed = (self.n_steps - 1) * self.num_envs
+        if self.warmup_steps < needed:
+            raise DemokitError(
+                f"Option warmup_steps must be at least {needed:,}, not {self.warmup_steps:,}: the "
+                f"first update sums n_steps = {self.n_steps} rewards of num_envs = {self.num_envs} "
+                "simulations."
+            )

@@ -16,6 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
 from demokit.collect import collect
+from demokit.data.files import explain_write
 from demokit.envs.batch import SimBatch, make_sims
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
@@ -27,11 +28,10 @@ from demokit.types import Task
 from recorders.noise import NoisyExpert
 from recorders.sac.agent import ExpertPolicy, ExpertSAC
 from recorders.sac.config import SacConfig
+from recorders.sac.folder import CHECKPOINT, CONFIG, held_already
 from recorders.sac.replay import TorchReplay
 from recorders.sac.vec_env import TaskVecEnv
 
-CHECKPOINT = "checkpoint.safetensors"
-CONFIG = "config.json"
 MAX_THREADS = 4  # more do not help: the products are small
 BF16_CPUS = ("avx512_bf16", "amx_bf16", "bf16")
 _FAR_FUTURE = 2**62
@@ -228,10 +228,7 @@ class Training:
         checkpoint = self.folder / CHECKPOINT
         exists = (self.folder / CONFIG).exists()
         if exists and not (resume or overwrite):
-            raise DemokitError(
-                f"{self.folder} already holds a training: continue it with --resume, replace it "
-                "with --overwrite, or name another --output-dir."
-            )
+            raise held_already(self.folder)
         settings = {
             "family": self.family.name,
             "task_set": self._task_set,
@@ -243,10 +240,11 @@ class Training:
             _require_same(self.folder / CONFIG, settings)
             if checkpoint.exists():
                 return True
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name in (CHECKPOINT, EXPERT_FILE):
-            (self.folder / name).unlink(missing_ok=True)
-        (self.folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
+        with explain_write(self.folder, "name another --output-dir."):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name in (CHECKPOINT, EXPERT_FILE):
+                (self.folder / name).unlink(missing_ok=True)
+            (self.folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
         return False
 
 
@@ -341,13 +339,21 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
-def _require_same(path: Path, settings: dict[str, Any]) -> None:
+def _read_settings(path: Path) -> dict[str, Any]:
+    """What config.json says that a resumed training may not change."""
     try:
-        before = json.loads(path.read_text())
-    except ValueError as error:
-        raise DemokitError(
-            f"{path} cannot be read ({error}): start again with --overwrite."
-        ) from None
+        found = json.loads(path.read_text())
+        said = {name: found[name] for name in ("family", "task_set", "tasks")}
+        return {**said, "config": dict(found["config"])}
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    except (LookupError, TypeError):
+        reason = "it is no configuration of a training"
+    raise DemokitError(f"{path} cannot be read ({reason}): start again with --overwrite.")
+
+
+def _require_same(path: Path, settings: dict[str, Any]) -> None:
+    before = _read_settings(path)
     changed = [name for name in ("family", "task_set", "tasks") if before[name] != settings[name]]
     now, then = settings["config"], before["config"]
     changed += [name for name in now if then.get(name, now[name]) != now[name]]

@@ -24,6 +24,8 @@ def make_scripted(family_name: str) -> Expert:
     Raises:
         DemokitError: there is no such family, or it has no scripted expert.
     """
+    if family_name.startswith("gym:"):
+        raise DemokitError(f"'{family_name}' has no scripted expert: take --expert random.")
     if family_name not in _EXPERTS:
         if family_name in family_names():
             raise DemokitError(

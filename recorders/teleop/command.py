@@ -168,14 +168,15 @@ def _make_device(bindings: Bindings, chosen: Choice, shown: Choice) -> Device:
     from recorders.teleop.focus import Focus
     from recorders.teleop.keyboard import Keyboard
 
-    keyboard = Keyboard(bindings, Focus() if shown.name == "window" else lambda: True)
+    focused = Focus() if shown.name == "window" else lambda: True
+    keyboard = Keyboard(bindings, focused)
     if chosen.name == "keyboard":
         return keyboard
     from pynput.mouse import Listener
 
     from recorders.teleop.mouse import Mouse
 
-    return Mouse(keyboard, Listener)
+    return Mouse(keyboard, Listener, focused)
 
 
 def _tell(

@@ -42,13 +42,11 @@ class Focus:
 def _is_viewer(connection: Any) -> bool:
     """Whether the focused window, or one it stands in, is the viewer's; or none is focused."""
     try:
-        window = connection.get_input_focus().focus
-        if isinstance(window, int):
+        window, root = connection.get_input_focus().focus, connection.screen().root
+        if isinstance(window, int) or window == root:
             return True
-        while window:
+        while window and window != root:  # the root holds every window
             if VIEWER_TITLE in str(window.get_wm_name() or ""):
-                return True
-            if window == connection.screen().root:
                 return True
             window = window.query_tree().parent
     except Exception:  # windows come and go while they are asked

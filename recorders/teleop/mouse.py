@@ -19,12 +19,18 @@ class Mouse:
     Args:
         keyboard: the device whose keys still work.
         listen: makes a listener, as pynput's `mouse.Listener` does.
+        focused: whether the mouse is meant for us now; dragging in another window moves nothing.
     """
 
     name = "mouse"
 
-    def __init__(self, keyboard: Device, listen: Callable[..., Any]) -> None:
-        self._keyboard = keyboard
+    def __init__(
+        self,
+        keyboard: Device,
+        listen: Callable[..., Any],
+        focused: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._keyboard, self._focused = keyboard, focused
         self._lock = threading.Lock()
         self._at: tuple[float, float] | None = None
         self._dragged = [0.0, 0.0]
@@ -36,6 +42,8 @@ class Mouse:
         """See `Device`: at most full speed; what was dragged farther is carried over."""
         command = self._keyboard.read()
         with self._lock:
+            if not self._focused():
+                self._drop()
             right, forward = (self._take(axis) for axis in range(2))
             up = max(-1.0, min(1.0, self._wheel))
             self._wheel -= up
@@ -45,7 +53,7 @@ class Mouse:
     def rest(self) -> None:
         """See `Device`."""
         with self._lock:
-            self._dragged, self._wheel = [0.0, 0.0], 0.0
+            self._drop()
         self._keyboard.rest()
 
     def close(self) -> None:
@@ -57,12 +65,12 @@ class Mouse:
         """A button of the mouse went down or up."""
         if button.name == "middle":
             with self._lock:
-                self._at = (x, y) if pressed else None
+                self._at = (x, y) if pressed and self._focused() else None
 
     def moved(self, x: float, y: float) -> None:
         """The mouse is at (x, y), in pixels from the top left."""
         with self._lock:
-            if self._at is not None:
+            if self._at is not None and self._focused():
                 self._dragged[0] += (x - self._at[0]) / FULL_SPEED_PIXELS
                 self._dragged[1] -= (y - self._at[1]) / FULL_SPEED_PIXELS
                 self._at = x, y
@@ -70,7 +78,10 @@ class Mouse:
     def scrolled(self, _x: float, _y: float, _dx: float, dy: float) -> None:
         """The wheel turned by dy notches, away from the person."""
         with self._lock:
-            self._wheel += WHEEL_STEPS * dy
+            self._wheel += WHEEL_STEPS * dy * self._focused()
+
+    def _drop(self) -> None:
+        self._dragged, self._wheel = [0.0, 0.0], 0.0
 
     def _take(self, axis: int) -> float:
         share = _bounded(self._dragged[axis])

@@ -152,6 +152,24 @@ def test_envs_shows_observation_and_privileged_terms():
         assert text in shown
 
 
+@pytest.mark.parametrize(
+    ("options", "means_nothing"),
+    [
+        (("door", "--render", "push"), "NAME means nothing with --render"),
+        (("--render", "push", "--json"), "--json means nothing with --render"),
+        (("push", "--camera", "policy"), "--camera means nothing without --render"),
+        (("push", "--out", "a.png"), "--out means nothing without --render"),
+        (("push", "--port", "8080"), "--port means nothing without --view web"),
+        (("push", "--view", "window", "--listen", "::1"), "--listen means nothing without"),
+        (("push", "--view", "web", "--json"), "--json means nothing with --view"),
+    ],
+)
+def test_envs_ignores_no_option(options, means_nothing, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert means_nothing in one_sentence(run("envs", *options, code=2))
+    assert not any(tmp_path.iterdir())
+
+
 def test_share_register(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
     assert (
@@ -261,6 +279,7 @@ def test_a_dataset_of_another_family_is_not_extended(dataset):
         (("record", "--env", "point", "--split", "trian"), 1, "did you mean 'train'?"),
         (("record", "--env", "point", "--resume", "--overwrite"), 2, "choose one"),
         (("record", "--env", "point", "--out", "a.txt"), 1, "must be named NAME.hdf5"),
+        (("record", "--env", "point", "--out", "."), 1, "must be named NAME.hdf5"),
         (
             ("record", "--env", "point", "--num-episodes", "3", "--episodes-per-task", "1"),
             2,

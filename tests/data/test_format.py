@@ -7,9 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from demokit.data import open_dataset
+from demokit.data import ArraySpec, open_dataset
+from demokit.data.metadata import space_from_json, space_to_json, spell_out
 from demokit.data.summary import summarize
 from demokit.data.validation import validate
+from demokit.errors import DemokitError
 
 BOX = {"type": "Box", "dtype": "float32", "shape": [4]}
 STEPS = (3, 5)
@@ -125,3 +127,26 @@ def test_its_checksums_are_those_of_the_page(path):
         file["episode_1/rewards"][0] = arrays_of(1)["rewards"][0]
         file.attrs["description"] = "Numbers."
     assert {finding.check for finding in validate(path).errors} == {"checksum"}
+
+
+def test_bounds_of_images_take_no_room():
+    """One number for all, or as files had them before: nested lists of the full shape."""
+    image = ArraySpec((480, 640, 3), "uint8", 0, 255)
+    space = {"image": image, "x": ArraySpec((2,), "float32", -np.inf, np.inf)}
+    written = json.dumps(space_to_json(space))
+    assert len(written) < 300
+    assert space_from_json(json.loads(written)) == space
+    spelt = spell_out(json.loads(written))
+    assert np.shape(spelt["subspaces"]["image"]["low"]) == (480, 640, 3)
+    assert space_from_json(spelt) == space
+    assert spell_out(spelt) == spelt
+
+
+@pytest.mark.parametrize(
+    ("shape", "low", "problem"),
+    [((50_000, 50_000, 3), 0, "too many numbers"), ((2, 2), [0, 0, 0], "another shape")],
+)
+def test_spaces_that_minari_cannot_have(shape, low, problem):
+    box = {"type": "Box", "dtype": "uint8", "shape": list(shape), "low": low, "high": 255}
+    with pytest.raises(DemokitError, match=problem):
+        spell_out(box)

@@ -10,6 +10,7 @@ from pathlib import Path
 import minari
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 from minari.namespace import list_local_namespaces
 
 from demokit.data import ArraySpec, DatasetWriter, open_dataset
@@ -94,6 +95,8 @@ def test_images_come_back_lossless(tmp_path, metadata, make_episode):
     with DatasetWriter(tmp_path / "i.hdf5", replace(metadata, observation_space=spaces)) as writer:
         writer.add(episode)
         register(writer.finish(), ID)
+    space = minari.load_dataset(ID).observation_space["image"]
+    assert space == Box(0, 255, (32, 32, 3), np.uint8)
     read = minari.load_dataset(ID)[0].observations
     np.testing.assert_array_equal(read["image"], images)
     np.testing.assert_array_equal(read["x"], 1)

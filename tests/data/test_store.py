@@ -262,7 +262,10 @@ DIFFERENT = {
     "reward": ({"reward": "sparse"}, "pass --reward dense"),
     "task set": ({"task_set": "paper"}, "pass --task-set test"),
     "model": ({"model_hash": "1" * 64}, "another model"),
-    "spaces": ({"observation_space": ArraySpec((5,), "float32", -1, 1)}, "observation space"),
+    "spaces": (
+        {"observation_space": ArraySpec((5,), "float32", -1, 1)},
+        "another observation space: pass the same --observation, --image-size and --camera",
+    ),
 }
 
 
@@ -275,6 +278,31 @@ def test_resume_refuses_another_recording(tmp_path, metadata, make_episode, what
         DatasetWriter(path, replace(metadata, **changes), resume=True)
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.hdf5"]
+
+
+BY_HAND = {"recorder": "teleop", "expert": "scripted"}
+BY_FILE = {"recorder": "sac", "expert": "sac-point-1f2e3d4c", "trained": {"sha256": "1f2e3d4c"}}
+BY_NAME = {"recorder": "random", "expert": "random"}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "message"),
+    [
+        (BY_HAND, BY_NAME, "pass --device"),
+        (BY_NAME, BY_HAND, "leave out --device"),
+        (BY_NAME, BY_FILE, "pass --expert random"),
+        (BY_FILE, BY_NAME, "pass --expert FILE, the file of sac-point-1f2e3d4c"),
+        (BY_FILE, {**BY_FILE, "expert": "sac-point-5a6b7c8d"}, "pass --expert FILE, the file of"),
+        (BY_HAND, {**BY_HAND, "expert": "random"}, "pass --expert scripted"),
+    ],
+)
+def test_resume_names_who_acted(tmp_path, metadata, make_episode, earlier, now, message):
+    before, after = (
+        replace(metadata, provenance=replace(metadata.provenance, **who)) for who in (earlier, now)
+    )
+    path = write(tmp_path / "a.hdf5", before, [make_episode(0)])
+    with pytest.raises(DemokitError, match=f": {message}"):
+        DatasetWriter(path, after, resume=True)
 
 
 def test_two_processes_do_not_write_one_dataset(tmp_path, metadata, make_episode):

@@ -119,6 +119,16 @@ def test_what_cannot_be_adapted_says_why():
         envs.make_family("gym:CartPole-v1")
     with pytest.raises(DemokitError, match="Gymnasium cannot make 'Pushr-v5'"):
         envs.make_family("gym:Pushr-v5")
+    for name in ("gym:Ant-v3", "gym:no.such.package:X-v0", "gym:a:b:c"):
+        with pytest.raises(DemokitError, match="Gymnasium cannot make"):
+            envs.make_family(name)
+
+
+def test_an_adapted_environment_has_no_scripted_expert(tmp_path):
+    record = ("record", "--env", "gym:Pusher-v5", "--out", str(tmp_path / "a.hdf5"))
+    result = CliRunner().invoke(main, record)
+    assert "has no scripted expert: take --expert random" in result.output
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_adapted_environment_is_described():

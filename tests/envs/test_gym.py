@@ -161,6 +161,25 @@ def test_the_info_has_one_schema():
     assert reward == info["privileged"]["reward_sparse"]
 
 
+@pytest.mark.parametrize(
+    "mask", [np.array([0, 1, 1]), np.array([True, False]), np.zeros(3, np.bool_), [0, 1, 2]]
+)
+def test_masks_that_are_none_are_refused(mask):
+    env = make_vec()
+    env.reset(seed=0)
+    before = env.unwrapped.sims.get_state().physics
+    with pytest.raises(DemokitError, match="must be 3 booleans"):
+        env.reset(seed=1, options={"reset_mask": mask})
+    assert np.array_equal(env.unwrapped.sims.get_state().physics, before)
+
+
+def test_tasks_of_another_family_are_refused():
+    stranger = make_tasks(make_family("point"), "uniform", "train", num_tasks=1)[0]
+    for env in (gymnasium.make(IDS[1]), make_vec(env_id=IDS[1])):
+        with pytest.raises(DemokitError, match="not a task of push"):
+            env.reset(options={"task": stranger})
+
+
 def test_wrong_options_are_refused():
     with pytest.raises(DemokitError, match="did you mean 'paper'"):
         gymnasium.make(IDS[1], task_set="papers")

@@ -16,6 +16,7 @@ import pytest
 import torch
 from tiny_training import TINY
 
+from demokit.cli import INTERRUPTED
 from demokit.data import open_dataset
 from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
@@ -133,6 +134,106 @@ def test_a_folder_that_holds_a_training_is_kept(trained, invoke):
     other = ("--output-dir", trained, "--resume", "--discount", "0.9")
     assert "another discount" in invoke("train-expert", *TINY, *other, exit_code=1).output
     assert (trained / "checkpoint.safetensors").read_bytes() == before
+
+
+def short(*more):
+    return (*TINY, "--total-steps", "16", "--warmup-steps", "80", "--eval-every", "16", *more)
+
+
+def test_a_folder_holds_one_expert_or_one_for_every_task(tmp_path, invoke):
+    folder = tmp_path / "run"
+    invoke("train-expert", *short("--output-dir", folder))
+    separate = ("--tasks", "3", "--per-task", "--output-dir", folder)
+    refused = invoke("train-expert", *short(*separate), exit_code=1)
+    assert f"{folder} already holds a training that is no part" in refused.output
+    assert "no part" in invoke("train-expert", *short(*separate, "--resume"), exit_code=1).output
+    invoke("train-expert", *short(*separate, "--overwrite"))
+    assert len(load_expert(str(folder), "point").experts) == 3
+    assert "no part" in invoke("train-expert", *short("--output-dir", folder), exit_code=1).output
+    (folder / "notes").mkdir()
+    fewer = (*separate, "--tasks", "2")
+    assert "no part" in invoke("train-expert", *short(*fewer, "--resume"), exit_code=1).output
+    invoke("train-expert", *short(*fewer, "--overwrite"))
+    assert len(load_expert(str(folder), "point").experts) == 2
+    assert sum(each.is_dir() for each in folder.iterdir()) == 3
+
+
+def test_the_copy_of_an_expert_has_its_suffix(tmp_path, invoke):
+    run = ("--output-dir", tmp_path / "run", "--out", tmp_path / "expert.csv")
+    refused = invoke("train-expert", *TINY, *run, exit_code=2)
+    assert "must be named NAME.safetensors" in refused.output
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [("--warmup-steps", "31"), ("--n-steps", "1000")])
+def test_the_first_update_needs_its_steps(options, tmp_path, invoke):
+    run = (*TINY, *options, "--output-dir", tmp_path / "run")
+    refused = invoke("train-expert", *run, exit_code=1)
+    assert "warmup_steps must be at least" in refused.output
+    assert len(refused.output.strip().splitlines()) == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_as_few_steps_as_the_first_update_needs(tmp_path, invoke):
+    few = ("--warmup-steps", "32", "--output-dir", tmp_path / "run")
+    invoke("train-expert", *TINY, *few, "--total-steps", "80")
+
+
+def test_resume_and_overwrite_exclude_each_other(trained, invoke):
+    both = ("--resume", "--overwrite", "--output-dir", trained)
+    assert "choose one" in invoke("train-expert", *TINY, *both, exit_code=2).output
+
+
+@pytest.mark.parametrize(
+    ("measured", "says"), [(False, "has no checkpoint yet"), (True, "keeps the last checkpoint")]
+)
+def test_stopping_says_what_is_there(measured, says, tmp_path, invoke, monkeypatch):
+    def stop(training, _report):
+        if measured:
+            training.measure(0.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "run", stop)
+    run = (*TINY, "--output-dir", tmp_path / "run")
+    stopped = invoke("train-expert", *run, exit_code=INTERRUPTED).output
+    assert f"{tmp_path / 'run'} {says}" in stopped
+    assert "--resume" in stopped
+
+
+def stopped_at_once(*_):
+    raise KeyboardInterrupt
+
+
+def test_overwriting_leaves_nothing_that_resume_would_take_for_new(tmp_path, invoke, monkeypatch):
+    run = short("--tasks", "2", "--per-task", "--output-dir", tmp_path)
+    invoke("train-expert", *run)
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "run", stopped_at_once)
+        invoke("train-expert", *run, "--overwrite", exit_code=INTERRUPTED)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    invoke("train-expert", *run, "--resume")
+    assert len(load_expert(str(tmp_path), "point").experts) == 2
+
+
+@pytest.mark.parametrize("option", ["--out", "--output-dir"])
+def test_places_that_cannot_be_written_are_refused_first(option, tmp_path, invoke):
+    (tmp_path / "file").touch()
+    run = (*TINY, "--total-steps", "100000000", "--output-dir", tmp_path / "run")
+    place = tmp_path / "file" / "x.safetensors"
+    refused = invoke("train-expert", *run, option, place, exit_code=1)
+    assert refused.output.startswith(f"Error: Cannot write {place} (")
+    assert refused.output.endswith(f": name another {option}.\n")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("config", ["{}", "[]", '"x"', '{"family": ', "null"])
+def test_a_damaged_configuration_is_one_sentence(config, trained, tmp_path, invoke):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    (folder / "config.json").write_text(config)
+    refused = invoke("train-expert", *TINY, "--output-dir", folder, "--resume", exit_code=1)
+    assert "config.json cannot be read" in refused.output
+    assert len(refused.output.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,25 @@ def test_dragging_moves_in_the_plane_and_the_wheel_up():
     assert mouse.read().move == (0.0, 0.0, 0.2)
 
 
+def test_dragging_in_another_window_moves_nothing():
+    keys = SimpleNamespace(read=Command, rest=lambda: None)
+    meant = [True]
+    mouse = Mouse(keys, lambda **_: SimpleNamespace(start=lambda: None), lambda: meant[0])
+    middle = SimpleNamespace(name="middle")
+    mouse.clicked(100, 100, middle, True)
+    meant[0] = False
+    mouse.moved(106, 76)
+    mouse.scrolled(0, 0, 0, 1)
+    mouse.clicked(106, 76, middle, False)
+    mouse.clicked(106, 76, middle, True)
+    meant[0] = True
+    mouse.moved(0, 0)
+    assert mouse.read() == Command()
+    mouse.scrolled(0, 0, 0, 1)
+    meant[0] = False
+    assert mouse.read() == Command()
+
+
 def here(platform="linux", terminal=True, modules=("pynput", "pygame"), trusted=False, **names):
     return Surroundings(platform, names, terminal, modules.__contains__, lambda: trusted)
 

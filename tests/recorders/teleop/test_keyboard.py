@@ -3,12 +3,15 @@
 import os
 import signal
 import subprocess
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 pytest.importorskip("Xlib", reason="needs pynput")
 from program import Program
 from test_terminal import replays
+from Xlib import X
 from Xlib.display import Display
 from Xlib.protocol.event import ClientMessage
 
@@ -43,6 +46,19 @@ class Desk:
         )
         window.send_event(message)
         connection.close()
+
+    @contextmanager
+    def another_window(self):
+        """A window of someone else's that has the focus; the viewer has it afterwards."""
+        connection = Display(self.environment["DISPLAY"])
+        window = connection.screen().root.create_window(0, 0, 300, 200, 0, X.CopyFromParent)
+        window.set_wm_name("a letter")
+        window.map()
+        connection.sync()
+        self.do("windowfocus", "--sync", window.id)
+        yield
+        connection.close()
+        self.do("search", "--name", "MuJoCo : ", "windowfocus", "--sync")
 
     def hold(self, keys, program, until):
         for key in keys:
@@ -112,6 +128,29 @@ def keeps_one(desk, hand):
     desk.do("key", "n")
     hand.wait_for("recording  kept 1/5")
     hand.wait_for("step [1-9]")
+
+
+@pytest.mark.realtime
+def test_what_is_meant_for_another_window_moves_nothing(desk, program, tmp_path):
+    path = tmp_path / "hand.hdf5"
+    hand = program(*by_hand(path, "--device", "mouse", "--rate", 12))
+    hand.wait_for("step [1-9]/100")
+    with desk.another_window():
+        hand.wait_for("step 1[0-9]/100")
+        desk.do("mousemove", 100, 100, "mousedown", 2, "mousemove", 160, 40, "click", 4)
+        desk.hold(["w"], hand, "step [2-3][0-9]/100")
+    hand.wait_for("step [4-6][0-9]/100")
+    desk.do("mouseup", 2, "key", "n")
+    hand.wait_for("recording  kept 1/5")
+    desk.do("mousemove", 100, 100, "mousedown", 2, "mousemove", 160, 40, "mouseup", 2)
+    hand.wait_for("step [5-9]/100")
+    desk.do("key", "q")
+    hand.wait_for("keep this part")
+    desk.do("key", "n")
+    assert hand.end() == 0, hand.text
+    with open_dataset(path) as dataset:
+        assert not np.any(dataset[0].actions)
+        assert np.any(dataset[1].actions)
 
 
 @pytest.mark.realtime
