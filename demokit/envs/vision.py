@@ -79,6 +79,7 @@ class ImageRenderer:
         self._jobs: list[SimpleQueue[_Job | None]] = []
         self._done: SimpleQueue[Exception | None] = SimpleQueue()
         self._stop = weakref.finalize(self, _stop, self._jobs)
+        self._stop.atexit = False  # OpenGL may be gone by then, and contexts go with the process
         for _ in range(num_threads or os.cpu_count() or 1):
             jobs: SimpleQueue[_Job | None] = SimpleQueue()
             self._jobs.append(jobs)
