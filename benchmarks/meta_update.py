@@ -8,9 +8,10 @@ every fifth outer step sees every fifth step of 20 roll-outs and of 5 demonstrat
 convolutions learn; the four between see all of them ("kept" is one of these, with a quarter of
 what it takes to compute the features that are kept). The peer does the update with the same policy
 on the same samples in a Python loop over tasks with `torch.autograd.grad(create_graph=True)`; its
-convolutions always learn. Each contender runs in a process of its own, so that its peak memory is
-its own; seconds are CPU time of one torch thread, which other load on the machine disturbs less
-than wall-clock.
+convolutions always learn. "products" are the float32 matrix products of an outer step on states and
+nothing else: no step in float32 is faster. Each contender runs in a process of its own, so that its
+peak memory is its own; seconds are CPU time of one torch thread, which other load on the machine
+disturbs less than wall-clock.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from gmps.policy import AdaptSpec, GaussianPolicy
 from gmps.vision import Encoder
 
 MAX_GRAD_NORM, REPEATS, SECONDS = 10.0, 3, 4.0
+BLOCK = 4_000  # rows
 
 
 class Setting(NamedTuple):
@@ -44,7 +46,7 @@ class Setting(NamedTuple):
     action: int
     demos: int = 10
     encoder: Encoder | None = None
-    contenders: tuple[str, ...] = ("loop", "fp32", "bf16")
+    contenders: tuple[str, ...] = ("loop", "fp32", "bf16", "products")
 
     @property
     def place_width(self) -> int:
@@ -61,7 +63,7 @@ EYES = Encoder(("image",), ("vector",))
 SETTINGS = {
     "push": Setting(20, 20, 50, 6, 3),
     "ant": Setting(40, 50, 200, 122, 8),
-    "push-vision, each fifth step": Setting(20, 20, 10, 3, 3, 5, EYES),
+    "push-vision, each fifth step": Setting(20, 20, 10, 3, 3, 5, EYES, ("loop", "fp32", "bf16")),
     "push-vision, between": Setting(20, 20, 50, 3, 3, 5, EYES, ("loop", "kept")),
 }
 
@@ -141,6 +143,35 @@ def kept(problem: Problem) -> None:
         ours(problem)
 
 
+class Products:
+    """The matrix products of an outer step, in blocks of rows that stay in the cache."""
+
+    def __init__(self, problem: Problem) -> None:
+        rows, outer = problem.batches.advantage.numel(), problem.demos.weight.numel()
+        shapes = [weight.shape for weight, _ in problem.objective.policy.layers(problem.meta.theta)]
+        first = True
+        self._all: list[tuple[torch.Tensor, ...]] = []
+        for fan_in, fan_out in shapes:
+            # Inner: forward, tangents, and, behind the first layer, three times back; the gradient
+            # and its derivative. Outer, for the losses after and before: forward and back.
+            self._add(rows, fan_in, fan_out, *((2, 2) if first else (6, 3)))
+            self._add(2 * outer, fan_in, fan_out, *((1, 1) if first else (2, 1)))
+            first = False
+
+    def _add(self, rows: int, fan_in: int, fan_out: int, straight: int, turned: int) -> None:
+        x, w, d = (
+            torch.randn(shape) for shape in ((BLOCK, fan_in), (fan_in, fan_out), (BLOCK, fan_out))
+        )
+        blocks = rows // BLOCK
+        self._all += [(x, w, torch.empty_like(d))] * straight * blocks
+        self._all += [(d.T, x, torch.empty(fan_out, fan_in))] * turned * blocks
+
+    def __call__(self, _: Problem) -> None:
+        """Compute them."""
+        for left, right, out in self._all:
+            torch.mm(left, right, out=out)
+
+
 def loop(problem: Problem) -> None:
     """An outer step of the loop."""
     problem.optimizer.zero_grad()
@@ -191,7 +222,10 @@ def measure(setting: str, contender: str) -> None:
     torch.set_num_threads(1)
     problem = make_problem(SETTINGS[setting], bf16=contender == "bf16")
     before = peak_mb()
-    step, steps = {"loop": (loop, 1), "kept": (kept, 4)}.get(contender, (ours, 1))
+    other: dict[str, Callable[[Problem], None]] = {"loop": loop, "kept": kept}
+    step, steps = other.get(contender, ours), 4 if contender == "kept" else 1
+    if contender == "products":
+        step = Products(problem)
     print(timed(step, problem) / steps, peak_mb() - before)
 
 
@@ -209,7 +243,7 @@ def main() -> None:
             seconds, memory = map(float, found.split())
             reference = reference or seconds
             print(
-                f"  {contender:5} {1 / seconds:8.2f} outer steps/s  {memory:7,.0f} MB"
+                f"  {contender:8} {1 / seconds:8.2f} outer steps/s  {memory:7,.0f} MB"
                 f"  {reference / seconds:5.2f} x the loop"
             )
 
