@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -44,6 +46,19 @@ def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
     for column in columns:
         made.add_column(column, justify="right" if column in numbers else "left")
     return made
+
+
+def as_json(value: Any) -> str:
+    """Indented JSON; null stands for what is not finite, such as the bounds of a space."""
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: plain(inner) for name, inner in part.items()}
+        if isinstance(part, list | tuple):
+            return [plain(inner) for inner in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(plain(value), indent=2, allow_nan=False)
 
 
 @contextmanager

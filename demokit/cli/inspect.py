@@ -44,8 +44,7 @@ def inspect(
 
     Without a dataset, list those there are.
     """
-    import json
-
+    from demokit.cli.console import as_json as to_json
     from demokit.data import open_dataset
     from demokit.data.summary import summarize
 
@@ -58,11 +57,11 @@ def inspect(
     _draw(found, plot, html)
     if episode is not None:
         about = _episode(found, episode)
-        click.echo(json.dumps(about, indent=2)) if as_json else _print_episode(about)
+        click.echo(to_json(about)) if as_json else _print_episode(about)
         return
     summary = summarize(found)
     if as_json:
-        click.echo(json.dumps(summary.to_json(), indent=2))
+        click.echo(to_json(summary.to_json()))
     else:
         _print_summary(summary)
 

@@ -18,8 +18,7 @@ DEFAULT_FOLDER = Path("datasets")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_datasets(folder: Path | None, as_json: bool) -> None:
     """List the datasets in FOLDER (default: datasets) and those registered with Minari."""
-    import json
-
+    from demokit.cli.console import as_json as to_json
     from demokit.data.catalogue import find_datasets, registered_datasets
 
     found: list[Entry] = []
@@ -27,7 +26,7 @@ def list_datasets(folder: Path | None, as_json: bool) -> None:
         found.extend(find_datasets(folder or DEFAULT_FOLDER))
     found.extend(registered_datasets())
     if as_json:
-        click.echo(json.dumps([entry.to_json() for entry in found], indent=2))
+        click.echo(to_json([entry.to_json() for entry in found]))
     elif found:
         _print(found)
     else:

@@ -127,7 +127,7 @@ def test_inspect_shows_everything(dataset):
     shown = run("inspect", dataset).stdout
     for text in ("point/uniform-0/train/00", "100%", "Ada", "MIT", "schema version", "actions"):
         assert text in shown
-    about = json.loads(run("inspect", dataset, "--json").stdout)
+    about = json.loads(run("inspect", dataset, "--json").stdout, parse_constant=pytest.fail)
     assert (about["episodes"], about["steps"], about["license"]) == (4, 80, "MIT")
     assert len(about["tasks"]) == 4
     episode = json.loads(run("inspect", dataset, "--episode", 1, "--json").stdout)
