@@ -95,6 +95,9 @@ def evaluate(
 
     folder = output_dir or (runs[0] if runs[0].is_dir() else runs[0].parent) / "evaluation"
     loaded, protocol = contenders(runs), Protocol(**options)
+    for run in loaded:
+        if run.facts.later_lr is None:
+            click.echo(f"{run.path} is not finished: it is evaluated as it is now.", err=True)
     with progress("adaptation steps", num_steps(loaded, protocol)) as report:
         comparison = compare(loaded, protocol, report, jobs)
     content = publish(comparison, folder, _film(loaded, protocol, videos, folder))

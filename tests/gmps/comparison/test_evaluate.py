@@ -15,9 +15,14 @@ from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from gmps.checkpoint import load
 from gmps.comparison.outcomes import label_of
 from gmps.comparison.videos import _before_and_after
+from gmps.config import TrainConfig
+from gmps.demos import load_demos
 from gmps.evaluate import adaptation_curve, choose_step_size
 from gmps.rollout import Sampler
-from gmps.runs import CURVES
+from gmps.runs import CURVES, Run
+from gmps.train import train
+
+QUICK = {"iterations": 1, "outer_steps": 1, "rollouts_per_task": 3}
 
 
 @pytest.fixture
@@ -245,3 +250,11 @@ def test_a_damaged_curve_is_measured_again(point_run, tmp_path, invoke):
     for curve in (run / CURVES).iterdir():
         curve.write_bytes(curve.read_bytes()[:30])
     assert invoke(*asked).stdout == first
+
+
+def test_an_unfinished_run_is_named(point_demos, tmp_path, invoke, monkeypatch):
+    monkeypatch.setattr("gmps.train.settle_step_size", lambda learned, *_: learned)
+    folder = tmp_path / "gmps-0"
+    train(load_demos(point_demos), Run(folder, TrainConfig(**QUICK), str(point_demos)))
+    said = invoke("evaluate", folder, "--num-tasks", 1, "--adapt-steps", 1).stderr
+    assert "gmps-0 is not finished" in said
