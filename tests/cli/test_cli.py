@@ -136,6 +136,37 @@ def test_inspect_shows_everything(dataset):
     assert "privileged/state" in run("inspect", dataset, "--episode", "1").stdout
 
 
+def test_names_in_brackets_are_shown_as_they_are(tmp_path):
+    path = tmp_path / "[red]x.hdf5"
+    record(path, "--operator", "[red]Bob[/b]", "--license", "[bold]x")
+    shown = run("inspect", path).stdout
+    assert "[red]Bob[/b]" in shown
+    assert "[bold]x" in shown
+    assert path.name in run("list", tmp_path).stdout
+
+
+def test_a_page_does_not_take_the_datasets_place(dataset):
+    before = dataset.read_bytes()
+    assert "must be named NAME.html" in one_sentence(
+        run("inspect", dataset, "--html", dataset, code=1)
+    )
+    assert dataset.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("record", "--env", "push", "--image-size", "9", "9"), "without --observation vision"),
+        (("relabel", "a.hdf5", "--reward", "sparse", "--camera", "x"), "without --vision"),
+        (("replay", "a.hdf5", "--camera", "x"), "without --video"),
+        (("replay", "a.hdf5", "--port", "8080"), "without --view web"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(command, says, tmp_path):
+    out = () if command[0] == "replay" else ("--out", tmp_path / "b.hdf5")
+    assert says in one_sentence(run(*command, *out, code=2))
+
+
 def test_inspect_without_a_dataset_lists_what_there_is(dataset, monkeypatch):
     monkeypatch.setattr("demokit.cli.list.DEFAULT_FOLDER", dataset.parent)
     entries = json.loads(run("inspect", "--json").stdout)

@@ -156,16 +156,22 @@ def test_lerobot_folder_has_every_file_and_column(images, tmp_path):
     np.testing.assert_allclose(stats["action"]["std"], actions.std(0), rtol=1e-5)
 
 
+def foreign_lerobot(dataset, folder, more_features):
+    """An export without our metadata, and with more features in its list."""
+    export_dataset(dataset, "lerobot", folder)
+    path = folder / "meta/info.json"
+    info = json.loads(path.read_text())
+    del info["demokit"]
+    info["features"] |= more_features
+    path.write_text(json.dumps(info))
+
+
 @needs_arrow
 def test_lerobot_of_others(dataset, tmp_path):
     """Without our columns: no last observation, no contexts, and it says so."""
     from pyarrow import parquet
 
-    export_dataset(dataset, "lerobot", tmp_path / "l")
-    path = tmp_path / "l/meta/info.json"
-    info = json.loads(path.read_text())
-    del info["demokit"]
-    path.write_text(json.dumps(info))
+    foreign_lerobot(dataset, tmp_path / "l", {})
     episodes = tmp_path / "l/meta/episodes/chunk-000/file-000.parquet"
     table = parquet.read_table(episodes)
     table = table.drop([name for name in table.column_names if name.startswith("demokit")])
@@ -339,11 +345,7 @@ def test_splits_of_others_are_no_leakage(tmp_path):
 
 @needs_arrow
 def test_lerobot_of_others_with_text(dataset, tmp_path):
-    export_dataset(dataset, "lerobot", tmp_path / "l")
-    path = tmp_path / "l/meta/info.json"
-    info = json.loads(path.read_text())
-    del info["demokit"]
-    info["features"]["instruction"] = {"dtype": "string", "shape": [1], "names": None}
-    path.write_text(json.dumps(info))
+    text = {"instruction": {"dtype": "string", "shape": [1], "names": None}}
+    foreign_lerobot(dataset, tmp_path / "l", text)
     losses = dict(import_dataset(tmp_path / "l", "lerobot", tmp_path / "b.hdf5"))
     assert "string" in losses["instruction"]

@@ -155,6 +155,7 @@ def test_the_share_of_aggregated_roll_outs_is_bounded(demos, sevens):
     assert max(float((d == 7).float().mean()) for d in drawn) == 0.5
     few = grown.sample(rng, 10, 0.5).observation  # the bound holds where all would be drawn, too
     assert float((few == 7).float().mean()) == 0.5
+    assert not (grown.sample(rng, 10, 0.2).observation == 7).any()
 
 
 def test_aggregated_episodes_may_be_shorter_or_longer(demos, sevens):
