@@ -142,7 +142,6 @@ def test_names_in_brackets_are_shown_as_they_are(tmp_path):
     shown = run("inspect", path).stdout
     assert "[red]Bob[/b]" in shown
     assert "[bold]x" in shown
-    assert path.name in run("list", tmp_path).stdout
 
 
 def test_a_page_does_not_take_the_datasets_place(dataset):
