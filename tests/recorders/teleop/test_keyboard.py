@@ -45,6 +45,7 @@ class Desk:
             window=window, client_type=protocols, data=(32, (delete, 0, 0, 0, 0))
         )
         window.send_event(message)
+        connection.sync()  # the server forgets what it has not read of a client that is gone
         connection.close()
 
     @contextmanager
