@@ -16,7 +16,7 @@ from torch import Tensor
 
 from demokit.errors import DemokitError
 from demokit.learning.device import find_device
-from demokit.learning.runs import ScalarLog, optimizer_tensors, restore_optimizer, versions
+from demokit.learning.runs import Hold, ScalarLog, optimizer_tensors, restore_optimizer, versions
 from gmps.checkpoint import CHECKPOINT, load, save
 from gmps.config import TrainConfig
 from gmps.distributed import ALONE, World
@@ -39,7 +39,7 @@ class Run:
 
     Raises:
         DemokitError: the folder holds a run and neither `resume` nor `overwrite` is given, or
-            it holds a run of another configuration.
+            it holds a run of another configuration; or another process trains there.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Run:
         self.folder, self.config, self.world = folder, config, world
         self.device = find_device(config.device)
         self.iteration = 0
+        self._hold: Hold | None = None
         self._options = asdict(config)
         self.resumed = world.from_main(lambda: self._prepare(resume, overwrite))
         self._log: ScalarLog | None = None
@@ -104,9 +105,11 @@ class Run:
             writer.writerows(rows)
 
     def close(self) -> None:
-        """Flush TensorBoard."""
+        """Flush TensorBoard, and leave the folder to others."""
         if self._log:
             self._log.close()
+        if self._hold:
+            self._hold.release()
 
     def _found(self, fresh: Learned) -> tuple[Learned, dict[str, Tensor], int]:
         """What is trained, the optimiser's state, and iterations: from the checkpoint, if any."""
@@ -131,11 +134,12 @@ class Run:
                 f"{self.folder} already holds a run: continue it with --resume, replace it with "
                 "--overwrite, or name another --output-dir."
             )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._hold = Hold(self.folder)
         if exists and resume:
             self._require_same_config()
             if self.checkpoint.exists():
                 return True
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._forget()
         return False
 

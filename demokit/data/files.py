@@ -187,7 +187,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def try_lock(file: IO[bytes]) -> bool:
+def try_lock(file: IO[bytes] | int) -> bool:
     """Whether the lock was free; the kernel frees it when the process dies."""
     if sys.platform == "win32":
         return True

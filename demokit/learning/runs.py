@@ -1,11 +1,14 @@
-"""What every training run keeps: scalars as CSV and TensorBoard, optimisers as named tensors."""
+"""What every training run keeps: its folder, scalars as CSV and TensorBoard, Adam as tensors."""
 
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import shutil
-from collections.abc import Mapping
+import sys
+import weakref
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +16,31 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from demokit.data.files import try_lock
+from demokit.errors import DemokitError
+
 _PACKAGES = ("demokit", "torch", "mujoco", "numpy")
+
+
+class Hold:
+    """A folder in which no other process trains, until `release` is called or this one ends.
+
+    Raises:
+        DemokitError: another process trains there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if sys.platform == "win32":  # has no locks of folders
+            self.release: Callable[[], object] = lambda: None
+            return
+        handle = os.open(folder, os.O_RDONLY)
+        self.release = weakref.finalize(self, os.close, handle)
+        if not try_lock(handle):
+            self.release()
+            raise DemokitError(
+                f"Another process trains in {folder}: wait until it ends, or name another "
+                "--output-dir."
+            )
 
 
 class ScalarLog:
@@ -35,10 +62,9 @@ class ScalarLog:
 
     def add(self, step: int, scalars: Mapping[str, float]) -> None:
         """Append a row; NaN marks what was not measured, and is left out of TensorBoard."""
-        is_new = not self.path.exists()
         with self.path.open("a", newline="") as file:
             writer = csv.DictWriter(file, [self._key, *scalars])
-            if is_new:
+            if file.tell() == 0:
                 writer.writeheader()
             writer.writerow({self._key: step, **scalars})
         for name, value in scalars.items():
@@ -49,9 +75,9 @@ class ScalarLog:
         """Forget rows that the checkpoint of a resumed run does not contain."""
         if not self.path.exists():
             return
-        header, *rows = self.path.read_text().splitlines(keepends=True)
-        kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) < step]
-        self.path.write_text("".join([header, *kept]))
+        lines = self.path.read_text().splitlines(keepends=True)
+        kept = [row for row in lines[1:] if row.endswith("\n") and int(row.split(",")[0]) < step]
+        self.path.write_text("".join([*lines[:1], *kept]))
 
     def close(self) -> None:
         """Flush TensorBoard."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from demokit.data.files import explain_write
 from demokit.errors import DemokitError
 from demokit.learning.expert import EXPERT_FILE
+from demokit.learning.runs import Hold
 
 CHECKPOINT = "checkpoint.safetensors"
 CONFIG = "config.json"
@@ -29,12 +30,14 @@ def make_room(folder: Path, own: Sequence[Path], *, resume: bool, overwrite: boo
 
     Raises:
         DemokitError: there are such and `overwrite` is not given, or there are trainings of `own`
-            and neither `resume` nor `overwrite` is given; or a folder cannot be made.
+            and neither `resume` nor `overwrite` is given; another process trains in one that is
+            to be removed; or a folder cannot be made.
     """
     with explain_write(folder, "name another --output-dir."):
         held = _trainings(folder)
         if overwrite:
             for each in held:
+                Hold(each).release()
                 _remove(each)
         else:
             _refuse(held, own, resume=resume)

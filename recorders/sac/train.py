@@ -23,7 +23,7 @@ from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.learning.device import find_device
 from demokit.learning.expert import EXPERT_FILE, TrainedExpert
-from demokit.learning.runs import ScalarLog, versions
+from demokit.learning.runs import Hold, ScalarLog, versions
 from demokit.types import Task
 from recorders.noise import NoisyExpert
 from recorders.sac.agent import ExpertPolicy, ExpertSAC
@@ -97,7 +97,8 @@ class Training:
 
     Raises:
         DemokitError: the folder holds a training and neither `resume` nor `overwrite` is given,
-            or one of another configuration; there is no such device.
+            or one of another configuration, or another process trains there; there is no such
+            device.
     """
 
     def __init__(
@@ -163,8 +164,9 @@ class Training:
         return found
 
     def close(self) -> None:
-        """Flush TensorBoard."""
+        """Flush TensorBoard, and leave the folder to others."""
         self._log.close()
+        self._hold.release()
 
     def _expert(self, spent_s: float) -> TrainedExpert:
         header = {
@@ -236,12 +238,15 @@ class Training:
             "config": asdict(self.config),
             "versions": versions(),
         }
+        advice = "name another --output-dir."
+        with explain_write(self.folder, advice):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._hold = Hold(self.folder)
         if exists and resume:
             _require_same(self.folder / CONFIG, settings)
             if checkpoint.exists():
                 return True
-        with explain_write(self.folder, "name another --output-dir."):
-            self.folder.mkdir(parents=True, exist_ok=True)
+        with explain_write(self.folder, advice):
             for name in (CHECKPOINT, EXPERT_FILE):
                 (self.folder / name).unlink(missing_ok=True)
             (self.folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")

@@ -81,6 +81,7 @@ def test_training_stops_and_keeps_the_best(point_demos, tmp_path, earning):
     saved, _, progress = load(tmp_path / "run")
     assert progress == {"iteration": 4}
     assert torch.equal(first_weights(saved), earning[1])
+    run.close()
     again = train(load_demos(point_demos, DEMOS), Run(run.folder, config(), "demos", resume=True))
     assert len(earning) == 4
     assert torch.equal(first_weights(again), earning[1])

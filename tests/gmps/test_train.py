@@ -382,6 +382,19 @@ def test_other_demonstrations_are_not_resumed_with(point_run, tmp_path, invoke):
     assert (folder / "config.json").read_text() == before
 
 
+@pytest.mark.parametrize("how", ["--resume", "--overwrite"])
+def test_two_processes_do_not_train_in_one_folder(how, point_run, point_demos, tmp_path, invoke):
+    folder = tmp_path / "gmps-0"
+    shutil.copytree(point_run, folder)
+    args = ("meta-train", "--demos", point_demos, "--output-dir", folder, *SHORT)
+    first = Run(folder, load(folder)[0].config, str(point_demos), resume=True)
+    before = (folder / "checkpoint.safetensors").read_bytes()
+    assert "Another process trains in" in invoke(*args, how, exit_code=1).output
+    assert (folder / "checkpoint.safetensors").read_bytes() == before
+    first.close()
+    invoke(*args, how)
+
+
 def test_a_damaged_run_hides_no_other(point_run, tmp_path, invoke):
     for name in ("good-0", "bad-0"):
         shutil.copytree(point_run, tmp_path / name)

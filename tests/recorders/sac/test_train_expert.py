@@ -25,6 +25,7 @@ from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.learning.expert import PerTaskExperts
+from demokit.learning.runs import Hold
 from recorders.sac.config import SacConfig
 from recorders.sac.train import Training
 
@@ -213,6 +214,18 @@ def test_overwriting_leaves_nothing_that_resume_would_take_for_new(tmp_path, inv
     assert not list(tmp_path.rglob("*.safetensors"))
     invoke("train-expert", *run, "--resume")
     assert len(load_expert(str(tmp_path), "point").experts) == 2
+
+
+def test_two_processes_do_not_train_in_one_folder(trained, tmp_path, invoke):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    held = Hold(folder)
+    for how in ("--resume", "--overwrite"):
+        refused = invoke("train-expert", *TINY, "--output-dir", folder, how, exit_code=1)
+        assert "Another process trains in" in refused.output
+    held.release()
+    assert (folder / "checkpoint.safetensors").exists()
+    invoke("train-expert", *TINY, "--output-dir", folder, "--resume")
 
 
 @pytest.mark.parametrize("option", ["--out", "--output-dir"])
