@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from demokit.envs.vision import Vision
@@ -91,22 +92,27 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
     exploration = None
     if config.explores_latents:
         exploration = Exploration.over(tasks, header["segments"], config.temperature)
+    policy = make_policy(
+        config,
+        header["family"],
+        sees,
+        tensors["theta.log_std"].shape[0],
+        tensors["observation_mean"],
+        tensors["observation_scale"],
+        exploration,
+    )
+    meta = _meta(tensors, config)
+    wanted = {name: each.shape for name, each in policy.init(torch.Generator()).items()}
+    if wanted != {n: each.shape for n, each in meta.theta.items() if not n.startswith(CRITIC)}:
+        raise ValueError("its parameters are not those of its configuration")
     return Learned(
         config,
         header["family"],
         header["reward"],
         tasks,
         sees,
-        make_policy(
-            config,
-            header["family"],
-            sees,
-            tensors["theta.log_std"].shape[0],
-            tensors["observation_mean"],
-            tensors["observation_scale"],
-            exploration,
-        ),
-        _meta(tensors, config),
+        policy,
+        meta,
         replace(
             base_advantage(config),
             centers=tensors.get("centers"),

@@ -79,6 +79,7 @@ def train_expert(
     chosen = task_set or next(iter(task_sets(family)))
     all_tasks = make_tasks(family, chosen, "train", num_tasks=tasks)
     folder = output_dir or Path("runs") / f"expert-{family.name}-{config.seed}"
+    _spare_checkpoint(out, folder)
     groups = _groups(folder, all_tasks, per_task=per_task)
     find_device(config.device)
     _reserve(out)
@@ -96,6 +97,14 @@ def _check_out(out: Path | None, *, per_task: bool) -> None:
         raise click.UsageError("With --per-task the folder is the expert: leave --out away.")
     if out.suffix != EXPERT_SUFFIX:
         raise click.UsageError(f"--out {out} must be named NAME{EXPERT_SUFFIX}: it is an expert.")
+
+
+def _spare_checkpoint(out: Path | None, folder: Path) -> None:
+    """Raise click.UsageError for an --out that would replace the training's own checkpoint."""
+    from recorders.sac.folder import CHECKPOINT
+
+    if out is not None and out.resolve() == (folder / CHECKPOINT).resolve():
+        raise click.UsageError(f"--out {out} is where the training keeps its checkpoint.")
 
 
 def _groups(folder: Path, tasks: Sequence[Task], *, per_task: bool) -> dict[Path, tuple[Task, ...]]:

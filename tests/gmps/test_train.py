@@ -14,7 +14,7 @@ from short_run import DEMOS, NUM_TASKS, SHORT
 
 import gmps.train
 from demokit.data import DatasetWriter, open_dataset
-from demokit.learning.checkpoint import load_checkpoint
+from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from gmps import critic
 from gmps.adapt import InnerBatch
 from gmps.checkpoint import load
@@ -403,6 +403,15 @@ def test_a_damaged_run_hides_no_other(point_run, tmp_path, invoke):
     shown = invoke("runs", tmp_path).output
     assert "good-0" in shown
     assert "unreadable" in shown
+
+
+def test_a_checkpoint_of_other_parameters_is_one_sentence(point_run, tmp_path, invoke):
+    tensors, header = load_checkpoint(point_run / "checkpoint.safetensors")
+    tensors["theta.0.weight"] = tensors["theta.0.weight"][:, :-1]
+    save_checkpoint(tmp_path / "checkpoint.safetensors", tensors, header)
+    refused = invoke("evaluate", tmp_path, exit_code=1)
+    assert "its parameters are not those of its configuration" in refused.output
+    assert "train again" in refused.output
 
 
 def test_a_stride_beyond_the_last_sample_leaves_one():

@@ -166,6 +166,12 @@ def test_the_copy_of_an_expert_has_its_suffix(tmp_path, invoke):
     assert not any(tmp_path.iterdir())
 
 
+def test_the_copy_of_an_expert_is_not_its_training_s_checkpoint(tmp_path, invoke):
+    run = ("--output-dir", tmp_path, "--out", tmp_path / "checkpoint.safetensors")
+    assert "keeps its checkpoint" in invoke("train-expert", *TINY, *run, exit_code=2).output
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("options", [("--warmup-steps", "31"), ("--n-steps", "1000")])
 def test_the_first_update_needs_its_steps(options, tmp_path, invoke):
     run = (*TINY, *options, "--output-dir", tmp_path / "run")
