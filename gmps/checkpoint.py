@@ -54,6 +54,7 @@ def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[
         "later_lr": learned.later_lr,
         "env_steps": learned.env_steps,
         "experts": dict(learned.experts),
+        "demos": learned.demos,
         **({} if best is None else {"best": {"score": best.score, "waited": best.waited}}),
         "progress": progress,
     }
@@ -124,6 +125,7 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
         int(header["env_steps"]),
         {str(name): int(steps) for name, steps in header.get("experts", {}).items()},
         Best(_meta(tensors, config, "best_"), **header["best"]) if "best" in header else None,
+        str(header.get("demos", "")),
     )
 
 

@@ -135,4 +135,6 @@ def runs(root: Path) -> None:
             differing_options(found.config),
         )
     console().print(shown)
-    click.echo("return, success: on the training tasks after one adaptation step.")
+    click.echo(
+        "return, success: on the training tasks after one adaptation step, as last measured."
+    )

@@ -30,8 +30,7 @@ from gmps.evaluate import adapted
 from gmps.learned import Learned
 from gmps.observation import from_numpy
 from gmps.rollout import Rollouts, replicate
-
-AGGREGATED = "aggregated.hdf5"
+from gmps.runs import AGGREGATED
 
 
 def is_round(iteration: int, every: int) -> bool:

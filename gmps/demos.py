@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +59,15 @@ class DemoSet:
     num_recorded: int
     num_steps: int
     experts: Mapping[str, int] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """SHA-256 of what was demonstrated, in hexadecimal; of demonstrations on the CPU."""
+        found = sha256(repr(self.tasks).encode())
+        seen = self.observation
+        parts = [seen] if isinstance(seen, Tensor) else list(seen.values())
+        for values in (*parts, self.action, self.alive):
+            found.update(values.contiguous().numpy().data)
+        return found.hexdigest()
 
     def to(self, device: torch.device) -> DemoSet:
         """The same on a device."""

@@ -131,7 +131,7 @@ def choose_step_size(
         for lr in candidates:
             rng = np.random.default_rng(rng_seed)
             curve = adaptation_curve(learned, sampler, rng, TUNING_STEPS, later_lr=lr)
-            scores[lr] = float(np.nan_to_num(curve.mean.episode_return[1:].mean(), nan=-np.inf))
+            scores[lr] = float(curve.mean.episode_return[1:].mean())
             report(STEP_SIZES, len(scores), _MAX_CANDIDATES + _BETWEEN)
         return max(scores, key=scores.__getitem__)
 

@@ -46,6 +46,7 @@ class Learned:
         experts: hash of each trained expert that demonstrated or answered queries -> environment
             steps of its training, which come on top.
         best: the best parameters so far, of training that stops early.
+        demos: `DemoSet.digest` of the demonstrations; empty where an old checkpoint does not say.
     """
 
     config: TrainConfig
@@ -61,6 +62,7 @@ class Learned:
     env_steps: int = 0
     experts: Mapping[str, int] = field(default_factory=dict)
     best: Best | None = None
+    demos: str = ""
 
     def to(self, device: torch.device) -> Learned:
         """The same on a device, with fresh leaves; latents are drawn on the CPU all the same."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from demokit.errors import DemokitError
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Params, mlps
 from gmps.adapt import InnerBatch, InnerStep
@@ -62,6 +63,14 @@ class MetaParams(NamedTuple):
             return fresh.requires_grad_(value.requires_grad)
 
         return MetaParams(*({name: copy(value) for name, value in part.items()} for part in self))
+
+    def require_finite(self, iteration: int) -> None:
+        """Raise DemokitError when an outer step has made a parameter NaN or infinite."""
+        if not all(bool(value.isfinite().all()) for value in self.leaves()):
+            raise DemokitError(
+                f"Training diverged in iteration {iteration}: parameters are NaN or infinite, and "
+                "are not saved. Start another run with a smaller --outer-lr or --inner-lr."
+            )
 
 
 class MetaLosses(NamedTuple):

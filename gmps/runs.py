@@ -26,6 +26,14 @@ CONFIG, METRICS = "config.json", "metrics.csv"
 FACTS, CURVES = "facts.json", "curves"
 """What is measured about a run stays in its folder, see `gmps.comparison.contender`."""
 STEP_SIZES = "step_sizes"
+AGGREGATED = "aggregated.hdf5"
+_OF_DEMOS = {
+    "family_name": "family",
+    "tasks": "tasks",
+    "sees": "observations",
+    "reward": "reward",
+    "demos": "episodes",
+}
 
 
 class Run:
@@ -116,11 +124,11 @@ class Run:
         if not self.resumed:
             return fresh, {}, 0
         learned, state, progress = load(self.checkpoint)
-        for name in ("family_name", "tasks", "sees", "reward"):
-            if getattr(learned, name) != getattr(fresh, name):
+        for name, what in _OF_DEMOS.items():
+            if getattr(learned, name) not in ("", getattr(fresh, name)):
                 raise DemokitError(
-                    f"{self.folder} was started with other demonstrations (other "
-                    f"{name.split('_')[0]}): resume with those, or start another run."
+                    f"{self.folder} was started with other demonstrations (other {what}): resume "
+                    "with those, or start another run."
                 )
         assert self._log is not None
         self._log.drop_from(progress["iteration"])
@@ -145,7 +153,7 @@ class Run:
 
     def _forget(self) -> None:
         """Remove what is said about an earlier run in this folder."""
-        for name in (CHECKPOINT, FACTS, f"{STEP_SIZES}.csv"):
+        for name in (CHECKPOINT, FACTS, f"{STEP_SIZES}.csv", AGGREGATED):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / CURVES, ignore_errors=True)
 
@@ -211,10 +219,14 @@ def summarise(folder: Path) -> RunSummary:
 
 
 def _last_scalars(metrics: Path) -> dict[str, float]:
-    """The last value of every scalar that was measured at all."""
+    """The last value of every scalar that was measured at all; raises DemokitError."""
     found: dict[str, float] = {}
-    if metrics.exists():
+    if not metrics.exists():
+        return found
+    try:
         with metrics.open(newline="") as file:
             for row in csv.DictReader(file):
                 found |= {n: float(v) for n, v in row.items() if v and not math.isnan(float(v))}
+    except (ValueError, TypeError, csv.Error) as error:
+        raise DemokitError(f"{metrics} cannot be read ({error}): mend it.") from None
     return found

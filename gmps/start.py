@@ -59,6 +59,7 @@ def start(config: TrainConfig, demos: DemoSet) -> Learned:
         exploration,
         env_steps=demos.num_steps,
         experts={**demos.experts, **_queried(config, demos.family.name)},
+        demos=demos.digest(),
     )
 
 

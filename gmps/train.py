@@ -68,6 +68,7 @@ def train(demos: DemoSet, run: Run, report: Report = unheard) -> Learned:
         for step in range(config.outer_steps):  # A1: 5, A2: 5-10
             drawn = material.drawn(step, learned, rng)  # A2: 8
             losses = outer_step(objective, meta, optimizer, *drawn, config.max_grad_norm, part)
+        meta.require_finite(iteration)
         last = iteration == config.iterations - 1
         adapted = None
         if last or iteration % config.eval_every == 0:

@@ -76,7 +76,11 @@ class ScalarLog:
         if not self.path.exists():
             return
         lines = self.path.read_text().splitlines(keepends=True)
-        kept = [row for row in lines[1:] if row.endswith("\n") and int(row.split(",")[0]) < step]
+        whole = [row for row in lines[1:] if row.endswith("\n")]
+        try:
+            kept = [row for row in whole if int(row.split(",")[0]) < step]
+        except ValueError as error:
+            raise DemokitError(f"{self.path} has a damaged row ({error}): mend it.") from None
         self.path.write_text("".join([*lines[:1], *kept]))
 
     def close(self) -> None:

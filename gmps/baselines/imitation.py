@@ -32,6 +32,7 @@ def train_imitation(demos: DemoSet, run: Run, report: Report = unheard) -> Learn
         expert_actions = thinned(everything, config.outer_stride, rng).pooled()
         loss = imitation_step(learned, optimizer, expert_actions, part)
         if (iteration + 1) % _LOG_EVERY == 0 or iteration + 1 == config.imitation_steps:
+            learned.meta.require_finite(iteration)
             scalars = {"loss": loss, "env_steps": float(learned.env_steps)}
             run.log(iteration, scalars)
             run.save(learned, optimizer, iteration + 1)

@@ -7,6 +7,7 @@ without the checkpoint, still takes part in every comparison that asks for what 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -37,6 +38,8 @@ class Facts:
         later_lr: its step size; None until it has been chosen: the run is not finished.
         checkpoint: SHA-256 of the checkpoint.
         versions: of the libraries that measured it.
+        tasks, sees, demos: digest of its training tasks, what it acts from, and `Learned.demos`;
+            empty in archives that are older than these.
     """
 
     config: TrainConfig
@@ -47,6 +50,9 @@ class Facts:
     later_lr: float | None
     checkpoint: str
     versions: dict[str, str]
+    tasks: str = ""
+    sees: str = ""
+    demos: str = ""
 
     @classmethod
     def of(cls, path: Path) -> Facts:
@@ -63,6 +69,9 @@ class Facts:
                 learned.later_lr,
                 sha256(checkpoint.read_bytes()).hexdigest(),
                 versions(),
+                sha256(repr(learned.tasks).encode()).hexdigest(),
+                str(learned.sees),
+                learned.demos,
             )
         try:
             content = json.loads((path / FACTS).read_text())
@@ -116,9 +125,25 @@ class Contender:
             "seed": facts.config.seed,
             "environment steps": facts.env_steps,
             "expert's training steps": facts.expert_steps,
-            "fine-tuning step size": f"{facts.later_lr:.3g}" if facts.later_lr else "not chosen",
+            "fine-tuning step size": self._step_size(),
             "options other than default": differing_options(facts.config) or "none",
         }
+
+    def require_steps(self, num: int) -> None:
+        """Raise DemokitError unless the run has a step size for so many adaptation steps."""
+        config = self.facts.config
+        learned = 0 if not config.is_meta else num if config.explores_latents else 1
+        if self.facts.later_lr is None and num > learned:
+            advice = " or pass --adapt-steps 1," if learned else ""
+            raise DemokitError(
+                f"{self.path} is not finished, its step size has not been chosen:{advice} continue "
+                "it with meta-train --resume."
+            )
+
+    def _step_size(self) -> str:
+        if self.facts.config.explores_latents:
+            return "learned"
+        return f"{self.facts.later_lr:.3g}" if self.facts.later_lr else "not chosen"
 
     def read_curve(self, key: str, variant: Variant) -> list[Row] | None:
         """The rows of a curve that was measured before, if it was."""
@@ -127,7 +152,7 @@ class Contender:
             return None
         try:
             rows = read_rows(path)
-        except (EOFError, OSError, ValueError, KeyError, TypeError):
+        except (EOFError, OSError, ValueError, KeyError, TypeError, zlib.error):
             return None  # damaged: it is measured again
         own = {"label": self.label, "sweep": variant.sweep}
         return [Row(**{**asdict(row), **own}) for row in rows]
@@ -166,14 +191,28 @@ def _check_seeds(runs: Sequence[Contender]) -> None:
     seeds: dict[tuple[str, int], Contender] = {}
     for run in runs:
         first = seen.setdefault(run.label, run)
-        options = differing_options(run.facts.config), run.facts.config.method
-        if options != (differing_options(first.facts.config), first.facts.config.method):
+        if what := _difference(run.facts, first.facts):
             raise DemokitError(
                 f"{first.path} and {run.path} are both called {run.label}, as seeds of one method "
-                "are, but their options differ: rename a folder."
+                f"are, but their {what} differ: rename a folder."
             )
         if seeds.setdefault((run.label, run.facts.config.seed), run) is not run:
             raise DemokitError(
                 f"Seed {run.facts.config.seed} of {run.label} is there twice, the second time as "
                 f"{run.path}: it would count as another training."
             )
+
+
+def _difference(one: Facts, other: Facts) -> str:
+    """In what two runs differ that seeds of one method share; nothing where in nothing known."""
+    if (differing_options(one.config), one.config.method) != (
+        differing_options(other.config),
+        other.config.method,
+    ):
+        return "options"
+    shared = {"reward": "rewards", "tasks": "training tasks", "sees": "observations"}
+    for name, what in shared.items():
+        pair = {getattr(one, name), getattr(other, name)} - {""}
+        if len(pair) > 1:
+            return what
+    return ""

@@ -139,6 +139,7 @@ def _facts(
     family, facts = runs[0].family, runs[0].facts
     sets = dict.fromkeys(task.id.rsplit("/", 1)[0] for found in tasks.values() for task in found)
     own = dict.fromkeys(run.facts.config.rollouts_per_task for run in runs)
+    demos = dict.fromkeys(run.facts.demos[:8] or "unknown" for run in runs)
     return {
         "family": f"{family.name}, horizon {family.horizon} steps",
         "reward in adaptation": protocol.reward or facts.reward,
@@ -148,6 +149,7 @@ def _facts(
         "environment steps of one roll-out": f"{family.horizon} at most",
         "episodes by the mean that measure": str(MEAN_EPISODES),
         "factors on step sizes": ", ".join(map(str, protocol.step_scale or (1.0,))),
+        "demonstrations (SHA-256)": ", ".join(demos),
         "expert": protocol.expert or DEFAULT_EXPERT,
         "seed of the roll-outs": str(protocol.seed),
         **_versions(runs),
@@ -157,7 +159,10 @@ def _facts(
 def _versions(runs: Sequence[Contender]) -> dict[str, str]:
     """Library -> the versions that measured the runs."""
     found = [run.facts.versions for run in runs]
-    return {name: ", ".join(dict.fromkeys(each[name] for each in found)) for name in found[0]}
+    return {
+        name: ", ".join(dict.fromkeys(each.get(name, "unknown") for each in found))
+        for name in found[0]
+    }
 
 
 def measure(

@@ -99,7 +99,8 @@ class Plan:
         return {
             f"{method}-{seed}": _config(
                 f"comparison '{name}', method '{method}'",
-                {**match.train, **self.methods[method].train, "seed": seed},
+                match.train,
+                {**self.methods[method].train, "seed": seed},
             )
             for method in match.methods or self.methods
             for seed in self.seeds
@@ -120,19 +121,24 @@ def load_plan(path: Path) -> Plan:
     for name, options in plan.datasets.items():
         if "path" not in options:
             _require_options(f"{path}, datasets.{name}", options, "record")
-    _require_options(f"{path}, evaluate", plan.evaluate, "evaluate")
+    _require_options(f"{path}, evaluate", plan.evaluate, "evaluate", ".")
     for name, match in plan.comparisons.items():
-        _require_options(f"{path}, comparisons.{name}.evaluate", match.evaluate, "evaluate")
+        _require_options(f"{path}, comparisons.{name}.evaluate", match.evaluate, "evaluate", ".")
     return plan
 
 
-def _require_options(where: str, options: Any, name: str) -> None:
-    """Raise DemokitError unless a command has options of these names."""
+def _require_options(where: str, options: Any, name: str, *operands: str) -> None:
+    """Raise DemokitError unless a command takes options of these names and values."""
     if not isinstance(options, Mapping):
         raise DemokitError(f"{where} must be a table, not {options!r}.")
     command = main.get_command(click.Context(main), name)
-    known = {opt.strip("-") for each in command.params if command for opt in each.opts}  # type: ignore[union-attr]
+    assert command is not None
+    known = {opt.strip("-") for each in command.params for opt in each.opts}
     _require(f"option of {name} ({where})", [dashes(option) for option in options], known)
+    try:
+        command.make_context(name, [*operands, *arguments(options)])
+    except click.ClickException as error:
+        raise DemokitError(f"{where}: {error.format_message()}") from None
 
 
 def _made(where: str, values: Any, kind: type[Made]) -> Made:
@@ -189,11 +195,14 @@ def train_options(config: TrainConfig) -> Options:
     }
 
 
-def _config(where: str, options: Options) -> TrainConfig:
-    _require_types(where, {"config": options.get("config", "")}, {"config": str})
-    of_file = _read(Path(options["config"])) if "config" in options else {}
-    both = [*of_file.items(), *options.items()]
-    named = {name.replace("-", "_"): value for name, value in both if name != "config"}
+def _config(where: str, *tables: Options) -> TrainConfig:
+    """What tables of options say, a later one before those that precede it."""
+    named: dict[str, Any] = {}
+    for options in tables:
+        _require_types(where, {"config": options.get("config", "")}, {"config": str})
+        of_file = _read(Path(options["config"])) if "config" in options else {}
+        both = [*of_file.items(), *options.items()]
+        named |= {name.replace("-", "_"): value for name, value in both if name != "config"}
     _require(f"option ({where})", named, [f.name for f in fields(TrainConfig)])
     _require_types(where, named, get_type_hints(TrainConfig))
     # Runs train side by side.

@@ -98,8 +98,9 @@ def verdict(rows: Sequence[Row], split: str) -> str:
 
 
 def headline(rows: Sequence[Row], split: str) -> str:
-    """The measure to judge by: success, unless nobody ever succeeds."""
-    return "success" if any(row.success for row in rows if row.split == split) else "episode_return"
+    """The measure to judge by: success, unless no method ever succeeds."""
+    succeeds = any(row.success for row in select(rows, split=split, actor="mean"))
+    return "success" if succeeds else "episode_return"
 
 
 def ranking(rows: Sequence[Row], split: str) -> list[str]:
@@ -353,8 +354,6 @@ def run_table(runs: Sequence[dict[str, Any]]) -> Table:
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return "unknown"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

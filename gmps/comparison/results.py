@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from demokit.errors import DemokitError
 from demokit.page import data_uri, style
 from gmps.comparison.outcomes import label_of
 from gmps.comparison.plan import Plan
@@ -30,7 +31,7 @@ def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
         The names of the comparisons that the page holds: those that have been evaluated.
     """
     found = {
-        name: json.loads((folder / name / "comparison" / "evaluation.json").read_text())
+        name: _read(folder / name / "comparison" / "evaluation.json")
         for name in plan.comparisons
         if (folder / name / "comparison" / "evaluation.json").exists()
     }
@@ -45,6 +46,16 @@ def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
     page.write_text("\n".join(parts))
     (folder / "index.html").write_text(_index(plan, found, folder))
     return list(found)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise DemokitError(
+            f"{path} cannot be read ({error}): remove it, and `compare` makes it again."
+        ) from None
+    return content
 
 
 def _methods(plan: Plan) -> Iterator[str]:
@@ -103,8 +114,7 @@ def _budgets(found: dict[str, Any]) -> Iterator[str]:
         for label, runs in by_method.items():
             steps = sum(run["environment steps"] for run in runs) / len(runs)
             expert = runs[0]["expert's training steps"]
-            told = "unknown" if expert is None else f"{expert:,}"
-            yield _line([name, label, f"{steps:,.0f}", told])
+            yield _line([name, label, f"{steps:,.0f}", f"{expert:,}"])
     yield ""
 
 

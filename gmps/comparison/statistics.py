@@ -27,10 +27,14 @@ class Interval(NamedTuple):
 
 
 def interval(scores: FloatArray) -> Interval:
-    """Mean over all (run, task) cells, which are resampled together."""
-    cells = scores.ravel()
-    drawn = cells[_rng().integers(cells.size, size=(_RESAMPLES, cells.size))]
-    return _interval(float(cells.mean()), drawn.mean(1))
+    """Mean of scores (R, M), for other training seeds and other tasks of the family.
+
+    Runs and tasks are resampled, each by themselves: the runs of a task are not independent
+    samples, a task is hard or easy for all of them (Owen, 2007, "The pigeonhole bootstrap").
+    """
+    rng = _rng()
+    drawn = (_mean_of_runs(scores, rng) * _weights(scores.shape[1], rng)).sum(1)
+    return _interval(float(scores.mean()), drawn)
 
 
 def interquartile(scores: FloatArray) -> Interval:
@@ -75,10 +79,14 @@ def area_over_rollouts(values: Array, rollouts: int, budget: int) -> float:
 
 def _mean_of_runs(scores: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Means (resamples, M) over resampled runs."""
-    runs = len(scores)
-    weights = rng.multinomial(runs, np.full(runs, 1 / runs), size=_RESAMPLES) / runs
-    means: FloatArray = weights @ scores
+    means: FloatArray = _weights(len(scores), rng) @ scores
     return means
+
+
+def _weights(num: int, rng: np.random.Generator) -> FloatArray:
+    """How large a share of each resample every one of `num` is: (resamples, num)."""
+    shares: FloatArray = rng.multinomial(num, np.full(num, 1 / num), size=_RESAMPLES) / num
+    return shares
 
 
 def _interval(estimate: float, drawn: Array) -> Interval:

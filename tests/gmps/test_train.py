@@ -14,9 +14,11 @@ from short_run import DEMOS, NUM_TASKS, SHORT
 
 import gmps.train
 from demokit.data import DatasetWriter, open_dataset
+from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from gmps import critic
 from gmps.adapt import InnerBatch
+from gmps.baselines.imitation import train_imitation
 from gmps.checkpoint import load
 from gmps.config import TrainConfig
 from gmps.demos import load_demos
@@ -379,6 +381,11 @@ def test_other_demonstrations_are_not_resumed_with(point_run, tmp_path, invoke):
     before = (folder / "config.json").read_text()
     again = ("meta-train", "--demos", other, "--output-dir", folder, *SHORT, "--resume")
     assert "started with other demonstrations" in invoke(*again, exit_code=1).output
+    invoke(
+        *("record", "--env", "point", "--tasks", NUM_TASKS, "--episodes-per-task", DEMOS),
+        *("--noise", "0.9", "--out", other, "--overwrite"),
+    )
+    assert "(other episodes)" in invoke(*again, exit_code=1).output
     assert (folder / "config.json").read_text() == before
 
 
@@ -395,14 +402,29 @@ def test_two_processes_do_not_train_in_one_folder(how, point_run, point_demos, t
     invoke(*args, how)
 
 
+@pytest.mark.parametrize("method", ["gmps", "imitation"])
+def test_training_that_diverges_keeps_the_last_checkpoint(method, point_demos, tmp_path):
+    steps = {"imitation_steps": 300} if method == "imitation" else {}
+    run = Run(tmp_path / "run", config(method=method, outer_lr=1e30, **steps), "demos")
+    train_by = train_imitation if method == "imitation" else train
+    with pytest.raises(DemokitError, match=r"diverged in iteration .* smaller --outer-lr"):
+        train_by(load_demos(point_demos, DEMOS), run)
+    run.close()
+    if run.checkpoint.exists():
+        kept = load(run.checkpoint)[0].meta
+        assert all(bool(value.isfinite().all()) for value in kept.leaves())
+
+
 def test_a_damaged_run_hides_no_other(point_run, tmp_path, invoke):
     for name in ("good-0", "bad-0"):
         shutil.copytree(point_run, tmp_path / name)
     checkpoint = tmp_path / "bad-0" / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
+    shutil.copytree(point_run, tmp_path / "odd-0")
+    (tmp_path / "odd-0" / "metrics.csv").write_text("iteration,return_post\n0,much\n")
     shown = invoke("runs", tmp_path).output
     assert "good-0" in shown
-    assert "unreadable" in shown
+    assert shown.count("unreadable") == 2
 
 
 def test_a_checkpoint_of_other_parameters_is_one_sentence(point_run, tmp_path, invoke):

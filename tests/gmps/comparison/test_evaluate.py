@@ -242,13 +242,26 @@ def test_runs_that_cannot_be_compared_are_one_sentence(point_run, point_demos, t
     assert "say with --reward" in refused(point_run, tmp_path / "sparse-0")
 
 
+def test_runs_of_other_tasks_are_no_seeds(point_run, tmp_path, invoke):
+    other = tmp_path / "other.hdf5"
+    invoke(*("record", "--env", "point", "--tasks", 2, "--num-episodes", 4, "--out", other))
+    few = ("meta-train", "--demos", other, *SHORT, "--seed", 1)
+    invoke(*few, "--output-dir", tmp_path / "gmps-1")
+    refused = invoke("evaluate", point_run, tmp_path / "gmps-1", exit_code=1).output
+    assert "their training tasks differ" in refused
+    (tmp_path / "gmps-1").rename(tmp_path / "few-1")
+    both = ("evaluate", point_run, tmp_path / "few-1", "--num-tasks", 1, "--adapt-steps", 1)
+    assert "not all trained on the same demonstrations" in invoke(*both).stderr
+
+
 def test_a_damaged_curve_is_measured_again(point_run, tmp_path, invoke):
     run = tmp_path / "gmps-0"
     shutil.copytree(point_run, run)
     asked = ("evaluate", run, "--num-tasks", 2, "--adapt-steps", 1, "--rollouts", 2)
     first = invoke(*asked).stdout
     for curve in (run / CURVES).iterdir():
-        curve.write_bytes(curve.read_bytes()[:30])
+        whole = curve.read_bytes()
+        curve.write_bytes(whole[:30] if len(whole) % 2 else whole[:20] + b"\xff" * 40 + whole[60:])
     assert invoke(*asked).stdout == first
 
 
@@ -258,3 +271,6 @@ def test_an_unfinished_run_is_named(point_demos, tmp_path, invoke, monkeypatch):
     train(load_demos(point_demos), Run(folder, TrainConfig(**QUICK), str(point_demos)))
     said = invoke("evaluate", folder, "--num-tasks", 1, "--adapt-steps", 1).stderr
     assert "gmps-0 is not finished" in said
+    more = invoke("evaluate", folder, "--num-tasks", 1, "--adapt-steps", 2, exit_code=1).output
+    assert "or pass --adapt-steps 1" in more
+    assert more.count("\n") == 1

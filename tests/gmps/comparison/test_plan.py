@@ -81,6 +81,21 @@ def test_options_of_a_file_stand_under_those_of_the_plan(plan, tmp_path):
     assert (found.outer_lr, found.imitation_steps) == (0.5, 100)
 
 
+def test_a_comparison_s_file_counts_beside_a_method_s(plan, tmp_path):
+    ours, theirs = tmp_path / "method.toml", tmp_path / "comparison.toml"
+    ours.write_text("outer-lr = 0.5\niterations = 3\n")
+    theirs.write_text("outer-lr = 0.1\ndiscount = 0.5\n")
+    plan.write_text(
+        PLAN.replace('method = "imitation",', f'config = "{ours}",').replace(
+            "iterations = 2,", f'iterations = 2, config = "{theirs}",'
+        )
+    )
+    found = load_plan(plan).trainings("dense")
+    both, one = found["imitation-3"], found["gmps-3"]
+    assert (both.outer_lr, both.discount, both.iterations) == (0.5, 0.5, 3)
+    assert (one.outer_lr, one.discount, one.iterations) == (0.1, 0.5, 2)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -163,6 +178,9 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
         ("imitation_steps = 100", "config = 3", "config must be"),
         ('env = "point"', 'env = "point"\ntaskz = 2', "did you mean 'tasks'"),
         ("adapt-steps = 1", "adept-steps = 1", "adapt-steps"),
+        ("adapt-steps = 1", "adapt-steps = 0", "evaluate: Invalid value for '--adapt-steps'"),
+        ("adapt-steps = 1", 'split = ["bogus"]', "evaluate: Invalid value for '--split'"),
+        ('env = "point"', 'env = "point"\nnoise = "much"', "datasets.point: Invalid value"),
     ],
 )
 def test_wrong_values_are_one_sentence(before, after, says, plan, tmp_path, invoke):

@@ -95,8 +95,9 @@ def test_the_verdict_says_when_nothing_is_settled():
     )
 
 
-def test_where_nobody_succeeds_the_return_decides():
+def test_where_no_method_succeeds_the_return_decides():
     lost = [*rows("a", [[0], [3]], [[0], [0]]), *rows("b", [[0], [1]], [[0], [0]])]
+    lost += reference("expert", [9], [1])
     assert "a earns 3.0. b earns 1.0: 2.0 less" in verdict(lost, SPLIT)
 
 
@@ -136,12 +137,12 @@ def test_tables_show_every_step_or_those_that_matter():
 
 def test_a_page_has_the_tables_and_a_row_per_seed(table):
     page = markdown(
-        Comparison("t", table, [], [{"run": "good-0", "steps": 1200, "expert": None}], {}, {})
+        Comparison("t", table, [], [{"run": "good-0", "steps": 1200, "expert": 0}], {}, {})
     )
     assert page.count("| good | 0 |") == page.count("| good | 1 |") == 2
-    assert "| good | 0.00 | 0.88 [0.62, 1.00] | 1.00 | 1.00 |" in page
+    assert "| good | 0.00 | 0.88 [0.50, 1.00] | 1.00 | 1.00 |" in page
     assert "interquartile mean" in page
-    assert "| good-0 | 1,200 | unknown |" in page
+    assert "| good-0 | 1,200 | 0 |" in page
 
 
 def test_sweeps_have_a_table_and_a_picture(table, tmp_path):

@@ -14,11 +14,24 @@ def test_interval_holds_the_mean_and_shrinks_with_data():
     assert interval(np.ones((1, 5))) == (1.0, 1.0, 1.0)
 
 
-def test_interval_is_as_wide_as_theory_says():
-    """The percentile interval of a mean is about 2 x 1.96 standard errors wide."""
-    cells = np.random.default_rng(1).normal(size=(4, 100))
-    found = interval(cells)
-    assert found.high - found.low == pytest.approx(2 * 1.96 * cells.std() / 20, rel=0.1)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_interval_is_as_wide_as_theory_says(axis):
+    """Of a mean it is about 2 x 1.96 standard errors wide, in tasks that are hard or easy for all
+    runs, and for runs that are good or bad in all tasks: repetition tells nothing new."""
+    effects = np.random.default_rng(1).normal(size=100)
+    found = interval(np.tile(effects, (5, 1)) if axis else np.tile(effects[:, None], (1, 5)))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * effects.std() / 10, rel=0.1)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    """Of 20 tasks and five seeds, about 19 times in 20."""
+    rng = np.random.default_rng(2)
+    held = 0
+    for _ in range(200):
+        cells = rng.normal(size=(1, 20)) + 0.3 * rng.normal(size=(5, 20))
+        found = interval(cells)
+        held += found.low < 0 < found.high
+    assert 180 <= held <= 199
 
 
 def test_interquartile_mean_is_that_of_the_middle_half():
