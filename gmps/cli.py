@@ -53,6 +53,8 @@ def meta_train(
         torch.set_num_threads(config.threads)
         loaded = load_demos(demos, config.demos_per_task, config.reward)
         world.require_tasks(len(loaded.tasks))
+        if world.is_main and len(loaded.tasks) == 1:
+            click.echo(f"{demos} has one training task: there is nothing to meta-learn.", err=True)
         folder = output_dir or Path("runs") / f"{loaded.family.name}-{config.method}-{config.seed}"
         run = Run(folder, config, demos, resume=resume, overwrite=overwrite, world=world)
         learned = _trained(loaded, run)

@@ -34,7 +34,10 @@ from gmps.comparison.report import headline, shown_steps
 from gmps.comparison.statistics import interval
 
 DPI = 140
-COLORS = ("#1b6ca8", "#d1495b", "#3c8d5a", "#8d5fb4", "#b07d2b", "#555555")
+COLORS = (
+    *("#1b6ca8", "#d1495b", "#3c8d5a", "#8d5fb4", "#e08e0b"),
+    *("#16a3ab", "#d877b5", "#7a4a21", "#94990f", "#222222"),
+)
 _STYLES = {"mean": "-", "stochastic": ":"}
 _NAMES = {"episode_return": "return", "success": "success rate"}
 _SUCCESS_LIMITS = -0.04, 1.06

@@ -75,26 +75,34 @@ class Table(NamedTuple):
 def verdict(rows: Sequence[Row], split: str) -> str:
     """Who does best after one step, by how much, and whether the data settle it."""
     measure = headline(rows, split)
-    after = {label: after_one_step(rows, label, measure, split) for label in labels(rows)}
     best, *others = ranking(rows, split)
-    tasks = after[best].shape[1]
+    after = after_one_step(rows, best, measure, split)
     parts = [
-        f"After one policy-gradient step on each of the {tasks} {split} tasks, {best} "
-        f"{_achieves(measure, float(after[best].mean()))}."
+        f"After one policy-gradient step on each of the {after.shape[1]} {split} tasks, {best} "
+        f"{_achieves(measure, float(after.mean()))}."
     ]
-    for other in others:
-        gap = difference(after[best], after[other])
-        settled = "" if gap.low > 0 else ", which these runs do not settle"
-        less, low, high = (_amount(measure, value) for value in gap)
-        unit = " points" if measure == "success" else ""
-        found = _achieves(measure, float(after[other].mean()))
-        doubt = f" (95% interval {low} to {high}){settled}"
-        parts.append(f"{other} {found}: {less}{unit} less{doubt}.")
+    parts += [_behind(rows, split, measure, best, other) for other in others]
     expert = references(rows, measure, split=split).get(EXPERT)
     if expert is not None:
         found = _achieves(measure, float(expert.mean()))
         parts.append(f"The expert, who is told the task, {found}.")
     return " ".join(parts)
+
+
+def _behind(rows: Sequence[Row], split: str, measure: str, best: str, other: str) -> str:
+    """By how much a method is behind the best; in return where both succeed alike."""
+    theirs = after_one_step(rows, other, measure, split)
+    found = _achieves(measure, float(theirs.mean()))
+    gap = difference(after_one_step(rows, best, measure, split), theirs)
+    if measure == "success" and gap == (0, 0, 0):
+        measure = "episode_return"
+        ours, theirs = (after_one_step(rows, each, measure, split) for each in (best, other))
+        gap = difference(ours, theirs)
+        found += f", and {_achieves(measure, float(theirs.mean()))}"
+    less, low, high = (_amount(measure, value) for value in gap)
+    unit = " points" if measure == "success" else ""
+    settled = "" if gap.low > 0 else ", which these runs do not settle"
+    return f"{other} {found}: {less}{unit} less (95% interval {low} to {high}){settled}."
 
 
 def headline(rows: Sequence[Row], split: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,11 @@ def _read(path: Path) -> dict[str, Any]:
 def _methods(plan: Plan) -> Iterator[str]:
     for name, method in plan.methods.items():
         options = ", ".join(f"{key}={value}" for key, value in method.train.items())
-        yield f"- **{name}**: {method.about}" + (f" (`{options}`)" if options else "")
+        yield (
+            f"- **{name}**"
+            + (f": {method.about}" if method.about else "")
+            + (f" (`{options}`)" if options else "")
+        )
     yield ""
 
 
@@ -71,14 +75,15 @@ def _overview(found: dict[str, Any], measure: str) -> Iterator[str]:
         f"{_NAMES[measure]} of the mean policy on the {_splits(found)} tasks after so many "
         "policy-gradient steps, means over seeds and tasks with 95% intervals:\n"
     )
-    yield _line(["comparison", "method", *map(str, STEPS)])
-    yield _line(["---"] * (2 + len(STEPS)))
+    steps = _steps(found)
+    yield _line(["comparison", "method", *map(str, steps)])
+    yield _line(["---"] * (2 + len(steps)))
     for name, content in found.items():
         for label in content["area_under_return"]:
-            yield _line([name, label, *_cells(content, label, measure)])
+            yield _line([name, label, *_cells(content, label, measure, steps)])
         for reference, value in content["references"][measure].items():
             cell = f"{value:.{_DIGITS[measure]}f}"
-            yield _line([name, f"*{reference}*", cell, *[""] * (len(STEPS) - 1)])
+            yield _line([name, f"*{reference}*", cell, *[""] * (len(steps) - 1)])
     yield ""
 
 
@@ -93,11 +98,12 @@ def _gaps(found: dict[str, Any]) -> Iterator[str]:
         "Gap to the experts: their return minus that of the mean policy, what GMPS's Theorem 4.1 "
         f"bounds on training tasks, here on the {_splits(found)} tasks:\n"
     )
-    yield _line(["comparison", "method", *map(str, STEPS)])
-    yield _line(["---"] * (2 + len(STEPS)))
+    steps = _steps(found)
+    yield _line(["comparison", "method", *map(str, steps)])
+    yield _line(["---"] * (2 + len(steps)))
     for name, content in found.items():
         for label, by_step in content.get("gap_to_expert", {}).items():
-            entries = (by_step.get(str(step)) for step in STEPS)
+            entries = (by_step.get(str(step)) for step in steps)
             yield _line([name, label, *(_cell(entry, "episode_return") for entry in entries)])
     yield ""
 
@@ -118,7 +124,15 @@ def _budgets(found: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _cells(content: dict[str, Any], label: str, measure: str) -> Iterator[str]:
+def _steps(found: dict[str, Any]) -> list[int]:
+    """The adaptation steps of the overview that any comparison has measured."""
+    measured = {entry["step"] for content in found.values() for entry in content["summary"]}
+    return [step for step in STEPS if step in measured]
+
+
+def _cells(
+    content: dict[str, Any], label: str, measure: str, steps: Sequence[int]
+) -> Iterator[str]:
     first = next(iter(content["verdict"]))
     wanted = {"split": first, "label": label, "actor": "mean", "measure": measure}
     entries = {
@@ -126,7 +140,7 @@ def _cells(content: dict[str, Any], label: str, measure: str) -> Iterator[str]:
         for entry in content["summary"]
         if all(entry[key] == value for key, value in wanted.items())
     }
-    for step in STEPS:
+    for step in steps:
         yield _cell(entries.get(step), measure)
 
 

@@ -95,6 +95,11 @@ def test_the_verdict_says_when_nothing_is_settled():
     )
 
 
+def test_where_success_ties_the_return_decides():
+    tie = [*rows("a", [[0], [9]], [[0], [1]]), *rows("b", [[0], [7]], [[0], [1]])]
+    assert "b succeeds in 100%, and earns 7.0: 2.0 less" in verdict(tie, SPLIT)
+
+
 def test_where_no_method_succeeds_the_return_decides():
     lost = [*rows("a", [[0], [3]], [[0], [0]]), *rows("b", [[0], [1]], [[0], [0]])]
     lost += reference("expert", [9], [1])
