@@ -33,7 +33,8 @@ def interval(scores: FloatArray) -> Interval:
     samples, a task is hard or easy for all of them (Owen, 2007, "The pigeonhole bootstrap").
     """
     rng = _rng()
-    drawn = (_mean_of_runs(scores, rng) * _weights(scores.shape[1], rng)).sum(1)
+    tasks = scores.shape[1]
+    drawn = (_mean_of_runs(scores, rng) * _counts(tasks, rng)).sum(1) / tasks
     return _interval(float(scores.mean()), drawn)
 
 
@@ -79,14 +80,13 @@ def area_over_rollouts(values: Array, rollouts: int, budget: int) -> float:
 
 def _mean_of_runs(scores: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Means (resamples, M) over resampled runs."""
-    means: FloatArray = _weights(len(scores), rng) @ scores
+    means: FloatArray = _counts(len(scores), rng) @ scores / len(scores)
     return means
 
 
-def _weights(num: int, rng: np.random.Generator) -> FloatArray:
-    """How large a share of each resample every one of `num` is: (resamples, num)."""
-    shares: FloatArray = rng.multinomial(num, np.full(num, 1 / num), size=_RESAMPLES) / num
-    return shares
+def _counts(num: int, rng: np.random.Generator) -> Array:
+    """How often every one of `num` is drawn into each resample of `num`: (resamples, num)."""
+    return rng.multinomial(num, np.full(num, 1 / num), size=_RESAMPLES)
 
 
 def _interval(estimate: float, drawn: Array) -> Interval:

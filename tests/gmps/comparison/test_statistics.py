@@ -11,7 +11,8 @@ def test_interval_holds_the_mean_and_shrinks_with_data():
     few, many = interval(rng.normal(size=(1, 20))), interval(rng.normal(size=(10, 200)))
     assert few.low < few.mean < few.high
     assert many.high - many.low < 0.3 * (few.high - few.low)
-    assert interval(np.ones((1, 5))) == (1.0, 1.0, 1.0)
+    for runs, tasks in ((1, 5), (5, 20), (3, 7)):
+        assert interval(np.ones((runs, tasks))) == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
