@@ -230,7 +230,7 @@ def test_what_cannot_be_adapted_says_why():
 def test_an_adapted_environment_has_no_scripted_expert(tmp_path):
     record = ("record", "--env", "gym:Pusher-v5", "--out", str(tmp_path / "a.hdf5"))
     result = CliRunner().invoke(main, record)
-    assert "has no scripted expert: take --expert random" in result.output
+    assert "has no scripted expert: give --expert a file that train-expert" in result.output
     assert not any(tmp_path.iterdir())
 
 
