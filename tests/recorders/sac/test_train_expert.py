@@ -192,7 +192,7 @@ def test_a_training_without_an_update_is_refused(steps, tmp_path, invoke):
 
 def test_the_help_says_whose_steps_they_are(invoke):
     shown = " ".join(invoke("train-expert", "--help").output.split())
-    assert "with --per-task, of each task's" in shown
+    assert "of each task's." in shown
 
 
 def test_as_few_steps_as_the_first_update_needs(tmp_path, invoke):
