@@ -6,11 +6,11 @@ files.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from demokit.errors import unknown_name
+from demokit.errors import DemokitError, unknown_name
 from demokit.protocols import Expert
 
 
@@ -31,8 +31,7 @@ def load_expert(name: str, family: str) -> Expert:
     """
     for point in entry_points(group="demokit.experts"):
         if point.name == name:
-            expert: Expert = point.load()(family)
-            return expert
+            return _made(point, family)
     if _is_path(name):
         from demokit.learning.expert import load_trained
 
@@ -44,6 +43,20 @@ def training_of(expert: Expert) -> dict[str, Any]:
     """What an expert's file says of its training, for the provenance; empty for other experts."""
     found: dict[str, Any] = getattr(expert, "training", {})
     return found
+
+
+def _made(point: EntryPoint, family: str) -> Expert:
+    """What the factory of an entry point makes; raises DemokitError where it cannot."""
+    try:
+        expert: Expert = point.load()(family)
+    except DemokitError:
+        raise
+    except Exception as error:  # code of others raises anything
+        raise DemokitError(
+            f"The expert '{point.name}' ({point.value}) cannot be made for '{family}' "
+            f"({type(error).__name__}: {error}): give another --expert."
+        ) from error
+    return expert
 
 
 def _is_path(name: str) -> bool:

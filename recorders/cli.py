@@ -179,8 +179,11 @@ def _record(options: Options) -> None:
     from demokit.data.card import write_card
     from demokit.envs import make_family
     from demokit.experts import load_expert
+    from recorders.teleop.source import check_hand
 
     family = make_family(options.env)
+    if options.hand.device is not None:
+        check_hand(family)  # before an expert is asked for, which would not help
     expert = load_expert(options.expert, options.env)
     metadata = _metadata(options, family, expert)
     with DatasetWriter(

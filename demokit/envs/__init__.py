@@ -6,6 +6,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
+from demokit.envs.check import check_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError, unknown_name
 
@@ -54,13 +55,18 @@ def _foreign() -> dict[str, EntryPoint]:
 
 
 def _load(point: EntryPoint) -> Family:
-    """A family of another package, checked."""
+    """A family of another package, checked.
+
+    Raises:
+        DemokitError: it cannot be loaded, or does not define what a family must.
+    """
     try:
         family = point.load()()
     except Exception as error:
         raise DemokitError(f"The environment '{point.name}' cannot be loaded: {error}") from error
-    if not isinstance(family, Family) or family.name != point.name:
+    if not isinstance(family, Family) or getattr(family, "name", None) != point.name:
         raise DemokitError(
             f"The entry point '{point.name}' of demokit.envs must name a Family of that name."
         )
+    check_family(family)
     return family

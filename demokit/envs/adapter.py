@@ -53,15 +53,15 @@ class GymFamily(Family):
 
     def __init__(self, name: str) -> None:
         self.env_id = name.removeprefix(PREFIX)
-        env = self.make_env()
+        wrapped = self._make()
+        env, spec = _on_mujoco(wrapped, self.env_id), wrapped.spec
         self._low, self._high = _bounds(env, name)
-        spec = gymnasium.spec(self.env_id)
         width = flatdim(env.observation_space)
         # Constants of the class in other families; here each environment has its own.
         self.__dict__.update(
             name=name,
             model=env.model,
-            horizon=spec.max_episode_steps or DEFAULT_HORIZON,
+            horizon=(spec and spec.max_episode_steps) or DEFAULT_HORIZON,
             frame_skip=int(getattr(env, "frame_skip", 1)),
             actions=tuple(f"action {i}" for i in range(len(self._low))),
             terms=(
@@ -75,14 +75,14 @@ class GymFamily(Family):
 
     def make_env(self) -> Any:
         """The bare environment; raises DemokitError when there is none or it is not MuJoCo's."""
+        return _on_mujoco(self._make(), self.env_id)
+
+    def _make(self) -> Any:
+        """The environment as Gymnasium makes it; raises DemokitError when it cannot."""
         try:
-            env: Any = gymnasium.make(self.env_id).unwrapped
-        except (gymnasium.error.Error, ImportError, ValueError) as error:
+            return gymnasium.make(self.env_id)
+        except Exception as error:  # the environment's own code raises anything
             raise DemokitError(f"Gymnasium cannot make '{self.env_id}': {error}") from error
-        model, data = getattr(env, "model", None), getattr(env, "data", None)
-        if not (isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData)):
-            raise DemokitError(f"'{self.env_id}' is not built on MuJoCo: it has no model and data.")
-        return env
 
     def make_sims(self, num_sims: int, **options: Any) -> SimBatch:
         """See `Family`."""
@@ -249,6 +249,15 @@ class GymBatch(SimBatch):
             "solved": extras[:, 2:],
         }
         return self.observe()
+
+
+def _on_mujoco(wrapped: Any, env_id: str) -> Any:
+    """The bare environment; raises DemokitError when it is not MuJoCo's."""
+    env = wrapped.unwrapped
+    model, data = getattr(env, "model", None), getattr(env, "data", None)
+    if not (isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData)):
+        raise DemokitError(f"'{env_id}' is not built on MuJoCo: it has no model and data.")
+    return env
 
 
 def _bounds(env: Any, name: str) -> tuple[FloatArray, FloatArray]:

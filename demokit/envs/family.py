@@ -150,7 +150,7 @@ class Family(ABC):
 
     @abstractmethod
     def spec(self) -> mujoco.MjSpec:
-        """The model, uncompiled; keyframe 0 is the start state."""
+        """The model, uncompiled; keyframe 0 is the start state, camera "scene" is for people."""
 
     @abstractmethod
     def views(self, sims: Batch) -> Views:

@@ -1,4 +1,4 @@
-"""Task sets: named, seeded, with disjoint splits.
+"""Task sets: named, seeded, with splits that are drawn apart.
 
 `paper` holds the tasks published with the GMPS release, or as many as the papers use, drawn once
 and for all; `uniform` draws from the family's distribution; `ood` draws outside it. `dynamics`
@@ -42,7 +42,8 @@ def make_tasks(
         task_set: "paper" (fixed), "uniform", "ood" or "dynamics" (drawn from `seed`).
         split: "train", "validation" or "ood".
         num_tasks: how many; None takes all of `paper`, or 20 draws.
-        seed: seed of the draws; `paper` ignores it. Train and validation draws are disjoint.
+        seed: seed of the draws; `paper` ignores it. Train and validation are drawn apart:
+            no task is in both, except in families of a few contexts, such as two directions.
 
     Raises:
         DemokitError: no such task set or split, or more tasks asked for than there are.

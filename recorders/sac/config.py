@@ -19,7 +19,9 @@ class SacConfig:
     """The configuration of one training; see the fields' help."""
 
     seed: int = option(0, "Seed of networks, exploration and start noise.")
-    total_steps: int = option(2_000_000, "Environment steps in all.")
+    total_steps: int = option(
+        2_000_000, "Environment steps of the training; with --per-task, of each task's."
+    )
     # How data and updates are balanced.
     num_envs: int = option(64, "Simulations stepped together; each draws its own tasks.")
     updates: int = option(4, "Updates after every step of all simulations.")
@@ -65,4 +67,9 @@ class SacConfig:
                 f"Option warmup_steps must be at least {needed:,}, not {self.warmup_steps:,}: the "
                 f"first update sums n_steps = {self.n_steps} rewards of num_envs = {self.num_envs} "
                 "simulations."
+            )
+        if self.total_steps <= self.warmup_steps:
+            raise DemokitError(
+                f"Option total_steps must be above warmup_steps = {self.warmup_steps:,}, not "
+                f"{self.total_steps:,}: nothing is learned before the first update."
             )

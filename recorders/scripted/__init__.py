@@ -25,12 +25,16 @@ def make_scripted(family_name: str) -> Expert:
         DemokitError: there is no such family, or it has no scripted expert.
     """
     if family_name.startswith("gym:"):
-        raise DemokitError(f"'{family_name}' has no scripted expert: take --expert random.")
+        raise DemokitError(
+            f"'{family_name}' has no scripted expert: give --expert a file that train-expert "
+            "wrote, the name of your own, or random."
+        )
     if family_name not in _EXPERTS:
         if family_name in family_names():
             raise DemokitError(
-                f"'{family_name}' has no scripted expert: train one with SAC, record by hand, or "
-                f"take --expert random (scripted experts exist for {', '.join(_EXPERTS)})."
+                f"'{family_name}' has no scripted expert: give --expert a file that train-expert "
+                f"wrote, the name of your own, or random; recording by hand needs one too, for the "
+                f"labels (scripted experts exist for {', '.join(_EXPERTS)})."
             )
         raise unknown_name("environment", family_name, family_names())
     module, _, attribute = _EXPERTS[family_name].partition(":")

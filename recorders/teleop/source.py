@@ -15,6 +15,15 @@ from recorders.teleop.device import Command
 GRIPPER_INDEX = 3
 
 
+def check_hand(family: Family) -> None:
+    """Raise DemokitError where the family's actions are no motion of a hand."""
+    if not family.actions[0].startswith("dx"):
+        raise DemokitError(
+            f"{family.name} cannot be driven by hand: its actions ({family.actions[0]}, ...) "
+            "are no motion of a hand (dx, dy, dz); leave out --device and give an --expert."
+        )
+
+
 class HandSource:
     """An action source for one simulation, driven by commands.
 
@@ -33,11 +42,7 @@ class HandSource:
     name = "teleop"
 
     def __init__(self, family: Family, expert: Expert) -> None:
-        if not family.actions[0].startswith("dx"):
-            raise DemokitError(
-                f"{family.name} cannot be driven by hand: its actions ({family.actions[0]}, ...) "
-                "are no motion of a hand (dx, dy, dz); leave out --device and give an --expert."
-            )
+        check_hand(family)
         self._expert = expert
         self._width = len(family.actions)
         self.rest()

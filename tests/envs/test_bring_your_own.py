@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -13,10 +14,13 @@ from demokit.cli import main
 from demokit.data import open_dataset
 from demokit.data.replay import Replayer, compare
 from demokit.envs.batch import make_sims
+from demokit.envs.check import check_family
+from demokit.envs.family import ContextSpace, Family, Term
 from demokit.envs.point import Point
 from demokit.errors import DemokitError
 from tests.envs.test_gym import can_draw
 
+PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
 IDS = ("Pusher-v5", "Hopper-v5", "Ant-v5")
 
 
@@ -29,8 +33,11 @@ class Entry:
 
 @pytest.fixture
 def foreign(monkeypatch):
+    entries = {}
+
     def install(name, load):
-        monkeypatch.setattr(envs, "_foreign", lambda: {name: Entry(name, load)})
+        entries[name] = Entry(name, load)
+        monkeypatch.setattr(envs, "_foreign", lambda: entries)
         envs.make_family.cache_clear()
 
     yield install
@@ -98,14 +105,20 @@ def test_recorded_and_replayed_bit_for_bit(env_id, tmp_path):
     assert np.array_equal(middle.arrays["observations"][0], episodes[0].observations[3])
 
 
-def test_the_page_of_the_documentation_does_what_it_says(foreign, tmp_path, monkeypatch):
-    page = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
+def documented():
+    """The classes of the page's code, by name."""
     written: dict = {}
-    exec(page.split("```python")[1].split("```")[0], written)
-    foreign("ring", lambda: written["Ring"])
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(block, written)
+    return written
+
+
+def test_the_page_of_the_documentation_does_what_it_says(foreign, tmp_path, monkeypatch):
+    for name in ("Rail", "Ring"):
+        foreign(name.lower(), lambda name=name: documented()[name])
     monkeypatch.chdir(tmp_path)
-    commands = re.findall(r"^    demokit (.*)$", page, re.MULTILINE)
-    assert len(commands) == 5
+    commands = re.findall(r"^    demokit (.*)$", PAGE, re.MULTILINE)
+    assert len(commands) == 6
     for command in commands:
         if "vision" in command and not can_draw():
             continue
@@ -114,12 +127,102 @@ def test_the_page_of_the_documentation_does_what_it_says(foreign, tmp_path, monk
     assert "replay from their actions" in result.output
 
 
+def without(text):
+    """The documented model without a part."""
+    return lambda self: mujoco.MjSpec.from_string(documented()["XML"].replace(text, ""))
+
+
+RAIL = documented()["Rail"]
+MISTAKES = {
+    "keyframe": ({"spec": without('<keyframe><key qpos="0"/></keyframe>')}, "no keyframe"),
+    "camera": ({"spec": without('name="scene"')}, "must have a camera named 'scene'"),
+    "model": ({"spec": without("</worldbody>")}, "spec fails|model does not compile"),
+    "marker": ({"goal_marker": lambda self, context: {"gaol": 0}}, "'gaol', which is no site"),
+    "object": ({"object_term": "bal_pos_m"}, "'bal_pos_m' is none of its observation terms"),
+    "actions": ({"actions": "force"}, "actions must be a tuple of strings"),
+    "horizon": ({"horizon": 0.5}, "horizon must be a whole number"),
+    "terms": ({"terms": ("ball_pos_m",)}, "terms must be a tuple of Term"),
+    "twins": ({"terms": RAIL.terms * 2}, "the same name"),
+    "context": ({"context": ContextSpace(("a",), ("m",), (), ())}, "must have one length"),
+    "start": ({"start": lambda self, noise: {"qpso": noise}}, "start returns 'qpso', but views"),
+    "control": ({"control": lambda self, views, action: {"motor": action}}, "returns 'motor'"),
+    "shape": ({"control": lambda self, views, action: {"ctrl": action[:, [0, 0]]}}, "shape"),
+    "view": ({"control": lambda self, views, action: {"ctrl": views["u"]}}, "with KeyError: 'u'"),
+    "nothing": ({"control": lambda self, views, action: None}, "must return a dict"),
+    "read": ({"read": lambda self, views: {"ball": views["qpos"].copy()}}, "read returns 'ball'"),
+    "width": (
+        {"terms": (RAIL.terms[0], Term("ball_vel", 2, "m/s", "world", "observation"))},
+        r"its term needs \(2, 2\)",
+    ),
+    "reward": (
+        {"reward_dense": lambda self, terms, context, action: terms["ball_pos_m"]},
+        r"reward_dense returns shape \(2, 1\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_family_is_one_sentence_when_it_is_loaded(mistake, foreign):
+    attributes, message = MISTAKES[mistake]
+    broken = type("Broken", (RAIL,), {"name": "broken", **attributes})
+    foreign("broken", lambda: broken)
+    with pytest.raises(DemokitError, match=message) as raised:
+        envs.make_family("broken")
+    assert str(raised.value).startswith("Family 'broken' (")
+    assert "\n" not in str(raised.value)
+
+
+def test_what_a_family_lacks_is_named(foreign):
+    given = {name: getattr(RAIL, name) for name in vars(RAIL) if name not in ("horizon", "actions")}
+    foreign("rail", lambda: type("Rail", (Family,), given))
+    with pytest.raises(DemokitError, match="it must define horizon, actions"):
+        envs.make_family("rail")
+    foreign("rail", lambda: type("Rail", (Family,), {"name": "rail"}))
+    with pytest.raises(DemokitError, match=r"'rail' cannot be loaded: .* abstract .*control"):
+        envs.make_family("rail")
+    foreign("rail", lambda: type("Rail", (Point,), {"name": "other"}))
+    with pytest.raises(DemokitError, match="must name a Family of that name"):
+        envs.make_family("rail")
+
+
+@pytest.mark.parametrize("name", [*envs.family_names(), "gym:Hopper-v5"])
+def test_the_families_here_pass_the_check(name):
+    check_family(envs.make_family(name))
+
+
+MODULE = """
+import gymnasium
+from gymnasium.envs.mujoco.pusher_v5 import PusherEnv
+
+gymnasium.register("MyEnv-v0", entry_point=PusherEnv, max_episode_steps=7)
+"""
+
+
+def test_an_environment_that_a_module_registers(tmp_path, monkeypatch):
+    (tmp_path / "genv.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "own.hdf5"
+    arguments = f"record --env gym:genv:MyEnv-v0 --expert random --num-episodes 2 --out {out}"
+    result = CliRunner().invoke(main, arguments.split())
+    assert result.exit_code == 0, result.output
+    with open_dataset(out) as dataset:
+        assert dataset.metadata.horizon == 7
+        assert {len(dataset[i]) for i in range(2)} == {7}
+    result = CliRunner().invoke(main, ["replay", str(out), "--use-actions"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.filterwarnings("ignore:.*Using the latest versioned environment")
+def test_an_environment_without_its_version_is_the_latest():
+    assert envs.make_family("gym:Hopper").horizon == 1000
+
+
 def test_what_cannot_be_adapted_says_why():
     with pytest.raises(DemokitError, match="not built on MuJoCo"):
         envs.make_family("gym:CartPole-v1")
     with pytest.raises(DemokitError, match="Gymnasium cannot make 'Pushr-v5'"):
         envs.make_family("gym:Pushr-v5")
-    for name in ("gym:Ant-v3", "gym:no.such.package:X-v0", "gym:a:b:c"):
+    for name in ("gym:Ant-v3", "gym:no.such.package:X-v0", "gym:a:b:c", "gym:", "gym:json:X-v0"):
         with pytest.raises(DemokitError, match="Gymnasium cannot make"):
             envs.make_family(name)
 
@@ -127,7 +230,7 @@ def test_what_cannot_be_adapted_says_why():
 def test_an_adapted_environment_has_no_scripted_expert(tmp_path):
     record = ("record", "--env", "gym:Pusher-v5", "--out", str(tmp_path / "a.hdf5"))
     result = CliRunner().invoke(main, record)
-    assert "has no scripted expert: take --expert random" in result.output
+    assert "has no scripted expert: give --expert a file that train-expert" in result.output
     assert not any(tmp_path.iterdir())
 
 

@@ -138,7 +138,7 @@ def test_a_folder_that_holds_a_training_is_kept(trained, invoke):
 
 
 def short(*more):
-    return (*TINY, "--total-steps", "16", "--warmup-steps", "80", "--eval-every", "16", *more)
+    return (*TINY, "--total-steps", "40", "--warmup-steps", "32", "--eval-every", "40", *more)
 
 
 def test_a_folder_holds_one_expert_or_one_for_every_task(tmp_path, invoke):
@@ -179,6 +179,20 @@ def test_the_first_update_needs_its_steps(options, tmp_path, invoke):
     assert "warmup_steps must be at least" in refused.output
     assert len(refused.output.strip().splitlines()) == 1
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("steps", ["200", "16"])
+def test_a_training_without_an_update_is_refused(steps, tmp_path, invoke):
+    run = (*TINY, "--total-steps", steps, "--output-dir", tmp_path / "run")
+    refused = invoke("train-expert", *run, exit_code=1)
+    assert f"total_steps must be above warmup_steps = 200, not {steps}" in refused.output
+    assert len(refused.output.strip().splitlines()) == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_help_says_whose_steps_they_are(invoke):
+    shown = " ".join(invoke("train-expert", "--help").output.split())
+    assert "of each task's." in shown
 
 
 def test_as_few_steps_as_the_first_update_needs(tmp_path, invoke):

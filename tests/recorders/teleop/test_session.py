@@ -424,10 +424,11 @@ def test_late_steps_are_counted_and_not_made_up_for():
 
 @pytest.mark.parametrize("env", ["cheetah-vel", "gym:Pusher-v5"])
 def test_what_is_no_motion_of_a_hand_is_refused(env, tmp_path):
-    arguments = ("record", "--env", env, "--expert", "random", "--device", "web", "--out")
-    result = CliRunner().invoke(main, [*arguments, str(tmp_path / "a.hdf5")])
-    assert result.exit_code == 1
-    assert f"Error: {env} cannot be driven by hand" in result.output
+    arguments = ("record", "--env", env, "--device", "web", "--out", str(tmp_path / "a.hdf5"))
+    for expert in ("random", "scripted"):
+        result = CliRunner().invoke(main, [*arguments, "--expert", expert])
+        assert result.exit_code == 1
+        assert f"Error: {env} cannot be driven by hand" in result.output
     assert not list(tmp_path.iterdir())
 
 

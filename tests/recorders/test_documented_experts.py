@@ -1,0 +1,94 @@
+"""The code of docs/experts.md runs as a package that is installed beside this one."""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import demokit.envs as envs
+from demokit.data import open_dataset
+from demokit.errors import DemokitError
+from demokit.experts import load_expert
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+EXPERT, RECORDER = blocks("experts.md", "python")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Installs `my_package` with the entry points that the pages name; returns where."""
+    site = tmp_path / "site"
+    home, facts = site / "my_package", site / "my_package-1.0.dist-info"
+    for folder in (home, facts):
+        folder.mkdir(parents=True)
+    rail, ring = blocks("environments.md", "python")
+    modules = {"__init__": "", "rail": rail, "ring": ring, "expert": EXPERT}
+    modules["broken"] = "def make(family_name):\n    return {}[family_name]\n"
+    for name, text in modules.items():
+        (home / f"{name}.py").write_text(text)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(entry_points())
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.chdir(tmp_path)
+    forget()
+    yield site
+    forget()
+
+
+def entry_points():
+    """The pages' tables, and an expert that fails, as an installer writes them."""
+    lines = []
+    for page in ("environments.md", "experts.md"):
+        table = tomllib.loads("".join(blocks(page, "toml")))["project"]["entry-points"]
+        for group, entries in table.items():
+            lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+    return "\n".join([*lines, "broken = my_package.broken:make"])
+
+
+def forget():
+    envs._foreign.cache_clear()
+    envs.make_family.cache_clear()
+    for name in [each for each in sys.modules if each.split(".")[0] == "my_package"]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("package")
+def test_the_documented_expert_solves_its_tasks(invoke):
+    (command,) = re.findall(r"^    demokit (record .*rail-expert.*)$", page(), re.MULTILINE)
+    invoke(*command.split())
+    with open_dataset("datasets/rail-expert.hdf5") as dataset:
+        assert dataset.metadata.provenance.expert == "rail-expert"
+        assert all(dataset[i].success for i in range(4))
+    invoke("validate", "datasets/rail-expert.hdf5", "--replay")
+
+
+def page():
+    return (DOCS / "experts.md").read_text()
+
+
+@pytest.mark.usefixtures("package")
+def test_the_documented_recorder_writes_a_dataset(invoke):
+    exec(RECORDER, {})
+    with open_dataset("datasets/halves.hdf5") as dataset:
+        assert len(dataset) == 8
+        assert len({dataset[i].seed for i in range(8)}) == 8
+    (command,) = re.findall(r"^    demokit (validate .*)$", page(), re.MULTILINE)
+    invoke(*command.split())
+
+
+@pytest.mark.usefixtures("package")
+def test_an_expert_asked_for_another_family_says_so(invoke, tmp_path):
+    with pytest.raises(DemokitError, match="is for rail, not point"):
+        load_expert("rail-expert", "point")
+    record = ("record", "--env", "point", "--expert", "broken", "--out", tmp_path / "a.hdf5")
+    said = invoke(*record, exit_code=1).output
+    assert "'broken' (my_package.broken:make) cannot be made for 'point' (KeyError: " in said
+    assert len(said.strip().splitlines()) == 1
