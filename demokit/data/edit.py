@@ -44,6 +44,11 @@ from demokit.types import Episode, Task
 if TYPE_CHECKING:
     from demokit.envs.vision import Vision
 
+_MERGE_HINTS = {
+    "rewards": "see `demokit relabel --reward`.",
+    "action scales": "an action means something else in each, so keep them apart.",
+}
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -117,7 +122,7 @@ def merge(
     """Write the episodes of all sources, in order; an episode that comes again is left out.
 
     Args:
-        sources: datasets of one family, reward, model and observation space.
+        sources: datasets of one family, reward, model, observation space and action scale.
         target: the new dataset.
         license: its licence, needed where those of the sources differ, and of one source.
         overwrite: replace `target`.
@@ -421,10 +426,21 @@ def _check_mergeable(first: Dataset, other: Dataset) -> None:
         ("action spaces", mine.action_space, theirs.action_space),
         ("models", mine.model_hash, theirs.model_hash),
         ("MuJoCo versions", mine.mujoco_version, theirs.mujoco_version),
+        ("context widths", _context_widths(mine), _context_widths(theirs)),
+        ("action scales", _action_scale(mine), _action_scale(theirs)),
     ):
         if a != b:
-            hint = ": see `demokit relabel --reward`." if what == "rewards" else "."
-            raise DemokitError(f"{first.path} and {other.path} have different {what}{hint}")
+            hint = _MERGE_HINTS.get(what, "keep them apart.")
+            raise DemokitError(f"{first.path} and {other.path} have different {what}: {hint}")
+
+
+def _context_widths(metadata: DatasetMetadata) -> set[int]:
+    return {len(task.context) for task in metadata.tasks}
+
+
+def _action_scale(metadata: DatasetMetadata) -> str | None:
+    """How an import scaled its actions, in words."""
+    return metadata.provenance.missing.get("action range")
 
 
 def _merged_tasks(datasets: Sequence[Dataset]) -> tuple[Task, ...]:

@@ -8,13 +8,14 @@ import pytest
 from click.testing import CliRunner
 
 from demokit.cli import main
-from demokit.data import DatasetWriter, open_dataset
+from demokit.data import DatasetWriter, Provenance, open_dataset
 from demokit.data.card import write_card
 from demokit.data.edit import Selection, file_sha256, filter_episodes, merge, relabel, split
 from demokit.data.store import staging_folder
 from demokit.data.validation import validate
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
+from demokit.types import Task
 
 
 def write(path, metadata, episodes):
@@ -97,11 +98,17 @@ def test_merge_keeps_seeds_and_sources(tmp_path, metadata, make_episode):
         DatasetWriter(done.path, metadata, resume=True)
 
 
+WIDE = Task("point", "point/wide", (1.0, 2.0, 3.0), "train")
 MISFITS = {
     "rewards": ({"reward": "sparse"}, "different rewards"),
     "models": ({"model_hash": "1" * 64}, "different models"),
     "horizons": ({"horizon": 30}, "different horizons"),
     "licences": ({"license": "MIT"}, "--license"),
+    "contexts": ({"tasks": (WIDE,)}, "different context widths"),
+    "scales": (
+        {"provenance": Provenance("x", "x", 0.2, 0, missing={"action range": "divided by [2.0]"})},
+        "different action scales",
+    ),
     "tasks": ("validation", "another one elsewhere"),
 }
 
@@ -112,7 +119,9 @@ def test_merge_refuses_what_does_not_fit(tmp_path, metadata, make_episode, what)
     episode = make_episode(0)
     if changes == "validation":
         tasks = tuple(replace(task, split="validation") for task in metadata.tasks)
-        changes, episode = {"tasks": tasks}, replace(episode, task=tasks[0])
+        changes = {"tasks": tasks}
+    if "tasks" in changes:
+        episode = replace(episode, task=changes["tasks"][0])
     first = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
     second = write(tmp_path / "b.hdf5", replace(metadata, **changes), [episode])
     with pytest.raises(DemokitError, match=message):
