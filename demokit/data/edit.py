@@ -34,7 +34,6 @@ from demokit.data.store import (
     Dataset,
     check_fits,
     open_dataset,
-    staged_file,
     staging_folder,
 )
 from demokit.data.writer import put_root_attributes, put_size, root_attributes
@@ -306,8 +305,8 @@ def check_output(path: Path, *, overwrite: bool, finishing: bool = False) -> Non
         raise DemokitError(f"{path} is a directory: name a file in it, such as {path}/demos.hdf5.")
     if path.exists() and not overwrite:
         raise DemokitError(f"{path} exists: pass --overwrite to replace it, or another name.")
-    state = staging_folder(path) / STATE_FILE
-    if not finishing and state.exists() and staged_file(state.parent, 0).exists():
+    folder = staging_folder(path)
+    if not finishing and (folder / STATE_FILE).exists() and any(folder.glob("*.hdf5")):
         raise DemokitError(
             f"{path} has an unfinished recording: finish it with `demokit record --resume`, or "
             "take another name."
@@ -356,7 +355,7 @@ def derived(parts: Sequence[Dataset], edit: str, license: str | None = None) -> 
         about[0],
         task_set="+".join(dict.fromkeys(each.task_set for each in about)),
         provenance=_merged_provenance([each.provenance for each in about]),
-        license=license or about[0].license,
+        license=about[0].license if license is None else license,
         sources=sources,
     )
 

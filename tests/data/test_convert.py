@@ -257,6 +257,36 @@ def test_an_import_that_fails_half_way_leaves_nothing(tmp_path, dataset):
     assert not list(tmp_path.glob("b.hdf5*"))
 
 
+def test_an_import_spares_an_unfinished_recording(tmp_path, dataset, make_episode):
+    export_dataset(dataset, "robomimic", tmp_path / "r.hdf5")
+    with DatasetWriter(tmp_path / "u.hdf5", dataset.metadata) as writer:
+        writer.add(make_episode(0))
+    with pytest.raises(DemokitError, match="unfinished recording"):
+        import_dataset(tmp_path / "r.hdf5", "robomimic", tmp_path / "u.hdf5", overwrite=True)
+    assert len(open_dataset(tmp_path / "u.hdf5")) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"env": "pusher"}, "family, point: leave out --env"),
+        ({"license": "GPL"}, "licence, MIT: leave out --license"),
+        ({"license": ""}, "leave out --license"),
+    ],
+)
+def test_what_a_source_states_is_not_changed(options, message, tmp_path, dataset):
+    with pytest.raises(DemokitError, match=message):
+        import_dataset(dataset.path, "minari", tmp_path / "b.hdf5", **options)
+    assert not (tmp_path / "b.hdf5").exists()
+    same = {"env": "point", "license": "MIT"}
+    assert import_dataset(dataset.path, "minari", tmp_path / "b.hdf5", **same) == ()
+
+
+def test_an_empty_licence_is_refused(tmp_path, images):
+    with pytest.raises(DemokitError, match="licence is empty"):
+        import_dataset(images.path, "minari", tmp_path / "b.hdf5", license="")
+
+
 def test_unknown_formats(dataset, tmp_path):
     with pytest.raises(DemokitError, match="did you mean 'robomimic'"):
         export_dataset(dataset, "robomimc", tmp_path / "x")

@@ -194,6 +194,11 @@ def test_outputs_that_are_taken(tmp_path, metadata, make_episode):
     with pytest.raises(DemokitError, match="unfinished recording"):
         filter_episodes(source, tmp_path / "u.hdf5", Selection(), overwrite=True)
     assert staging_folder(tmp_path / "u.hdf5").exists()
+    longer = write(tmp_path / "l.hdf5", metadata, [make_episode(0)])
+    with DatasetWriter(longer, metadata, resume=True) as writer:
+        writer.add(make_episode(1))
+    with pytest.raises(DemokitError, match="unfinished recording"):
+        filter_episodes(source, longer, Selection(), overwrite=True)
     assert filter_episodes(source, source, Selection(), overwrite=True).episodes == 1
 
 
@@ -233,6 +238,9 @@ def test_a_licence_can_be_stated(tmp_path, metadata, make_episode):
         writer.finish()
     assert open_dataset(path).metadata.license == "MIT"
     assert digests(path) == digests(tmp_path / "b.hdf5")
+    other = write(tmp_path / "c.hdf5", metadata, [make_episode(1)])
+    with pytest.raises(DemokitError, match="licence is empty"):
+        merge([path, other], tmp_path / "d.hdf5", license="")
 
 
 def test_a_link_is_written_through(tmp_path, metadata, make_episode):

@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from demokit.data.edit import check_output
 from demokit.data.files import behind_link, explain_damage, explain_write
 from demokit.data.metadata import DatasetMetadata
 from demokit.data.store import Dataset
@@ -34,11 +35,15 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """What a reader found: metadata, the episodes (read one at a time), and what is lost."""
+    """What a reader found: metadata, the episodes (read one at a time), and what is lost.
+
+    `own` says that demokit wrote the source, which then states its task family.
+    """
 
     metadata: DatasetMetadata
     episodes: Iterable[Episode]
     losses: tuple[Loss, ...]
+    own: bool = False
 
 
 def export_dataset(
@@ -93,20 +98,32 @@ def import_dataset(
         What is lost, and what stands in its place.
 
     Raises:
-        DemokitError: unknown format, a source that cannot be used, a target that exists.
+        DemokitError: unknown format, a source that cannot be used or that states another family
+            or licence, a target that exists or has an unfinished recording.
     """
     module = _module(name, writing=False)
     if not source.exists():
         raise DemokitError(f"There is nothing at {source}: check the path.")
     if source.resolve() == target.resolve():
         raise DemokitError("The source cannot be the output too: choose another -o.")
+    check_output(behind_link(target), overwrite=overwrite)
     with explain_damage(source):
         found: Imported = module.read(source, env)
-        metadata = replace(found.metadata, license=license or found.metadata.license)
+        _check_stated(found, source, env, license)
+        metadata = found.metadata if license is None else replace(found.metadata, license=license)
         if not dry_run:
             with DatasetWriter(target, metadata, overwrite=overwrite) as writer:
                 _fill(writer, found.episodes)
     return found.losses
+
+
+def _check_stated(found: Imported, source: Path, env: str | None, license: str | None) -> None:
+    """Raise DemokitError when an option contradicts what the source states."""
+    about = found.metadata
+    if found.own and env not in (None, about.family):
+        raise DemokitError(f"{source} states its family, {about.family}: leave out --env.")
+    if about.license is not None and license not in (None, about.license):
+        raise DemokitError(f"{source} states its licence, {about.license}: leave out --license.")
 
 
 def _check_place(place: Path, source: Path, mark: str, *, overwrite: bool) -> None:

@@ -319,7 +319,7 @@ def read(source: Path, env: str | None) -> Imported:
     episodes = _Episodes(source, info)
     if KEY in info:
         metadata = metadata_from_json(info[KEY], str(source))
-        return Imported(metadata, _Own(episodes, metadata), ())
+        return Imported(metadata, _Own(episodes, metadata), (), own=True)
     lost = [
         Loss(name, f"left out: values of type {feature.get('dtype')} are not read")
         for name, feature in info["features"].items()

@@ -57,7 +57,7 @@ def read(source: Path, env: str | None) -> Imported:
         names = sorted((n for n in opened if n[8:].isdecimal()), key=lambda n: int(n[8:]))
     if own:
         found = FinishedFile(file)
-        return Imported(found.metadata, Dataset(found).verified(), ())
+        return Imported(found.metadata, Dataset(found).verified(), (), own=True)
     about = _metadata(file.with_name(_METADATA))
     name = str(about.get("dataset_id") or file.parent.parent.name)
     family = env or plain_name(_env_id(about) or name)

@@ -122,7 +122,7 @@ def read(source: Path, env: str | None) -> Imported:
         masks = {k: {n.decode() for n in rows[()]} for k, rows in file.get("mask", {}).items()}
     if KEY in about:
         metadata = metadata_from_json(str(about[KEY]), str(source))
-        return Imported(metadata, _Own(source, names, metadata), ())
+        return Imported(metadata, _Own(source, names, metadata), (), own=True)
     family = env or plain_name(_env_name(str(about.get("env_args", "")), source))
     splits = {n: _SPLITS[k] for k in _SPLITS for n in masks.get(k, ())}
 
