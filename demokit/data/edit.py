@@ -160,7 +160,8 @@ def split(
         train: where the training part goes.
         validation: where the validation part goes.
         fraction: the share of the tasks, or of each task's episodes, that validate, in (0, 1).
-        by: "task": tasks are disjoint and those that validate get the split "validation";
+        by: "task": tasks, and their contexts where they are known, are disjoint, and those that
+            validate get the split "validation";
             "episode": every task is in both, and keeps its split.
         seed: of the random choice.
         overwrite: replace the outputs.
@@ -482,8 +483,13 @@ def _chosen_tasks(dataset: Dataset, fraction: float, rng: np.random.Generator) -
             f"{dataset.path} already has the splits {', '.join(splits)}: take them apart with "
             "`demokit filter --split`."
         )
-    picked = _share(len(tasks), fraction, f"{dataset.path} has {len(tasks)} tasks")
-    return {tasks[i].id for i in rng.permutation(len(tasks))[:picked]}
+    # Tasks of one context are one task to a learner, whatever their ids.
+    known = dataset.metadata.knows_contexts
+    keys = list(dict.fromkeys(task.context if known else task.id for task in tasks))
+    what = "tasks of different contexts" if known else "tasks"
+    picked = _share(len(keys), fraction, f"{dataset.path} has {len(keys)} {what}")
+    chosen = {keys[i] for i in rng.permutation(len(keys))[:picked]}
+    return {task.id for task in tasks if (task.context if known else task.id) in chosen}
 
 
 def _chosen_episodes(dataset: Dataset, fraction: float, rng: np.random.Generator) -> set[int]:

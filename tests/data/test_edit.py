@@ -147,6 +147,18 @@ def test_split_by_task(recorded, tmp_path):
         split(both.path, tmp_path / "x.hdf5", tmp_path / "y.hdf5", fraction=0.5)
 
 
+def test_split_keeps_a_context_on_one_side(tmp_path, metadata, make_episode):
+    tasks = tuple(Task("point", f"point/{i}", (float(i % 2), 0.5), "train") for i in range(6))
+    episodes = [replace(make_episode(i), task=task) for i, task in enumerate(tasks)]
+    source = write(tmp_path / "a.hdf5", replace(metadata, tasks=tasks), episodes)
+    parts = split(source, tmp_path / "t.hdf5", tmp_path / "v.hdf5", fraction=0.3)
+    assert [part.episodes for part in parts] == [3, 3]
+    first, second = ({t.context for t in open_dataset(p.path).metadata.tasks} for p in parts)
+    assert not first & second
+    with pytest.raises(DemokitError, match="has 1 tasks of different contexts"):
+        split(parts[0].path, tmp_path / "x.hdf5", tmp_path / "y.hdf5", fraction=0.3)
+
+
 def test_split_by_episode_is_stratified_and_seeded(recorded, tmp_path):
     parts = []
     for name in "ab":
