@@ -1,6 +1,7 @@
 """Conversions: there and back bit for bit, and files of others filled in, marked and reported."""
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -332,6 +333,35 @@ def test_an_export_replaces_nothing_but_an_export(name, dataset, tmp_path):
     with pytest.raises(DemokitError, match="other things in it"):
         export_dataset(dataset, name, target, overwrite=True)
     assert (folder / "notes.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["robomimic", "lerobot"])
+def test_an_export_replaces_no_file_of_another_kind(name, dataset, images, tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("x")
+    before = images.path.read_bytes()
+    for target in (notes, images.path):
+        with pytest.raises(DemokitError, match="file of another kind"):
+            export_dataset(dataset, name, target, overwrite=True)
+    assert (notes.read_text(), images.path.read_bytes()) == ("x", before)
+
+
+def test_exports_at_once_leave_each_other_and_the_users_folders_alone(dataset, tmp_path):
+    (tmp_path / "out.tmp").mkdir()
+    place = tmp_path / "out"
+    script = (
+        "import sys, pathlib\n"
+        "from demokit.data import open_dataset\n"
+        "from demokit.data.convert import export_dataset\n"
+        "source, place = sys.argv[1:]\n"
+        "for _ in range(5):\n"
+        "    export_dataset(open_dataset(source), 'robomimic', pathlib.Path(place), overwrite=True)"
+    )
+    command = [sys.executable, "-c", script, str(dataset.path), str(place)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[1] for process in both] == ["", ""]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.hdf5", "out", "out.tmp"]
+    assert import_dataset(place, "robomimic", tmp_path / "b.hdf5") == ()
 
 
 @pytest.mark.parametrize("name", ["lerobot", "robomimic"])

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from demokit.data.edit import check_output
@@ -66,7 +67,7 @@ def export_dataset(
         raise DemokitError(f"{dataset.path} is unfinished: finish it with `demokit record`.")
     losses: tuple[Loss, ...] = module.losses(dataset)
     place: Path = module.place(dataset, target)
-    _check_place(place, dataset.path, module.MARK, overwrite=overwrite)
+    _check_place(place, dataset.path, module, overwrite=overwrite)
     if not dry_run:
         with explain_write(place, "choose another place with -o."):
             _write_aside(module, dataset, behind_link(place))
@@ -126,15 +127,17 @@ def _check_stated(found: Imported, source: Path, env: str | None, license: str |
         raise DemokitError(f"{source} states its licence, {about.license}: leave out --license.")
 
 
-def _check_place(place: Path, source: Path, mark: str, *, overwrite: bool) -> None:
+def _check_place(place: Path, source: Path, module: Any, *, overwrite: bool) -> None:
     """Raise DemokitError unless an export may go to `place`: only another one is replaced."""
     here = place.resolve()
     if here == source.resolve() or here in source.resolve().parents:
         raise DemokitError(f"{place} is or holds the dataset itself: choose another -o.")
     if not place.exists():
         return
-    if place.is_dir() and any(place.iterdir()) and not (mark and (place / mark).is_file()):
+    if place.is_dir() and any(place.iterdir()) and not module.is_export(place):
         raise DemokitError(f"{place} is a folder with other things in it: choose another -o.")
+    if not place.is_dir() and not module.is_export(place):
+        raise DemokitError(f"{place} is a file of another kind: choose another -o.")
     if not overwrite:
         raise DemokitError(f"{place} exists: pass --overwrite to replace it, or another -o.")
 
@@ -152,26 +155,14 @@ def _fill(writer: DatasetWriter, episodes: Iterable[Episode]) -> None:
 
 def _write_aside(module: Any, dataset: Dataset, place: Path) -> None:
     """Export next to `place`, then rename; what was there goes only then."""
-    aside, old = (place.with_name(place.name + ending) for ending in (".tmp", ".old.tmp"))
     place.parent.mkdir(parents=True, exist_ok=True)
-    _remove(aside)
-    try:
+    with TemporaryDirectory(prefix=".demokit-", dir=place.parent) as folder:
+        aside = Path(folder) / place.name
         with dataset:
             module.export(dataset, aside)
         if place.is_dir():
-            _remove(old)
-            place.rename(old)
+            place.rename(Path(folder) / f"{place.name}.old")
         aside.replace(place)
-    finally:
-        _remove(aside)
-        _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _module(name: str, *, writing: bool) -> Any:

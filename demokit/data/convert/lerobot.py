@@ -32,7 +32,6 @@ from demokit.errors import DemokitError
 from demokit.types import Array, Episode
 
 VERSION = "v3.0"
-MARK = "meta/info.json"
 _CHUNK = "chunk-000/file-000.parquet"
 _CHUNKS_SIZE = 1000
 _DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -51,6 +50,11 @@ _STEPS = {
 def place(dataset: Dataset, target: Path) -> Path:  # noqa: ARG001
     """The folder itself."""
     return target
+
+
+def is_export(place: Path) -> bool:
+    """Whether a LeRobot dataset is at `place`."""
+    return (place / "meta/info.json").is_file()
 
 
 def losses(dataset: Dataset) -> tuple[Loss, ...]:
