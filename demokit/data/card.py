@@ -154,10 +154,10 @@ def _provenance(summary: Summary) -> str:
     about, source = summary.metadata, summary.metadata.provenance
     versions = ", ".join(f"{name} {number}" for name, number in source.versions.items())
     missing = "".join(f"- missing: {what} ({why})\n" for what, why in source.missing.items())
-    kept = "only successful episodes were kept" if source.only_success else "all were kept"
     return f"""## Provenance
 
-- recorder `{source.recorder}`, expert `{source.expert}`, {describe_noise(source.noise_std)}; {kept}
+- recorder `{source.recorder}`, expert `{source.expert}`, {describe_noise(source.noise_std)}
+- kept: {about.kept}
 - operator: {source.operator or "not stated"}
 {_trained(source.trained)}- seed {source.seed}, recorded {source.created}
 - versions: {versions}

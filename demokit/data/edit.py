@@ -107,6 +107,8 @@ def filter_episodes(
         raise DemokitError(f"No episode of {dataset.path} fits: nothing was written.")
     part = dataset.select(chosen)
     about = _with_tasks(derived([part], "filter"), _tasks_of(part))
+    if selection.success:
+        about = replace(about, provenance=replace(about.provenance, only_success=True))
     write_dataset(Path(target), about, part.verified(), len(part), overwrite=overwrite)
     return Edited(Path(target), len(part), len(dataset) - len(part))
 

@@ -98,6 +98,20 @@ def test_merge_keeps_seeds_and_sources(tmp_path, metadata, make_episode):
         DatasetWriter(done.path, metadata, resume=True)
 
 
+def test_provenance_says_which_episodes_were_kept(tmp_path, metadata, make_episode):
+    source = write(tmp_path / "a.hdf5", metadata, map(make_episode, range(4)))
+    solved = filter_episodes(source, tmp_path / "s.hdf5", Selection(success=True)).path
+    mixed = merge([solved, source], tmp_path / "m.hdf5").path
+    paths = (source, solved, mixed)
+    found = [open_dataset(path).metadata for path in paths]
+    assert [about.provenance.only_success for about in found] == [False, True, False]
+    solved = "successful episodes only"
+    said = ["every episode", solved, f"{solved}, of some sources"]
+    assert [about.kept for about in found] == said
+    for path, words in zip(paths, said, strict=True):
+        assert f"- kept: {words}\n" in write_card(path).read_text()
+
+
 WIDE = Task("point", "point/wide", (1.0, 2.0, 3.0), "train")
 MISFITS = {
     "rewards": ({"reward": "sparse"}, "different rewards"),
