@@ -364,7 +364,8 @@ def check_schema(attributes: Mapping[str, Any], where: str) -> None:
     """Raise DemokitError unless the attributes are those of a dataset this version reads."""
     if "demokit_schema_version" not in attributes:
         raise DemokitError(
-            f"{where} is HDF5 but not a demokit dataset: it lacks 'demokit_schema_version'."
+            f"{where} is HDF5 but not a demokit dataset, as it lacks 'demokit_schema_version': a "
+            "Minari dataset is imported with `demokit convert --from minari`."
         )
     schema = int(attributes["demokit_schema_version"])
     if schema > SCHEMA_VERSION:

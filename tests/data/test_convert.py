@@ -124,7 +124,8 @@ def test_lerobot_folder_has_every_file_and_column(images, tmp_path):
     import pandas
     from pyarrow import parquet
 
-    export_dataset(images, "lerobot", tmp_path / "l")
+    said = dict(export_dataset(images, "lerobot", tmp_path / "l"))
+    assert "column demokit of meta/episodes" in said["contexts and seeds"]
     info = json.loads((tmp_path / "l/meta/info.json").read_text())
     assert (info["codebase_version"], info["fps"], info["chunks_size"]) == ("v3.0", 10, 1000)
     assert (info["total_episodes"], info["total_frames"], info["total_tasks"]) == (2, 10, 2)

@@ -59,10 +59,14 @@ def is_export(place: Path) -> bool:
 
 def losses(dataset: Dataset) -> tuple[Loss, ...]:
     """What LeRobot has no place for."""
-    unread = f"kept in meta/episodes, in columns {_LAST}*, which LeRobot does not read"
+    unread = "of meta/episodes, which LeRobot does not read"
     found = [
-        Loss("last observation", f"frames have T rows; {unread}"),
-        Loss("contexts, seeds and checksums", f"a task is a sentence in LeRobot; {unread}"),
+        Loss("last observation", f"frames have T rows; kept in columns {_LAST}* {unread}"),
+        Loss(
+            "contexts and seeds",
+            f"a task is a sentence in LeRobot; kept in column {KEY} {unread}",
+        ),
+        Loss("checksums", "not kept: an import computes them anew"),
         Loss(
             "splits",
             "LeRobot has ranges of episodes: all are under 'train', and the tasks' splits stay in "
