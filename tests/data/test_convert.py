@@ -169,6 +169,19 @@ def foreign_lerobot(dataset, folder, more_features):
 
 
 @needs_arrow
+@pytest.mark.parametrize(("rows", "statistics"), [(3, True), (3, False), (1000, True)])
+def test_lerobot_frames_may_be_cut_anyhow(dataset, tmp_path, rows, statistics):
+    from pyarrow import parquet
+
+    export_dataset(dataset, "lerobot", tmp_path / "l")
+    frames = tmp_path / "l/data/chunk-000/file-000.parquet"
+    options = {"row_group_size": rows, "write_statistics": statistics}
+    parquet.write_table(parquet.read_table(frames), frames, **options)
+    assert import_dataset(tmp_path / "l", "lerobot", tmp_path / "b.hdf5") == ()
+    assert open_dataset(tmp_path / "b.hdf5").episodes == dataset.episodes
+
+
+@needs_arrow
 def test_lerobot_of_others(dataset, tmp_path):
     """Without our columns: no last observation, no contexts, and it says so."""
     from pyarrow import parquet
