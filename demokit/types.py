@@ -100,6 +100,7 @@ class Episode:
             self._check(f"observations {name}".strip(), values, steps + 1, "fu")
         for name, values in self.privileged.items():
             self._check(f"privileged {name}", values, steps + 1, "fiub")
+        self._check_origin()
         if np.abs(self.actions).max() > 1:
             raise DemokitError(
                 "Episode actions leave the bounds [-1, 1]: record the executed (clipped) action."
@@ -121,6 +122,15 @@ class Episode:
         if isinstance(self.observations, Mapping):
             return self.observations
         return {"": self.observations}
+
+    def _check_origin(self) -> None:
+        seed: object = self.seed
+        is_int = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+        if not is_int or not -(2**63) <= self.seed < 2**64:
+            raise DemokitError(f"Episode seed: {seed!r} is no integer of 64 bits.")
+        recorder: object = self.recorder
+        if not isinstance(recorder, str) or "\0" in recorder:
+            raise DemokitError(f"Episode recorder: {recorder!r} is no text, or holds NUL.")
 
     @staticmethod
     def _check(

@@ -49,9 +49,11 @@ def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
 
 
 def as_json(value: Any) -> str:
-    """Indented JSON; null stands for what is not finite, such as the bounds of a space."""
+    """Indented JSON; arrays are lists, and null is what is not finite, as a space's bounds."""
 
     def plain(part: Any) -> Any:
+        if hasattr(part, "tolist"):
+            part = part.tolist()
         if isinstance(part, dict):
             return {name: plain(inner) for name, inner in part.items()}
         if isinstance(part, list | tuple):

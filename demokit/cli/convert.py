@@ -37,7 +37,7 @@ def convert(
     """Convert a dataset to or from another format, and say what it cannot carry."""
     if (to_format is None) == (from_format is None):
         raise click.UsageError("Give --to FORMAT or --from FORMAT, one of them.")
-    if to_format and (env or license):
+    if to_format and (env, license) != (None, None):
         raise click.UsageError("--env and --license are for imports.")
     common = {"overwrite": overwrite, "dry_run": dry_run}
     if to_format:

@@ -183,7 +183,7 @@ def _provenance(summary: Summary) -> Table:
     rows = table("Provenance", "", "")
     rows.add_row("recorder", f"{source.recorder}, expert {source.expert}")
     rows.add_row("action noise", "differs" if source.noise_std is None else f"{source.noise_std:g}")
-    rows.add_row("kept", "successful episodes only" if source.only_success else "every episode")
+    rows.add_row("kept", about.kept)
     rows.add_row("operator", source.operator or "not stated")
     rows.add_row("seed", str(source.seed))
     rows.add_row("created", source.created)

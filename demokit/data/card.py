@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,39 @@ from demokit.data.summary import Summary, summarize
 _HUB_LICENSES = {"mit", "apache-2.0", "bsd-3-clause", "odbl", "cc0-1.0", "cc-by-4.0"} | {
     f"cc-by-{kind}-4.0" for kind in ("sa", "nc", "nd", "nc-sa", "nc-nd")
 }
+_START = b"---\npretty_name: "
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
 def write_card(path: str | Path) -> Path:
-    """Write the card of a finished dataset next to it; returns its path.
+    """Write the card of a finished dataset next to it, see `put_card`; returns its path.
 
     Raises:
         DemokitError: the dataset cannot be read or the card cannot be written.
     """
-    summary = summarize(open_dataset(path))
+    return put_card(path, render_card(summarize(open_dataset(path))).encode())
+
+
+def put_card(path: str | Path, card: bytes) -> Path:
+    """Put a card next to the dataset at `path`; returns the card's path.
+
+    A file there that is no card is left as it is, and stderr says so.
+
+    Raises:
+        DemokitError: the card cannot be written.
+    """
     target = Path(path).with_suffix(".md")
     with explain_write(target, "the dataset itself is complete."):
-        write_durably(target, render_card(summary).encode())
+        if target.exists() and not _is_card(target):
+            print(f"{target} is no card of demokit: it was left as it is.", file=sys.stderr)
+        else:
+            write_durably(target, card)
     return target
+
+
+def _is_card(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_START)) == _START
 
 
 def render_card(summary: Summary) -> str:
@@ -134,10 +154,10 @@ def _provenance(summary: Summary) -> str:
     about, source = summary.metadata, summary.metadata.provenance
     versions = ", ".join(f"{name} {number}" for name, number in source.versions.items())
     missing = "".join(f"- missing: {what} ({why})\n" for what, why in source.missing.items())
-    kept = "only successful episodes were kept" if source.only_success else "all were kept"
     return f"""## Provenance
 
-- recorder `{source.recorder}`, expert `{source.expert}`, {describe_noise(source.noise_std)}; {kept}
+- recorder `{source.recorder}`, expert `{source.expert}`, {describe_noise(source.noise_std)}
+- kept: {about.kept}
 - operator: {source.operator or "not stated"}
 {_trained(source.trained)}- seed {source.seed}, recorded {source.created}
 - versions: {versions}

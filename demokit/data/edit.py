@@ -34,7 +34,6 @@ from demokit.data.store import (
     Dataset,
     check_fits,
     open_dataset,
-    staged_file,
     staging_folder,
 )
 from demokit.data.writer import put_root_attributes, put_size, root_attributes
@@ -43,6 +42,11 @@ from demokit.types import Episode, Task
 
 if TYPE_CHECKING:
     from demokit.envs.vision import Vision
+
+_MERGE_HINTS = {
+    "rewards": "see `demokit relabel --reward`.",
+    "action scales": "an action means something else in each, so keep them apart.",
+}
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ def filter_episodes(
         raise DemokitError(f"No episode of {dataset.path} fits: nothing was written.")
     part = dataset.select(chosen)
     about = _with_tasks(derived([part], "filter"), _tasks_of(part))
+    if selection.success:
+        about = replace(about, provenance=replace(about.provenance, only_success=True))
     write_dataset(Path(target), about, part.verified(), len(part), overwrite=overwrite)
     return Edited(Path(target), len(part), len(dataset) - len(part))
 
@@ -117,7 +123,7 @@ def merge(
     """Write the episodes of all sources, in order; an episode that comes again is left out.
 
     Args:
-        sources: datasets of one family, reward, model and observation space.
+        sources: datasets of one family, reward, model, observation space and action scale.
         target: the new dataset.
         license: its licence, needed where those of the sources differ, and of one source.
         overwrite: replace `target`.
@@ -156,7 +162,8 @@ def split(
         train: where the training part goes.
         validation: where the validation part goes.
         fraction: the share of the tasks, or of each task's episodes, that validate, in (0, 1).
-        by: "task": tasks are disjoint and those that validate get the split "validation";
+        by: "task": tasks, and their contexts where they are known, are disjoint, and those that
+            validate get the split "validation";
             "episode": every task is in both, and keeps its split.
         seed: of the random choice.
         overwrite: replace the outputs.
@@ -301,8 +308,8 @@ def check_output(path: Path, *, overwrite: bool, finishing: bool = False) -> Non
         raise DemokitError(f"{path} is a directory: name a file in it, such as {path}/demos.hdf5.")
     if path.exists() and not overwrite:
         raise DemokitError(f"{path} exists: pass --overwrite to replace it, or another name.")
-    state = staging_folder(path) / STATE_FILE
-    if not finishing and state.exists() and staged_file(state.parent, 0).exists():
+    folder = staging_folder(path)
+    if not finishing and (folder / STATE_FILE).exists() and any(folder.glob("*.hdf5")):
         raise DemokitError(
             f"{path} has an unfinished recording: finish it with `demokit record --resume`, or "
             "take another name."
@@ -351,7 +358,7 @@ def derived(parts: Sequence[Dataset], edit: str, license: str | None = None) -> 
         about[0],
         task_set="+".join(dict.fromkeys(each.task_set for each in about)),
         provenance=_merged_provenance([each.provenance for each in about]),
-        license=license or about[0].license,
+        license=about[0].license if license is None else license,
         sources=sources,
     )
 
@@ -421,10 +428,21 @@ def _check_mergeable(first: Dataset, other: Dataset) -> None:
         ("action spaces", mine.action_space, theirs.action_space),
         ("models", mine.model_hash, theirs.model_hash),
         ("MuJoCo versions", mine.mujoco_version, theirs.mujoco_version),
+        ("context widths", _context_widths(mine), _context_widths(theirs)),
+        ("action scales", _action_scale(mine), _action_scale(theirs)),
     ):
         if a != b:
-            hint = ": see `demokit relabel --reward`." if what == "rewards" else "."
-            raise DemokitError(f"{first.path} and {other.path} have different {what}{hint}")
+            hint = _MERGE_HINTS.get(what, "keep them apart.")
+            raise DemokitError(f"{first.path} and {other.path} have different {what}: {hint}")
+
+
+def _context_widths(metadata: DatasetMetadata) -> set[int]:
+    return {len(task.context) for task in metadata.tasks}
+
+
+def _action_scale(metadata: DatasetMetadata) -> str | None:
+    """How an import scaled its actions, in words."""
+    return metadata.provenance.missing.get("action range")
 
 
 def _merged_tasks(datasets: Sequence[Dataset]) -> tuple[Task, ...]:
@@ -467,8 +485,13 @@ def _chosen_tasks(dataset: Dataset, fraction: float, rng: np.random.Generator) -
             f"{dataset.path} already has the splits {', '.join(splits)}: take them apart with "
             "`demokit filter --split`."
         )
-    picked = _share(len(tasks), fraction, f"{dataset.path} has {len(tasks)} tasks")
-    return {tasks[i].id for i in rng.permutation(len(tasks))[:picked]}
+    # Tasks of one context are one task to a learner, whatever their ids.
+    known = dataset.metadata.knows_contexts
+    keys = list(dict.fromkeys(task.context if known else task.id for task in tasks))
+    what = "tasks of different contexts" if known else "tasks"
+    picked = _share(len(keys), fraction, f"{dataset.path} has {len(keys)} {what}")
+    chosen = {keys[i] for i in rng.permutation(len(keys))[:picked]}
+    return {task.id for task in tasks if (task.context if known else task.id) in chosen}
 
 
 def _chosen_episodes(dataset: Dataset, fraction: float, rng: np.random.Generator) -> set[int]:

@@ -91,8 +91,10 @@ def episode_arrays(episode: Episode) -> Iterator[tuple[str, Array]]:
 
 
 def _checked(name: str) -> str:
-    if not name or "/" in name or "\0" in name or name in (".", ".."):
-        raise DemokitError(f"'{name}' cannot name an array: it is empty, '.', or holds '/'.")
+    if not isinstance(name, str) or not name or "/" in name or "\0" in name or name in (".", ".."):
+        raise DemokitError(
+            f"{name!r} cannot name an array or option: it is no text, empty, '.', or holds '/'."
+        )
     return name
 
 
@@ -106,7 +108,8 @@ def digest(episode: Episode) -> str:
 
 
 def write_episode(file: h5py.Group, index: int, episode: Episode) -> None:
-    """Add `episode` as group `episode_<index>`."""
+    """Add `episode` as group `episode_<index>`; raises DemokitError for what HDF5 cannot hold."""
+    options = _flat_options(episode.options)
     group = file.require_group(episode_name(index))
     for name, values in episode_arrays(episode):
         group.create_dataset(name, data=values, **_storage(name, values))
@@ -124,7 +127,7 @@ def write_episode(file: h5py.Group, index: int, episode: Episode) -> None:
             "recorder": episode.recorder,
             "sha256": digest(episode),
             "record_sha256": record_of(index, episode).compute_digest(),
-            **_flat_options(episode.options),
+            **options,
         },
     )
     file.file.flush()
@@ -163,13 +166,27 @@ def _flat_options(options: Mapping[str, Any], prefix: str = "options") -> dict[s
     flat: dict[str, Any] = {}
     for name, value in options.items():
         path = f"{prefix}/{_checked(name)}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             flat.update(_flat_options(value, path))
-        elif value is None:
-            raise DemokitError(f"Episode option '{name}' is None: leave it out.")
-        else:
+        elif _is_storable(value):
             flat[path] = value
+        else:
+            raise DemokitError(
+                f"Episode option '{name}' is {value!r:.40}: give numbers, text without NUL, or a "
+                "list of either, or leave it out."
+            )
     return flat
+
+
+def _is_storable(value: Any) -> bool:
+    """Whether an attribute gives the value back: numbers, text or a list of either."""
+    texts = value if isinstance(value, list | tuple) and value else [value]
+    if all(isinstance(text, str) for text in texts):
+        return not any("\0" in text for text in texts)
+    try:
+        return np.asarray(value).dtype.kind in "fiub"
+    except ValueError:
+        return False
 
 
 def _nested_options(attributes: Mapping[str, Any]) -> dict[str, Any]:

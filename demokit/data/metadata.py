@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -82,7 +82,7 @@ class Provenance:
         noise_std: standard deviation of the noise added to its actions; None where the sources
             of a merged dataset differ.
         seed: the seed of the recording; all episode seeds derive from it. None as `noise_std`.
-        only_success: whether failed episodes were dropped.
+        only_success: whether failed episodes were dropped, of all sources.
         operator: the person, if given.
         created: ISO 8601 time in UTC.
         versions: library -> version.
@@ -299,13 +299,26 @@ class DatasetMetadata:
     def trained_experts(self) -> dict[str, int]:
         """Hash of every trained expert behind the episodes -> environment steps it took."""
         found: dict[str, int] = {}
+        for source in self._all_provenances():
+            if trained := source.trained:
+                found[str(trained["sha256"])] = int(trained["env_steps"])
+        return found
+
+    @property
+    def kept(self) -> str:
+        """Which recorded episodes are here, by their success, in words."""
+        if self.provenance.only_success:
+            return "successful episodes only"
+        some = any(source.only_success for source in self._all_provenances())
+        return "successful episodes only, of some sources" if some else "every episode"
+
+    def _all_provenances(self) -> Iterator[Provenance]:
+        """Its own, and those of its sources and theirs."""
         parts: list[DatasetMetadata | SourceFile] = [self]
         while parts:
             part = parts.pop()
             parts += part.sources
-            if trained := part.provenance.trained:
-                found[str(trained["sha256"])] = int(trained["env_steps"])
-        return found
+            yield part.provenance
 
     def space_items(self) -> dict[str, ArraySpec]:
         """The observation space as a mapping; a plain array has the name ''."""
@@ -351,7 +364,8 @@ def check_schema(attributes: Mapping[str, Any], where: str) -> None:
     """Raise DemokitError unless the attributes are those of a dataset this version reads."""
     if "demokit_schema_version" not in attributes:
         raise DemokitError(
-            f"{where} is HDF5 but not a demokit dataset: it lacks 'demokit_schema_version'."
+            f"{where} is HDF5 but not a demokit dataset, as it lacks 'demokit_schema_version': a "
+            "Minari dataset is imported with `demokit convert --from minari`."
         )
     schema = int(attributes["demokit_schema_version"])
     if schema > SCHEMA_VERSION:

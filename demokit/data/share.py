@@ -20,14 +20,13 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import IO, Any, Protocol
 
-from demokit.data.card import render_card
+from demokit.data.card import put_card, render_card
 from demokit.data.edit import check_output
 from demokit.data.files import (
     behind_link,
     explain_write,
     rename_durably,
     sync,
-    write_durably,
 )
 from demokit.data.store import Dataset, open_dataset
 from demokit.data.summary import summarize
@@ -162,7 +161,7 @@ def pull(
 
     Args:
         place: as for `push`, or an archive of `pack` (a path or URL that ends in .zip).
-        target: NAME.hdf5; its card is put next to it.
+        target: NAME.hdf5; its card is put next to it, unless a file of another kind is there.
         overwrite: replace what is there, once all is checked.
         limit_bytes: the largest dataset to accept.
 
@@ -185,7 +184,7 @@ def pull(
             require_valid(aside)
             sync(aside)
             rename_durably(aside, target)
-            write_durably(target.with_suffix(".md"), card)
+            put_card(target, card)
     finally:
         aside.unlink(missing_ok=True)
     return target

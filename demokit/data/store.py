@@ -27,7 +27,7 @@ from demokit.data.layout import digest as episode_digest
 from demokit.data.metadata import ArraySpec, DatasetMetadata
 from demokit.data.paths import resolve
 from demokit.errors import DemokitError
-from demokit.types import Array, Episode
+from demokit.types import Array, Episode, Task
 
 STATE_FILE = "recording.json"
 _EPISODE = re.compile(r"episode_(0|[1-9]\d{0,17})")
@@ -277,7 +277,7 @@ class Dataset:
             # Other writers, and the first demokit, leave checksums out.
             if stored not in ("", now):
                 raise DemokitError(
-                    f"Episode {index} of {self.path} was changed after it was recorded: its "
+                    f"Episode {record.index} of {self.path} was changed after it was recorded: its "
                     "checksum does not match."
                 )
         return episode
@@ -332,7 +332,7 @@ class Dataset:
 def check_fits(metadata: DatasetMetadata, episode: Episode, path: Path) -> None:
     """Raise DemokitError unless an episode has a task and the arrays of its dataset."""
     if episode.task not in metadata.tasks:
-        raise DemokitError(f"Task '{episode.task.id}' is not one of the tasks of {path}.")
+        raise DemokitError(_not_a_task(metadata, episode.task, path))
     specs = _specs(metadata)
     arrays = dict(episode_arrays(episode))
     given = {name for name in arrays if name.startswith("observations")}
@@ -341,6 +341,14 @@ def check_fits(metadata: DatasetMetadata, episode: Episode, path: Path) -> None:
     if metadata.provenance.restorable and "state" not in episode.privileged:
         raise DemokitError("Episode lacks privileged 'state': it could not be restored.")
     _check_specs(metadata, arrays, path)
+
+
+def _not_a_task(metadata: DatasetMetadata, task: Task, path: Path) -> str:
+    for known in metadata.tasks:
+        if known.id == task.id:
+            what = "context" if known.context != task.context else "split or family"
+            return f"Task '{task.id}' has another {what} than the task of that id in {path}."
+    return f"Task '{task.id}' is not one of the tasks of {path}."
 
 
 def _specs(metadata: DatasetMetadata) -> dict[str, ArraySpec]:

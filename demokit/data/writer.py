@@ -126,8 +126,10 @@ class DatasetWriter:
         """Save an episode; when this returns it is durable. Returns the number saved so far.
 
         Raises:
-            DemokitError: the episode does not fit the dataset, or it cannot be written.
+            DemokitError: the episode does not fit the dataset, it cannot be written, or the
+                writer is closed.
         """
+        self._check_open()
         check_fits(self.metadata, episode, self.path)
         index = len(self._records)
         target = staged_file(self.folder, index)
@@ -140,8 +142,10 @@ class DatasetWriter:
         """Assemble NAME.hdf5 from all saved episodes and remove the folder; returns the path.
 
         Raises:
-            DemokitError: no episodes were saved, or the file cannot be written.
+            DemokitError: no episodes were saved, the file cannot be written, or the writer is
+                closed.
         """
+        self._check_open()
         if not self._records:
             raise DemokitError(f"No episode was saved: {self.path} was not written.")
         base = self._base_file
@@ -155,6 +159,13 @@ class DatasetWriter:
     def _first(self) -> int:
         """Index of the first episode that the finished file does not hold."""
         return self._base_file.num_episodes if self._base_file else 0
+
+    def _check_open(self) -> None:
+        if self._lock is None:
+            raise DemokitError(
+                f"The recording to {self.path} is closed: go on with a new DatasetWriter and "
+                "resume=True."
+            )
 
     def _publish(self) -> None:
         aside = self.path.with_name(self.path.name + ".tmp")

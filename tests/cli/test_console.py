@@ -1,8 +1,16 @@
 """What commands show while they work, where there is no terminal."""
 
+import json
+
+import numpy as np
 import pytest
 
-from demokit.cli.console import Stages, progress
+from demokit.cli.console import Stages, as_json, progress
+
+
+def test_json_of_arrays_and_of_what_is_not_finite():
+    about = {"sizes": np.array([1, 2]), "high": np.float64("inf"), "low": (0.5,)}
+    assert json.loads(as_json(about)) == {"sizes": [1, 2], "high": None, "low": [0.5]}
 
 
 def test_every_stage_is_shown_from_where_it_starts(capsys):

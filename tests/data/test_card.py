@@ -6,6 +6,8 @@ import pytest
 
 from demokit.data import DatasetWriter
 from demokit.data.card import write_card
+from demokit.data.edit import Selection, filter_episodes
+from demokit.data.share import make_bundle, pack, pull
 
 yaml = pytest.importorskip("yaml")
 
@@ -37,3 +39,21 @@ def test_card(tmp_path, metadata, make_episode, license, expected):
     assert "| episodes | 2 (10 steps" in body
     assert "| success rate | 50% |" in body
     assert ("none stated" in body) == (license is None)
+
+
+def test_a_file_of_the_user_is_no_card(tmp_path, metadata, make_episode, capsys):
+    with DatasetWriter(tmp_path / "a.hdf5", replace(metadata, license="MIT")) as writer:
+        writer.add(make_episode(0))
+        path = writer.finish()
+    card = tmp_path / "a.md"
+    card.write_text("my notes")
+    assert write_card(path) == card
+    filter_episodes(path, path, Selection(), overwrite=True)
+    pack(make_bundle(path), tmp_path / "a.zip")
+    pull(str(tmp_path / "a.zip"), path, overwrite=True)
+    assert card.read_text() == "my notes"
+    assert capsys.readouterr().err.count(f"{card} is no card of demokit") == 3
+    card.unlink()
+    before = write_card(path).read_text()
+    card.write_text(f"{before}more")
+    assert write_card(path).read_text() == before

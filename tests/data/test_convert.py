@@ -1,6 +1,7 @@
 """Conversions: there and back bit for bit, and files of others filled in, marked and reported."""
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -123,7 +124,8 @@ def test_lerobot_folder_has_every_file_and_column(images, tmp_path):
     import pandas
     from pyarrow import parquet
 
-    export_dataset(images, "lerobot", tmp_path / "l")
+    said = dict(export_dataset(images, "lerobot", tmp_path / "l"))
+    assert "column demokit of meta/episodes" in said["contexts and seeds"]
     info = json.loads((tmp_path / "l/meta/info.json").read_text())
     assert (info["codebase_version"], info["fps"], info["chunks_size"]) == ("v3.0", 10, 1000)
     assert (info["total_episodes"], info["total_frames"], info["total_tasks"]) == (2, 10, 2)
@@ -164,6 +166,19 @@ def foreign_lerobot(dataset, folder, more_features):
     del info["demokit"]
     info["features"] |= more_features
     path.write_text(json.dumps(info))
+
+
+@needs_arrow
+@pytest.mark.parametrize(("rows", "statistics"), [(3, True), (3, False), (1000, True)])
+def test_lerobot_frames_may_be_cut_anyhow(dataset, tmp_path, rows, statistics):
+    from pyarrow import parquet
+
+    export_dataset(dataset, "lerobot", tmp_path / "l")
+    frames = tmp_path / "l/data/chunk-000/file-000.parquet"
+    options = {"row_group_size": rows, "write_statistics": statistics}
+    parquet.write_table(parquet.read_table(frames), frames, **options)
+    assert import_dataset(tmp_path / "l", "lerobot", tmp_path / "b.hdf5") == ()
+    assert open_dataset(tmp_path / "b.hdf5").episodes == dataset.episodes
 
 
 @needs_arrow
@@ -257,6 +272,36 @@ def test_an_import_that_fails_half_way_leaves_nothing(tmp_path, dataset):
     assert not list(tmp_path.glob("b.hdf5*"))
 
 
+def test_an_import_spares_an_unfinished_recording(tmp_path, dataset, make_episode):
+    export_dataset(dataset, "robomimic", tmp_path / "r.hdf5")
+    with DatasetWriter(tmp_path / "u.hdf5", dataset.metadata) as writer:
+        writer.add(make_episode(0))
+    with pytest.raises(DemokitError, match="unfinished recording"):
+        import_dataset(tmp_path / "r.hdf5", "robomimic", tmp_path / "u.hdf5", overwrite=True)
+    assert len(open_dataset(tmp_path / "u.hdf5")) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"env": "pusher"}, "family, point: leave out --env"),
+        ({"license": "GPL"}, "licence, MIT: leave out --license"),
+        ({"license": ""}, "leave out --license"),
+    ],
+)
+def test_what_a_source_states_is_not_changed(options, message, tmp_path, dataset):
+    with pytest.raises(DemokitError, match=message):
+        import_dataset(dataset.path, "minari", tmp_path / "b.hdf5", **options)
+    assert not (tmp_path / "b.hdf5").exists()
+    same = {"env": "point", "license": "MIT"}
+    assert import_dataset(dataset.path, "minari", tmp_path / "b.hdf5", **same) == ()
+
+
+def test_an_empty_licence_is_refused(tmp_path, images):
+    with pytest.raises(DemokitError, match="licence is empty"):
+        import_dataset(images.path, "minari", tmp_path / "b.hdf5", license="")
+
+
 def test_unknown_formats(dataset, tmp_path):
     with pytest.raises(DemokitError, match="did you mean 'robomimic'"):
         export_dataset(dataset, "robomimc", tmp_path / "x")
@@ -302,6 +347,35 @@ def test_an_export_replaces_nothing_but_an_export(name, dataset, tmp_path):
     with pytest.raises(DemokitError, match="other things in it"):
         export_dataset(dataset, name, target, overwrite=True)
     assert (folder / "notes.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["robomimic", "lerobot"])
+def test_an_export_replaces_no_file_of_another_kind(name, dataset, images, tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("x")
+    before = images.path.read_bytes()
+    for target in (notes, images.path):
+        with pytest.raises(DemokitError, match="file of another kind"):
+            export_dataset(dataset, name, target, overwrite=True)
+    assert (notes.read_text(), images.path.read_bytes()) == ("x", before)
+
+
+def test_exports_at_once_leave_each_other_and_the_users_folders_alone(dataset, tmp_path):
+    (tmp_path / "out.tmp").mkdir()
+    place = tmp_path / "out"
+    script = (
+        "import sys, pathlib\n"
+        "from demokit.data import open_dataset\n"
+        "from demokit.data.convert import export_dataset\n"
+        "source, place = sys.argv[1:]\n"
+        "for _ in range(5):\n"
+        "    export_dataset(open_dataset(source), 'robomimic', pathlib.Path(place), overwrite=True)"
+    )
+    command = [sys.executable, "-c", script, str(dataset.path), str(place)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[1] for process in both] == ["", ""]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.hdf5", "out", "out.tmp"]
+    assert import_dataset(place, "robomimic", tmp_path / "b.hdf5") == ()
 
 
 @pytest.mark.parametrize("name", ["lerobot", "robomimic"])

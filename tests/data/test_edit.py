@@ -8,13 +8,14 @@ import pytest
 from click.testing import CliRunner
 
 from demokit.cli import main
-from demokit.data import DatasetWriter, open_dataset
+from demokit.data import DatasetWriter, Provenance, open_dataset
 from demokit.data.card import write_card
 from demokit.data.edit import Selection, file_sha256, filter_episodes, merge, relabel, split
 from demokit.data.store import staging_folder
 from demokit.data.validation import validate
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
+from demokit.types import Task
 
 
 def write(path, metadata, episodes):
@@ -97,11 +98,31 @@ def test_merge_keeps_seeds_and_sources(tmp_path, metadata, make_episode):
         DatasetWriter(done.path, metadata, resume=True)
 
 
+def test_provenance_says_which_episodes_were_kept(tmp_path, metadata, make_episode):
+    source = write(tmp_path / "a.hdf5", metadata, map(make_episode, range(4)))
+    solved = filter_episodes(source, tmp_path / "s.hdf5", Selection(success=True)).path
+    mixed = merge([solved, source], tmp_path / "m.hdf5").path
+    paths = (source, solved, mixed)
+    found = [open_dataset(path).metadata for path in paths]
+    assert [about.provenance.only_success for about in found] == [False, True, False]
+    solved = "successful episodes only"
+    said = ["every episode", solved, f"{solved}, of some sources"]
+    assert [about.kept for about in found] == said
+    for path, words in zip(paths, said, strict=True):
+        assert f"- kept: {words}\n" in write_card(path).read_text()
+
+
+WIDE = Task("point", "point/wide", (1.0, 2.0, 3.0), "train")
 MISFITS = {
     "rewards": ({"reward": "sparse"}, "different rewards"),
     "models": ({"model_hash": "1" * 64}, "different models"),
     "horizons": ({"horizon": 30}, "different horizons"),
     "licences": ({"license": "MIT"}, "--license"),
+    "contexts": ({"tasks": (WIDE,)}, "different context widths"),
+    "scales": (
+        {"provenance": Provenance("x", "x", 0.2, 0, missing={"action range": "divided by [2.0]"})},
+        "different action scales",
+    ),
     "tasks": ("validation", "another one elsewhere"),
 }
 
@@ -112,7 +133,9 @@ def test_merge_refuses_what_does_not_fit(tmp_path, metadata, make_episode, what)
     episode = make_episode(0)
     if changes == "validation":
         tasks = tuple(replace(task, split="validation") for task in metadata.tasks)
-        changes, episode = {"tasks": tasks}, replace(episode, task=tasks[0])
+        changes = {"tasks": tasks}
+    if "tasks" in changes:
+        episode = replace(episode, task=changes["tasks"][0])
     first = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
     second = write(tmp_path / "b.hdf5", replace(metadata, **changes), [episode])
     with pytest.raises(DemokitError, match=message):
@@ -136,6 +159,18 @@ def test_split_by_task(recorded, tmp_path):
     assert validate(both.path).ok
     with pytest.raises(DemokitError, match="filter --split"):
         split(both.path, tmp_path / "x.hdf5", tmp_path / "y.hdf5", fraction=0.5)
+
+
+def test_split_keeps_a_context_on_one_side(tmp_path, metadata, make_episode):
+    tasks = tuple(Task("point", f"point/{i}", (float(i % 2), 0.5), "train") for i in range(6))
+    episodes = [replace(make_episode(i), task=task) for i, task in enumerate(tasks)]
+    source = write(tmp_path / "a.hdf5", replace(metadata, tasks=tasks), episodes)
+    parts = split(source, tmp_path / "t.hdf5", tmp_path / "v.hdf5", fraction=0.3)
+    assert [part.episodes for part in parts] == [3, 3]
+    first, second = ({t.context for t in open_dataset(p.path).metadata.tasks} for p in parts)
+    assert not first & second
+    with pytest.raises(DemokitError, match="has 1 tasks of different contexts"):
+        split(parts[0].path, tmp_path / "x.hdf5", tmp_path / "y.hdf5", fraction=0.3)
 
 
 def test_split_by_episode_is_stratified_and_seeded(recorded, tmp_path):
@@ -185,6 +220,11 @@ def test_outputs_that_are_taken(tmp_path, metadata, make_episode):
     with pytest.raises(DemokitError, match="unfinished recording"):
         filter_episodes(source, tmp_path / "u.hdf5", Selection(), overwrite=True)
     assert staging_folder(tmp_path / "u.hdf5").exists()
+    longer = write(tmp_path / "l.hdf5", metadata, [make_episode(0)])
+    with DatasetWriter(longer, metadata, resume=True) as writer:
+        writer.add(make_episode(1))
+    with pytest.raises(DemokitError, match="unfinished recording"):
+        filter_episodes(source, longer, Selection(), overwrite=True)
     assert filter_episodes(source, source, Selection(), overwrite=True).episodes == 1
 
 
@@ -224,6 +264,9 @@ def test_a_licence_can_be_stated(tmp_path, metadata, make_episode):
         writer.finish()
     assert open_dataset(path).metadata.license == "MIT"
     assert digests(path) == digests(tmp_path / "b.hdf5")
+    other = write(tmp_path / "c.hdf5", metadata, [make_episode(1)])
+    with pytest.raises(DemokitError, match="licence is empty"):
+        merge([path, other], tmp_path / "d.hdf5", license="")
 
 
 def test_a_link_is_written_through(tmp_path, metadata, make_episode):

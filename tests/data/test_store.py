@@ -128,6 +128,56 @@ def test_an_unsound_episode_is_refused(make_episode, field):
         replace(episode, **{field: BROKEN[field](getattr(episode, field))})
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("seed", 1.5), ("seed", 2**70), ("recorder", 3), ("recorder", "a\0")]
+)
+def test_who_recorded_is_checked(make_episode, field, value):
+    with pytest.raises(DemokitError, match=f"Episode {field}: "):
+        replace(make_episode(0), **{field: value})
+
+
+@pytest.mark.parametrize("value", [None, b"x", "a\0b", ["a\0"], [{"a": 1}], {}, [1, "a"], 2**70])
+def test_options_that_would_not_come_back_are_refused(tmp_path, metadata, make_episode, value):
+    episode = replace(make_episode(0), options={"start": {"odd": value}})
+    with DatasetWriter(tmp_path / "a.hdf5", metadata) as writer:
+        with pytest.raises(DemokitError, match="option 'odd' is"):
+            writer.add(episode)
+        with pytest.raises(DemokitError, match="cannot name"):
+            writer.add(replace(episode, options={3: 1}))
+        options = {"names": ["a", "b"], "sizes": [1, 2], "none": [], "start": {"text": ""}}
+        writer.add(replace(episode, options=options))
+        open_dataset(writer.finish()).verify(0)
+
+
+def test_a_closed_writer_says_so(tmp_path, metadata, make_episode):
+    with DatasetWriter(tmp_path / "a.hdf5", metadata) as writer:
+        writer.add(make_episode(0))
+    with pytest.raises(DemokitError, match="is closed"):
+        writer.add(make_episode(1))
+    with DatasetWriter(tmp_path / "a.hdf5", metadata, resume=True) as writer:
+        path = writer.finish()
+        with pytest.raises(DemokitError, match="is closed"):
+            writer.finish()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_episodes_are_named_by_their_number_and_tasks_by_what_differs(
+    tmp_path, metadata, make_episode
+):
+    episodes = [make_episode(i) for i in range(3)]
+    moved = replace(episodes[0].task, context=(9.0, 9.0))
+    with DatasetWriter(tmp_path / "b.hdf5", metadata) as writer:
+        with pytest.raises(DemokitError, match="has another context than the task of that id"):
+            writer.add(replace(episodes[0], task=moved))
+        with pytest.raises(DemokitError, match="is not one of the tasks"):
+            writer.add(replace(episodes[0], task=replace(moved, id="point/new")))
+    path = write(tmp_path / "a.hdf5", metadata, episodes)
+    with h5py.File(path, "r+") as file:
+        file["episode_2/rewards"][0] += 1
+    with pytest.raises(DemokitError, match="Episode 2 of"):
+        open_dataset(path).select([2]).verify(0)
+
+
 @given(row=st.integers(0, 5), bad=st.sampled_from([np.nan, np.inf, -np.inf]))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_that_is_not_finite_gets_in(make_episode, row, bad):
@@ -386,7 +436,7 @@ ERRORS = {
     "text": "is not an HDF5 file",
     "empty": "is not an HDF5 file",
     "truncated": "is truncated",
-    "foreign": "not a demokit dataset",
+    "foreign": "not a demokit dataset.*demokit convert --from minari",
     "newer": "schema version 99.*upgrade",
     "no tasks": "metadata of .* is damaged",
     "no group": "is damaged",

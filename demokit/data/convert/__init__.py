@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from demokit.data.edit import check_output
 from demokit.data.files import behind_link, explain_damage, explain_write
 from demokit.data.metadata import DatasetMetadata
 from demokit.data.store import Dataset
@@ -34,11 +36,15 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """What a reader found: metadata, the episodes (read one at a time), and what is lost."""
+    """What a reader found: metadata, the episodes (read one at a time), and what is lost.
+
+    `own` says that demokit wrote the source, which then states its task family.
+    """
 
     metadata: DatasetMetadata
     episodes: Iterable[Episode]
     losses: tuple[Loss, ...]
+    own: bool = False
 
 
 def export_dataset(
@@ -61,7 +67,7 @@ def export_dataset(
         raise DemokitError(f"{dataset.path} is unfinished: finish it with `demokit record`.")
     losses: tuple[Loss, ...] = module.losses(dataset)
     place: Path = module.place(dataset, target)
-    _check_place(place, dataset.path, module.MARK, overwrite=overwrite)
+    _check_place(place, dataset.path, module, overwrite=overwrite)
     if not dry_run:
         with explain_write(place, "choose another place with -o."):
             _write_aside(module, dataset, behind_link(place))
@@ -93,31 +99,45 @@ def import_dataset(
         What is lost, and what stands in its place.
 
     Raises:
-        DemokitError: unknown format, a source that cannot be used, a target that exists.
+        DemokitError: unknown format, a source that cannot be used or that states another family
+            or licence, a target that exists or has an unfinished recording.
     """
     module = _module(name, writing=False)
     if not source.exists():
         raise DemokitError(f"There is nothing at {source}: check the path.")
     if source.resolve() == target.resolve():
         raise DemokitError("The source cannot be the output too: choose another -o.")
+    check_output(behind_link(target), overwrite=overwrite)
     with explain_damage(source):
         found: Imported = module.read(source, env)
-        metadata = replace(found.metadata, license=license or found.metadata.license)
+        _check_stated(found, source, env, license)
+        metadata = found.metadata if license is None else replace(found.metadata, license=license)
         if not dry_run:
             with DatasetWriter(target, metadata, overwrite=overwrite) as writer:
                 _fill(writer, found.episodes)
     return found.losses
 
 
-def _check_place(place: Path, source: Path, mark: str, *, overwrite: bool) -> None:
+def _check_stated(found: Imported, source: Path, env: str | None, license: str | None) -> None:
+    """Raise DemokitError when an option contradicts what the source states."""
+    about = found.metadata
+    if found.own and env not in (None, about.family):
+        raise DemokitError(f"{source} states its family, {about.family}: leave out --env.")
+    if about.license is not None and license not in (None, about.license):
+        raise DemokitError(f"{source} states its licence, {about.license}: leave out --license.")
+
+
+def _check_place(place: Path, source: Path, module: Any, *, overwrite: bool) -> None:
     """Raise DemokitError unless an export may go to `place`: only another one is replaced."""
     here = place.resolve()
     if here == source.resolve() or here in source.resolve().parents:
         raise DemokitError(f"{place} is or holds the dataset itself: choose another -o.")
     if not place.exists():
         return
-    if place.is_dir() and any(place.iterdir()) and not (mark and (place / mark).is_file()):
+    if place.is_dir() and any(place.iterdir()) and not module.is_export(place):
         raise DemokitError(f"{place} is a folder with other things in it: choose another -o.")
+    if not place.is_dir() and not module.is_export(place):
+        raise DemokitError(f"{place} is a file of another kind: choose another -o.")
     if not overwrite:
         raise DemokitError(f"{place} exists: pass --overwrite to replace it, or another -o.")
 
@@ -135,26 +155,14 @@ def _fill(writer: DatasetWriter, episodes: Iterable[Episode]) -> None:
 
 def _write_aside(module: Any, dataset: Dataset, place: Path) -> None:
     """Export next to `place`, then rename; what was there goes only then."""
-    aside, old = (place.with_name(place.name + ending) for ending in (".tmp", ".old.tmp"))
     place.parent.mkdir(parents=True, exist_ok=True)
-    _remove(aside)
-    try:
+    with TemporaryDirectory(prefix=".demokit-", dir=place.parent) as folder:
+        aside = Path(folder) / place.name
         with dataset:
             module.export(dataset, aside)
         if place.is_dir():
-            _remove(old)
-            place.rename(old)
+            place.rename(Path(folder) / f"{place.name}.old")
         aside.replace(place)
-    finally:
-        _remove(aside)
-        _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _module(name: str, *, writing: bool) -> Any:

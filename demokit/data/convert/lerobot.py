@@ -32,7 +32,6 @@ from demokit.errors import DemokitError
 from demokit.types import Array, Episode
 
 VERSION = "v3.0"
-MARK = "meta/info.json"
 _CHUNK = "chunk-000/file-000.parquet"
 _CHUNKS_SIZE = 1000
 _DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -53,12 +52,21 @@ def place(dataset: Dataset, target: Path) -> Path:  # noqa: ARG001
     return target
 
 
+def is_export(place: Path) -> bool:
+    """Whether a LeRobot dataset is at `place`."""
+    return (place / "meta/info.json").is_file()
+
+
 def losses(dataset: Dataset) -> tuple[Loss, ...]:
     """What LeRobot has no place for."""
-    unread = f"kept in meta/episodes, in columns {_LAST}*, which LeRobot does not read"
+    unread = "of meta/episodes, which LeRobot does not read"
     found = [
-        Loss("last observation", f"frames have T rows; {unread}"),
-        Loss("contexts, seeds and checksums", f"a task is a sentence in LeRobot; {unread}"),
+        Loss("last observation", f"frames have T rows; kept in columns {_LAST}* {unread}"),
+        Loss(
+            "contexts and seeds",
+            f"a task is a sentence in LeRobot; kept in column {KEY} {unread}",
+        ),
+        Loss("checksums", "not kept: an import computes them anew"),
         Loss(
             "splits",
             "LeRobot has ranges of episodes: all are under 'train', and the tasks' splits stay in "
@@ -77,14 +85,14 @@ def export(dataset: Dataset, target: Path) -> None:
     (target / "meta/episodes/chunk-000").mkdir(parents=True)
     (target / "data/chunk-000").mkdir(parents=True)
     fps = _rate(dataset.metadata) or _FALLBACK_FPS
-    tasks = list(dict.fromkeys(record.task.id for record in dataset.episodes))
+    tasks = {name: i for i, name in enumerate(dict.fromkeys(r.task.id for r in dataset.episodes))}
     features = _features(dataset[0])
     stats, rows, writer, start = _Stats(), [], None, 0
     episodes = zip(dataset.episodes, dataset.verified(), strict=True)
     for index, (record, episode) in enumerate(episodes):
         arrays = _frames(episode)
         stats.add(arrays)
-        indices = index, start, tasks.index(record.task.id), fps
+        indices = index, start, tasks[record.task.id], fps
         frames = _table(arrow, {**arrays, **_counters(len(episode), *indices)}, features)
         writer = writer or parquet.ParquetWriter(target / "data" / _CHUNK, frames.schema)
         writer.write_table(frames, row_group_size=len(episode))
@@ -93,7 +101,7 @@ def export(dataset: Dataset, target: Path) -> None:
     if writer is not None:
         writer.close()
     parquet.write_table(arrow.Table.from_pylist(rows), target / "meta/episodes" / _CHUNK)
-    _write_tasks(target / "meta/tasks.parquet", tasks)
+    _write_tasks(target / "meta/tasks.parquet", list(tasks))
     info = _info(dataset, features, len(tasks), fps)
     (target / "meta/info.json").write_text(json.dumps(info, indent=2))
     (target / "meta/stats.json").write_text(json.dumps(stats.to_json(), indent=2))
@@ -319,7 +327,7 @@ def read(source: Path, env: str | None) -> Imported:
     episodes = _Episodes(source, info)
     if KEY in info:
         metadata = metadata_from_json(info[KEY], str(source))
-        return Imported(metadata, _Own(episodes, metadata), ())
+        return Imported(metadata, _Own(episodes, metadata), (), own=True)
     lost = [
         Loss(name, f"left out: values of type {feature.get('dtype')} are not read")
         for name, feature in info["features"].items()
@@ -369,24 +377,61 @@ class _Episodes:
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], dict[str, Array]]]:
         arrow, parquet = _arrow()
+        file = None
         try:
             for path in sorted(self._source.glob("meta/episodes/*/*.parquet")):
                 for row in parquet.read_table(path).to_pylist():
-                    yield row, self._frames(parquet, row)
+                    place = self._source / _DATA_PATH.format(
+                        chunk_index=int(row["data/chunk_index"]),
+                        file_index=int(row["data/file_index"]),
+                    )
+                    if file is None or file.path != place:
+                        file = _DataFile(place)
+                    yield row, self._frames(file, row)
         except (OSError, KeyError, ValueError, TypeError, arrow.ArrowException) as error:
             raise DemokitError(f"{self._source} is damaged ({error}).") from error
 
-    def _frames(self, parquet: Any, row: Mapping[str, Any]) -> dict[str, Array]:
-        indices = {"chunk_index": int(row["data/chunk_index"]),
-                   "file_index": int(row["data/file_index"])}  # fmt: skip
-        path = self._source / _DATA_PATH.format(**indices)
+    def _frames(self, file: _DataFile, row: Mapping[str, Any]) -> dict[str, Array]:
         index = int(row["episode_index"])
-        table = parquet.read_table(path, filters=[("episode_index", "=", index)])
+        table = file.frames(index)
         if table.num_rows != row["length"]:
             raise DemokitError(
-                f"{path} has {table.num_rows} frames of episode {index}, not {row['length']}."
+                f"{file.path} has {table.num_rows} frames of episode {index}, not {row['length']}."
             )
         return {n: _from_arrow(table[n], f) for n, f in self._features.items()}
+
+
+class _DataFile:
+    """A table of frames, opened once: an episode costs the row groups that may hold it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = _library("pyarrow.parquet").ParquetFile(path)
+        self._first, self._last = _episode_ranges(self._file.metadata)
+        self._groups: list[int] | None = None
+        self._table: Any = None
+
+    def frames(self, episode: int) -> Any:
+        """The rows of an episode."""
+        groups = np.flatnonzero((self._first <= episode) & (episode <= self._last)).tolist()
+        if groups != self._groups:
+            self._table = None  # so that two are never in memory
+            self._groups, self._table = groups, self._file.read_row_groups(groups)
+        same = _library("pyarrow.compute").equal(self._table["episode_index"], episode)
+        return self._table.filter(same)
+
+
+def _episode_ranges(metadata: Any) -> tuple[Array, Array]:
+    """The least and the greatest episode in each row group; anything, where it does not say."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    column = paths.index("episode_index")
+    found = [group.column(column).statistics for group in groups]
+    known = [stats is not None and stats.has_min_max for stats in found]
+    pairs = zip(found, known, strict=True)
+    ends = [(stats.min, stats.max) if known else (-np.inf, np.inf) for stats, known in pairs]
+    first, last = np.array(ends, float).reshape(-1, 2).T
+    return first, last
 
 
 def _from_arrow(column: Any, feature: Mapping[str, Any]) -> Array:

@@ -19,7 +19,6 @@ from demokit.data.store import Dataset, FinishedFile
 from demokit.errors import DemokitError
 from demokit.types import Array
 
-MARK = "data/main_data.hdf5"
 _FILE = "main_data.hdf5"
 _METADATA = "metadata.json"
 
@@ -27,6 +26,11 @@ _METADATA = "metadata.json"
 def place(dataset: Dataset, target: Path) -> Path:
     """The dataset's folder under the root folder `target`."""
     return target / _id(dataset)
+
+
+def is_export(place: Path) -> bool:
+    """Whether a Minari dataset is at `place`."""
+    return (place / "data" / _FILE).is_file()
 
 
 def losses(dataset: Dataset) -> tuple[Loss, ...]:  # noqa: ARG001
@@ -40,9 +44,12 @@ def losses(dataset: Dataset) -> tuple[Loss, ...]:  # noqa: ARG001
 
 
 def export(dataset: Dataset, target: Path) -> None:
-    """Make the folder `target` a Minari dataset with a copy of the file."""
+    """Make the folder `target` a Minari dataset with a copy of the file.
+
+    `target` lies one folder below the namespace that it will be in.
+    """
     write_copy(dataset.path, target, _id(dataset))
-    describe_namespaces(target, _id(dataset))
+    describe_namespaces(target.parent, _id(dataset))
 
 
 def read(source: Path, env: str | None) -> Imported:
@@ -57,7 +64,7 @@ def read(source: Path, env: str | None) -> Imported:
         names = sorted((n for n in opened if n[8:].isdecimal()), key=lambda n: int(n[8:]))
     if own:
         found = FinishedFile(file)
-        return Imported(found.metadata, Dataset(found).verified(), ())
+        return Imported(found.metadata, Dataset(found).verified(), (), own=True)
     about = _metadata(file.with_name(_METADATA))
     name = str(about.get("dataset_id") or file.parent.parent.name)
     family = env or plain_name(_env_id(about) or name)

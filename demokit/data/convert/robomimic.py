@@ -31,13 +31,22 @@ from demokit.types import Array, Episode
 
 _MASKS = {"train": "train", "validation": "valid", "ood": "ood"}
 _SPLITS = {mask: split for split, mask in _MASKS.items()}
-MARK = ""  # an export is a file
 _GYM_TYPE = 2  # robomimic's number for Gym environments
 
 
 def place(dataset: Dataset, target: Path) -> Path:  # noqa: ARG001
     """The file itself."""
     return target
+
+
+def is_export(place: Path) -> bool:
+    """Whether a robomimic file is at `place`."""
+    try:
+        with open_hdf5(place) as file:
+            own = "demokit_schema_version" in file.attrs
+            return not own and isinstance(file.get("data"), h5py.Group)
+    except DemokitError:
+        return False
 
 
 def losses(dataset: Dataset) -> tuple[Loss, ...]:
@@ -122,7 +131,7 @@ def read(source: Path, env: str | None) -> Imported:
         masks = {k: {n.decode() for n in rows[()]} for k, rows in file.get("mask", {}).items()}
     if KEY in about:
         metadata = metadata_from_json(str(about[KEY]), str(source))
-        return Imported(metadata, _Own(source, names, metadata), ())
+        return Imported(metadata, _Own(source, names, metadata), (), own=True)
     family = env or plain_name(_env_name(str(about.get("env_args", "")), source))
     splits = {n: _SPLITS[k] for k in _SPLITS for n in masks.get(k, ())}
 
