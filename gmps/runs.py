@@ -200,8 +200,18 @@ def demos_of(folder: Path) -> str | None:
 
 
 def find_runs(root: Path) -> list[Path]:
-    """The run folders at or below `root`, in the order of their names."""
-    return sorted(path.parent for path in root.rglob(CHECKPOINT))
+    """The run folders at or below `root`, in the order of their names; no trainings of experts."""
+    folders = sorted(path.parent for path in root.rglob(CHECKPOINT))
+    return [folder for folder in folders if not _trains_an_expert(folder)]
+
+
+def _trains_an_expert(folder: Path) -> bool:
+    """Whether config.json is one of `train-expert`."""
+    try:
+        content = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "task_set" in content
 
 
 def summarise(folder: Path) -> RunSummary:

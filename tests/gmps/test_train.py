@@ -422,8 +422,11 @@ def test_a_damaged_run_hides_no_other(point_run, tmp_path, invoke):
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
     shutil.copytree(point_run, tmp_path / "odd-0")
     (tmp_path / "odd-0" / "metrics.csv").write_text("iteration,return_post\n0,much\n")
+    shutil.copytree(point_run, tmp_path / "expert-0")
+    (tmp_path / "expert-0" / "config.json").write_text('{"family": "point", "task_set": "uniform"}')
     shown = invoke("runs", tmp_path).output
     assert "good-0" in shown
+    assert "expert-0" not in shown
     assert shown.count("unreadable") == 2
 
 
