@@ -99,7 +99,7 @@ def evaluate(
         run.require_steps(protocol.adapt_steps)
         if run.facts.later_lr is None:
             click.echo(f"{run.path} is not finished: it is evaluated as it is now.", err=True)
-    if len({run.facts.demos for run in loaded}) > 1:
+    if len({run.facts.demos for run in loaded} - {""}) > 1:
         click.echo("The runs were not all trained on the same demonstrations.", err=True)
     with progress("adaptation steps", num_steps(loaded, protocol)) as report:
         comparison = compare(loaded, protocol, report, jobs)

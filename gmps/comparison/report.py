@@ -184,7 +184,7 @@ def _by_step(
     for label in labels(rows):
         found = curve(rows, label, actor, measure, split=split)
         steps = shown_steps(found)
-        body.append([label, *(_cell(estimate(found[step]), digits) for step in steps)])
+        body.append([label, *(cell(estimate(found[step]), digits) for step in steps)])
     how = f", {what}" if what else ""
     caption = f"{name} of the {actor} policy{how}, by adaptation steps"
     return Table(caption, ["method", *map(str, steps)], body)
@@ -198,7 +198,8 @@ def shown_steps(steps: Iterable[int]) -> list[int]:
     return [step for step in every if step in _STEPS or step == every[-1]]
 
 
-def _cell(found: Interval, digits: int) -> str:
+def cell(found: Interval, digits: int) -> str:
+    """A mean with its interval, where that has a width."""
     if found.low == found.high:
         return f"{found.mean:.{digits}f}"
     return f"{found.mean:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
@@ -220,7 +221,7 @@ def _differences(rows: Sequence[Row], split: str) -> Table:
     body = []
     for other in others:
         theirs = _mean_curve(rows, other, measure, split)
-        cells = [_cell(difference(ours[s], theirs[s]), DIGITS[measure]) for s in steps]
+        cells = [cell(difference(ours[s], theirs[s]), DIGITS[measure]) for s in steps]
         body.append([f"{best} - {other}", *cells])
     caption = f"Differences in {NAMES[measure]} of the mean policy, by adaptation steps"
     return Table(caption, ["difference", *map(str, steps)], body)
@@ -245,7 +246,7 @@ def _gap_table(rows: Sequence[Row], split: str) -> Table:
         found = gaps(rows, label, split)
         steps = shown_steps(found)
         if found:
-            body.append([label, *(_cell(found[s], DIGITS["episode_return"]) for s in steps)])
+            body.append([label, *(cell(found[s], DIGITS["episode_return"]) for s in steps)])
     caption = "Gap to the expert in return (Theorem 4.1), mean policy, by adaptation steps"
     return Table(caption, ["method", *map(str, steps)], body)
 
@@ -313,7 +314,7 @@ def _sweep_table(rows: Sequence[Row], split: str, sweep: str, column: str) -> Ta
         for value in dict.fromkeys(getattr(row, column) for row in swept):
             own = scores(select(swept, label=label, **{column: value}), measure)
             steps = shown_steps(own)
-            cells = [_cell(interval(own[step]), DIGITS[measure]) for step in steps]
+            cells = [cell(interval(own[step]), DIGITS[measure]) for step in steps]
             body.append([label, f"{value:g}", *cells])
     name = {BY_ROLLOUTS: "roll-outs per step", BY_STEP_SCALE: "step-size factor"}[sweep]
     caption = f"{NAMES[measure].capitalize()} of the mean policy against {name}"

@@ -13,9 +13,10 @@ from demokit.errors import DemokitError
 from demokit.page import data_uri, style
 from gmps.comparison.outcomes import label_of
 from gmps.comparison.plan import Plan
+from gmps.comparison.report import DIGITS, cell
+from gmps.comparison.statistics import Interval
 
 STEPS = (0, 1, 2, 3, 5, 10)
-_DIGITS = {"success": 2, "episode_return": 1}
 _NAMES = {"success": "Success", "episode_return": "Return"}
 
 
@@ -82,7 +83,7 @@ def _overview(found: dict[str, Any], measure: str) -> Iterator[str]:
         for label in content["area_under_return"]:
             yield _line([name, label, *_cells(content, label, measure, steps)])
         for reference, value in content["references"][measure].items():
-            cell = f"{value:.{_DIGITS[measure]}f}"
+            cell = f"{value:.{DIGITS[measure]}f}"
             yield _line([name, f"*{reference}*", cell, *[""] * (len(steps) - 1)])
     yield ""
 
@@ -147,8 +148,7 @@ def _cells(
 def _cell(entry: dict[str, Any] | None, measure: str) -> str:
     if entry is None:
         return ""
-    mean, low, high = (f"{entry[key]:.{_DIGITS[measure]}f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    return cell(Interval(entry["mean"], entry["low"], entry["high"]), DIGITS[measure])
 
 
 def _line(cells: list[str]) -> str:

@@ -254,14 +254,16 @@ def test_runs_of_other_tasks_are_no_seeds(point_run, tmp_path, invoke):
     assert "not all trained on the same demonstrations" in invoke(*both).stderr
 
 
-def test_a_damaged_curve_is_measured_again(point_run, tmp_path, invoke):
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[:30], lambda whole: whole[:20] + b"\xff" * 40 + whole[60:]]
+)
+def test_a_damaged_curve_is_measured_again(damage, point_run, tmp_path, invoke):
     run = tmp_path / "gmps-0"
     shutil.copytree(point_run, run)
     asked = ("evaluate", run, "--num-tasks", 2, "--adapt-steps", 1, "--rollouts", 2)
     first = invoke(*asked).stdout
     for curve in (run / CURVES).iterdir():
-        whole = curve.read_bytes()
-        curve.write_bytes(whole[:30] if len(whole) % 2 else whole[:20] + b"\xff" * 40 + whole[60:])
+        curve.write_bytes(damage(curve.read_bytes()))
     assert invoke(*asked).stdout == first
 
 

@@ -108,13 +108,24 @@ def test_a_comparison_s_file_counts_beside_a_method_s(plan, tmp_path):
         ('reward = "sparse"', 'reward = "sprase"', "is none of"),
         ("seeds = [3, 4]", "seeds = []", "needs seeds"),
         ("title", "[title", "not valid TOML"),
+        ("seeds = [3, 4]", "seeds = 3", "seeds must be"),
+        ("seeds = [3, 4]", "seeds = [3, 3]", "each seed once"),
+        ("imitation_steps = 100", "imitation_steps = '100'", "imitation_steps must be"),
+        ("imitation_steps = 100", "seed = 1", "leave out train.seed"),
+        ("imitation_steps = 100", "config = 3", "config must be"),
+        ('env = "point"', 'env = "point"\ntaskz = 2', "did you mean 'tasks'"),
+        ("adapt-steps = 1", "adept-steps = 1", "adapt-steps"),
+        ("adapt-steps = 1", "adapt-steps = 0", "evaluate: Invalid value for '--adapt-steps'"),
+        ("adapt-steps = 1", 'split = ["bogus"]', "evaluate: Invalid value for '--split'"),
+        ('env = "point"', 'env = "point"\nnoise = "much"', "datasets.point: Invalid value"),
     ],
 )
 def test_a_wrong_plan_is_one_sentence(plan, tmp_path, invoke, old, new, message):
+    assert old in PLAN
     plan.write_text(PLAN.replace(old, new))
     result = invoke("compare", plan, "--output-dir", tmp_path / "out", "--dry-run", exit_code=1)
     assert message in result.output
-    assert result.output.count("\n") <= 2
+    assert len(result.output.strip().splitlines()) == 1
 
 
 def test_an_unknown_comparison_is_one_sentence(plan, invoke):
@@ -166,29 +177,6 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
     plan.write_text(PLAN.replace('env = "point"', 'env = "point"\nseed = 9'))
     again = invoke(*asked, "--only", "sparse", exit_code=1)
     assert "seed" in (out / "point.log").read_text()
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "says"),
-    [
-        ("seeds = [3, 4]", "seeds = 3", "seeds must be"),
-        ("seeds = [3, 4]", "seeds = [3, 3]", "each seed once"),
-        ("imitation_steps = 100", "imitation_steps = '100'", "imitation_steps must be"),
-        ("imitation_steps = 100", "seed = 1", "leave out train.seed"),
-        ("imitation_steps = 100", "config = 3", "config must be"),
-        ('env = "point"', 'env = "point"\ntaskz = 2', "did you mean 'tasks'"),
-        ("adapt-steps = 1", "adept-steps = 1", "adapt-steps"),
-        ("adapt-steps = 1", "adapt-steps = 0", "evaluate: Invalid value for '--adapt-steps'"),
-        ("adapt-steps = 1", 'split = ["bogus"]', "evaluate: Invalid value for '--split'"),
-        ('env = "point"', 'env = "point"\nnoise = "much"', "datasets.point: Invalid value"),
-    ],
-)
-def test_wrong_values_are_one_sentence(before, after, says, plan, tmp_path, invoke):
-    assert before in PLAN
-    plan.write_text(PLAN.replace(before, after))
-    again = invoke("compare", plan, "--output-dir", tmp_path / "out", "--dry-run", exit_code=1)
-    assert says in again.output
-    assert len(again.output.strip().splitlines()) == 1
 
 
 def test_what_is_archived_is_not_trained_again(plan, tmp_path, invoke):
