@@ -365,7 +365,7 @@ def _go_on() -> str:
     return f"go on with: demokit {shlex.join([*arguments, '--resume'])}"
 
 
-def _report(path: Path, card: Path, tally: _Tally) -> None:
+def _report(path: Path, card: Path | None, tally: _Tally) -> None:
     from demokit.cli.console import console
     from demokit.cli.inspect import task_table
     from demokit.data import open_dataset
@@ -375,8 +375,8 @@ def _report(path: Path, card: Path, tally: _Tally) -> None:
     out = console()
     out.print(task_table(summary))
     out.print(
-        f"{summary.episodes} episodes of {len(summary.tasks)} tasks in {path} "
-        f"(card: {card}): success rate {summary.success_rate:.1%}, "
+        f"{summary.episodes} episodes of {len(summary.tasks)} tasks in {path}"
+        f"{f' (card: {card})' if card else ''}: success rate {summary.success_rate:.1%}, "
         f"mean return {summary.returns[1]:.2f}.",
         soft_wrap=True,
     )

@@ -19,8 +19,8 @@ _START = b"---\npretty_name: "
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
-def write_card(path: str | Path) -> Path:
-    """Write the card of a finished dataset next to it, see `put_card`; returns its path.
+def write_card(path: str | Path) -> Path | None:
+    """Write the card of a finished dataset next to it; returns what `put_card` does.
 
     Raises:
         DemokitError: the dataset cannot be read or the card cannot be written.
@@ -28,10 +28,10 @@ def write_card(path: str | Path) -> Path:
     return put_card(path, render_card(summarize(open_dataset(path))).encode())
 
 
-def put_card(path: str | Path, card: bytes) -> Path:
+def put_card(path: str | Path, card: bytes) -> Path | None:
     """Put a card next to the dataset at `path`; returns the card's path.
 
-    A file there that is no card is left as it is, and stderr says so.
+    A file there that is no card is left as it is: stderr says so, and None is returned.
 
     Raises:
         DemokitError: the card cannot be written.
@@ -40,8 +40,8 @@ def put_card(path: str | Path, card: bytes) -> Path:
     with explain_write(target, "the dataset itself is complete."):
         if target.exists() and not _is_card(target):
             print(f"{target} is no card of demokit: it was left as it is.", file=sys.stderr)
-        else:
-            write_durably(target, card)
+            return None
+        write_durably(target, card)
     return target
 
 
