@@ -25,12 +25,12 @@ from typing import NamedTuple
 
 import torch
 
-from gmps.adapt import InnerBatch, InnerStep
-from gmps.losses import behaviour_cloning
-from gmps.meta import Demos, MetaObjective, MetaParams, outer_step
-from gmps.observation import Observation, each
-from gmps.policy import AdaptSpec, GaussianPolicy
-from gmps.vision import Encoder
+from gmps.experience.observation import Observation, each
+from gmps.methods.gmps.objective import Demos, MetaObjective, MetaParams, outer_step
+from gmps.policies.encoder import Encoder
+from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
+from gmps.steps.inner import InnerBatch, InnerStep
+from gmps.steps.losses import behaviour_cloning
 
 MAX_GRAD_NORM, REPEATS, SECONDS = 10.0, 3, 4.0
 BLOCK = 4_000  # rows

@@ -20,8 +20,8 @@ from mujoco.batch import Batch
 from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks, task_sets
-from gmps.policy import GaussianPolicy
-from gmps.rollout import Sampler, replicate
+from gmps.experience.sampler import Sampler, replicate
+from gmps.policies.gaussian import GaussianPolicy
 
 NUM_TASKS, EPISODES, REPEATS = 20, 20, 7
 

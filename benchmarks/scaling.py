@@ -36,8 +36,8 @@ from meta_update import MAX_GRAD_NORM, SETTINGS, make_problem
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks, task_sets
 from gmps.distributed import Part, join
-from gmps.policy import GaussianPolicy
-from gmps.rollout import Sampler, replicate
+from gmps.experience.sampler import Sampler, replicate
+from gmps.policies.gaussian import GaussianPolicy
 
 FAMILY, OUTER_STEPS, REPEATS = "push", 20, 7
 LARGE = 4_000_000  # numbers: an all-reduce that the bandwidth bounds

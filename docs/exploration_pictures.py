@@ -16,10 +16,10 @@ import torch
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from gmps.checkpoint import load
-from gmps.evaluate import adapted
-from gmps.learned import Learned
-from gmps.rollout import Rollouts, Sampler, replicate
+from gmps.evaluation import adapted
+from gmps.experience.sampler import Rollouts, Sampler, replicate
+from gmps.methods.gmps.learner import Learned
+from gmps.runs.checkpoint import load
 
 PICTURE = Path(__file__).parent / "pictures" / "exploration.png"
 MEAN_EPISODES = 3

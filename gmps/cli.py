@@ -13,12 +13,12 @@ import click
 
 from demokit.cli.config import config_option, field_options
 from demokit.errors import DemokitError
-from gmps.config import TrainConfig, differing_options
+from gmps.options import TrainConfig, differing_options
 
 if TYPE_CHECKING:
-    from gmps.demos import DemoSet
-    from gmps.learned import Learned
-    from gmps.runs import Run
+    from gmps.experience.demos import DemoSet
+    from gmps.methods.gmps.learner import Learned
+    from gmps.runs.folder import Run
 
 
 @click.command(name="meta-train")
@@ -43,9 +43,9 @@ def meta_train(
     """
     import torch
 
-    from gmps.demos import load_demos
     from gmps.distributed import join
-    from gmps.runs import Run
+    from gmps.experience.demos import load_demos
+    from gmps.runs.folder import Run
 
     world = join()
     with world.told_once():
@@ -67,9 +67,9 @@ def meta_train(
 def _trained(demos: DemoSet, run: Run) -> Learned:
     """Carry out the run; the main process shows how far it is."""
     from demokit.cli.console import Stages
-    from gmps.baselines.imitation import train_imitation
+    from gmps.methods.gmps.algorithm import train
+    from gmps.methods.imitation import train_imitation
     from gmps.progress import unheard
-    from gmps.train import train
 
     config, is_main = run.config, run.world.is_main
     method = train if config.method == "gmps" else train_imitation
@@ -108,7 +108,7 @@ def _and_expert(learned: Learned) -> str:
 def runs(root: Path) -> None:
     """List the training runs below a folder, side by side."""
     from demokit.cli.console import console, table
-    from gmps.runs import find_runs, summarise
+    from gmps.runs.folder import find_runs, summarise
 
     folders = find_runs(root)
     if not folders:

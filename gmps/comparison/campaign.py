@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from demokit.errors import DemokitError, unknown_name
-from gmps.checkpoint import CHECKPOINT
 from gmps.comparison.contender import Facts
 from gmps.comparison.jobs import Job, run_side_by_side
 from gmps.comparison.plan import Options, Plan, arguments, train_options
 from gmps.comparison.results import write_results
-from gmps.config import TrainConfig
-from gmps.runs import CURVES, FACTS, METRICS, demos_of
+from gmps.options import TrainConfig
+from gmps.runs.checkpoint import CHECKPOINT
+from gmps.runs.folder import CURVES, FACTS, METRICS, demos_of
 
 
 class Campaign:

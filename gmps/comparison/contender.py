@@ -19,11 +19,11 @@ from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.learning.runs import versions
-from gmps.checkpoint import CHECKPOINT, load
 from gmps.comparison.outcomes import Row, Variant, label_of, read_rows, write_rows
-from gmps.config import TrainConfig, differing_options
-from gmps.learned import Learned
-from gmps.runs import CURVES, FACTS
+from gmps.methods.gmps.learner import Learned
+from gmps.options import TrainConfig, differing_options
+from gmps.runs.checkpoint import CHECKPOINT, load
+from gmps.runs.folder import CURVES, FACTS
 
 
 @dataclass(frozen=True)

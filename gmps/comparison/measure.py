@@ -34,7 +34,7 @@ from gmps.comparison.outcomes import (
 from gmps.comparison.references import DEFAULT_EXPERT, reference_rows
 from gmps.comparison.report import Comparison
 from gmps.comparison.videos import Film, film, spread
-from gmps.evaluate import MEAN_EPISODES, evaluate
+from gmps.evaluation import MEAN_EPISODES, evaluate
 
 Wanted: TypeAlias = "tuple[Contender, Sequence[Task], Variant, Protocol]"
 """A curve to be measured."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from demokit.envs.family import Family
 from demokit.types import FloatArray, Task
-from gmps.evaluate import Curve
+from gmps.evaluation import Curve
 
 ACTORS = ("mean", "stochastic")
 REFERENCE = "reference"

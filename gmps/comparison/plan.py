@@ -15,7 +15,7 @@ import click
 
 from demokit.cli import dashes, main
 from demokit.errors import DemokitError, unknown_name
-from gmps.config import TrainConfig
+from gmps.options import TrainConfig
 
 Options = Mapping[str, Any]
 Made = TypeVar("Made")

@@ -17,9 +17,9 @@ from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.types import Array, FloatArray, Task
 from gmps.comparison.references import DEFAULT_EXPERT, EXPERT, acted
-from gmps.evaluate import adapted, scaled
-from gmps.learned import Learned
-from gmps.rollout import Sampler, replicate
+from gmps.evaluation import adapted, scaled
+from gmps.experience.sampler import Sampler, replicate
+from gmps.methods.gmps.learner import Learned
 
 PANEL_SIZE = (360, 270)
 _TITLE_HEIGHT = 28

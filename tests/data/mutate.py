@@ -20,7 +20,7 @@ from demokit.data import open_dataset
 from demokit.data.summary import summarize
 from demokit.data.validation import validate
 from demokit.errors import DemokitError
-from gmps.demos import load_demos
+from gmps.experience.demos import load_demos
 
 LIMIT_S = 30
 UNSIGNED = {"dataset_id", "dataset_size"}

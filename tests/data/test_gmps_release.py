@@ -226,7 +226,7 @@ def test_push(push, tmp_path):
 
 def test_push_can_be_meta_trained_on(push, tmp_path):
     pytest.importorskip("torch")
-    from gmps.demos import load_demos
+    from gmps.experience.demos import load_demos
 
     import_dataset(push[0], "gmps_release", tmp_path / "b.hdf5")
     demos = load_demos(tmp_path / "b.hdf5", 1)
@@ -264,7 +264,7 @@ def test_ant(ant, tmp_path):
 
 def test_without_the_tasks_it_cannot_be_meta_trained_on(ant, tmp_path):
     pytest.importorskip("torch")
-    from gmps.demos import load_demos
+    from gmps.experience.demos import load_demos
 
     losses = import_dataset(ant, "gmps_release", tmp_path / "b.hdf5", env="ant")
     assert {"context", "success"} <= {loss.what for loss in losses}

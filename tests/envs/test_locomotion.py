@@ -11,8 +11,8 @@ from demokit.envs import make_family
 from demokit.envs.ant import START_QPOS
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks
-from gmps.policy import GaussianPolicy
-from gmps.rollout import Sampler, replicate
+from gmps.experience.sampler import Sampler, replicate
+from gmps.policies.gaussian import GaussianPolicy
 
 STILL = np.zeros((1, 8))
 

@@ -13,14 +13,14 @@ from demokit.envs.batch import SimBatch
 from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.learning.checkpoint import load_checkpoint
-from gmps.config import TrainConfig
-from gmps.dagger import AdaptedPolicies, expert_share, is_round
-from gmps.demos import load_demos
+from gmps.experience.demos import load_demos
+from gmps.experience.sampler import replicate
+from gmps.methods.gmps.algorithm import train
+from gmps.methods.gmps.dagger import AdaptedPolicies, expert_share, is_round
+from gmps.methods.gmps.start import start
+from gmps.options import TrainConfig
 from gmps.progress import ITERATIONS
-from gmps.rollout import replicate
-from gmps.runs import Run
-from gmps.start import start
-from gmps.train import train
+from gmps.runs.folder import Run
 
 EPISODES = 3
 
@@ -181,7 +181,7 @@ def test_a_lost_dataset_is_not_resumed_without(point_demos, tmp_path, invoke):
     asked = ("meta-train", "--demos", point_demos, "--output-dir", folder, *SHORT, "--dagger")
     asked = (*asked, "--dagger-every", 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gmps.train.settle_step_size", killed)
+        patch.setattr("gmps.methods.gmps.algorithm.settle_step_size", killed)
         invoke(*asked, exit_code=1)
     (folder / "aggregated.hdf5").unlink()
     assert "bring the file back" in invoke(*asked, "--resume", exit_code=1).output

@@ -8,23 +8,23 @@ from short_run import DEMOS, SHORT
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks
 from demokit.types import Task
-from gmps.checkpoint import load
-from gmps.config import TrainConfig
-from gmps.critic import init_critic, learn, predicted
-from gmps.demos import load_demos
-from gmps.evaluate import evaluate
-from gmps.exploration import (
+from gmps.evaluation import evaluate
+from gmps.experience.demos import load_demos
+from gmps.experience.sampler import Sampler, replicate
+from gmps.methods.gmps.critic import init_critic, learn, predicted
+from gmps.methods.gmps.latents import (
     Exploration,
     LatentBatch,
     LatentStep,
     count_segments,
     segment_bounds,
 )
-from gmps.losses import latent_surrogate
-from gmps.meta import Demos, MetaObjective, MetaParams
-from gmps.policy import LATENT, GaussianPolicy
-from gmps.rollout import Sampler, replicate
-from gmps.start import start
+from gmps.methods.gmps.objective import Demos, MetaObjective, MetaParams
+from gmps.methods.gmps.start import start
+from gmps.options import TrainConfig
+from gmps.policies.gaussian import LATENT, GaussianPolicy
+from gmps.runs.checkpoint import load
+from gmps.steps.losses import latent_surrogate
 
 
 def tasks_at(*contexts):

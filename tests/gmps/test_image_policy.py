@@ -11,21 +11,21 @@ from demokit.data import open_dataset
 from demokit.envs import make_family
 from demokit.learning.checkpoint import load_checkpoint
 from demokit.types import Task
-from gmps.adapt import InnerBatch, InnerStep
-from gmps.checkpoint import load
-from gmps.config import TrainConfig
-from gmps.demos import load_demos
-from gmps.evaluate import choose_step_size
-from gmps.material import Material
-from gmps.meta import Demos, MetaObjective, MetaParams
-from gmps.observation import thinned
-from gmps.policy import AdaptSpec, GaussianPolicy
+from gmps.evaluation import choose_step_size
+from gmps.experience.demos import load_demos
+from gmps.experience.observation import thinned
+from gmps.experience.sampler import Sampler, replicate
+from gmps.methods.gmps.algorithm import train
+from gmps.methods.gmps.material import Material
+from gmps.methods.gmps.objective import Demos, MetaObjective, MetaParams
+from gmps.methods.gmps.start import start
+from gmps.options import TrainConfig
+from gmps.policies.encoder import Encoder, spatial_softmax
+from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
 from gmps.progress import ITERATIONS
-from gmps.rollout import Sampler, replicate
-from gmps.runs import Run
-from gmps.start import start
-from gmps.train import train
-from gmps.vision import Encoder, spatial_softmax
+from gmps.runs.checkpoint import load
+from gmps.runs.folder import Run
+from gmps.steps.inner import InnerBatch, InnerStep
 
 HAND = "hand_pos_w_m"
 ENCODER = Encoder(("image",), (HAND,))
@@ -43,8 +43,10 @@ TINY = (
 def _few_step_sizes():
     """Three candidates instead of twelve: their roll-outs are most of a tiny run's time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gmps.evaluate._MAX_CANDIDATES", 1)
-        patch.setattr("gmps.train.choose_step_size", partial(choose_step_size, grid=(0.01,)))
+        patch.setattr("gmps.evaluation._MAX_CANDIDATES", 1)
+        patch.setattr(
+            "gmps.methods.gmps.algorithm.choose_step_size", partial(choose_step_size, grid=(0.01,))
+        )
         yield
 
 
@@ -114,8 +116,8 @@ def test_images_in_chunks_give_the_same_points_and_gradient(monkeypatch, kept):
         return points, *torch.autograd.grad(points.square().sum(), weight)
 
     whole = points_and_gradient()
-    monkeypatch.setattr("gmps.vision._CHUNK", 20)
-    monkeypatch.setattr("gmps.vision._KEPT", kept)
+    monkeypatch.setattr("gmps.policies.encoder._CHUNK", 20)
+    monkeypatch.setattr("gmps.policies.encoder._KEPT", kept)
     torch.testing.assert_close(points_and_gradient(), whole, rtol=1e-3, atol=1e-5)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from demokit.learning.distributions import Gaussian
-from gmps.advantage import Advantage, paid_alike, spread_centers
-from gmps.losses import (
+from gmps.steps.advantage import Advantage, paid_alike, spread_centers
+from gmps.steps.losses import (
     behaviour_cloning,
     discounted_returns,
     inner_surrogate,

@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-import gmps.meta
-import gmps.shared_step
+import gmps.methods.gmps.objective
+import gmps.steps.inner_shared
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import mlp
-from gmps.adapt import InnerBatch, InnerStep
-from gmps.losses import behaviour_cloning, inner_surrogate, mean_weights
-from gmps.meta import Demos, MetaObjective, MetaParams
-from gmps.policy import AdaptSpec, GaussianPolicy
-from gmps.shared_step import surrogate_gradient
+from gmps.methods.gmps.objective import Demos, MetaObjective, MetaParams
+from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
+from gmps.steps.inner import InnerBatch, InnerStep
+from gmps.steps.inner_shared import surrogate_gradient
+from gmps.steps.losses import behaviour_cloning, inner_surrogate, mean_weights
 
 NUM_TASKS, SAMPLES, OBSERVATION, ACTION = 4, 30, 5, 2
 EPSILON = 1e-6
@@ -140,7 +140,7 @@ def test_training_steps_along_the_gradient_of_the_mean_of_the_tasks(
 ):
     """By hand, and in parts of one task, two tasks, or all: to the last digits the same."""
     policy, spec, meta, batches, demos = problem
-    for module in (gmps.meta, gmps.shared_step):
+    for module in (gmps.methods.gmps.objective, gmps.steps.inner_shared):
         monkeypatch.setitem(module._SAMPLES_AT_ONCE, "cpu", at_once)
     objective = objective_of(
         policy, spec, ratio_gradient=ratio_gradient, outer_loss=outer_loss, pre_update_weight=0.3

@@ -8,10 +8,10 @@ from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks
 from demokit.types import Task
-from gmps.adapt import InnerBatch, InnerStep
-from gmps.advantage import Advantage
-from gmps.policy import AdaptSpec, GaussianPolicy
-from gmps.rollout import Sampler, replicate
+from gmps.experience.sampler import Sampler, replicate
+from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
+from gmps.steps.advantage import Advantage
+from gmps.steps.inner import InnerBatch, InnerStep
 
 
 class Spy(GaussianPolicy):

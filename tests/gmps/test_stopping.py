@@ -8,16 +8,16 @@ import torch
 from devices import DEVICE
 from short_run import DEMOS
 
-import gmps.train
+import gmps.methods.gmps.algorithm
 from demokit.learning.checkpoint import load_checkpoint
-from gmps.checkpoint import load
-from gmps.config import TrainConfig
-from gmps.demos import load_demos
-from gmps.meta import MetaParams
+from gmps.experience.demos import load_demos
+from gmps.methods.gmps.algorithm import train
+from gmps.methods.gmps.objective import MetaParams
+from gmps.options import TrainConfig
 from gmps.progress import ITERATIONS
-from gmps.runs import Run
-from gmps.stopping import Best
-from gmps.train import train
+from gmps.runs.checkpoint import load
+from gmps.runs.folder import Run
+from gmps.runs.stopping import Best
 
 EARNED = [-5.0, -3.0, -4.0, -3.0, -9.0, -1.0]  # best at 1; two evaluations later it is over
 
@@ -61,14 +61,14 @@ def earning(monkeypatch):
         return len(thetas) - 1
 
     def settle(learned, optimizer, run, _report):
-        settled = gmps.train.replace(learned, later_lr=0.1)
+        settled = gmps.methods.gmps.algorithm.replace(learned, later_lr=0.1)
         run.save(settled, optimizer, run.iteration)
         return settled
 
-    monkeypatch.setattr(gmps.train, "adaptation_curve", evaluate)
-    monkeypatch.setattr(gmps.train, "_earned", lambda index: EARNED[index])
-    monkeypatch.setattr(gmps.train, "_success", lambda _: 0.0)
-    monkeypatch.setattr(gmps.train, "settle_step_size", settle)
+    monkeypatch.setattr(gmps.methods.gmps.algorithm, "adaptation_curve", evaluate)
+    monkeypatch.setattr(gmps.methods.gmps.algorithm, "_earned", lambda index: EARNED[index])
+    monkeypatch.setattr(gmps.methods.gmps.algorithm, "_success", lambda _: 0.0)
+    monkeypatch.setattr(gmps.methods.gmps.algorithm, "settle_step_size", settle)
     return thetas
 
 

@@ -12,21 +12,21 @@ import torch
 from devices import DEVICE
 from short_run import DEMOS, NUM_TASKS, SHORT
 
-import gmps.train
+import gmps.methods.gmps.algorithm
 from demokit.data import DatasetWriter, open_dataset
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
-from gmps import critic
-from gmps.adapt import InnerBatch
-from gmps.baselines.imitation import train_imitation
-from gmps.checkpoint import load
-from gmps.config import TrainConfig
-from gmps.demos import load_demos
-from gmps.observation import thinned
+from gmps.experience.demos import load_demos
+from gmps.experience.observation import thinned
+from gmps.methods.gmps import critic
+from gmps.methods.gmps.algorithm import train
+from gmps.methods.gmps.start import start
+from gmps.methods.imitation import train_imitation
+from gmps.options import TrainConfig
 from gmps.progress import ITERATIONS
-from gmps.runs import CURVES, FACTS, Run
-from gmps.start import start
-from gmps.train import train
+from gmps.runs.checkpoint import load
+from gmps.runs.folder import CURVES, FACTS, Run
+from gmps.steps.inner import InnerBatch
 
 DATASETS = Path(__file__).parents[2] / "datasets"
 
@@ -46,7 +46,9 @@ def config(**changes):
 @pytest.fixture
 def unsettled(monkeypatch):
     """Leave out the search for the later step size, which takes most of a short run."""
-    monkeypatch.setattr(gmps.train, "settle_step_size", lambda learned, *_: learned)
+    monkeypatch.setattr(
+        gmps.methods.gmps.algorithm, "settle_step_size", lambda learned, *_: learned
+    )
 
 
 def test_a_run_writes_what_it_says(point_run):
@@ -278,7 +280,7 @@ def test_no_runs_is_one_sentence(tmp_path, invoke):
 
 
 def test_algorithm_1_is_one_visible_function():
-    lines = gmps.train.train.__code__
+    lines = gmps.methods.gmps.algorithm.train.__code__
     assert max(line for _, _, line in lines.co_lines() if line) - lines.co_firstlineno < 60
 
 

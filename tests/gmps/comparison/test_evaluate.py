@@ -12,15 +12,15 @@ from short_run import SHORT
 
 from demokit.envs.tasks import make_tasks
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
-from gmps.checkpoint import load
 from gmps.comparison.outcomes import label_of
 from gmps.comparison.videos import _before_and_after
-from gmps.config import TrainConfig
-from gmps.demos import load_demos
-from gmps.evaluate import adaptation_curve, choose_step_size
-from gmps.rollout import Sampler
-from gmps.runs import CURVES, Run
-from gmps.train import train
+from gmps.evaluation import adaptation_curve, choose_step_size
+from gmps.experience.demos import load_demos
+from gmps.experience.sampler import Sampler
+from gmps.methods.gmps.algorithm import train
+from gmps.options import TrainConfig
+from gmps.runs.checkpoint import load
+from gmps.runs.folder import CURVES, Run
 
 QUICK = {"iterations": 1, "outer_steps": 1, "rollouts_per_task": 3}
 
@@ -268,7 +268,7 @@ def test_a_damaged_curve_is_measured_again(damage, point_run, tmp_path, invoke):
 
 
 def test_an_unfinished_run_is_named(point_demos, tmp_path, invoke, monkeypatch):
-    monkeypatch.setattr("gmps.train.settle_step_size", lambda learned, *_: learned)
+    monkeypatch.setattr("gmps.methods.gmps.algorithm.settle_step_size", lambda learned, *_: learned)
     folder = tmp_path / "gmps-0"
     train(load_demos(point_demos), Run(folder, TrainConfig(**QUICK), str(point_demos)))
     said = invoke("evaluate", folder, "--num-tasks", 1, "--adapt-steps", 1).stderr

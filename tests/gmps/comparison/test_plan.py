@@ -9,7 +9,7 @@ from short_run import DEMOS, NUM_TASKS
 from gmps.comparison.campaign import Campaign
 from gmps.comparison.jobs import Job, run_side_by_side
 from gmps.comparison.plan import arguments, load_plan, train_options
-from gmps.config import TrainConfig
+from gmps.options import TrainConfig
 
 PLAN = f"""
 title = "A small plan"

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from gmps.demos import DemoSet
-from gmps.learned import Learned
-from gmps.observation import thinned
-from gmps.pretrain import imitation_step
+from gmps.experience.demos import DemoSet
+from gmps.experience.observation import thinned
+from gmps.methods.gmps.algorithm import settle_step_size
+from gmps.methods.gmps.learner import Learned
+from gmps.methods.gmps.pretrain import imitation_step
+from gmps.methods.gmps.start import start
 from gmps.progress import ITERATIONS, Report, unheard
-from gmps.runs import Run
-from gmps.start import start
-from gmps.train import settle_step_size
+from gmps.runs.folder import Run
 
 _LOG_EVERY = 100
 

@@ -12,15 +12,15 @@ from demokit.envs.family import Family
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.experts import load_expert, training_of
-from gmps.advantage import Advantage, spread_centers
-from gmps.config import TrainConfig
-from gmps.critic import init_critic
-from gmps.demos import DemoSet
-from gmps.exploration import Exploration
-from gmps.learned import Learned, adapted_part
-from gmps.meta import MetaParams
-from gmps.policy import LATENT, GaussianPolicy
-from gmps.vision import Encoder
+from gmps.experience.demos import DemoSet
+from gmps.methods.gmps.critic import init_critic
+from gmps.methods.gmps.latents import Exploration
+from gmps.methods.gmps.learner import Learned, adapted_part
+from gmps.methods.gmps.objective import MetaParams
+from gmps.options import TrainConfig
+from gmps.policies.encoder import Encoder
+from gmps.policies.gaussian import LATENT, GaussianPolicy
+from gmps.steps.advantage import Advantage, spread_centers
 
 _NUM_CENTERS = 16
 _POINT_SCALE = 3**-0.5  # of coordinates that are uniform in [-1, 1]

@@ -17,10 +17,10 @@ from torch import Tensor
 from demokit.errors import DemokitError
 from demokit.learning.device import find_device
 from demokit.learning.runs import Hold, ScalarLog, optimizer_tensors, restore_optimizer, versions
-from gmps.checkpoint import CHECKPOINT, load, save
-from gmps.config import TrainConfig
+from gmps.runs.checkpoint import CHECKPOINT, load, save
+from gmps.options import TrainConfig
 from gmps.distributed import ALONE, World
-from gmps.learned import Learned
+from gmps.methods.gmps.learner import Learned
 
 CONFIG, METRICS = "config.json", "metrics.csv"
 FACTS, CURVES = "facts.json", "curves"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gmps.losses import discounted_returns
+from gmps.steps.losses import discounted_returns
 
 _RIDGE = 1e-5
 

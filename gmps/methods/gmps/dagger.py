@@ -23,14 +23,14 @@ from demokit.learning.networks import Params
 from demokit.protocols import Decision, Expert
 from demokit.types import Array, Episode
 from demokit.types import Observation as Seen
-from gmps.advantage import paid_alike
-from gmps.demos import DemoSet
 from gmps.distributed import WHOLE, Part
-from gmps.evaluate import adapted
-from gmps.learned import Learned
-from gmps.observation import from_numpy
-from gmps.rollout import Rollouts, replicate
-from gmps.runs import AGGREGATED
+from gmps.evaluation import adapted
+from gmps.experience.demos import DemoSet
+from gmps.experience.observation import from_numpy
+from gmps.experience.sampler import Rollouts, replicate
+from gmps.methods.gmps.learner import Learned
+from gmps.runs.folder import AGGREGATED
+from gmps.steps.advantage import paid_alike
 
 
 def is_round(iteration: int, every: int) -> bool:

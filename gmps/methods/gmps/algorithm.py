@@ -8,24 +8,24 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from gmps.dagger import Aggregation, is_round
-from gmps.demos import DemoSet
 from gmps.distributed import Part
-from gmps.evaluate import (
+from gmps.evaluation import (
     MEAN_EPISODES,
     Curve,
     adaptation_curve,
     choose_step_size,
     with_step_size,
 )
-from gmps.learned import Learned
-from gmps.material import Material
-from gmps.meta import MetaLosses, outer_step
-from gmps.pretrain import pretrain
+from gmps.experience.demos import DemoSet
+from gmps.experience.sampler import Rollouts, Sampler, replicate
+from gmps.methods.gmps.dagger import Aggregation, is_round
+from gmps.methods.gmps.learner import Learned
+from gmps.methods.gmps.material import Material
+from gmps.methods.gmps.objective import MetaLosses, outer_step
+from gmps.methods.gmps.pretrain import pretrain
+from gmps.methods.gmps.start import start
 from gmps.progress import ITERATIONS, Report, unheard
-from gmps.rollout import Rollouts, Sampler, replicate
-from gmps.runs import STEP_SIZES, Run
-from gmps.start import start
+from gmps.runs.folder import STEP_SIZES, Run
 
 
 def train(demos: DemoSet, run: Run, report: Report = unheard) -> Learned:

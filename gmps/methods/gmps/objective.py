@@ -13,12 +13,12 @@ from torch import Tensor
 from demokit.errors import DemokitError
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Params, mlps
-from gmps.adapt import InnerBatch, InnerStep
 from gmps.distributed import WHOLE, Part
-from gmps.exploration import LatentBatch
-from gmps.losses import behaviour_cloning
-from gmps.observation import Observation, each
-from gmps.policy import LATENT, GaussianPolicy
+from gmps.experience.observation import Observation, each
+from gmps.methods.gmps.latents import LatentBatch
+from gmps.policies.gaussian import LATENT, GaussianPolicy
+from gmps.steps.inner import InnerBatch, InnerStep
+from gmps.steps.losses import behaviour_cloning
 
 # More samples are taken a part at a time, to bound the memory of their activations.
 _SAMPLES_AT_ONCE = {"cpu": 20_000, "cuda": 1_000_000}

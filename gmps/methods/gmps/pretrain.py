@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gmps.demos import DemoSet
 from gmps.distributed import Part
-from gmps.learned import Learned
-from gmps.losses import behaviour_cloning
-from gmps.meta import Demos
-from gmps.observation import thinned
+from gmps.experience.demos import DemoSet
+from gmps.experience.observation import thinned
+from gmps.methods.gmps.learner import Learned
+from gmps.methods.gmps.objective import Demos
 from gmps.progress import IMITATION, Report, unheard
+from gmps.steps.losses import behaviour_cloning
 
 
 def imitation_step(

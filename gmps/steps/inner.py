@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from demokit.learning.networks import Params
-from gmps.losses import inner_surrogate
-from gmps.observation import Observation
-from gmps.policy import AdaptSpec, GaussianPolicy
-from gmps.shared_step import surrogate_gradient
+from gmps.experience.observation import Observation
+from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
+from gmps.steps.inner_shared import surrogate_gradient
+from gmps.steps.losses import inner_surrogate
 
 
 class InnerBatch(NamedTuple):

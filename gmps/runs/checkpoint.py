@@ -13,13 +13,13 @@ from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.types import Task
-from gmps.config import TrainConfig
-from gmps.critic import PREFIX as CRITIC
-from gmps.exploration import Exploration
-from gmps.learned import Learned
-from gmps.meta import MetaParams
-from gmps.start import base_advantage, make_policy
-from gmps.stopping import Best
+from gmps.options import TrainConfig
+from gmps.methods.gmps.critic import PREFIX as CRITIC
+from gmps.methods.gmps.latents import Exploration
+from gmps.methods.gmps.learner import Learned
+from gmps.methods.gmps.objective import MetaParams
+from gmps.methods.gmps.start import base_advantage, make_policy
+from gmps.runs.stopping import Best
 
 CHECKPOINT = "checkpoint.safetensors"
 

@@ -8,13 +8,13 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from gmps.adapt import InnerBatch
-from gmps.config import TrainConfig
-from gmps.demos import DemoSet
-from gmps.exploration import LatentBatch
-from gmps.learned import Learned
-from gmps.meta import Demos
-from gmps.observation import thinned
+from gmps.experience.demos import DemoSet
+from gmps.experience.observation import thinned
+from gmps.methods.gmps.latents import LatentBatch
+from gmps.methods.gmps.learner import Learned
+from gmps.methods.gmps.objective import Demos
+from gmps.options import TrainConfig
+from gmps.steps.inner import InnerBatch
 
 Shown: TypeAlias = InnerBatch | LatentBatch
 Drawn: TypeAlias = tuple[Shown, Demos, Demos]

@@ -15,9 +15,9 @@ import torch
 from demokit.learning.networks import Params
 from demokit.types import FloatArray, Task
 from gmps.distributed import ALONE, Part, World
-from gmps.learned import Learned
+from gmps.experience.sampler import Rollouts, Sampler, replicate
+from gmps.methods.gmps.learner import Learned
 from gmps.progress import STEP_SIZES, Report, unheard
-from gmps.rollout import Rollouts, Sampler, replicate
 
 MEAN_EPISODES = 5
 TUNING_STEPS = 3

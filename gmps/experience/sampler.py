@@ -16,12 +16,12 @@ from demokit.envs.family import Family
 from demokit.envs.vision import Vision
 from demokit.learning.networks import Params
 from demokit.types import FloatArray, Task
-from gmps.adapt import InnerBatch
 from gmps.distributed import WHOLE, Part
-from gmps.exploration import segment_bounds
-from gmps.losses import mean_weights
-from gmps.observation import Observation, each, from_numpy
-from gmps.policy import LATENT, GaussianPolicy
+from gmps.experience.observation import Observation, each, from_numpy
+from gmps.methods.gmps.latents import segment_bounds
+from gmps.policies.gaussian import LATENT, GaussianPolicy
+from gmps.steps.inner import InnerBatch
+from gmps.steps.losses import mean_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Rollouts:
     def inner_batch(self, advantage: Tensor) -> InnerBatch:
         """What the inner step sees, for every task: (M, K * T, ...).
 
-        `advantage` (M, K, T) are those of `gmps.advantage`.
+        `advantage` (M, K, T) are those of `gmps.steps.advantage`.
         """
         return InnerBatch(
             each(lambda values: values.flatten(1, 2), self.observation),

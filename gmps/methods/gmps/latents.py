@@ -27,9 +27,9 @@ from torch import Tensor
 
 from demokit.learning.networks import Params
 from demokit.types import Task
-from gmps.critic import log_likelihood
-from gmps.losses import latent_surrogate
-from gmps.policy import LATENT
+from gmps.methods.gmps.critic import log_likelihood
+from gmps.policies.gaussian import LATENT
+from gmps.steps.losses import latent_surrogate
 
 _MIN_SCALE = 1e-3
 _CANDIDATES = 1000  # latents that the critic is asked about

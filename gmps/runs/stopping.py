@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from gmps.meta import MetaParams
+from gmps.methods.gmps.objective import MetaParams
 
 
 class Best(NamedTuple):

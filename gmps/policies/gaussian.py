@@ -10,8 +10,8 @@ from torch.nn.functional import linear
 
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Layers, Params, init_mlp, mlp
-from gmps.observation import Observation
-from gmps.vision import PREFIX, Encoder
+from gmps.experience.observation import Observation
+from gmps.policies.encoder import PREFIX, Encoder
 
 _NUM_LAYERS = 3
 _PLACE_WEIGHT, _PLACE_BIAS = f"{PREFIX}place.weight", f"{PREFIX}place.bias"

@@ -20,11 +20,11 @@ from demokit.envs.family import Family
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode, Task
-from gmps.config import RECORDED
-from gmps.exploration import count_segments
-from gmps.losses import mean_weights
-from gmps.meta import Demos
-from gmps.observation import Observation, each
+from gmps.experience.observation import Observation, each
+from gmps.methods.gmps.latents import count_segments
+from gmps.methods.gmps.objective import Demos
+from gmps.options import RECORDED
+from gmps.steps.losses import mean_weights
 
 _MIN_SCALE = 1e-3
 

@@ -16,16 +16,16 @@ from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.learning.networks import Params
 from demokit.types import Task
-from gmps.adapt import InnerBatch, InnerStep
-from gmps.advantage import Advantage
-from gmps.config import TrainConfig
-from gmps.critic import learn
 from gmps.distributed import WHOLE, Part
-from gmps.exploration import Exploration, LatentBatch, LatentStep
-from gmps.meta import MetaObjective, MetaParams
-from gmps.policy import LATENT, AdaptSpec, GaussianPolicy
-from gmps.rollout import Rollouts
-from gmps.stopping import Best
+from gmps.experience.sampler import Rollouts
+from gmps.methods.gmps.critic import learn
+from gmps.methods.gmps.latents import Exploration, LatentBatch, LatentStep
+from gmps.methods.gmps.objective import MetaObjective, MetaParams
+from gmps.options import TrainConfig
+from gmps.policies.gaussian import LATENT, AdaptSpec, GaussianPolicy
+from gmps.runs.stopping import Best
+from gmps.steps.advantage import Advantage
+from gmps.steps.inner import InnerBatch, InnerStep
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,1 +1,0 @@
-"""The methods that GMPS is compared with."""

@@ -1,0 +1,1 @@
+"""Experience: who acts, the roll-outs, and demonstrations."""

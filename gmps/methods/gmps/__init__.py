@@ -1,0 +1,1 @@
+"""Guided Meta-Policy Search."""

@@ -1,0 +1,1 @@
+"""Policies: pure functions from parameters and observations to distributions of actions."""

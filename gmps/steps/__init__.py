@@ -1,0 +1,1 @@
+"""Steps on parameters: losses, advantages, inner steps."""
