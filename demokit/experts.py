@@ -13,6 +13,9 @@ from typing import Any
 from demokit.errors import DemokitError, unknown_name
 from demokit.protocols import Expert
 
+RANDOM = "random"
+"""The expert that knows nothing: its actions are executed, and never an advice."""
+
 
 def expert_names() -> tuple[str, ...]:
     """Names of the kinds of experts that are installed."""
@@ -37,6 +40,22 @@ def load_expert(name: str, family: str) -> Expert:
 
         return load_trained(Path(name), family)
     raise unknown_name("expert", name, expert_names())
+
+
+def load_adviser(name: str, family: str) -> Expert:
+    """An expert that can be asked what it would do, see `load_expert`; the random one cannot."""
+    expert = load_expert(name, family)
+    if not advises(expert):
+        raise DemokitError(
+            f"The {RANDOM} expert knows nothing and labels nothing: give an --expert that knows "
+            f"the tasks of {family}."
+        )
+    return expert
+
+
+def advises(expert: Expert) -> bool:
+    """Whether what it would do is worth knowing; never so of the random one."""
+    return expert.name != RANDOM
 
 
 def training_of(expert: Expert) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from demokit.errors import DemokitError
 
 DEVICES = ("cpu", "cuda")
 """Where trainings compute; see `demokit.learning.device.find_device`."""
+AUTO, EXECUTED, EXPERT = "auto", "executed", "expert"
+LABELS = (AUTO, EXECUTED, EXPERT)
+"""What demonstrations teach; see `demokit.data.labels.read_labels`."""
 
 
 def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:

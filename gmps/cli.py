@@ -51,7 +51,7 @@ def meta_train(
     with world.told_once():
         config = TrainConfig(**options)
         torch.set_num_threads(config.threads)
-        loaded = load_demos(demos, config.demos_per_task, config.reward)
+        loaded = load_demos(demos, config.demos_per_task, config.reward, config.labels)
         world.require_tasks(len(loaded.tasks))
         if world.is_main and len(loaded.tasks) == 1:
             click.echo(f"{demos} has one training task: there is nothing to meta-learn.", err=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from demokit.errors import DemokitError
-from demokit.options import DEVICES, check_options
+from demokit.options import AUTO, DEVICES, LABELS, check_options
 from demokit.options import option as _option
 
 METHODS = ("gmps", "imitation")
@@ -105,6 +105,14 @@ class TrainConfig:
     )
     outer_stride: int = _option(
         1, "Every so many steps of roll-outs and demonstrations, drawn anew, make an outer step."
+    )
+    labels: str = _option(
+        AUTO,
+        "What demonstrations teach. auto: the action of whoever acted, the person's by hand, the "
+        "expert's without the noise on it, or its advice where a policy acted (DAgger); executed: "
+        "the executed action, noise and all; expert: the expert's advice, whoever acted. What "
+        "--dagger adds has the expert's labels.",
+        LABELS,
     )
     # DAgger: the expert labels what the adapted policies visit.
     dagger: bool = _option(False, "Ask the expert about the adapted policies' states (gmps).")

@@ -419,6 +419,11 @@ def read_window(
     return found
 
 
+def array_names(group: h5py.Group) -> frozenset[str]:
+    """The short names of an episode's arrays, such as privileged/state; reads no array."""
+    return frozenset(name for name, _ in _array_paths(group))
+
+
 def _path_of(name: str) -> str:
     """The path in the group of an array's short name."""
     return f"infos/{name}" if name.startswith("privileged/") else name

@@ -304,6 +304,14 @@ class DatasetMetadata:
                 found[str(trained["sha256"])] = int(trained["env_steps"])
         return found
 
+    def expert_of(self, index: int) -> str:
+        """The expert behind an episode; "several" where a merge of merges does not say which."""
+        for source in self.sources:
+            if index < source.episodes:
+                return source.provenance.expert
+            index -= source.episodes
+        return self.provenance.expert
+
     @property
     def kept(self) -> str:
         """Which recorded episodes are here, by their success, in words."""

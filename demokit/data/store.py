@@ -15,6 +15,7 @@ import h5py
 from demokit.data.files import DAMAGE, explain_damage, open_file, open_hdf5
 from demokit.data.layout import (
     EpisodeRecord,
+    array_names,
     episode_arrays,
     episode_group,
     episode_name,
@@ -266,6 +267,11 @@ class Dataset:
             rows = read_window(group, start, stop, names)
         _check_specs(self.metadata, rows, self.path)
         return rows
+
+    def names(self, index: int) -> frozenset[str]:
+        """The names of an episode's arrays, as `window` takes them."""
+        with self._source.group(self._position(index)) as group:
+            return array_names(group)
 
     def verify(self, index: int) -> Episode:
         """The episode; raises DemokitError when it is not as it was written."""

@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from demokit.data import Dataset, open_dataset
+from demokit.data.labels import read_labels, require_advice
 from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
+from demokit.options import AUTO, EXPERT
 from demokit.types import Array, Episode, Task
 from gmps.experience.observation import Observation, each
 from gmps.methods.gmps.latents import count_segments
@@ -38,7 +40,7 @@ class DemoSet:
         reward: what the inner loop is paid, "dense" or "sparse".
         sees: "state", or the images that were recorded.
         observation: (M, E, T, ...).
-        action: (M, E, T, A), the expert's labels, not the noisy actions that were executed.
+        action: (M, E, T, A), what they teach, see `read_labels`.
         place: (M, E, T, P), position of the object that the tasks move: privileged, it trains
             the eyes of image policies; P is 0 where it was not recorded.
         alive: (M, E, T) bool, the steps that were demonstrated; shorter episodes are filled up
@@ -115,7 +117,8 @@ class DemoSet:
 
     def aggregated(self, episodes: Sequence[Episode]) -> DemoSet:
         """D* with labelled roll-outs added: as many for each task, in the order of the tasks."""
-        added = _stacked(self.family, episodes, len(self.tasks))
+        labels = [episode.privileged["expert_action"][:-1] for episode in episodes]
+        added = _stacked(self.family, episodes, labels, len(self.tasks))
         steps = max(self.alive.shape[2], added.alive.shape[2])
 
         def joined(before: Tensor, after: Tensor) -> Tensor:
@@ -157,17 +160,20 @@ class DemoSet:
         )
 
 
-def load_demos(path: str | Path, demos_per_task: int = 0, reward: str = RECORDED) -> DemoSet:
+def load_demos(
+    path: str | Path, demos_per_task: int = 0, reward: str = RECORDED, labels: str = AUTO
+) -> DemoSet:
     """Read the first `demos_per_task` training demonstrations of every task.
 
     Args:
         path: a file or a Minari id.
         demos_per_task: E; 0: as many as every task has.
         reward: what the inner loop is paid; by default what the demonstrations were.
+        labels: what the demonstrations teach, see `read_labels`.
 
     Raises:
-        DemokitError: no training episodes, a task with too few of them, or an import without
-            the tasks' contexts.
+        DemokitError: no training episodes, a task with too few of them, an import without
+            the tasks' contexts, or steps without the labels that are asked for.
     """
     with open_dataset(path) as dataset:
         family = make_family(dataset.metadata.family)
@@ -177,13 +183,14 @@ def load_demos(path: str | Path, demos_per_task: int = 0, reward: str = RECORDED
                 "in them."
             )
         chosen = _choose(dataset, demos_per_task)
-        episodes = [dataset[i] for indices in chosen.values() for i in indices]
+        indices = [i for several in chosen.values() for i in several]
+        episodes = [dataset[i] for i in indices]
         return DemoSet(
             family,
             dataset.metadata.reward if reward == RECORDED else reward,
-            tuple(dataset.episodes[indices[0]].task for indices in chosen.values()),
+            tuple(dataset.episodes[several[0]].task for several in chosen.values()),
             _sees(dataset),
-            *_stacked(family, episodes, len(chosen)),
+            *_stacked(family, episodes, _labels(dataset, indices, labels), len(chosen)),
             len(episodes) // len(chosen),
             sum(record.length for record in dataset.episodes),
             dataset.metadata.trained_experts(),
@@ -225,7 +232,9 @@ class _Stacked(NamedTuple):
     alive: Tensor
 
 
-def _stacked(family: Family, episodes: Sequence[Episode], num_tasks: int) -> _Stacked:
+def _stacked(
+    family: Family, episodes: Sequence[Episode], labels: Sequence[Array], num_tasks: int
+) -> _Stacked:
     lengths = torch.tensor([len(episode) for episode in episodes])
 
     def stack(values: Sequence[Array]) -> Tensor:
@@ -239,7 +248,7 @@ def _stacked(family: Family, episodes: Sequence[Episode], num_tasks: int) -> _St
     return _Stacked(
         {name: stack([np.asarray(each_seen[name]) for each_seen in seen]) for name in names}
         or stack([np.asarray(each_seen) for each_seen in seen]),
-        stack([_labels(episode) for episode in episodes]),
+        stack(labels),
         stack([_place(family, episode) for episode in episodes]),
         alive.view(num_tasks, -1, alive.shape[1]),
     )
@@ -270,9 +279,12 @@ def _filled_up(values: Tensor, steps: int) -> Tensor:
     return torch.cat((values, missing), 2)
 
 
-def _labels(episode: Episode) -> Array:
-    """The expert's labels (T, A) where they were recorded, else the executed actions."""
-    labels = episode.privileged.get("expert_action")
-    if labels is None:
-        return episode.actions
-    return labels[: len(episode)].astype(np.float32)
+def _labels(dataset: Dataset, indices: Sequence[int], kind: str) -> list[Array]:
+    """What the episodes teach, (T, A) each."""
+    if kind == EXPERT:
+        require_advice(dataset, indices)
+    lengths = [dataset.episodes[i].length for i in indices]
+    return [
+        read_labels(dataset, i, 0, steps, kind).action
+        for i, steps in zip(indices, lengths, strict=True)
+    ]

@@ -5,7 +5,8 @@ import torch
 from short_run import DEMOS, NUM_TASKS, SHORT, cut
 
 from demokit.data import DatasetWriter, open_dataset
-from demokit.envs import ant
+from demokit.envs import ant, make_family
+from demokit.learning.expert import ExpertInputs, TrainedExpert
 
 # Threads of many small runs, and of the tests beside them, only wait for each other.
 torch.set_num_threads(1)
@@ -45,6 +46,20 @@ def ant_demos(tmp_path_factory, invoke):
         *("record", "--env", "ant", "--tasks", NUM_TASKS, "--episodes-per-task", DEMOS),
         *("--expert", "random", "--out", path),
     )
+    return path
+
+
+@pytest.fixture
+def still_ant(tmp_path):
+    """The file of an expert that holds the ant still."""
+    family = make_family("ant")
+    inputs = ExpertInputs.of(family, family.context.width)
+    zeros = torch.zeros(inputs.width, len(family.actions), dtype=torch.float64)
+    layers = ((zeros, zeros[0]),)
+    header = {"model_hash": family.model_hash, "task_set": "paper", "env_steps": 1}
+    header |= {"returns": {}, "success": {}}
+    path, ones = tmp_path / "still.safetensors", torch.ones(inputs.width)
+    TrainedExpert("ant", inputs, 0 * ones, ones, layers, header).save(path)
     return path
 
 

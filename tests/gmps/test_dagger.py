@@ -97,6 +97,25 @@ def test_rounds_leave_a_dataset_that_says_who_did_what(demos, tmp_path):
     assert learned.env_steps - without.env_steps == len(episodes) * 20
 
 
+def test_aggregated_roll_outs_have_the_experts_labels_whatever_is_demonstrated(
+    point_demos, tmp_path
+):
+    executed = load_demos(point_demos, DEMOS, labels="executed")
+    train(executed, Run(tmp_path / "run", config(iterations=2, labels="executed"), "demos"))
+    with open_dataset(tmp_path / "run" / "aggregated.hdf5") as dataset:
+        added = executed.aggregated(list(dataset)).action[:, executed.num_recorded :]
+        advice = [episode.privileged["expert_action"][:-1] for episode in dataset]
+    np.testing.assert_array_equal(added.flatten(0, 1), advice)
+    alone = load_demos(tmp_path / "run" / "aggregated.hdf5")
+    assert torch.equal(alone.action, added)
+
+
+def test_the_random_expert_is_not_asked(point_demos, tmp_path, invoke):
+    args = ("meta-train", "--demos", point_demos, *SHORT, "--dagger", "--expert", "random")
+    output = invoke(*args, "--output-dir", tmp_path / "run", exit_code=1).output
+    assert "Error: The random expert knows nothing and labels nothing" in output
+
+
 def test_aggregated_roll_outs_replay_bit_for_bit(demos, tmp_path):
     train(demos, Run(tmp_path / "run", config(), "demos"))
     with open_dataset(tmp_path / "run" / "aggregated.hdf5") as dataset:

@@ -16,6 +16,7 @@ import gmps.methods.gmps.algorithm
 from demokit.data import DatasetWriter, open_dataset
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from demokit.options import LABELS
 from gmps.experience.demos import load_demos
 from gmps.experience.observation import thinned
 from gmps.methods.gmps import critic
@@ -139,6 +140,48 @@ def test_demonstrations_are_the_recorded_labels(point_demos):
             assert any(matches)
 
 
+@pytest.fixture(scope="module")
+def hand_demos(tmp_path_factory, point_demos):
+    """As a person records: the expert's advice in every state, and an action of another's."""
+    path = tmp_path_factory.mktemp("demos") / "hand.hdf5"
+    with open_dataset(point_demos) as dataset, DatasetWriter(path, dataset.metadata) as writer:
+        for episode in dataset:
+            privileged = {**episode.privileged, "by_expert": np.zeros(len(episode) + 1, np.bool_)}
+            writer.add(replace(episode, recorder="teleop", privileged=privileged))
+        writer.finish()
+    return path
+
+
+def test_the_persons_actions_are_learned_and_the_experts_on_demand(hand_demos, point_demos):
+    advice = load_demos(point_demos).action
+    executed = load_demos(point_demos, labels="executed").action
+    assert (executed - advice).abs().max() > 0.1
+    by_hand = {kind: load_demos(hand_demos, labels=kind).action for kind in LABELS}
+    assert torch.equal(by_hand["auto"], executed)
+    assert torch.equal(by_hand["executed"], executed)
+    assert torch.equal(by_hand["expert"], advice)
+
+
+def test_labels_are_chosen_on_the_command_line(hand_demos, tmp_path, invoke):
+    """The same demonstrations, other labels: other demonstrations to what was trained."""
+    args = ("meta-train", "--demos", hand_demos, *SHORT, "--method", "imitation")
+    for kind in ("auto", "expert"):
+        invoke(*args, "--labels", kind, "--output-dir", tmp_path / kind)
+    auto, expert = (load(tmp_path / kind)[0] for kind in ("auto", "expert"))
+    assert auto.demos == load_demos(hand_demos).digest() != expert.demos
+    again = (*args, "--output-dir", tmp_path / "auto", "--resume", "--labels", "expert")
+    assert "another labels (auto)" in invoke(*again, exit_code=1).output
+
+
+def test_advice_that_is_not_there_is_one_sentence(ant_demos, tmp_path, invoke):
+    args = ("meta-train", "--demos", ant_demos, "--labels", "expert")
+    output = invoke(*args, "--output-dir", tmp_path / "run", exit_code=1).output
+    steps = sum(record.length for record in open_dataset(ant_demos).episodes)
+    assert f"Error: {ant_demos}: {steps} of {steps} steps hold no expert's advice" in output
+    assert len(output.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_shorter_demonstrations_are_filled_up_with_steps_that_do_not_count(uneven_demos):
     demos = load_demos(uneven_demos, DEMOS)
     assert demos.observation.shape == (NUM_TASKS, DEMOS, 20, 2)
@@ -180,9 +223,11 @@ def test_the_inner_loop_can_be_paid_another_reward_than_was_recorded(point_demos
 
 
 @pytest.mark.usefixtures("frail_ants", "unsettled")
-def test_ants_that_fall_are_trained_on(ant_demos, tmp_path):
+def test_ants_that_fall_are_trained_on(ant_demos, still_ant, tmp_path):
     """Roll-outs and expert queries end early; the reward is not the one that was recorded."""
-    options = config(iterations=2, initial_std=1.0, dagger=True, dagger_every=1, expert="random")
+    options = config(
+        iterations=2, initial_std=1.0, dagger=True, dagger_every=1, expert=str(still_ant)
+    )
     demos = load_demos(ant_demos, DEMOS, "sparse")
     learned = train(demos, Run(tmp_path / "ant-0", options, "demos"))
     assert all(value.isfinite().all() for value in learned.meta.theta.values())

@@ -14,11 +14,12 @@ import torch
 
 from demokit.collect import collect
 from demokit.data import ArraySpec, DatasetWriter, Provenance, describe, open_dataset
+from demokit.data.labels import DAGGER
 from demokit.data.metadata import DatasetMetadata, vision_space
 from demokit.envs.batch import make_sims
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
-from demokit.experts import load_expert, training_of
+from demokit.experts import load_adviser, training_of
 from demokit.learning.networks import Params
 from demokit.protocols import Decision, Expert
 from demokit.types import Array, Episode
@@ -55,7 +56,7 @@ class AdaptedPolicies:
         rngs: of each task: action noise, and who acts.
     """
 
-    name = "dagger"
+    name = DAGGER
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class Aggregation:
     ) -> None:
         config = learned.config
         self._path, self._part = folder / AGGREGATED, part
-        self.expert = load_expert(config.expert, learned.family_name)
+        self.expert = load_adviser(config.expert, learned.family_name)
         self._episodes, self._every = config.dagger_episodes, config.dagger_every
         self._per_round = len(demos.tasks) * self._episodes
         self._tasks = [task for task in demos.tasks[part.own] for _ in range(self._episodes)]
@@ -132,7 +133,7 @@ class Aggregation:
             tasks=demos.tasks,
             observation_space=_space(demos),
             description="States visited by adapted meta-policies, labelled by the expert.",
-            provenance=Provenance("dagger", expert.name, 0.0, seed, trained=training_of(expert)),
+            provenance=Provenance(DAGGER, expert.name, 0.0, seed, trained=training_of(expert)),
         )
 
     def round(

@@ -11,7 +11,7 @@ from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
-from demokit.experts import load_expert, training_of
+from demokit.experts import load_adviser, training_of
 from gmps.experience.demos import DemoSet
 from gmps.methods.gmps.critic import init_critic
 from gmps.methods.gmps.latents import Exploration
@@ -65,7 +65,7 @@ def start(config: TrainConfig, demos: DemoSet) -> Learned:
 
 def _queried(config: TrainConfig, family_name: str) -> dict[str, int]:
     """The trained expert that answers the queries of DAgger, if there is one."""
-    training = training_of(load_expert(config.expert, family_name)) if config.dagger else {}
+    training = training_of(load_adviser(config.expert, family_name)) if config.dagger else {}
     return {training["sha256"]: training["env_steps"]} if training else {}
 
 

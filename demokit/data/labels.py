@@ -1,0 +1,90 @@
+"""What a step teaches: the action that was executed there, or an expert's advice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from demokit.errors import DemokitError
+from demokit.experts import RANDOM
+from demokit.options import AUTO, EXECUTED, EXPERT
+from demokit.types import Array, FloatArray
+
+if TYPE_CHECKING:
+    from demokit.data.store import Dataset
+
+DAGGER = "dagger"
+"""The recorder of roll-outs that an expert was asked about."""
+_ADVICE, _BY_EXPERT = "privileged/expert_action", "privileged/by_expert"
+
+
+class Labels(NamedTuple):
+    """The labels of N steps: `action` (N, A) float32, `advised` (N,) bool where it is advice."""
+
+    action: FloatArray
+    advised: Array
+
+
+def read_labels(dataset: Dataset, index: int, start: int, stop: int, kind: str = AUTO) -> Labels:
+    """The labels of steps start:stop of an episode, reading only those rows.
+
+    Args:
+        dataset: any dataset.
+        index: the episode.
+        start: first step.
+        stop: step after the last one.
+        kind: "executed": the executed action, within the action bounds, and with the noise that a
+            recording adds to an expert's. "expert": the expert's advice. "auto": the expert's
+            advice where it acted, which is its action without the noise, or where a policy acted
+            and the expert was asked (DAgger, Ross et al., 2011); else the executed action, which
+            by hand is what the person commanded.
+
+    Raises:
+        DemokitError: no such episode, or one without the advice that is asked for.
+    """
+    if kind == EXPERT:
+        require_advice(dataset, [index])
+    executed = dataset.window(index, start, stop, ["actions"])["actions"]
+    advised = _advised(dataset, index, start, stop, kind)[: len(executed)]
+    if not advised.any():
+        return Labels(executed.astype(np.float32), advised)
+    advice = dataset.window(index, start, start + len(executed), [_ADVICE])[_ADVICE]
+    if advice.shape != executed.shape or advised.shape != advice.shape[:1]:
+        raise DemokitError(
+            f"Episode {index} of {dataset.path}: its expert_action {advice.shape} or by_expert "
+            f"{advised.shape} does not fit its actions {executed.shape}: take --labels executed."
+        )
+    action = np.where(advised[:, None], advice, executed).astype(np.float32)
+    return Labels(action, advised)
+
+
+def holds_advice(dataset: Dataset, index: int) -> bool:
+    """Whether an expert's advice stands in every state of an episode; a random one gives none."""
+    record = dataset.episodes[index]
+    experts = (record.recorder, dataset.metadata.expert_of(record.index))
+    return RANDOM not in experts and _ADVICE in dataset.names(index)
+
+
+def require_advice(dataset: Dataset, indices: Sequence[int]) -> None:
+    """Raise DemokitError unless all of these episodes hold an expert's advice."""
+    lengths = {index: dataset.episodes[index].length for index in indices}
+    without = [index for index in indices if not holds_advice(dataset, index)]
+    if without:
+        raise DemokitError(
+            f"{dataset.path}: {sum(lengths[i] for i in without)} of {sum(lengths.values())} steps "
+            f"hold no expert's advice, those of {len(without)} of {len(indices)} episodes: leave "
+            "--labels at auto, or record with an --expert that knows the tasks."
+        )
+
+
+def _advised(dataset: Dataset, index: int, start: int, stop: int, kind: str) -> Array:
+    """Which of the steps start:stop an expert's advice labels, bool."""
+    if kind == EXECUTED or not holds_advice(dataset, index):
+        return np.zeros(stop - start, np.bool_)
+    asked = dataset.episodes[index].recorder == DAGGER
+    # Without a word on who acted it was the expert: only its own recordings may leave that out.
+    if kind == EXPERT or asked or _BY_EXPERT not in dataset.names(index):
+        return np.ones(stop - start, np.bool_)
+    return dataset.window(index, start, stop, [_BY_EXPERT])[_BY_EXPERT].astype(np.bool_)
