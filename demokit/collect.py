@@ -71,7 +71,8 @@ class EpisodeBuilder:
     ) -> None:
         self._sims, self._source = sims, source
         self._tasks, self._seeds = tuple(tasks), tuple(seeds)
-        self._observations = [sims.reset(np.array([task.context for task in tasks]), seeds)]
+        contexts, names = [task.context for task in tasks], [task.id for task in tasks]
+        self._observations = [sims.reset(np.array(contexts), seeds, tasks=names)]
         self._actions: list[FloatArray] = []
         self._steps: list[Step] = []
         self._seen: list[dict[str, Array]] = []
@@ -88,9 +89,8 @@ class EpisodeBuilder:
 
     def step(self) -> Step:
         """Let the source decide and execute it; raises DemokitError for what is not finite."""
-        action = self._decide().action
         # What is stored is what the simulator executes.
-        self._actions.append(np.clip(np.asarray(action, np.float32), -1, 1))
+        self._actions.append(self._sims.executed(self._decide().action))
         step = self._sims.step(self._actions[-1])
         self._steps.append(step)
         self._observations.append(step.observation)

@@ -19,6 +19,17 @@ Split = Literal["train", "validation", "ood"]
 SPLITS: tuple[str, ...] = get_args(Split)
 
 
+def truth(value: object) -> bool | None:
+    """What a value says of success or an end; None where it says neither yes nor no.
+
+    Yes and no are booleans, the numbers 1 and 0, and arrays of one of these; text is neither.
+    """
+    said = np.asarray(value)
+    if said.size != 1 or said.dtype.kind not in "biuf" or said.item() not in (0, 1):
+        return None
+    return bool(said.item())
+
+
 @dataclass(frozen=True)
 class Task:
     """One task of a family: a context vector with a name and a split.
@@ -132,9 +143,8 @@ class Episode:
         if not isinstance(recorder, str) or "\0" in recorder:
             raise DemokitError(f"Episode recorder: {recorder!r} is no text, or holds NUL.")
 
-    @staticmethod
     def _check(
-        name: str, values: Array, length: int, kinds: str, *, ndim: int | None = None
+        self, name: str, values: Array, length: int, kinds: str, *, ndim: int | None = None
     ) -> None:
         if not isinstance(values, np.ndarray) or values.dtype.kind not in kinds:
             raise DemokitError(f"Episode {name}: expected an array of kind '{kinds}'.")
@@ -144,5 +154,8 @@ class Episode:
                 + (f" and {ndim} axes." if ndim else ".")
             )
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            row = int(np.argwhere(~np.isfinite(values))[0][0])
-            raise DemokitError(f"Episode {name}: NaN or infinity at step {row}.")
+            row, *component = np.argwhere(~np.isfinite(values))[0].tolist()
+            which = f" component {', '.join(map(str, component))}" if component else ""
+            raise DemokitError(
+                f"Episode {name}{which}: NaN or infinity at step {row} of task {self.task.id}."
+            )

@@ -153,6 +153,9 @@ def _print(off: dict[int, Deviation], tolerance: float, use_states: bool) -> boo
         for index, each in list(bad.items())[:MAX_ROWS]:
             rows.add_row(str(index), str(each.first_step), f"{each.largest:.3g}", each.array)
         console().print(rows)
+        for index, each in list(bad.items())[:MAX_ROWS]:
+            if each.fault:
+                click.echo(f"Episode {index}: {each.fault}", err=True)
     how = "states" if use_states else "actions"
     largest = max((each.largest for each in off.values()), default=0.0)
     click.echo(

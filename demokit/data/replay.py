@@ -12,8 +12,9 @@ from demokit.data.metadata import DatasetMetadata
 from demokit.envs import make_family
 from demokit.envs.batch import SimState, make_sims
 from demokit.envs.family import Family
+from demokit.envs.watch import SimulationFaultError
 from demokit.errors import DemokitError
-from demokit.types import Array, Episode, FloatArray
+from demokit.types import Array, Episode, FloatArray, Task
 
 BATCH = 64
 
@@ -26,10 +27,12 @@ class Replay:
         rows: (R,) int64, which of the episode's T+1 rows, ascending.
         arrays: name as in `Dataset.window` -> (R, ...); arrays of T rows ("rewards",
             "terminations") stand at the row that their step reaches, row 0 is undefined.
+        fault: why there are no later rows; empty where there are all that were asked for.
     """
 
     rows: Array
     arrays: Mapping[str, Array]
+    fault: str = ""
 
     @property
     def states(self) -> FloatArray:
@@ -45,11 +48,13 @@ class Deviation:
         first_step: the first row, counted from 0, further off than the tolerance; None if none.
         largest: the largest absolute difference of any number.
         array: the array it is in; "" when there is no difference.
+        fault: why the simulation did not get further; empty where it did.
     """
 
     first_step: int | None
     largest: float
     array: str
+    fault: str = ""
 
 
 class Replayer:
@@ -87,7 +92,7 @@ class Replayer:
         for start in range(0, len(chosen), self._num):
             part = chosen[start : start + self._num]
             filled = np.concatenate([part, np.repeat(part[-1:], self._num - len(part))])
-            self._restore(states[filled], filled, np.array([episode.task.context] * self._num))
+            self._restore(states[filled], filled, [episode.task] * self._num)
             observed = self._observed(_actions_before(episode, filled))
             parts.append({name: values[: len(part)] for name, values in observed.items()})
         return Replay(chosen, {n: np.concatenate([p[n] for p in parts]) for n in parts[0]})
@@ -95,29 +100,46 @@ class Replayer:
     def from_actions(self, episodes: Sequence[Episode]) -> list[Replay]:
         """Restore the first state of at most `num_sims` episodes and do their actions again.
 
+        An episode whose simulation diverges is replayed up to there, and says so.
+
         Raises:
             DemokitError: an episode holds no state, or one of another model.
         """
+        faults: dict[int, SimulationFaultError] = {}
+        while True:
+            try:
+                return self._simulated(episodes, faults)
+            except SimulationFaultError as fault:
+                if fault.simulation in faults:
+                    raise
+                faults[fault.simulation] = fault
+
+    def _simulated(
+        self, episodes: Sequence[Episode], faults: Mapping[int, SimulationFaultError]
+    ) -> list[Replay]:
+        """See `from_actions`; what a fault has ended is not watched any more."""
         filled = [*episodes, *[episodes[-1]] * (self._num - len(episodes))]
         starts = np.stack([_states(episode)[0] for episode in filled])
-        contexts = np.array([episode.task.context for episode in filled])
-        self._restore(starts, np.zeros(self._num, np.int64), contexts)
+        self._restore(starts, np.zeros(self._num, np.int64), [each.task for each in filled])
+        ends = np.zeros(self._num, np.int64)
+        ends[: len(episodes)] = [len(episode) for episode in episodes]
+        ends[list(faults)] = [fault.step - 1 for fault in faults.values()]
         action = np.zeros((self._num, len(self.family.actions)), np.float32)
         seen = [self._observed(action)]
         for step in range(max(map(len, episodes))):
             action = np.stack([e.actions[min(step, len(e) - 1)] for e in filled])
+            self._sims.retire(ends <= step)
             self._sims.step(action)
             seen.append(self._observed(action))
         stacked = {name: np.stack([row[name] for row in seen]) for name in seen[0]}
         return [
-            Replay(np.arange(len(e) + 1), {n: v[: len(e) + 1, sim] for n, v in stacked.items()})
+            _cut({name: values[:, sim] for name, values in stacked.items()}, e, faults.get(sim))
             for sim, e in enumerate(episodes)
         ]
 
-    def _restore(self, states: FloatArray, steps: Array, contexts: FloatArray) -> None:
-        if not np.isfinite(states).all():
-            raise DemokitError("A recorded state is not finite: it cannot be restored.")
-        self._sims.set_state(SimState(states, steps, contexts))
+    def _restore(self, states: FloatArray, steps: Array, tasks: Sequence[Task]) -> None:
+        contexts = np.array([task.context for task in tasks])
+        self._sims.set_state(SimState(states, steps, contexts), tasks=[task.id for task in tasks])
 
     def _observed(self, action: FloatArray) -> dict[str, Array]:
         """The simulations now; `action` (N, A) is the one that led here."""
@@ -132,6 +154,15 @@ class Replayer:
             "terminations": family.terminated(sims.terms),
             **{f"privileged/{name}": values for name, values in privileged.items()},
         }
+
+
+def _cut(
+    arrays: Mapping[str, Array], episode: Episode, fault: SimulationFaultError | None
+) -> Replay:
+    """The replay of an episode from rows that may go on behind its end, or behind a fault."""
+    rows = len(episode) + 1 if fault is None else fault.step
+    kept = {name: values[:rows] for name, values in arrays.items()}
+    return Replay(np.arange(rows), kept, "" if fault is None else str(fault))
 
 
 def _states(episode: Episode) -> FloatArray:
@@ -159,6 +190,9 @@ def compare(episode: Episode, replay: Replay, tolerance: float = 0.0) -> Deviati
         beyond = rows[apart > tolerance]
         if len(beyond):
             first = int(beyond[0]) if first is None else min(first, int(beyond[0]))
+    if replay.fault:
+        first = len(replay.rows) if first is None else first
+        return Deviation(first, float("inf"), where, replay.fault)
     return Deviation(first, largest, where)
 
 
@@ -196,6 +230,8 @@ def frames(
     from demokit.envs.render import Renderer
 
     _check_camera(replayer.family, camera)
+    for fault in filter(None, (replay.fault for replay in replays)):
+        raise DemokitError(f"There is no picture of what was not simulated. {fault}")
     context = np.array(episode.task.context)
     renderer = Renderer(replayer.family, camera=camera)
     sims = make_sims(replayer.family, 1, num_threads=1)
@@ -203,7 +239,8 @@ def frames(
         for row in range(len(episode) + 1):
             pictures = []
             for replay in replays:
-                sims.set_state(SimState(replay.states[row][None], np.array([row]), context[None]))
+                state = SimState(replay.states[row][None], np.array([row]), context[None])
+                sims.set_state(state, tasks=[episode.task.id])
                 pictures.append(renderer.render(sims, 0, context))
             yield np.concatenate(pictures, axis=1)
     finally:

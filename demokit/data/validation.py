@@ -238,6 +238,12 @@ class _Checks:
     def _restore(self, index: int, episode: Episode) -> None:
         if self._replayer is None or "state" not in episode.privileged:
             return
+        broken = self._replayer.family.time_breaks(episode.privileged["state"][:, 0])
+        if broken.any():
+            row = int(broken.argmax()) + 1
+            why = "is not one step after the row before: the simulation was reset there"
+            self._error("time", f"The time of row {row} {why}.", index)
+            return
         rows = None if self._replay else _sample(len(episode) + 1)
         off = compare(episode, self._replayer.from_states(episode, rows))
         if off.first_step is not None:
@@ -259,8 +265,10 @@ class _Checks:
         for (index, episode), replay in zip(self._waiting, replays, strict=True):
             off = compare(episode, replay)
             if off.first_step is not None:
-                message = f"Simulating its actions again diverges at row {off.first_step}, "
-                self._error("replay", f"{message}{off.array} by up to {off.largest:.3g}.", index)
+                message = f"Simulating its actions again diverges at row {off.first_step}"
+                what = f", {off.array} by up to {off.largest:.3g}."
+                what = f": {off.fault}" if off.fault else what
+                self._error("replay", message + what, index)
                 self.sound = [sound for sound in self.sound if sound != index]
         self._waiting.clear()
 

@@ -5,7 +5,8 @@ after another; the batch of the other families is many times faster. The episode
 Gymnasium gives: same start for the same seed, same rewards, same end, with these differences:
 
 - actions are scaled from [-1, 1] to the environment's bounds, observations are float32;
-- wrappers are left out; the horizon is the registered one (1,000 where there is none).
+- wrappers are left out; the horizon is the registered one (1,000 where there is none), and an
+  environment that truncates itself ends before it.
 
 The recorded state is MuJoCo's integration state, then the last observation, reward, termination
 and success. Restoring it continues the physics bit for bit; the first reward after it may differ
@@ -16,6 +17,7 @@ not restored.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
@@ -30,8 +32,9 @@ from numpy.typing import NDArray
 
 from demokit.envs.batch import SimBatch, SimState
 from demokit.envs.family import ContextSpace, Family, Term, Terms, Viewpoint, Views
+from demokit.envs.watch import ADVICE, BAD, STATE_LIMIT, in_words, outside
 from demokit.errors import DemokitError
-from demokit.types import Array, FloatArray, Observation, Step
+from demokit.types import Array, FloatArray, Observation, Step, truth
 
 PREFIX = "gym:"
 DEFAULT_HORIZON = 1000
@@ -117,6 +120,10 @@ class GymFamily(Family):
         """What the environment said."""
         return terms["terminated"][:, 0] > 0
 
+    def time_breaks(self, time_s: FloatArray) -> NDArray[np.bool_]:
+        """Which steps (T,) went back in time: how long one takes is the environment's own."""
+        return np.diff(time_s) < 0
+
     def spec(self) -> mujoco.MjSpec:
         """Never called: the environment has compiled its model."""
         raise NotImplementedError
@@ -170,52 +177,56 @@ class GymBatch(SimBatch):
         self._step_index = np.zeros(num_sims, np.int64)
         self._context = np.zeros((num_sims, 1))
         self._action = np.zeros((num_sims, len(family.actions)))
+        self._cut, self._started = np.zeros(num_sims, np.bool_), np.zeros(num_sims, np.bool_)
+        self._begin(np.arange(num_sims), None)
 
     def reset(
         self,
         context: FloatArray,  # noqa: ARG002
         seeds: Sequence[int] | NDArray[np.int64],
         ids: NDArray[np.int64] | None = None,
+        *,
+        tasks: Sequence[str] | None = None,
     ) -> Observation:
         """See `SimBatch`; an environment is seeded with its own seed."""
         ids = np.arange(self.num_sims) if ids is None else np.asarray(ids)
-        self._step_index[ids], self._action[ids] = 0, 0
-        for index, seed in zip(ids, seeds, strict=True):
-            observation, _ = self._envs[index].reset(seed=int(seed) % _MAX_SEED)
+        self._begin(ids, tasks)
+        self._step_index[ids], self._action[ids], self._cut[ids] = 0, 0, False
+        for index, seed in zip(ids.tolist(), seeds, strict=True):
+            observation = self._restart(index, int(seed) % _MAX_SEED)
             self._note(index, observation, 0.0, ended=False, solved=False)
         return self._look()
 
     def step(self, action: FloatArray) -> Step:
-        """See `SimBatch`."""
-        self._action[:] = self._checked(action)
-        for index, env in enumerate(self._envs):
-            seen, reward, ended, _, info = env.step(self.family.scaled(self._action[index]))
-            solved = bool(info.get("is_success", info.get("success", False)))
-            self._note(index, seen, reward, ended=ended, solved=solved)
-        self._step_index += 1
-        self._look()
-        return Step(
-            observation=self.observe(),
-            reward=self.family.reward_dense(self._terms, self._context, self._action),
-            terminated=self.family.terminated(self._terms),
-            truncated=self._step_index >= self.family.horizon,
-            success=self.family.success(self._terms, self._context),
-        )
+        """See `SimBatch`; an environment whose episode is over is not stepped."""
+        self._action[:] = self.executed(action)
+        going = np.flatnonzero(~self._over)
+        self._step_index[going] += 1
+        for index in going.tolist():
+            self._step_one(index)
+        observation = self._look()
+        return self._outcome(observation, self._cut | (self._step_index >= self.family.horizon))
 
     def get_state(self) -> SimState:
         """See `SimBatch`; `physics` is the adapter's whole row."""
         return SimState(self._rows.copy(), self._step_index.copy(), self._context.copy())
 
-    def set_state(self, state: SimState) -> Observation:
+    def set_state(self, state: SimState, *, tasks: Sequence[str] | None = None) -> Observation:
         """See `SimBatch`."""
         if state.physics.shape != self._rows.shape:
             raise DemokitError(
                 f"State has shape {state.physics.shape}, {self.num_sims} simulations of "
                 f"{self.family.name} need {self._rows.shape}."
             )
+        self._begin(np.arange(self.num_sims), tasks)
         self._rows[:], self._step_index[:] = state.physics, state.step_index
-        self._action[:] = 0
-        for env, row in zip(self._envs, self._rows, strict=True):
+        self._action[:], self._cut[:] = 0, False
+        # Whatever an environment counts beside MuJoCo's state begins with the episode.
+        for index in np.flatnonzero((self._step_index == 0) | ~self._started).tolist():
+            self._restart(index, 0)
+        for index, row in enumerate(self._rows):
+            self._require_sound_state(index)
+            env = self._envs[index]
             mujoco.mj_setState(env.model, env.data, row[: self._physics], _STATE)
             mujoco.mj_forward(env.model, env.data)
             # Once more: mj_forward has changed the warm start, and with it the future.
@@ -231,24 +242,108 @@ class GymBatch(SimBatch):
     def _state_rows(self) -> FloatArray:
         return self._rows
 
+    def _restart(self, index: int, seed: int) -> Any:
+        """Begin an episode of an environment; returns what it observes."""
+        observation, _ = self._call(index, "reset", 2, seed=seed)
+        self._started[index] = True
+        return observation
+
+    def _step_one(self, index: int) -> None:
+        """Step one environment, and keep what it is and said."""
+        data = self._envs[index].data
+        data.warning.number[:] = 0
+        before_s = data.time
+        action = self.family.scaled(self._action[index])
+        seen, reward, ended, cut, info = self._call(index, "step", 5, action)
+        self._require_no_reset(index, before_s)
+        paid = np.asarray(reward)
+        if paid.size != 1 or paid.dtype.kind not in "biuf":
+            raise self._fault(index, f"its reward is {_shown(reward)}, which is no number")
+        self._cut[index] = self._truth(index, "truncated", cut)
+        self._note(
+            index,
+            seen,
+            paid.item(),
+            ended=self._truth(index, "terminated", ended),
+            solved=self._solved(index, info),
+        )
+        self._require_sound_state(index)
+
+    def _call(self, index: int, function: str, width: int, *args: Any, **options: Any) -> Any:
+        """The tuple that an environment's own code returns; raises SimulationFaultError."""
+        try:
+            found = getattr(self._envs[index], function)(*args, **options)
+        except Exception as error:  # the environment's own code raises anything
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise self._fault(index, f"{function} of its environment fails with {said}") from error
+        if not (isinstance(found, tuple) and len(found) == width and isinstance(found[-1], dict)):
+            raise self._fault(
+                index, f"{function} of its environment must return {width} values, info the last"
+            )
+        return found
+
+    def _require_no_reset(self, index: int, before_s: float) -> None:
+        """Raise SimulationFaultError where MuJoCo, or the environment, started again by itself."""
+        data = self._envs[index].data
+        counts = data.warning.number[BAD]
+        if counts.any():
+            kind = BAD.start + int(counts.argmax())
+            raise self._fault(index, in_words(kind, int(data.warning.lastinfo[kind])))
+        if data.time < before_s:
+            raise self._fault(
+                index,
+                f"its time went back from {before_s:g} to {data.time:g} s: it started again in "
+                "the middle of an episode",
+            )
+
+    def _require_sound_state(self, index: int) -> None:
+        row = self._rows[index : index + 1, : self._physics]
+        found = outside(row, STATE_LIMIT)
+        if found is not None:
+            said = f"number {found[1]} of its state is {row[found]:g}"
+            raise self._fault(index, f"it diverged: {said}; {ADVICE}")
+
+    def _solved(self, index: int, info: dict[str, Any]) -> bool:
+        """What the info says of success; where it says nothing, no."""
+        name = next((n for n in ("is_success", "success") if n in info), None)
+        return name is not None and self._truth(index, f"info['{name}']", info[name])
+
+    def _truth(self, index: int, what: str, value: Any) -> bool:
+        said = truth(value)
+        if said is None:
+            raise self._fault(
+                index,
+                f"its {what} is {_shown(value)}, which says neither yes nor no: give True or False",
+            )
+        return said
+
     def _note(
         self, index: int, observation: Any, reward: float, *, ended: bool, solved: bool
     ) -> None:
         """Keep what an environment is and said as a row."""
         env, row = self._envs[index], self._rows[index]
         mujoco.mj_getState(env.model, env.data, row[: self._physics], _STATE)
-        row[self._physics : -_EXTRAS] = flatten(env.observation_space, observation)
+        try:
+            row[self._physics : -_EXTRAS] = flatten(env.observation_space, observation)
+        except Exception as error:  # whatever flatten meets
+            raise self._fault(
+                index, "what it observes does not fit its environment's observation space"
+            ) from error
         row[-_EXTRAS:] = reward, ended, solved
 
-    def _look(self) -> Observation:
+    def _read(self) -> Terms:
         extras = self._rows[:, -_EXTRAS:].copy()
-        self._terms = {
+        return {
             "observation": self._rows[:, self._physics : -_EXTRAS].copy(),
             "reward": extras[:, :1],
             "terminated": extras[:, 1:2],
             "solved": extras[:, 2:],
         }
-        return self.observe()
+
+
+def _shown(value: object) -> str:
+    """A value on one short line."""
+    return " ".join(reprlib.repr(value).split())
 
 
 def _on_mujoco(wrapped: Any, env_id: str) -> Any:

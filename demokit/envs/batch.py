@@ -11,11 +11,20 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import mujoco
 import numpy as np
-from mujoco.batch import Batch
+from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
 
 from demokit.envs.family import Family, Terms, Views
 from demokit.envs.vision import ImageRenderer, Vision
+from demokit.envs.watch import (
+    BAD,
+    FLOAT32_LIMIT,
+    STATE_LIMIT,
+    SimulationFaultError,
+    diverged,
+    outside,
+    why_diverged,
+)
 from demokit.errors import DemokitError, unknown_name
 from demokit.types import Array, FloatArray, Observation, Step
 
@@ -39,6 +48,11 @@ class SimState(NamedTuple):
 
 class SimBatch:
     """N simulations of one family with a task each.
+
+    Whoever resets, steps or restores them gets a `SimulationFaultError`, which names simulation,
+    task and step, where one diverges or a number that the family makes of it is NaN, infinite or
+    too large for float32. Episodes that are over are not watched: a simulation that diverges
+    behind its end starts again.
 
     Args:
         family: the task family.
@@ -65,7 +79,6 @@ class SimBatch:
         self.family = family
         self.num_sims = num_sims
         self.reward = reward
-        self._reward = family.reward_dense if reward == "dense" else family.reward_sparse
         self.vision = checked_vision(family, observation)
         self._eyes = ImageRenderer(family, self.vision, num_threads) if self.vision else None
         self._sims = Batch(family.model, num_sims, num_threads)
@@ -74,12 +87,16 @@ class SimBatch:
         self._step_index = np.zeros(num_sims, np.int64)
         self._context: FloatArray = np.zeros((num_sims, family.context.width))
         self._action = np.zeros((num_sims, len(family.actions)))
+        self._begin(np.arange(num_sims), None)
+        self._warned = self._sims.warning[:, BAD, 1]
 
     def reset(
         self,
         context: FloatArray,
         seeds: Sequence[int] | NDArray[np.int64],
         ids: NDArray[np.int64] | None = None,
+        *,
+        tasks: Sequence[str] | None = None,
     ) -> Observation:
         """Start episodes; returns the observations of all simulations, (N, O).
 
@@ -87,40 +104,62 @@ class SimBatch:
             context: contexts (n, C) of the tasks, or (n, C + D) with the family's dynamics.
             seeds: n seeds; the start noise of a simulation depends on its own seed alone.
             ids: the n simulations to reset; None resets all N.
+            tasks: ids of the n tasks, for messages; without them a task is told by its context.
         """
         ids = np.arange(self.num_sims) if ids is None else np.asarray(ids)
         noise = _start_noise(seeds, self.family.start_noise_width)
         self._set_tasks(ids, np.asarray(context, np.float64))
+        self._begin(ids, tasks)
         self._step_index[ids] = 0
         self._action[ids] = 0
         self._sims.reset(ids, keyframe=0, stage=_NOTHING)
         self._write(self.family.start(noise), ids)
         if self.family.settle_steps:
-            self._sims.step(ids, nstep=self.family.settle_steps)
+            self._advance(ids, self.family.settle_steps, _NOTHING)
             self._sims.time[ids] = 0
+        self._require_sound()
         self._derive(ids)
-        self._terms = self.family.read(self._views)
-        return self.observe()
+        return self._look()
 
     def step(self, action: FloatArray) -> Step:
         """Apply actions (N, A), clipped to [-1, 1], for one control step.
 
         Raises:
+            DemokitError: see `executed`, or a simulation diverged.
+        """
+        self._action[:] = self.executed(action)
+        self._write(self.family.control(self._views, self._action), slice(None))
+        self._step_index += 1
+        self._advance(None, self.family.frame_skip, self._stage)
+        self._require_sound()
+        self._write(self.family.carry(self._views), slice(None))
+        return self._outcome(self._look(), self._step_index >= self.family.horizon)
+
+    def executed(self, action: FloatArray) -> FloatArray:
+        """What actions (N, A) come to: float32, clipped to [-1, 1].
+
+        Raises:
             DemokitError: an action is not finite or has the wrong shape.
         """
-        self._action[:] = self._checked(action)
-        self._write(self.family.control(self._views, self._action), slice(None))
-        self._sims.step(nstep=self.family.frame_skip, stage=self._stage)
-        self._write(self.family.carry(self._views), slice(None))
-        self._step_index += 1
-        self._terms = self.family.read(self._views)
-        return Step(
-            observation=self.observe(),
-            reward=self._reward(self._terms, self._context, self._action),
-            terminated=self.family.terminated(self._terms),
-            truncated=self._step_index >= self.family.horizon,
-            success=self.family.success(self._terms, self._context),
-        )
+        given = np.asarray(action)
+        if given.shape != self._action.shape:
+            raise DemokitError(
+                f"Actions have shape {given.shape}, {self.family.name} needs {self._action.shape}."
+            )
+        if not np.isfinite(given).all():
+            sim, index = map(int, np.argwhere(~np.isfinite(given))[0])
+            raise self._fault(
+                sim,
+                f"action {index} ({self.family.actions[index]}) is {given[sim, index]:g}, so it "
+                "was not stepped",
+                int(self._step_index[sim]) + 1,
+            )
+        clipped: FloatArray = np.clip(given, -1, 1).astype(np.float32)
+        return clipped
+
+    def retire(self, over: NDArray[np.bool_]) -> None:
+        """Say which episodes (N,) are over although their simulations step on: see the class."""
+        self._over |= over
 
     def observe(self) -> Observation:
         """What a policy may see now: (N, O) float32, or for vision name -> (N, ...)."""
@@ -141,25 +180,32 @@ class SimBatch:
         The family's terms, and "state" (N, S), "context" (N, C), "reward_dense",
         "reward_sparse" and "success" (N,). At reset the rewards are those of a zero action.
         """
-        args = self._terms, self._context, self._action
         return {
             **{name: values.copy() for name, values in self._terms.items()},
             "state": self._state_rows().copy(),
             "context": self._context.copy(),
-            "reward_dense": self.family.reward_dense(*args),
-            "reward_sparse": self.family.reward_sparse(*args),
+            "reward_dense": self._reward("dense"),
+            "reward_sparse": self._reward("sparse"),
             "success": self.family.success(self._terms, self._context),
         }
+
+    def shaping(self) -> FloatArray:
+        """What training an expert adds to the dense reward now, (N,); see `Family.shaping`."""
+        return self._numbers("its shaping", self.family.shaping(self._terms, self._context))
 
     def get_state(self) -> SimState:
         """A copy of everything that `set_state` needs to come back to this moment."""
         return SimState(self._sims.state.copy(), self._step_index.copy(), self._context.copy())
 
-    def set_state(self, state: SimState) -> Observation:
+    def set_state(self, state: SimState, *, tasks: Sequence[str] | None = None) -> Observation:
         """Come back to a moment, bit for bit; returns the observations (N, O).
 
+        Args:
+            state: of N simulations.
+            tasks: as for `reset`.
+
         Raises:
-            DemokitError: the state is of another model or batch size.
+            DemokitError: the state is of another model or batch size, or a bad one.
         """
         if state.physics.shape != self._sims.state.shape:
             raise DemokitError(
@@ -167,12 +213,14 @@ class SimBatch:
                 f"{self.family.name} need {self._sims.state.shape}."
             )
         self._sims.state[:] = state.physics
+        self._sims.warning[:] = 0
         self._step_index[:] = state.step_index
         self._set_tasks(np.arange(self.num_sims), state.context)
+        self._begin(np.arange(self.num_sims), tasks)
         self._action[:] = 0
+        self._require_sound()
         self._derive(None)
-        self._terms = self.family.read(self._views)
-        return self.observe()
+        return self._look()
 
     def data(self, sim: int) -> mujoco.MjData:
         """Simulation `sim` as an MjData, for rendering."""
@@ -183,17 +231,78 @@ class SimBatch:
         if self._eyes is not None:
             self._eyes.close()
 
-    def _checked(self, action: FloatArray) -> FloatArray:
-        """Actions (N, A), clipped to [-1, 1]; raises DemokitError, see `step`."""
-        action = np.asarray(action, np.float32)
-        if action.shape != self._action.shape:
-            raise DemokitError(
-                f"Actions have shape {action.shape}, {self.family.name} needs {self._action.shape}."
-            )
-        clipped: FloatArray = np.clip(action, -1, 1)
-        if not np.isfinite(clipped).all():
-            raise DemokitError("An action is NaN or infinite: the simulation was not stepped.")
-        return clipped
+    def _begin(self, ids: NDArray[np.int64], tasks: Sequence[str] | None) -> None:
+        """Note whose episodes begin in simulations `ids`."""
+        if len(ids) == self.num_sims:
+            self._names = np.full(self.num_sims, "", object)
+            self._over = np.zeros(self.num_sims, np.bool_)
+        self._over[ids] = False
+        self._names[ids] = "" if tasks is None else np.array(tasks, object)
+
+    def _advance(self, ids: NDArray[np.int64] | None, nstep: int, stage: int) -> None:
+        try:
+            self._sims.step(ids, nstep=nstep, stage=stage)
+        except SimulationError as error:
+            sim = int(error.ids[0])
+            said = " ".join(self._sims.error(sim).split())
+            raise self._fault(sim, f"MuJoCo cannot step it ({said})") from None
+
+    def _require_sound(self) -> None:
+        """Raise SimulationFaultError where one diverged that is watched; the others start again."""
+        if not self._warned.any() and outside(self._sims.state, STATE_LIMIT) is None:
+            return
+        bad = diverged(self._sims)
+        watched = np.flatnonzero(bad & ~self._over)
+        if len(watched):
+            raise self._fault(int(watched[0]), why_diverged(self._sims, int(watched[0])))
+        self._sims.reset(np.flatnonzero(bad), keyframe=0, stage=self._stage)
+
+    def _look(self) -> Observation:
+        """Read the terms and observe."""
+        self._terms = self._read()
+        for name, values in self._terms.items():
+            self._numbers(f"its term '{name}'", values)
+        return self.observe()
+
+    def _read(self) -> Terms:
+        return self.family.read(self._views)
+
+    def _outcome(self, observation: Observation, truncated: NDArray[np.bool_]) -> Step:
+        """The step that led here."""
+        step = Step(
+            observation,
+            self._reward(self.reward),
+            self.family.terminated(self._terms),
+            truncated,
+            self.family.success(self._terms, self._context),
+        )
+        self._over |= step.terminated | step.truncated
+        return step
+
+    def _reward(self, kind: str) -> FloatArray:
+        family = self.family
+        function = family.reward_dense if kind == "dense" else family.reward_sparse
+        values = function(self._terms, self._context, self._action)
+        return self._numbers(f"its {kind} reward", values)
+
+    def _numbers(self, what: str, values: FloatArray) -> FloatArray:
+        """The values (N, ...); raises SimulationFaultError unless all are numbers of float32."""
+        found = outside(values, FLOAT32_LIMIT)
+        if found is None:
+            return values
+        sim, index = found
+        one = values.reshape(len(values), -1)[sim]
+        component = f", component {index}," if len(one) > 1 else ""
+        raise self._fault(
+            sim, f"{what}{component} is {one[index]:g}, and only finite numbers of float32 are used"
+        )
+
+    def _fault(self, sim: int, what: str, step: int | None = None) -> SimulationFaultError:
+        context = self.family.context.in_words(self._context[sim])
+        who = f"task {self._names[sim] or context}"
+        return SimulationFaultError(
+            sim, who, int(self._step_index[sim]) if step is None else step, what
+        )
 
     def _state_rows(self) -> FloatArray:
         """The live states (N, S)."""

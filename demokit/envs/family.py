@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from demokit.types import Array, FloatArray
 
+_TIME_TOLERANCE = 1e-6  # of a step: MuJoCo adds up its timesteps
+
 Terms: TypeAlias = Mapping[str, FloatArray]
 """Name of a term -> (N, width) float64."""
 
@@ -226,6 +228,11 @@ class Family(ABC):
     def control_dt_s(self) -> float:
         """Seconds per action."""
         return float(self.model.opt.timestep) * self.frame_skip
+
+    def time_breaks(self, time_s: FloatArray) -> NDArray[np.bool_]:
+        """Which steps (T,) between times (T+1,) did not take `control_dt_s`."""
+        off: FloatArray = np.abs(np.diff(time_s) / self.control_dt_s - 1)
+        return off > _TIME_TOLERANCE
 
     @cached_property
     def observation_terms(self) -> tuple[Term, ...]:

@@ -143,7 +143,9 @@ class Env(gymnasium.Env[Any, FloatArray]):
         """Draw a task and start an episode; returns the observation and the info."""
         super().reset(seed=seed)
         self._task, episode_seed = self.task_source.draw(self.np_random, _wanted(options))
-        observation = self.sims.reset(np.array([self._task.context]), [episode_seed])
+        observation = self.sims.reset(
+            np.array([self._task.context]), [episode_seed], tasks=[self._task.id]
+        )
         self._show()
         return _row(observation, 0), self._info()
 
@@ -162,7 +164,7 @@ class Env(gymnasium.Env[Any, FloatArray]):
     def set_state(self, state: EnvState) -> Observation:
         """Come back to a moment, bit for bit; returns its observation."""
         self._task = state.task
-        return _row(self.sims.set_state(state.sims), 0)
+        return _row(self.sims.set_state(state.sims, tasks=[state.task.id]), 0)
 
     def render(self) -> NDArray[np.uint8] | None:
         """The scene with the goal, (height, width, 3) uint8; None without a render mode.
@@ -334,7 +336,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, FloatArray, Array]):
             self.tasks[index] = task
         self._ended = self._ended & ~np.isin(np.arange(self.num_envs), ids)
         contexts = np.array([task.context for task, _ in drawn])
-        return self.sims.reset(contexts, [seed for _, seed in drawn], ids)
+        names = [task.id for task, _ in drawn]
+        return self.sims.reset(contexts, [seed for _, seed in drawn], ids, tasks=names)
 
     def _info(self, mask: NDArray[np.bool_]) -> dict[str, Any]:
         """Gymnasium's layout: each key with a mask of the simulations that it holds for."""

@@ -28,7 +28,7 @@ def write_snapshot(
     task = make_tasks(family, next(iter(task_sets(family))), "train", num_tasks=1)[0]
     context = np.array(task.context)
     sims = make_sims(family, 1)
-    sims.reset(context[None], [0])
+    sims.reset(context[None], [0], tasks=[task.id])
     for action in np.zeros((0, len(family.actions))) if actions is None else actions:
         sims.step(action[None])
     renderer = Renderer(family, camera=camera)

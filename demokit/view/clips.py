@@ -47,7 +47,7 @@ def of_task(family: Family, task: Task, expert: Expert | None, title: Words) -> 
     """One episode of a task: the expert's, or without one that of a robot at rest."""
     context = np.array(task.context)
     sims = make_sims(family, 1, num_threads=1)
-    observation = sims.reset(context[None], [0])
+    observation = sims.reset(context[None], [0], tasks=[task.id])
     rows = [sims.privileged()]
     for _ in range(family.horizon):
         action = np.zeros((1, len(family.actions)), np.float32)

@@ -100,6 +100,7 @@ class Sampler:
         self._watch = watch
         self._num_everywhere = len(tasks)
         contexts = np.array([task.context for task in tasks[part.own]])
+        self._names = [task.id for task in tasks[part.own] for _ in range(explore + mean)]
         self.num_tasks = len(contexts)
         self._contexts: FloatArray = contexts.repeat(self.episodes_per_task, axis=0)
         self._sims = make_sims(
@@ -129,7 +130,8 @@ class Sampler:
         are given; K..K+E-1 take the mean action.
         """
         device = params["log_std"].device
-        observation = from_numpy(self._sims.reset(self._contexts, self._seeds(rng)), device)
+        start = self._sims.reset(self._contexts, self._seeds(rng), tasks=self._names)
+        observation = from_numpy(start, device)
         self._watch(self._sims)
         noise = self._action_noise(rng).to(device)
         shape = (self.num_tasks, self.episodes_per_task, self.horizon)
@@ -163,7 +165,7 @@ class Sampler:
             record.reward[:, :, t] = torch.from_numpy(paid).view(shape[:2])
             record.alive[:, :, t] = torch.from_numpy(alive).view(shape[:2])
             success = np.where(alive, step.success, success)
-            alive &= ~step.terminated
+            alive &= ~(step.terminated | step.truncated)
             observation = from_numpy(step.observation, device)
         record.success[:] = torch.from_numpy(success).view(shape[:2])
         return record

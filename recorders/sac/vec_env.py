@@ -41,7 +41,7 @@ class TaskVecEnv(VecEnv):
         seed: int,
         num_threads: int = 0,
     ) -> None:
-        self._family = family
+        self._ids = [task.id for task in tasks]
         self._contexts = np.array([task.context for task in tasks])
         self.inputs = ExpertInputs.of(family, self._contexts.shape[1])
         self._sims = make_sims(family, num_envs, reward="dense", num_threads=num_threads)
@@ -69,7 +69,7 @@ class TaskVecEnv(VecEnv):
     def step_wait(self) -> tuple[FloatArray, FloatArray, NDArray[np.bool_], list[dict[str, Any]]]:
         """Step; simulations that ended have started again, their info holds the last moment."""
         step = self._sims.step(self._actions)
-        reward = step.reward + self._family.shaping(self._sims.terms, self._context)
+        reward = step.reward + self._sims.shaping()
         ended = step.terminated | step.truncated
         observation = self._observe()
         # What has nothing to say shares one dictionary: a fresh one each costs more than the step.
@@ -104,8 +104,10 @@ class TaskVecEnv(VecEnv):
         return [False] * len(list(self._get_indices(indices)))
 
     def _start(self, ids: NDArray[np.int64]) -> None:
-        self._context[ids] = self._contexts[[self._next_task() for _ in ids]]
-        self._sims.reset(self._context[ids], self._rng.integers(2**31, size=len(ids)), ids)
+        drawn = [self._next_task() for _ in ids]
+        self._context[ids] = self._contexts[drawn]
+        seeds = self._rng.integers(2**31, size=len(ids))
+        self._sims.reset(self._context[ids], seeds, ids, tasks=[self._ids[i] for i in drawn])
 
     def _next_task(self) -> int:
         if not self._round:

@@ -184,7 +184,9 @@ def test_nothing_that_is_not_finite_gets_in(make_episode, row, bad):
     episode = make_episode(0)
     state = episode.privileged["state"].copy()
     state[row, 3] = bad
-    with pytest.raises(DemokitError, match=f"step {row}"):
+    with pytest.raises(
+        DemokitError, match=f"state component 3: .* at step {row} of task {episode.task.id}"
+    ):
         replace(episode, privileged={**episode.privileged, "state": state})
 
 
