@@ -35,6 +35,7 @@ from demokit.data import (
 )
 from demokit.data.convert import export_dataset
 from demokit.data.minari import register
+from demokit.random import stream
 from demokit.types import Episode, Task
 
 REPEATS, WINDOW, WINDOWS = 7, 50, 300
@@ -136,7 +137,7 @@ def robomimic_windows(path: Path, export: Path) -> None:
 
 def draw_windows(dataset: Dataset) -> tuple[list[int], list[tuple[int, int]]]:
     """The episodes' lengths, and WINDOWS random (episode, first step)."""
-    rng = np.random.default_rng(0)
+    rng = stream(0, "windows")
     lengths = [record.length for record in dataset.episodes]
     drawn = [int(index) for index in rng.integers(len(lengths), size=WINDOWS)]
     return lengths, [(i, int(rng.integers(lengths[i] - WINDOW + 1))) for i in drawn]
@@ -183,7 +184,7 @@ def write_long(path: Path, episodes: int = 20, steps: int = 1000) -> Path:
         mujoco_version="",
         provenance=Provenance("bench", "bench", 0.0, 0),
     )
-    rng = np.random.default_rng(0)
+    rng = stream(0, "episodes")
     with DatasetWriter(path, about) as writer:
         for index in range(episodes):
             writer.add(

@@ -25,6 +25,7 @@ from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.learning.checkpoint import load_checkpoint
 from demokit.protocols import Expert
+from demokit.random import stream
 from demokit.types import Array, FloatArray
 from recorders.noise import NoisyExpert
 from recorders.scripted import make_scripted
@@ -62,7 +63,7 @@ def roll_out(
     """Returns (N,) and the privileged terms at the end of an episode per context (N, C)."""
     family = make_family(family_name)
     sims = SimBatch(family, len(contexts))
-    source = NoisyExpert(expert, noise_std, np.random.default_rng(seed))
+    source = NoisyExpert(expert, noise_std, stream(seed, "action noise"))
     observation = sims.reset(contexts, np.arange(seed, seed + len(contexts)))
     returns, running = np.zeros(len(contexts)), np.ones(len(contexts), np.bool_)
     final = sims.privileged()

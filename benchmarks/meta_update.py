@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import torch
 
+from demokit.random import torch_stream
 from gmps.experience.observation import Observation, each
 from gmps.methods.gmps.objective import Demos, MetaObjective, MetaParams, outer_step
 from gmps.policies.encoder import Encoder
@@ -79,7 +80,7 @@ class Problem(NamedTuple):
 
 
 def make_problem(setting: Setting, *, bf16: bool) -> Problem:
-    rng = torch.Generator().manual_seed(0)
+    rng = torch_stream(0, "problem")
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=rng)

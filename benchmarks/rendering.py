@@ -21,6 +21,7 @@ import numpy as np
 from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
 from demokit.envs.render import Canvas, make_camera
+from demokit.random import stream
 
 NUM_SIMS, STEPS, REPEATS = 100, 8, 7
 
@@ -28,10 +29,10 @@ NUM_SIMS, STEPS, REPEATS = 100, 8, 7
 def main() -> None:
     family = make_family(sys.argv[1] if len(sys.argv) > 1 else "push")
     sims = SimBatch(family, NUM_SIMS, observation="vision")
-    contexts = family.context.sample(np.random.default_rng(0), NUM_SIMS)
+    contexts = family.context.sample(stream(0, "contexts"), NUM_SIMS)
     sims.reset(contexts, range(NUM_SIMS))
     start, states = sims.get_state(), []
-    actions = np.random.default_rng(1).uniform(-1, 1, (STEPS, NUM_SIMS, len(family.actions)))
+    actions = stream(0, "actions").uniform(-1, 1, (STEPS, NUM_SIMS, len(family.actions)))
     for action in actions:
         sims.step(action)
         states.append(sims.get_state().physics)

@@ -33,6 +33,7 @@ from demokit.envs import make_family
 from demokit.envs.gym import Env
 from demokit.envs.tasks import make_tasks
 from demokit.learning.expert import ExpertInputs
+from demokit.random import stream, stream_seed
 from recorders.sac.config import SacConfig
 from recorders.sac.train import MAX_THREADS, Evaluator, make_agent, policy_mean, set_threads
 from recorders.sac.vec_env import TaskVecEnv
@@ -115,7 +116,8 @@ class Acting:
 def ours(family: str):
     tasks = make_tasks(make_family(family), "paper", "train")
     set_threads(CONFIG)
-    agent = make_agent(TaskVecEnv(make_family(family), tasks, CONFIG.num_envs, seed=0), CONFIG)
+    rng = stream(0, "tasks and starts")
+    agent = make_agent(TaskVecEnv(make_family(family), tasks, CONFIG.num_envs, rng), CONFIG)
     return agent, lambda: policy_mean(agent, make_family(family))
 
 
@@ -153,7 +155,7 @@ def main() -> None:
     )
     first = None
     for name, make in contenders.items():
-        torch.manual_seed(0)
+        torch.manual_seed(stream_seed(0, "networks and updates"))
         model, expert = make(family)
         clock = Clock(seconds)
         model.learn(10**9, clock, log_interval=2**62)

@@ -20,6 +20,7 @@ from mujoco.batch import Batch
 from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks, task_sets
+from demokit.random import stream, torch_stream
 from gmps.experience.sampler import Sampler, replicate
 from gmps.policies.gaussian import GaussianPolicy
 
@@ -33,13 +34,13 @@ def main() -> None:
     sampler = Sampler(family, tasks, "dense", explore=EPISODES)
     zeros = torch.zeros(family.observation_width)
     policy = GaussianPolicy(zeros, zeros + 1, len(family.actions))
-    params = replicate(policy.init(torch.Generator().manual_seed(0)), NUM_TASKS)
+    params = replicate(policy.init(torch_stream(0, "policy")), NUM_TASKS)
 
     states = record_states(family, len(tasks) * EPISODES)
     bare = Batch(family.model, NUM_TASKS * EPISODES, 0)
     ours_s, bare_s = [], []
     for _ in range(REPEATS):
-        ours_s.append(timed(lambda: sampler(policy, params, np.random.default_rng(0))))
+        ours_s.append(timed(lambda: sampler(policy, params, stream(0, "rollouts"))))
         bare_s.append(timed(lambda: step_bare(bare, family, states)))
     steps = sampler.num_steps
     ours, limit = steps / statistics.median(ours_s), steps / statistics.median(bare_s)
@@ -52,7 +53,7 @@ def main() -> None:
 def record_states(family, num_sims: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """The start state and every step's mocap targets of a random closed-loop run."""
     sims = SimBatch(family, num_sims)
-    rng = np.random.default_rng(0)
+    rng = stream(0, "actions")
     sims.reset(np.tile(family.context.low, (num_sims, 1)), range(num_sims))
     start, targets = sims.get_state().physics, []
     probe = Batch(family.model, num_sims, 0)

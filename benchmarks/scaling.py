@@ -35,6 +35,7 @@ from meta_update import MAX_GRAD_NORM, SETTINGS, make_problem
 
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks, task_sets
+from demokit.random import stream, torch_stream
 from gmps.distributed import Part, join
 from gmps.experience.sampler import Sampler, replicate
 from gmps.policies.gaussian import GaussianPolicy
@@ -70,11 +71,11 @@ def rollout_seconds(part: Part) -> Measured:
     sampler = Sampler(family, tasks, "dense", explore=setting.rollouts, part=part)
     zeros = torch.zeros(family.observation_width)
     policy = GaussianPolicy(zeros, zeros + 1, len(family.actions))
-    params = replicate(policy.init(torch.Generator().manual_seed(0)), sampler.num_tasks)
+    params = replicate(policy.init(torch_stream(0, "policy")), sampler.num_tasks)
     shape = setting.horizon, setting.num_tasks, setting.rollouts, setting.action
-    rng = np.random.default_rng(0)
+    rng = stream(0, "noise")
     return {
-        "rollouts": timed(lambda: sampler(policy, params, np.random.default_rng(0))),
+        "rollouts": timed(lambda: sampler(policy, params, stream(0, "rollouts"))),
         "draw": timed(lambda: rng.standard_normal(shape, np.float32)),
     }
 

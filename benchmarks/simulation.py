@@ -26,6 +26,7 @@ from mujoco.batch import Batch
 
 from demokit.envs import family_names, make_family
 from demokit.envs.batch import SimBatch
+from demokit.random import stream
 
 NUM_SIMS, STEPS, REPEATS = 400, 40, 7
 PEERS = {"ant": "Ant-v5", "cheetah-vel": "HalfCheetah-v5"}
@@ -45,7 +46,7 @@ def compare(name: str) -> None:
     family = make_family(name)
     act = policy(family.observation_width, len(family.actions))
     sims, bare = SimBatch(family, NUM_SIMS), Batch(family.model, NUM_SIMS, 0)
-    observation = sims.reset(family.context.sample(np.random.default_rng(0), NUM_SIMS), range(400))
+    observation = sims.reset(family.context.sample(stream(0, "contexts"), NUM_SIMS), range(400))
     start, controls = sims.get_state(), []
     for _ in range(STEPS):
         observation = sims.step(act(observation)).observation

@@ -16,6 +16,7 @@ import torch
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from demokit.random import stream
 from gmps.evaluation import adapted
 from gmps.experience.sampler import Rollouts, Sampler, replicate
 from gmps.methods.gmps.learner import Learned
@@ -28,7 +29,7 @@ SHADES = matplotlib.colormaps["viridis_r"]
 
 def stages(learned: Learned, task: int) -> tuple[Rollouts, Rollouts]:
     """Roll-outs before adaptation and after one step."""
-    rng = np.random.default_rng(0)
+    rng = stream(0, "exploration picture")
     k = learned.config.rollouts_per_task
     tasks = learned.tasks[task : task + 1]
     sampler = Sampler(learned.family, tasks, learned.reward, explore=k, mean=MEAN_EPISODES)

@@ -50,6 +50,7 @@ def spread(num_episodes: int, num_tasks: int) -> tuple[int, ...]:
 
 def attempt_seeds(seed: int, attempt: Attempt) -> tuple[int, int]:
     """Seed of the start and seed of the action noise, both below 2**32."""
+    # Not a named stream: a recording that is resumed goes on with the attempts it would have made.
     start, noise = np.random.SeedSequence([seed, *attempt]).generate_state(2)
     return int(start), int(noise)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from demokit.errors import DemokitError
 from demokit.protocols import Decision, Expert
+from demokit.random import stream
 from demokit.types import Array, FloatArray
 
 
@@ -27,7 +28,7 @@ class EpisodeNoise:
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
-        self._rngs = [np.random.default_rng(seed) for seed in seeds]
+        self._rngs = [stream(seed, "action noise") for seed in seeds]
 
     def standard_normal(self, size: tuple[int, ...], /) -> FloatArray:
         """Numbers (N, ...), one row for each seed; raises DemokitError for another N."""

@@ -38,6 +38,7 @@ from demokit.data.store import (
 )
 from demokit.data.writer import put_root_attributes, put_size, root_attributes
 from demokit.errors import DemokitError
+from demokit.random import stream
 from demokit.types import Episode, Task
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def split(
     """
     dataset = open_dataset(source).require_episodes()
     _check_outputs(dataset, [Path(train), Path(validation)], overwrite=overwrite)
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, "split")
     chosen = _chosen_tasks(dataset, fraction, rng) if by == "task" else None
     held_out = (
         {i for i, r in enumerate(dataset.episodes) if r.task.id in chosen}

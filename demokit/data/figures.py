@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from demokit.data.files import explain_write
 from demokit.data.layout import EpisodeRecord
 from demokit.data.store import Dataset
+from demokit.random import stream
 from demokit.types import Array, FloatArray
 
 _SOLVED, _FAILED, _INK = "#1b6ca8", "#d1495b", "#444444"
@@ -182,7 +183,7 @@ def _by_task(axes: Axes, found: Survey, values: FloatArray) -> None:
     """One column of dots per task: blue where the episode succeeded, red where it failed."""
     tasks = sorted({record.task.id for record in found.records})
     column = np.array([tasks.index(record.task.id) for record in found.records], float)
-    column += np.random.default_rng(0).uniform(-0.18, 0.18, len(column))
+    column += stream(0, "column").uniform(-0.18, 0.18, len(column))
     solved = np.array([record.success for record in found.records])
     for is_solved, color, label in ((True, _SOLVED, "success"), (False, _FAILED, "failure")):
         rows = solved == is_solved

@@ -16,6 +16,7 @@ from demokit.data.layout import EpisodeRecord
 from demokit.data.store import Dataset as Demonstrations
 from demokit.data.store import open_dataset
 from demokit.errors import DemokitError
+from demokit.random import stream
 
 
 class Place(NamedTuple):
@@ -112,7 +113,7 @@ class TaskBalancedSampler(Sampler[int]):
         tasks = np.array([place.task for place in windows.places])
         self._by_task = [np.flatnonzero(tasks == task) for task in np.unique(tasks)]
         self._num_samples = num_samples or len(windows)
-        self._rng = np.random.default_rng(seed)
+        self._rng = stream(seed, "windows")
 
     def __len__(self) -> int:
         """Draws per run."""

@@ -360,5 +360,6 @@ def checked_vision(family: Family, observation: str | Vision) -> Vision | None:
 
 def _start_noise(seeds: Sequence[int] | NDArray[np.int64], width: int) -> FloatArray:
     """Uniform numbers (n, width) in [-1, 1], each row from its own seed."""
+    # Not a named stream: recorded episodes name these seeds, and their starts come of them so.
     rows = [np.random.default_rng(int(seed)).uniform(-1, 1, width) for seed in seeds]
     return np.array(rows).reshape(len(rows), width)

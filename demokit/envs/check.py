@@ -14,6 +14,7 @@ from mujoco.batch import Batch
 
 from demokit.envs.family import ContextSpace, Family, Term, Terms, Views
 from demokit.errors import DemokitError
+from demokit.random import stream
 from demokit.types import FloatArray
 
 _ATTRIBUTES = ("horizon", "frame_skip", "terms", "context", "actions", "object_term")
@@ -202,7 +203,7 @@ def _check_mapping(family: Family, function: str, values: object) -> None:
 
 def _context(family: Family) -> FloatArray:
     """Contexts (N, C) of two tasks."""
-    return family.context.sample(np.random.default_rng(0), _NUM_SIMS)
+    return family.context.sample(stream(0, "check"), _NUM_SIMS)
 
 
 def _listed(names: Iterable[str]) -> str:

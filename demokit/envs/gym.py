@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict
+from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -267,7 +268,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, FloatArray, Array]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.task_source = TaskSource(self.family, task_set, split, tasks)
         self.tasks: list[Task | None] = [None] * num_envs
-        self._rngs = [np.random.default_rng() for _ in range(num_envs)]
+        self._rngs = [np_random()[0] for _ in range(num_envs)]
         self._ended = np.zeros(num_envs, np.bool_)
         self._renderer: Any = None
 
@@ -281,7 +282,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, FloatArray, Array]):
         seeds, mask = _seeds(seed, self.num_envs), _reset_mask(options, self.num_envs)
         for index, each in enumerate(seeds):
             if each is not None:
-                self._rngs[index] = gymnasium.utils.seeding.np_random(each)[0]
+                self._rngs[index] = np_random(each)[0]
         observation = self._start(np.flatnonzero(mask), _wanted(options))
         return observation, self._info(mask)
 

@@ -78,6 +78,7 @@ def _default_num(family: Family) -> int:
 
 def _draw(family: Family, task_set: str, split: str, num: int, seed: int) -> FloatArray:
     """Contexts (num, C), or with dynamics (num, C + D); each split has its own random stream."""
+    # Not named streams: datasets and results name tasks by set, seed and split, and mean these.
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     if task_set == "ood":
         return family.context.sample_ood(rng, num)

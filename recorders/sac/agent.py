@@ -83,11 +83,13 @@ class ExpertSAC(SAC):
         state: what updates change: parameters (the networks' own memory) and Adam's moments.
         explores_from: environment steps after which actions come from the policy; before, they
             are uniform.
+        rng: draws the uniform ones.
     """
 
     replay_buffer: TorchReplay
     inputs: ExpertInputs
     state: State
+    rng: np.random.Generator
     explores_from = 0
 
     def prepare(self, *, bf16: bool = False, compiled: bool = False) -> None:
@@ -128,8 +130,7 @@ class ExpertSAC(SAC):
         del learning_starts, action_noise
         if self.num_timesteps < self.explores_from:
             shape = (n_envs, *self.action_space.shape)  # type: ignore[misc]
-            action = np.random.default_rng(self.num_timesteps).uniform(-1, 1, shape)
-            action = action.astype(np.float32)
+            action = self.rng.uniform(-1, 1, shape).astype(np.float32)
         else:
             assert isinstance(self._last_obs, np.ndarray)
             with torch.no_grad():

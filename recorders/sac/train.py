@@ -24,6 +24,7 @@ from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.learning.device import find_device
 from demokit.learning.expert import EXPERT_FILE, TrainedExpert
 from demokit.learning.runs import Hold, ScalarLog, versions
+from demokit.random import stream, stream_seed
 from demokit.types import Task
 from recorders.noise import NoisyExpert
 from recorders.sac.agent import ExpertPolicy, ExpertSAC
@@ -75,7 +76,7 @@ class Evaluator:
     def __call__(self, expert: TrainedExpert) -> Evaluation:
         """Mean return and success rate by task."""
         num = len(self._tasks)
-        source = NoisyExpert(expert, 0.0, np.random.default_rng(0))
+        source = NoisyExpert(expert, 0.0, stream(0, "no noise"))
         nothing: list[dict[str, object]] = [{}] * num
         episodes = collect(
             self._sims, source, self._tasks, range(num), recorder="sac", options=nothing
@@ -117,14 +118,17 @@ class Training:
         self._task_set = task_set
         self._resumed = self._prepare(resume, overwrite)
         self._log = ScalarLog(folder, "env_steps", fresh=not self._resumed)
-        torch.manual_seed(config.seed)
+        kept = load_checkpoint(folder / CHECKPOINT) if self._resumed else None
+        begun = int(kept[1]["env_steps"]) if kept else 0
+        # stable-baselines3 draws from torch's own generator, which goes on where it is resumed.
+        torch.manual_seed(stream_seed(config.seed, "networks and updates", begun))
         set_threads(config)
-        env = TaskVecEnv(family, tasks, config.num_envs, seed=config.seed)
-        self.agent = make_agent(env, config)
+        rng = stream(config.seed, "tasks and starts", begun)
+        self.agent = make_agent(TaskVecEnv(family, tasks, config.num_envs, rng), config)
         self._evaluate = Evaluator(family, tasks, config.eval_episodes)
         self._best, self._spent_s = -np.inf, 0.0
-        if self._resumed:
-            self._restore()
+        if kept:
+            self._restore(*kept)
 
     def run(self, report: Callable[[int, Evaluation | None], None]) -> None:
         """Train to the end; expert.safetensors holds the best expert found.
@@ -205,10 +209,9 @@ class Training:
         }
         save_checkpoint(self.folder / CHECKPOINT, tensors, header)
 
-    def _restore(self) -> None:
+    def _restore(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
         """Networks, Adam's moments, statistics and counters; transitions are gathered anew."""
         path = self.folder / CHECKPOINT
-        tensors, header = load_checkpoint(path)
         agent, norm = self.agent, self.agent.replay_buffer.norm
         kept = {**agent.state.named(), "norm.mean": norm.mean, "norm.var": norm.var}
         if _shapes(tensors) != _shapes(kept):
@@ -308,6 +311,7 @@ def make_agent(env: TaskVecEnv, config: SacConfig) -> ExpertSAC:
         device=find_device(config.device),
     )
     agent.inputs, agent.explores_from = env.inputs, config.warmup_steps
+    agent.rng = stream(config.seed, "uniform actions")
     bf16 = config.precision == "bf16" and has_bf16(config.device)
     agent.prepare(bf16=bf16, compiled=config.compile)
     return agent

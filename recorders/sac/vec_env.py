@@ -28,7 +28,7 @@ class TaskVecEnv(VecEnv):
         family: the task family.
         tasks: the training tasks.
         num_envs: N.
-        seed: of the order of tasks and the start noise.
+        rng: draws the order of tasks and the seeds of the start noise.
         num_threads: threads that step the simulations; 0 takes every CPU.
     """
 
@@ -37,8 +37,8 @@ class TaskVecEnv(VecEnv):
         family: Family,
         tasks: Sequence[Task],
         num_envs: int,
+        rng: np.random.Generator,
         *,
-        seed: int,
         num_threads: int = 0,
     ) -> None:
         self._ids = [task.id for task in tasks]
@@ -46,7 +46,7 @@ class TaskVecEnv(VecEnv):
         self.inputs = ExpertInputs.of(family, self._contexts.shape[1])
         self._sims = make_sims(family, num_envs, reward="dense", num_threads=num_threads)
         self._context = np.zeros((num_envs, self._contexts.shape[1]))
-        self._rng = np.random.default_rng(seed)
+        self._rng = rng
         self._round: list[int] = []
         self._actions: FloatArray = np.zeros((num_envs, len(family.actions)), np.float32)
         self._running: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from hashlib import blake2b
 import numpy as np
 
 from demokit.envs import make_family
+from demokit.random import stream
 from demokit.types import Array, FloatArray
 
 
@@ -25,7 +26,7 @@ class RandomExpert:
 
     def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:  # noqa: ARG002
         """Actions (N, A) from "state" (N, S)."""
-        rngs = [np.random.default_rng(_seed(row)) for row in privileged["state"]]
+        rngs = [stream(_seed(row), "random expert") for row in privileged["state"]]
         return np.array([rng.uniform(-1, 1, self._num_actions) for rng in rngs], np.float32)
 
 

@@ -12,6 +12,7 @@ from torch.func import grad
 
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks
+from demokit.random import stream
 from recorders.sac.config import SacConfig
 from recorders.sac.train import has_bf16, make_agent
 from recorders.sac.update import (
@@ -34,7 +35,7 @@ def fresh(**options):
     torch.manual_seed(0)
     family = make_family("point")
     tasks = make_tasks(family, "uniform", "train", num_tasks=3)
-    return make_agent(TaskVecEnv(family, tasks, 4, seed=0), replace(CONFIG, **options))
+    return make_agent(TaskVecEnv(family, tasks, 4, stream(0, "test")), replace(CONFIG, **options))
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from demokit.experts import load_expert
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.learning.expert import PerTaskExperts
 from demokit.learning.runs import Hold
+from demokit.random import stream, stream_seed
 from recorders.sac.config import SacConfig
 from recorders.sac.train import Training
 
@@ -320,6 +321,10 @@ def test_resuming_restores_every_tensor(trained):
         assert torch.equal(tensor.cpu(), kept[name]), name
     # What updates move is what acts.
     assert torch.equal(training.agent.actor.mu.weight.cpu(), kept["actor.params/mu.weight"])
+    # Tasks, starts and noise go on: they are not those of the beginning once more.
+    steps = header["env_steps"]
+    assert training.agent.env._rng.random() == stream(0, "tasks and starts", steps).random() > 0
+    assert torch.initial_seed() == stream_seed(0, "networks and updates", steps)
 
 
 def test_checkpoints_of_another_version_are_one_sentence(trained, tmp_path, invoke):

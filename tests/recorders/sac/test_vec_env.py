@@ -8,13 +8,14 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks
+from demokit.random import stream
 from recorders.sac.vec_env import TaskVecEnv
 
 
 def make(name, num_envs, num_tasks=4):
     family = make_family(name)
     tasks = make_tasks(family, "uniform", "train", num_tasks=num_tasks)
-    return TaskVecEnv(family, tasks, num_envs, seed=0), tasks
+    return TaskVecEnv(family, tasks, num_envs, stream(0, "test")), tasks
 
 
 def test_observations_are_the_terms_and_the_context():
