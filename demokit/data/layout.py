@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5l, h5s, h5z
 
 from demokit.data.files import CHECKED_FORMAT
+from demokit.data.hdf5 import (
+    StoredArray,
+    open_array,
+    open_group,
+    read_all,
+    read_attributes,
+    walk,
+)
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode, Task
 
@@ -23,9 +29,7 @@ PRIVILEGED = "infos/privileged"
 _COMPRESSED_FROM_BYTES = 2**15
 _CHUNK_BYTES = 2**17
 _STEP_ARRAYS = ("actions", "rewards", "terminations", "truncations")
-_FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
-# The most that deflate can expand its input.
-_MOST_EXPANSION = 1032
+_TREES = ("observations", PRIVILEGED)  # an array, or a group of them
 
 
 @dataclass(frozen=True)
@@ -233,9 +237,7 @@ def copy_episode(source: h5py.Group, target: h5py.Group, index: int) -> None:
 
 def episode_group(file: h5py.Group, index: int) -> h5py.Group:
     """The group of an episode; raises DemokitError or KeyError when there is none."""
-    name = episode_name(index)
-    _check_links(file, name)
-    return h5py.Group(h5py.h5g.open(file.id, name.encode()))
+    return open_group(file, episode_name(index))
 
 
 def put_attributes(node: h5py.Group, attributes: Mapping[str, Any]) -> None:
@@ -252,23 +254,6 @@ def put_attributes(node: h5py.Group, attributes: Mapping[str, Any]) -> None:
             node.attrs.modify(name, value)
         else:
             node.attrs[name] = value
-
-
-def read_attributes(node: h5py.Group) -> dict[str, Any]:
-    """All attributes; several times faster than going through `node.attrs`."""
-    found: dict[str, Any] = {}
-    for index in range(h5a.get_num_attrs(node.id)):
-        attribute = h5a.open(node.id, index=index)
-        dtype, shape = attribute.dtype, attribute.shape
-        # Numbers and single texts; h5py knows the rest.
-        if dtype.kind in "fiubS" or (dtype.kind == "O" and shape == ()):
-            values = np.empty(shape, dtype)
-            attribute.read(values)
-            value = values if shape else values[()]
-        else:
-            value = node.attrs[attribute.name]
-        found[attribute.name.decode()] = value.decode() if isinstance(value, bytes) else value
-    return found
 
 
 def _check_scalars(attributes: Mapping[str, Any]) -> None:
@@ -306,12 +291,17 @@ def read_record(group: h5py.Group, index: int, family: str) -> EpisodeRecord:
 
 def read_episode(group: h5py.Group, record: EpisodeRecord) -> Episode:
     """The whole episode, checked; raises DemokitError when it is not sound."""
-    steps = record.length
+    stored = _stored_arrays(group)
+    for path, found in stored.items():
+        rows = record.length + (path not in _STEP_ARRAYS)
+        if found.shape[:1] != (rows,):
+            raise DemokitError(f"Episode {path} has shape {found.shape}, not {rows} rows.")
+    arrays = read_all(stored)
     return Episode(
         task=record.task,
-        observations=_read_tree(group, "observations", steps + 1),
-        **{name: _read_array(group, name, steps) for name in _STEP_ARRAYS},
-        privileged=_read_tree(group, PRIVILEGED, steps + 1),
+        observations=_tree(arrays, "observations"),
+        **{name: arrays[name] for name in _STEP_ARRAYS},
+        privileged=_tree(arrays, PRIVILEGED),
         seed=record.seed,
         success=record.success,
         recorder=record.recorder,
@@ -319,122 +309,47 @@ def read_episode(group: h5py.Group, record: EpisodeRecord) -> Episode:
     )
 
 
-def _read_tree(group: h5py.Group, path: str, rows: int) -> Any:
-    node = _subgroup(group, path)
-    if node is None:
-        return _read_array(group, path, rows)
-    return {name: _read_array(node, name, rows) for name in node}
+def _stored_arrays(group: h5py.Group) -> dict[str, StoredArray]:
+    """The arrays of an episode by their paths; raises DemokitError as `walk`."""
+    found: dict[str, StoredArray] = {}
+    for path, node in walk(group):
+        parent = path.rpartition("/")[0]
+        if parent in _TREES or path in _STEP_ARRAYS or path in _TREES:
+            if isinstance(node, StoredArray):
+                found[path] = node
+            elif path not in _TREES:
+                raise DemokitError(f"Episode {path} is a group, where an array should be.")
+    return found
 
 
-def _read_array(group: h5py.Group, path: str, rows: int) -> Array:
-    """A whole array of `rows` rows; nothing is allocated before the claim is checked."""
-    stored = open_array(group, path)
-    if stored.shape[:1] != (rows,):
-        raise DemokitError(f"Episode {path} has shape {stored.shape}, not {rows} rows.")
-    values = np.empty(stored.shape, stored.dtype)
-    stored.data.read(h5s.ALL, h5s.ALL, values)
-    return values
-
-
-def _read_rows(stored: StoredArray, start: int, stop: int) -> Array:
-    """Rows start:stop, as a slice has them."""
-    if not stored.shape:
-        raise DemokitError("A single number was found where an array should be.")
-    first, last, _ = slice(start, stop).indices(stored.shape[0])
-    count = (max(last - first, 0), *stored.shape[1:])
-    values = np.empty(count, stored.dtype)
-    if values.size:
-        place = h5s.create_simple(stored.shape)
-        place.select_hyperslab((first, *[0] * (len(count) - 1)), count)
-        stored.data.read(h5s.create_simple(count), place, values)
-    return values
-
-
-def _subgroup(group: h5py.Group, path: str) -> h5py.Group | None:
-    """The group at `path`; None when an array is there."""
-    _check_links(group, path)
-    node = group[path]
-    return node if isinstance(node, h5py.Group) else None
-
-
-def _check_links(group: h5py.Group, path: str) -> None:
-    """Raise DemokitError when `path` leads through a link to another place or file."""
-    links, parts = group.id.links, path.encode().split(b"/")
-    for depth in range(1, len(parts) + 1):
-        if links.get_info(b"/".join(parts[:depth])).type != h5l.TYPE_HARD:
-            raise DemokitError(f"{path} is a link to somewhere else: it is not followed.")
-
-
-class StoredArray(NamedTuple):
-    """An array in a file that can be read, not read yet."""
-
-    data: h5d.DatasetID
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-
-def open_array(group: h5py.Group, path: str) -> StoredArray:
-    """An array that can be read: of numbers, in this file, with its claimed size on disk.
-
-    Raises:
-        DemokitError: anything else; reading it could need any amount of memory, or other files.
-    """
-    _check_links(group, path)
-    data = h5d.open(group.id, path.encode())
-    stored = StoredArray(data, data.shape, data.dtype)
-    if stored.dtype.kind not in "fiub":
-        raise DemokitError(f"Episode {path} holds no numbers.")
-    claimed = stored.dtype.itemsize * math.prod(stored.shape)
-    # In one piece within the file, as most arrays are, or else chunks to be looked at.
-    if data.get_offset() is None or data.get_storage_size() != claimed:
-        _check_chunks(stored, path, claimed)
-    return stored
-
-
-def _check_chunks(stored: StoredArray, path: str, claimed: int) -> None:
-    plan = stored.data.get_create_plist()
-    filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
-    layout = plan.get_layout()
-    if layout == h5d.VIRTUAL or plan.get_external_count() or filters - _FILTERS:
-        raise DemokitError(f"Episode {path} is stored in a way that demokit does not read.")
-    chunk = math.prod(plan.get_chunk()) if layout == h5d.CHUNKED else 0
-    needed = max(claimed, stored.dtype.itemsize * chunk)
-    if claimed and needed > stored.data.get_storage_size() * (_MOST_EXPANSION if filters else 1):
-        raise DemokitError(f"Episode {path} claims {needed} bytes, which are not in the file.")
+def _tree(arrays: Mapping[str, Array], path: str) -> Any:
+    """The array at `path`, or those below it by name."""
+    start = f"{path}/"
+    below = {n.removeprefix(start): rows for n, rows in arrays.items() if n.startswith(start)}
+    return arrays.get(path, below)
 
 
 def read_window(
     group: h5py.Group, start: int, stop: int, names: Collection[str] | None
 ) -> dict[str, Array]:
     """Rows start:stop of the named arrays (None: all), reading only those rows."""
-    chosen = dict(_array_paths(group)) if names is None else {n: _path_of(n) for n in names}
-    found = {}
-    for name, path in chosen.items():
-        try:
-            stored = open_array(group, path)
-        except (KeyError, TypeError, RuntimeError):
-            known = ", ".join(sorted(dict(_array_paths(group))))
-            raise DemokitError(f"Episode has no array '{name}': it has {known}.") from None
-        found[name] = _read_rows(stored, start, stop)
-    return found
+    if names is None:
+        found = _stored_arrays(group).items()
+        stored = {path.removeprefix("infos/"): node for path, node in found}
+    else:
+        stored = {name: _open_named(group, name) for name in names}
+    return {name: array.read_rows(start, stop) for name, array in stored.items()}
 
 
 def array_names(group: h5py.Group) -> frozenset[str]:
     """The short names of an episode's arrays, such as privileged/state; reads no array."""
-    return frozenset(name for name, _ in _array_paths(group))
+    return frozenset(path.removeprefix("infos/") for path in _stored_arrays(group))
 
 
-def _path_of(name: str) -> str:
-    """The path in the group of an array's short name."""
-    return f"infos/{name}" if name.startswith("privileged/") else name
-
-
-def _array_paths(group: h5py.Group) -> Iterator[tuple[str, str]]:
-    """Short name, such as privileged/state -> path in the group."""
-    for name in ("observations", *_STEP_ARRAYS, PRIVILEGED):
-        short = name.removeprefix("infos/")
-        node = _subgroup(group, name)
-        if node is None:
-            yield short, name
-        else:
-            yield from ((f"{short}/{child}", f"{name}/{child}") for child in node)
+def _open_named(group: h5py.Group, name: str) -> StoredArray:
+    """The array of a short name, such as privileged/state."""
+    try:
+        return open_array(group, f"infos/{name}" if name.startswith("privileged/") else name)
+    except (KeyError, TypeError, RuntimeError):
+        known = ", ".join(sorted(array_names(group)))
+        raise DemokitError(f"Episode has no array '{name}': it has {known}.") from None

@@ -13,13 +13,13 @@ from typing import Any, Protocol, Self, overload
 import h5py
 
 from demokit.data.files import DAMAGE, explain_damage, open_file, open_hdf5
+from demokit.data.hdf5 import names, read_attributes
 from demokit.data.layout import (
     EpisodeRecord,
     array_names,
     episode_arrays,
     episode_group,
     episode_name,
-    read_attributes,
     read_episode,
     read_record,
     read_window,
@@ -99,17 +99,11 @@ class FinishedFile:
     def names(self) -> set[str]:
         """All names at the top of the file."""
         with self.keep_open(), explain_damage(self.path):
-            return set(self._kept or ())
+            return set(names(self._kept) if self._kept else ())
 
     def present(self) -> list[int]:
         """See `Source`."""
         return _indices(self.names())
-
-    def walk(self) -> None:
-        """Raise DemokitError when another program could not read every group and attribute."""
-        with self.keep_open(), explain_damage(self.path):
-            if self._kept is not None:
-                self._kept.visititems(_touch)
 
 
 class StagedEpisodes:
@@ -138,11 +132,6 @@ class StagedEpisodes:
     def present(self) -> list[int]:
         """See `Source`."""
         return _indices(path.stem for path in self.folder.glob("episode_*.hdf5"))
-
-
-def _touch(_: str, node: h5py.Group | h5py.Dataset) -> None:
-    if isinstance(node, h5py.Group):
-        dict(node.attrs)
 
 
 def _indices(names: Iterable[str]) -> list[int]:

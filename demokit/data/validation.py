@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from demokit.data.files import explain_damage
+from demokit.data.hdf5 import check_below, read_attributes
 from demokit.data.layout import EpisodeRecord, digest, episode_name, read_episode, read_record
 from demokit.data.metadata import metadata_digest
 from demokit.data.paths import resolve
@@ -198,8 +199,9 @@ class _Checks:
     def _read(self, index: int) -> tuple[Episode, EpisodeRecord]:
         with self._source.group(index) as group:
             record = read_record(group, index, self._about.family)
-            if int(group.attrs["id"]) != index:
-                self._error("structure", f"Its id is {group.attrs['id']}, not {index}.", index)
+            check_below(group)
+            if int(read_attributes(group)["id"]) != index:
+                self._error("structure", f"Its id is not {index}.", index)
             return read_episode(group, record), record
 
     def _checksums(self, index: int, episode: Episode, record: EpisodeRecord) -> None:
@@ -322,8 +324,6 @@ class _Checks:
             total = int(source.attributes.get("total_steps", -1))
             if len(self.sound) == len(present) and total != self._steps:
                 self._error("counts", f"The metadata says {total} steps, there are {self._steps}.")
-        with self._reported("structure", None):
-            source.walk()
         for name in sorted(source.names() - {episode_name(index) for index in present}):
             self._error("structure", f"'{name}' does not belong into the file.")
 

@@ -26,12 +26,12 @@ from demokit.data.files import (
     write_durably,
     written_hdf5,
 )
+from demokit.data.hdf5 import read_attributes
 from demokit.data.layout import (
     EpisodeRecord,
     copy_episode,
     episode_bytes,
     put_attributes,
-    read_attributes,
     record_of,
     reserve_groups,
 )

@@ -7,11 +7,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import h5py
 import numpy as np
 
 from demokit.data.convert import Imported, Loss
-from demokit.data.layout import open_array
 from demokit.data.metadata import (
     ArraySpec,
     DatasetMetadata,
@@ -226,18 +224,6 @@ def _with_last(trajectory: Trajectory) -> Array | Mapping[str, Array]:
     if isinstance(trajectory.observations, Mapping):
         return {name: repeat_last(rows) for name, rows in trajectory.observations.items()}
     return repeat_last(trajectory.observations)
-
-
-def read_arrays(group: h5py.Group, prefix: str = "") -> dict[str, Array]:
-    """Every array of numbers below a group of a foreign file, by its path; links are refused."""
-    found: dict[str, Array] = {}
-    for name in group:
-        node = group.get(name, getclass=True)
-        if node is h5py.Group:
-            found.update(read_arrays(group[name], f"{prefix}{name}/"))
-        elif node is h5py.Dataset and group[name].dtype.kind in "fiub":
-            found[prefix + name] = h5py.Dataset(open_array(group, name).data)[()]
-    return found
 
 
 def repeat_last(rows: Array) -> Array:

@@ -11,8 +11,9 @@ import h5py
 import numpy as np
 
 from demokit.data.convert import Imported, Loss
-from demokit.data.convert.foreign import Trajectory, import_foreign, plain_name, read_arrays
+from demokit.data.convert.foreign import Trajectory, import_foreign, plain_name
 from demokit.data.files import open_hdf5
+from demokit.data.hdf5 import names, open_group, read_arrays, read_attributes
 from demokit.data.metadata import default_dataset_id
 from demokit.data.minari import describe_namespaces, write_copy
 from demokit.data.store import Dataset, FinishedFile
@@ -61,7 +62,7 @@ def read(source: Path, env: str | None) -> Imported:
     file = _file(source)
     with open_hdf5(file) as opened:
         own = "demokit_schema_version" in opened.attrs
-        names = sorted((n for n in opened if n[8:].isdecimal()), key=lambda n: int(n[8:]))
+        episodes = sorted((n for n in names(opened) if n[8:].isdecimal()), key=lambda n: int(n[8:]))
     if own:
         found = FinishedFile(file)
         return Imported(found.metadata, Dataset(found).verified(), (), own=True)
@@ -71,12 +72,12 @@ def read(source: Path, env: str | None) -> Imported:
     task = f"minari/{plain_name(name)}"
 
     def trajectories() -> Iterator[Trajectory]:
-        for episode in names:
+        for episode in episodes:
             with open_hdf5(file) as opened:
-                yield _trajectory(opened[episode], task)
+                yield _trajectory(open_group(opened, episode), task)
 
     return import_foreign(
-        trajectories, origin="minari", family=family, losses=_left_out(file, names)
+        trajectories, origin="minari", family=family, losses=_left_out(file, episodes)
     )
 
 
@@ -112,7 +113,7 @@ def _trajectory(episode: h5py.Group, task: str) -> Trajectory:
         raise DemokitError(
             "The Minari dataset has spaces that demokit cannot hold: actions must be one vector."
         )
-    seed = episode.attrs.get("seed")
+    seed = read_attributes(episode).get("seed")
     return Trajectory(
         task=task,
         observations=_observations(arrays),
@@ -141,10 +142,10 @@ def _success(arrays: Mapping[str, Array]) -> bool | None:
     return None if rows is None or not len(rows) else bool(rows[-1])
 
 
-def _left_out(file: Path, names: list[str]) -> tuple[Loss, ...]:
-    if not names:
+def _left_out(file: Path, episodes: list[str]) -> tuple[Loss, ...]:
+    if not episodes:
         return ()
     with open_hdf5(file) as opened:
-        infos = [n.removeprefix("infos/") for n in read_arrays(opened[names[0]])
+        infos = [n.removeprefix("infos/") for n in read_arrays(open_group(opened, episodes[0]))
                  if n.startswith("infos/")]  # fmt: skip
     return (Loss("infos", f"left out: {', '.join(infos)}"),) if infos else ()

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from demokit.data.convert import Imported, Loss
-from demokit.data.convert.foreign import Trajectory, import_foreign, plain_name, read_arrays
+from demokit.data.convert.foreign import Trajectory, import_foreign, plain_name
 from demokit.data.convert.own import (
     KEY,
     Arrays,
@@ -22,6 +22,7 @@ from demokit.data.convert.own import (
     record_json,
 )
 from demokit.data.files import open_hdf5
+from demokit.data.hdf5 import StoredArray, names, open_group, read_arrays, read_attributes, walk
 from demokit.data.layout import EpisodeRecord
 from demokit.data.metadata import DatasetMetadata
 from demokit.data.minari import gym_spec
@@ -44,7 +45,7 @@ def is_export(place: Path) -> bool:
     try:
         with open_hdf5(place) as file:
             own = "demokit_schema_version" in file.attrs
-            return not own and isinstance(file.get("data"), h5py.Group)
+            return not own and bool(open_group(file, "data"))
     except DemokitError:
         return False
 
@@ -124,24 +125,32 @@ def read(source: Path, env: str | None) -> Imported:
         DemokitError: not robomimic's layout, or damaged.
     """
     with open_hdf5(source) as file:
-        if not isinstance(file.get("data"), h5py.Group):
+        if "data" not in names(file):
             raise DemokitError(f"{source} is no robomimic file: it has no group 'data'.")
-        names = sorted((n for n in file["data"] if n[5:].isdecimal()), key=lambda n: int(n[5:]))
-        about = dict(file["data"].attrs)
-        masks = {k: {n.decode() for n in rows[()]} for k, rows in file.get("mask", {}).items()}
+        data = open_group(file, "data")
+        demos = sorted((n for n in names(data) if n[5:].isdecimal()), key=lambda n: int(n[5:]))
+        about, masks = read_attributes(data), _masks(file)
     if KEY in about:
         metadata = metadata_from_json(str(about[KEY]), str(source))
-        return Imported(metadata, _Own(source, names, metadata), (), own=True)
+        return Imported(metadata, _Own(source, demos, metadata), (), own=True)
     family = env or plain_name(_env_name(str(about.get("env_args", "")), source))
     splits = {n: _SPLITS[k] for k in _SPLITS for n in masks.get(k, ())}
 
     def trajectories() -> Iterator[Trajectory]:
-        for name in names:
+        for name in demos:
             yield _trajectory(_read_demo(source, name)[1], splits.get(name, "train"))
 
     return import_foreign(
-        trajectories, origin="robomimic", family=family, losses=_left_out(source, names)
+        trajectories, origin="robomimic", family=family, losses=_left_out(source, demos)
     )
+
+
+def _masks(file: h5py.File) -> dict[str, set[str]]:
+    """Name of a mask -> the demos in it."""
+    if "mask" not in names(file):
+        return {}
+    found = walk(open_group(file, "mask"))
+    return {k: set(rows.read_texts()) for k, rows in found if isinstance(rows, StoredArray)}
 
 
 class _Own:
@@ -169,8 +178,8 @@ class _Own:
 def _read_demo(source: Path, name: str) -> tuple[str, dict[str, Array]]:
     """Our record of a demo ("" in files of others), and its arrays by path."""
     with open_hdf5(source) as file:
-        demo = file["data"][name]
-        return str(demo.attrs.get(KEY, "")), read_arrays(demo)
+        demo = open_group(file, f"data/{name}")
+        return str(read_attributes(demo).get(KEY, "")), read_arrays(demo)
 
 
 def _under(arrays: dict[str, Array], group: str) -> dict[str, Array]:
@@ -206,9 +215,9 @@ def _trajectory(demo: dict[str, Array], split: str) -> Trajectory:
     )
 
 
-def _left_out(source: Path, names: list[str]) -> tuple[Loss, ...]:
+def _left_out(source: Path, demos: list[str]) -> tuple[Loss, ...]:
     found = [Loss("success", "read from the reward of the last step: above 0 is a success")]
-    if names and "states" in _read_demo(source, names[0])[1]:
+    if demos and "states" in _read_demo(source, demos[0])[1]:
         found.append(
             Loss("states", "left out: they are of a simulation that demokit cannot restore")
         )
