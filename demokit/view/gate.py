@@ -1,90 +1,51 @@
-"""A gate before the web page: knows who is there, and lets others in with a token only."""
+"""Who gets in to the web page: its own pages only, and from elsewhere with a token only."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import ipaddress
 import secrets
 import socket
-import threading
-from collections.abc import Sequence
+from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+
 from demokit.errors import DemokitError
+from demokit.view.wire import Answer
 
 COOKIE = "demokit_token"
-DRIVING_PATH = "/ui"
 FIRST_PORT, NUM_PORTS = 8080, 100
-HEAD_BYTES = 16384
-HEAD_PATIENCE_S = 10.0
+NO_REQUEST = Answer(HTTPStatus.BAD_REQUEST, b"This is no request of a browser.")
 
 
 class Gate:
-    """Relays connections to a port of this machine.
+    """Listens, and says who may pass.
 
     Reachable from elsewhere, it asks for a token, new for every gate: it comes in the address
-    (`/?token=...`) and is then kept in a cookie. The page behind has no encryption: use it in a
-    network that is trusted, or through SSH.
+    (`/?token=...`) and is then kept in a cookie. There is no encryption: use it in a network that
+    is trusted, or through SSH.
 
     Args:
         listen: the address to listen on, such as "127.0.0.1".
         port: the port to listen on; 0 takes the first free one from 8080.
-        inside: the port on loopback that it leads to.
 
     Attributes:
+        server: the socket that listens.
+        token: what is asked for; None on loopback.
         address: what to open in the browser.
-        driving: how many browsers are connected so that they can drive.
 
     Raises:
         DemokitError: it cannot listen there.
     """
 
-    def __init__(self, listen: str, port: int, inside: int) -> None:
+    def __init__(self, listen: str, port: int) -> None:
         self.token = None if is_loopback(listen) else secrets.token_urlsafe(16)
-        self.driving = 0
-        self._count = threading.Lock()
-        self._inside = inside
-        self._server = _listening(listen, port)
+        self.server = _listening(listen, port)
         host = socket.gethostname() if listen in ("0.0.0.0", "::") else listen
-        where = f"{f'[{host}]' if ':' in host else host}:{self._server.getsockname()[1]}"
+        where = f"{f'[{host}]' if ':' in host else host}:{self.server.getsockname()[1]}"
         self.address = f"http://{where}/" + (f"?token={self.token}" if self.token else "")
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        """Let nobody in any more."""
-        with contextlib.suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                visitor, _ = self._server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._greet, args=(visitor,), daemon=True).start()
-
-    def _greet(self, visitor: socket.socket) -> None:
-        with visitor, contextlib.suppress(OSError):
-            visitor.settimeout(HEAD_PATIENCE_S)
-            head = _read_head(visitor)
-            answer = check_request(head, self.token)
-            if answer is not None:
-                visitor.sendall(answer)
-                return
-            visitor.settimeout(None)
-            drives = head.split(b" ", 2)[1].startswith(DRIVING_PATH.encode())
-            with socket.create_connection(("127.0.0.1", self._inside)) as room:
-                self._counted(drives)
-                room.sendall(head)
-                threading.Thread(target=_relay, args=(room, visitor), daemon=True).start()
-                _relay(visitor, room)
-                self._counted(-drives)
-
-    def _counted(self, change: int) -> None:
-        with self._count:
-            self.driving += change
 
 
 def is_loopback(listen: str) -> bool:
@@ -113,64 +74,75 @@ def _listening(listen: str, port: int) -> socket.socket:
     )
 
 
-def check_request(head: bytes, token: str | None) -> bytes | None:
+def check_request(request: Request, token: str | None) -> Answer | None:
     """None for a request that may pass; else what to answer.
 
-    Without a token, what was addressed to this machine passes: a page from elsewhere, whose name
-    was made to lead here, does not. With one, what shows it in its cookie passes.
+    Browsers say for whom they ask: the page's own requests pass, those of other pages do not,
+    whatever they ask for. Without a token, what was addressed to this machine passes: a name that
+    was made to lead here does not, the other end of an SSH tunnel does, on any port. With one,
+    what shows it in its cookie passes.
 
     Args:
-        head: the request up to its empty line.
+        request: the request; its headers are those that a browser sends.
         token: the token of the gate, None on loopback.
     """
-    lines = head.decode("latin-1").split("\r\n")
-    words = lines[0].split(" ")
-    if len(words) != 3:
-        return _answer("400 Bad Request", "This is no request for a page.")
+    headers = request.headers
+    hosts, origins = headers.get_all("Host"), headers.get_all("Origin")
+    if len(hosts) != 1 or len(origins) > 1 or not request.path.startswith("/"):
+        return NO_REQUEST
+    if getattr(request, "method", "GET") != "GET":  # older versions of websockets know no other
+        return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, "This page takes nothing.")
+    if not _is_own(request, hosts[0], origins):
+        return _refusal(HTTPStatus.FORBIDDEN, "Other pages may not use this one.")
     if token is None:
-        host = urlsplit("//" + _header(lines, "host")).hostname or ""
-        return None if is_loopback(host) else _answer("403 Forbidden", "Open it by its address.")
-    shown = parse_qs(urlsplit(words[1]).query).get("token", [""])[0]
+        here = is_loopback(_split("//" + hosts[0])[0])
+        return None if here else _refusal(HTTPStatus.FORBIDDEN, "Open it by its address.")
+    return _check_token(request, hosts[0], token)
+
+
+def asks_for_websocket(headers: Headers) -> bool:
+    """Whether the connection is to become a WebSocket."""
+    return any("upgrade" in value.lower() for value in headers.get_all("Connection"))
+
+
+def _is_own(request: Request, host: str, origins: list[str]) -> bool:
+    """Whether it comes from a page of this server, or from the address line."""
+    if origins:
+        return origins[0].lower() in (f"http://{host}".lower(), f"https://{host}".lower())
+    if asks_for_websocket(request.headers):
+        return False  # every browser says here whose page it is
+    if set(request.headers.get_all("Sec-Fetch-Site")) <= {"same-origin", "none"}:
+        return True
+    # A link to the page may stand anywhere; a frame, a picture or a script of it may not.
+    is_link = request.headers.get_all("Sec-Fetch-Dest") == ["document"]
+    return is_link and request.path.partition("?")[0] == "/"
+
+
+def _check_token(request: Request, host: str, token: str) -> Answer | None:
+    name = f"{COOKIE}_{_split('//' + host)[1]}"  # cookies do not tell ports apart
+    shown = parse_qs(request.path.partition("?")[2]).get("token", [""])[0]
     if _same(shown, token):
-        cookie = f"Set-Cookie: {COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
-        return _answer("303 See Other", "", f"Location: /\r\n{cookie}\r\n")
-    pairs = [pair.strip().partition("=") for pair in _header(lines, "cookie").split(";")]
-    if any(name == COOKIE and _same(value, token) for name, _, value in pairs):
+        cookie = f"{name}={token}; HttpOnly; SameSite=Strict; Path=/"
+        return Answer(HTTPStatus.SEE_OTHER, headers={"Location": "/", "Set-Cookie": cookie})
+    cookies = ";".join(request.headers.get_all("Cookie")).split(";")
+    if any(_same(cookie.strip(), f"{name}={token}") for cookie in cookies):
         return None
-    return _answer("403 Forbidden", "Open the address that the program printed, token included.")
+    words = "Open the address that the program printed, token included."
+    return _refusal(HTTPStatus.FORBIDDEN, words)
 
 
-def _header(lines: Sequence[str], name: str) -> str:
-    found = (line.partition(":")[2] for line in lines[1:] if line.lower().startswith(name + ":"))
-    return next(found, "").strip()
+def _split(address: str) -> tuple[str, int]:
+    """Host and port; ("", 0) for nonsense."""
+    try:
+        parts = urlsplit(address)
+        return parts.hostname or "", parts.port or 80
+    except ValueError:
+        return "", 0
 
 
 def _same(shown: str, token: str) -> bool:
     return secrets.compare_digest(shown.encode(), token.encode())
 
 
-def _answer(status: str, text: str, headers: str = "") -> bytes:
-    return (
-        f"HTTP/1.1 {status}\r\n{headers}Content-Type: text/plain\r\n"
-        f"Content-Length: {len(text.encode())}\r\nConnection: close\r\n\r\n{text}"
-    ).encode()
-
-
-def _read_head(visitor: socket.socket) -> bytes:
-    head = b""
-    while b"\r\n\r\n" not in head and len(head) < HEAD_BYTES:
-        more = visitor.recv(4096)
-        if not more:
-            break
-        head += more
-    return head
-
-
-def _relay(source: socket.socket, target: socket.socket) -> None:
-    """Copy until either side ends."""
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    for end in (source, target):
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
+def _refusal(status: HTTPStatus, words: str) -> Answer:
+    return Answer(status, words.encode())

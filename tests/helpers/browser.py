@@ -11,8 +11,6 @@ from contextlib import ExitStack
 
 from websockets.sync.client import connect
 
-CODES = {"p": 80, "n": 78, "q": 81, "w": 87, "x": 88}
-
 
 def chromium():
     """The path of a Chromium, or None."""
@@ -23,68 +21,89 @@ PATIENCE_S = 120  # software draws slowly on a busy machine
 
 
 class Browser:
-    """One page."""
+    """One page; further words for its command line may follow."""
 
-    def __init__(self, folder, address):
+    def __init__(self, folder, address, *words):
         self._process = subprocess.Popen(
             [
                 *(chromium(), "--headless=new", "--no-sandbox", "--remote-debugging-port=0"),
                 *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
-                *("--window-size=900,640", f"--user-data-dir={folder}", address),
+                *("--window-size=900,640", f"--user-data-dir={folder}", *words, address),
             ],
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
         port_file = folder / "DevToolsActivePort"
-        for _ in range(300):
-            if port_file.exists() and port_file.read_text().strip():
-                break
-            time.sleep(0.1)
-        port = port_file.read_text().split()[0]
-        url = f"http://127.0.0.1:{port}/json"
+        patient(lambda: port_file.exists() and port_file.read_text().strip(), "a debugging port")
+        url = f"http://127.0.0.1:{port_file.read_text().split()[0]}/json"
         pages = [p for p in json.load(urllib.request.urlopen(url)) if p["type"] == "page"]
         self._open = ExitStack()
         address = pages[0]["webSocketDebuggerUrl"]
         self._socket = self._open.enter_context(connect(address, max_size=None))
         self._count = 0
 
-    def do(self, method, **parameters):
+    def send(self, method, **parameters):
+        """Ask for something, and do not wait for it."""
         self._count += 1
         self._socket.send(json.dumps({"id": self._count, "method": method, "params": parameters}))
-        while (answer := json.loads(self._socket.recv(60))).get("id") != self._count:
+
+    def do(self, method, **parameters):
+        self.send(method, **parameters)
+        while (answer := json.loads(self._socket.recv(PATIENCE_S))).get("id") != self._count:
             pass
         return answer.get("result", {})
 
-    def key(self, kind, key):
-        self.do(
-            "Input.dispatchKeyEvent",
-            type=kind,
-            key=key,
-            code=f"Key{key.upper()}",
-            windowsVirtualKeyCode=CODES[key],
-            **({"text": key} if kind == "keyDown" else {}),
+    def evaluate(self, script):
+        """The value of a script in the page; a promise is awaited."""
+        found = self.do(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
         )
+        assert "exceptionDetails" not in found, found
+        return found.get("result", {}).get("value")  # none while the page is replaced
+
+    def text(self):
+        return self.evaluate("document.body ? document.body.innerText : ''")
+
+    def wait_for(self, script):
+        patient(lambda: self.evaluate(script), script)
+
+    def wait_to_drive(self):
+        """Until the page hears keys: only the one that drives has buttons."""
+        self.wait_for("document.querySelector('#buttons button') !== null")
+
+    def press(self, key):
+        """A key goes down; the page has heard it when this returns."""
+        self.do("Input.dispatchKeyEvent", **_event("keyDown", key))
+
+    def release(self, key):
+        self.do("Input.dispatchKeyEvent", **_event("keyUp", key))
+
+    def tap(self, key):
+        """A key goes down and up at once."""
+        self.send("Input.dispatchKeyEvent", **_event("keyDown", key))
+        self.release(key)
 
     def hold(self, key, program, until):
-        """Hold a key until the program prints something, or ends.
-
-        Again and again, as keys repeat themselves: a page that is still loading hears nothing.
-        """
+        """Hold a key until the program prints something, or ends."""
+        self.wait_to_drive()
         start, end = len(program.text), time.monotonic() + PATIENCE_S
+        self.press(key)
         while program.process.poll() is None and not re.search(until, program.text[start:]):
             assert time.monotonic() < end, f"{until} not in:\n{program.text[-3000:]}"
-            self.key("keyDown", key)
-            program.listen(0.5)
-        self.key("keyUp", key)
+            program.listen(0.1)
+        if program.process.poll() is None:
+            self.release(key)
 
-    def click(self, x, y):
-        self.mouse("mouseMoved", x, y)
-        self.mouse("mousePressed", x, y, button="left", clickCount=1)
-        time.sleep(0.5)
-        self.mouse("mouseReleased", x, y, button="left", clickCount=1)
-
-    def mouse(self, kind, x, y, **more):
-        self.do("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+    def push(self, name):
+        """Click a button of the panel."""
+        button = (
+            f"[...document.querySelectorAll('#buttons button')].find(b => b.innerText=='{name}')"
+        )
+        x, y = self.evaluate(
+            f"(r => [r.x + r.width / 2, r.y + r.height / 2])({button}.getBoundingClientRect())"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.do("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def picture(self, path):
         path.write_bytes(base64.b64decode(self.do("Page.captureScreenshot")["data"]))
@@ -93,3 +112,17 @@ class Browser:
         self._process.kill()
         self._process.wait()
         self._open.close()
+
+
+def patient(wanted, words):
+    """Wait until something is so."""
+    end = time.monotonic() + PATIENCE_S
+    while not wanted():
+        assert time.monotonic() < end, f"there is still not: {words}"
+        time.sleep(0.1)
+
+
+def _event(kind, key):
+    typed = {"text": key} if kind == "keyDown" else {}
+    code = {"code": f"Key{key.upper()}", "windowsVirtualKeyCode": ord(key.upper())}
+    return {"type": kind, "key": key, **code, **typed}
