@@ -29,7 +29,7 @@ def collect(
 
     Args:
         sims: N simulations.
-        source: decides the executed actions and the expert's labels; both are kept.
+        source: decides the executed actions, and says what the expert would do; both are kept.
         tasks: the N tasks.
         seeds: the N seeds of the start noise.
         recorder: who acts, as the episodes say it.
@@ -61,7 +61,7 @@ class EpisodeBuilder:
 
     Args:
         sims: N simulations; they are reset here.
-        source: decides the executed actions and the expert's labels.
+        source: decides the executed actions, and says what the expert would do.
         tasks: the N tasks.
         seeds: the N seeds of the start noise.
     """
@@ -119,7 +119,7 @@ class EpisodeBuilder:
     def _decide(self) -> Decision:
         privileged = self._sims.privileged()
         decision = self._source.decide(self._observations[-1], privileged)
-        self._seen.append({**privileged, **_labels(decision)})
+        self._seen.append({**privileged, **_who_acted(decision)})
         return decision
 
     def _rows(self) -> _Rows:
@@ -150,12 +150,12 @@ def _one_of(observations: Observation, rows: int, sim: int) -> Observation:
     return observations[:rows, sim].copy()
 
 
-def _labels(decision: Decision) -> dict[str, Array]:
+def _who_acted(decision: Decision) -> dict[str, Array]:
     """The privileged terms that a recording adds to those of the family."""
-    return {
-        "expert_action": np.asarray(decision.label, np.float32),
-        "by_expert": np.asarray(decision.by_expert, np.bool_),
-    }
+    by_expert = {"by_expert": np.asarray(decision.by_expert, np.bool_)}
+    if decision.label is None:
+        return by_expert
+    return {"expert_action": np.asarray(decision.label, np.float32), **by_expert}
 
 
 def _episode(

@@ -15,6 +15,8 @@ from demokit.protocols import Expert
 
 RANDOM = "random"
 """The expert that knows nothing: its actions are executed, and never an advice."""
+NOBODY = "none"
+"""What datasets call the expert where there is none, as by hand."""
 
 
 def expert_names() -> tuple[str, ...]:
@@ -54,8 +56,8 @@ def load_adviser(name: str, family: str) -> Expert:
 
 
 def advises(expert: Expert) -> bool:
-    """Whether what it would do is worth knowing; never so of the random one."""
-    return expert.name != RANDOM
+    """Whether it knows what to do; never so of the random one, or where there is none."""
+    return expert.name not in (RANDOM, NOBODY)
 
 
 def training_of(expert: Expert) -> dict[str, Any]:

@@ -27,12 +27,13 @@ class Expert(Protocol):
 class Decision(NamedTuple):
     """What an action source decides for N simulations.
 
-    `action` (N, A) is executed; `label` (N, A) is what the expert would have done there;
-    `by_expert` (N,) bool says whether the expert chose the action (noise added or not).
+    `action` (N, A) is executed; `label` (N, A) is what the expert would have done there, None, in
+    every step, where nobody knows that; `by_expert` (N,) bool says whether the expert chose the
+    action (noise added or not).
     """
 
     action: FloatArray
-    label: FloatArray
+    label: FloatArray | None
     by_expert: NDArray[np.bool_]
 
 
@@ -42,5 +43,5 @@ class ActionSource(Protocol):
     name: str
 
     def decide(self, observation: FloatArray, privileged: Mapping[str, Array]) -> Decision:
-        """The executed actions and the labels for N simulations."""
+        """The executed actions and the expert's for N simulations."""
         ...

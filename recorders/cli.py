@@ -14,6 +14,7 @@ import click
 from demokit.cli.config import config_option
 from demokit.cli.number import Number
 from demokit.cli.typed import is_typed, refuse_typed
+from demokit.experts import NOBODY, load_expert, training_of
 from recorders.teleop.options import HandOptions, hand_options
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from demokit.protocols import Expert
     from recorders.loop import Schedule, Tried
 
+SCRIPTED = "scripted"
 EPISODES_PER_TASK = 10
 WEAK_SUCCESS = 0.5
 BY_HAND = tuple(field.name for field in fields(HandOptions) if field.name != "device")
@@ -34,7 +36,7 @@ class Options:
     """The options of `record`, each as on the command line."""
 
     env: str
-    expert: str
+    expert: str | None
     task_set: str | None
     split: str | None
     tasks: int | None
@@ -65,9 +67,9 @@ class Options:
 @click.option("--env", required=True, help="Task family: see `demokit envs`.")
 @click.option(
     "--expert",
-    default="scripted",
-    show_default=True,
-    help="Who demonstrates: a name, or a file that train-expert wrote.",
+    show_default=SCRIPTED,
+    help="Who demonstrates: a name, or a file that train-expert wrote. By hand: who can take over, "
+    f"the script where there is one; {NOBODY}: nobody.",
 )
 @click.option("--task-set", help="Task set; default: paper where there is one, else uniform.")
 @click.option("--split", help="train, validation or ood; default: train where there is one.")
@@ -178,13 +180,12 @@ def _record(options: Options) -> None:
     from demokit.data import DatasetWriter
     from demokit.data.card import write_card
     from demokit.envs import make_family
-    from demokit.experts import load_expert
     from recorders.teleop.source import check_hand
 
     family = make_family(options.env)
     if options.hand.device is not None:
         check_hand(family)  # before an expert is asked for, which would not help
-    expert = load_expert(options.expert, options.env)
+    expert = _expert(options)
     metadata = _metadata(options, family, expert)
     with DatasetWriter(
         options.path, metadata, resume=options.resume, overwrite=options.overwrite
@@ -203,6 +204,18 @@ def _record(options: Options) -> None:
     _report(path, card, tally)
 
 
+def _expert(options: Options) -> Expert:
+    """Who demonstrates; by hand nobody need, the person does."""
+    from recorders.scripted import has_script
+    from recorders.teleop.source import Nobody
+
+    if options.hand.device is not None:
+        default = SCRIPTED if has_script(options.env) else NOBODY
+        if (options.expert or default) == NOBODY:
+            return Nobody()
+    return load_expert(options.expert or SCRIPTED, options.env)
+
+
 def _observation(options: Options) -> str | Vision:
     from demokit.envs.vision import Vision
 
@@ -213,10 +226,10 @@ def _observation(options: Options) -> str | Vision:
 
 def _metadata(options: Options, family: Family, expert: Expert) -> DatasetMetadata:
     from demokit.data import Provenance, describe
+    from demokit.data.labels import TELEOP
     from demokit.data.metadata import vision_space
     from demokit.envs.batch import checked_vision
     from demokit.envs.tasks import make_tasks, task_sets
-    from demokit.experts import training_of
 
     sets = task_sets(family)
     task_set = options.task_set or next(iter(sets))
@@ -235,7 +248,7 @@ def _metadata(options: Options, family: Family, expert: Expert) -> DatasetMetada
         description=f"Demonstrations of {family.name} {_by_whom(options, expert)}: task set "
         f"{task_set}, {split} tasks.",
         provenance=Provenance(
-            recorder="teleop" if options.hand.device else _recorder(options, expert),
+            recorder=TELEOP if options.hand.device else _recorder(options, expert),
             expert=expert.name,
             noise_std=options.noise,
             seed=options.seed,
@@ -248,9 +261,7 @@ def _metadata(options: Options, family: Family, expert: Expert) -> DatasetMetada
 
 def _recorder(options: Options, expert: Expert) -> str:
     """What kind of expert acts: a trained one is not named after the place of its file."""
-    from demokit.experts import training_of
-
-    return "sac" if training_of(expert) else options.expert
+    return "sac" if training_of(expert) else options.expert or SCRIPTED
 
 
 def _by_whom(options: Options, expert: Expert) -> str:

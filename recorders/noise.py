@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from demokit.errors import DemokitError
+from demokit.experts import advises
 from demokit.protocols import Decision, Expert
 from demokit.random import stream
 from demokit.types import Array, FloatArray
@@ -41,7 +42,8 @@ class NoisyExpert:
     """An action source that executes the expert's action plus Gaussian noise.
 
     The label stays the expert's own action, as in DART (Laskey et al., 2017) without its tuned
-    covariance: the noise is isotropic, `noise_std` in units of the action bounds.
+    covariance: the noise is isotropic, `noise_std` in units of the action bounds. A random expert
+    labels nothing.
     """
 
     def __init__(self, expert: Expert, noise_std: float, rng: NoiseSource) -> None:
@@ -53,8 +55,9 @@ class NoisyExpert:
         self._rng = rng
 
     def decide(self, observation: FloatArray, privileged: Mapping[str, Array]) -> Decision:
-        """Executed actions clip(label + noise, -1, 1) and labels, (N, A) float32 both."""
-        label = self._expert.act(observation, privileged)
-        noise = self._noise_std * self._rng.standard_normal(label.shape)
-        action = np.clip(label + noise, -1, 1).astype(np.float32)
-        return Decision(action, label, by_expert=np.ones(len(label), np.bool_))
+        """Executed actions clip(own + noise, -1, 1) and the expert's own, (N, A) float32 both."""
+        own = self._expert.act(observation, privileged)
+        noise = self._noise_std * self._rng.standard_normal(own.shape)
+        action = np.clip(own + noise, -1, 1).astype(np.float32)
+        label = own if advises(self._expert) else None
+        return Decision(action, label, by_expert=np.ones(len(own), np.bool_))

@@ -140,6 +140,7 @@ def _totals(summary: Summary) -> Table:
     rows.add_row("success rate", f"{summary.success_rate:.1%}")
     rows.add_row("length", "least {:g}, mean {:.1f}, greatest {:g}".format(*summary.lengths))
     rows.add_row("return", "least {:.2f}, mean {:.2f}, greatest {:.2f}".format(*summary.returns))
+    rows.add_row("labels", summary.labels.words())
     rows.add_row("size on disk", f"{summary.size_bytes / 1e6:.2f} MB")
     rows.add_row("checksum", summary.checksum or "not all episodes have one")
     rows.add_row("licence", about.license or "none stated")

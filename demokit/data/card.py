@@ -101,6 +101,7 @@ def _about(summary: Summary) -> str:
 | episodes | {summary.episodes} ({summary.steps} steps, {summary.size_bytes / 1e6:.1f} MB) |
 | success rate | {summary.success_rate:.0%} |
 | mean return | {mean:.2f} (from {least:.2f} to {greatest:.2f}) |
+| labels | {summary.labels.words()} |
 | licence | {about.license or "none stated: ask the author before you use or share it"} |
 """
 
@@ -121,8 +122,9 @@ def _contents(summary: Summary) -> str:
 
 One HDF5 file in Minari's layout: `episode_<i>/observations` (T+1 rows), `actions`, `rewards`,
 `terminations`, `truncations` (T rows), and under `infos/privileged` (T+1 rows) what a learner must
-not see: the simulator's full `state`, the task's `context`, and the expert's action in every
-state, `expert_action`.
+not see: the simulator's full `state`, the task's `context`, who acted (`by_expert`), and where an
+expert advised, what it would have done (`expert_action`). What a step teaches, its label, is the
+action of whoever acted: of an expert its own, without noise; else the executed one.
 
 ```python
 from demokit.data import open_dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,13 +11,13 @@ import numpy as np
 from demokit.errors import DemokitError
 from demokit.experts import RANDOM
 from demokit.options import AUTO, EXECUTED, EXPERT
-from demokit.types import Array, FloatArray
+from demokit.types import Array, Episode, FloatArray
 
 if TYPE_CHECKING:
     from demokit.data.store import Dataset
 
-DAGGER = "dagger"
-"""The recorder of roll-outs that an expert was asked about."""
+TELEOP, DAGGER = "teleop", "dagger"
+"""The recorders by hand, and of roll-outs that an expert was asked about."""
 _ADVICE, _BY_EXPERT = "privileged/expert_action", "privileged/by_expert"
 
 
@@ -25,6 +26,38 @@ class Labels(NamedTuple):
 
     action: FloatArray
     advised: Array
+
+
+class LabelSteps(NamedTuple):
+    """Steps of a dataset by what they teach (`read_labels` with "auto"), and those with advice."""
+
+    person: int = 0
+    executed: int = 0
+    expert: int = 0
+    with_advice: int = 0
+
+    def words(self) -> str:
+        """In words, for people."""
+        parts = {"person's": self.person, "executed": self.executed, "expert's": self.expert}
+        found = [f"the {whose} action in {n:,} steps" for whose, n in parts.items() if n]
+        unused = self.with_advice - self.expert
+        more = f"; {unused:,} of the others hold an expert's advice" if unused else ""
+        return f"{', '.join(found) or 'none'}{more}"
+
+
+def count_labels(dataset: Dataset) -> LabelSteps:
+    """What the steps of a dataset teach, and how many hold an expert's advice.
+
+    Raises:
+        DemokitError: the file is damaged.
+    """
+    steps: Counter[str] = Counter()
+    for index, record in enumerate(dataset.episodes):
+        expert = int(_advised(dataset, index, 0, record.length, AUTO).sum())
+        steps["expert"] += expert
+        steps["person" if record.recorder == TELEOP else "executed"] += record.length - expert
+        steps["with_advice"] += record.length * holds_advice(dataset, index)
+    return LabelSteps(**steps)
 
 
 def read_labels(dataset: Dataset, index: int, start: int, stop: int, kind: str = AUTO) -> Labels:
@@ -47,17 +80,22 @@ def read_labels(dataset: Dataset, index: int, start: int, stop: int, kind: str =
     if kind == EXPERT:
         require_advice(dataset, [index])
     executed = dataset.window(index, start, stop, ["actions"])["actions"]
-    advised = _advised(dataset, index, start, stop, kind)[: len(executed)]
+    advised = _advised(dataset, index, start, stop, kind)
     if not advised.any():
         return Labels(executed.astype(np.float32), advised)
-    advice = dataset.window(index, start, start + len(executed), [_ADVICE])[_ADVICE]
-    if advice.shape != executed.shape or advised.shape != advice.shape[:1]:
-        raise DemokitError(
-            f"Episode {index} of {dataset.path}: its expert_action {advice.shape} or by_expert "
-            f"{advised.shape} does not fit its actions {executed.shape}: take --labels executed."
-        )
+    advice = dataset.window(index, start, stop, [_ADVICE])[_ADVICE]
+    if advice.shape != executed.shape:
+        raise _misfit(dataset, index, _ADVICE)
     action = np.where(advised[:, None], advice, executed).astype(np.float32)
     return Labels(action, advised)
+
+
+def misshapen(episode: Episode) -> str:
+    """The privileged term about labels whose shape does not fit the actions; "" where all do."""
+    fitting = {_ADVICE: episode.actions.shape[1:], _BY_EXPERT: ()}
+    terms = {name: episode.privileged.get(name.removeprefix("privileged/")) for name in fitting}
+    wrong = (n for n, rows in terms.items() if rows is not None and rows.shape[1:] != fitting[n])
+    return next(wrong, "")
 
 
 def holds_advice(dataset: Dataset, index: int) -> bool:
@@ -87,4 +125,14 @@ def _advised(dataset: Dataset, index: int, start: int, stop: int, kind: str) -> 
     # Without a word on who acted it was the expert: only its own recordings may leave that out.
     if kind == EXPERT or asked or _BY_EXPERT not in dataset.names(index):
         return np.ones(stop - start, np.bool_)
-    return dataset.window(index, start, stop, [_BY_EXPERT])[_BY_EXPERT].astype(np.bool_)
+    by_expert = dataset.window(index, start, stop, [_BY_EXPERT])[_BY_EXPERT]
+    if by_expert.shape != (stop - start,):
+        raise _misfit(dataset, index, _BY_EXPERT)
+    return by_expert.astype(np.bool_)
+
+
+def _misfit(dataset: Dataset, index: int, name: str) -> DemokitError:
+    return DemokitError(
+        f"Episode {index} of {dataset.path}: {name} has another shape than its actions need: see "
+        "`demokit validate`, or take --labels executed."
+    )

@@ -81,6 +81,7 @@ def _facts(summary: Summary) -> str:
         "splits": "; ".join(f"{name}: {t} tasks, {e} episodes" for name, (t, e) in splits),
         "length": "{:g} to {:g} steps, mean {:.1f}".format(*_low_high_mean(summary.lengths)),
         "return": "{:.4g} to {:.4g}, mean {:.4g}".format(*_low_high_mean(summary.returns)),
+        "labels": summary.labels.words(),
         "recorder": f"{source.recorder}, expert {source.expert}, "
         f"{describe_noise(source.noise_std)}",
         "operator": source.operator or "not stated",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from demokit.data.labels import LabelSteps, count_labels
 from demokit.data.layout import EpisodeRecord
 from demokit.data.metadata import DatasetMetadata, space_to_json
 from demokit.data.store import Dataset, staging_folder
@@ -49,7 +50,7 @@ class Summary:
 
     `lengths` and `returns` are (least, mean, greatest); they and the rates are 0 without
     episodes. `checksum` is the SHA-256 of the episodes' checksums: equal for equal episodes,
-    whatever file they are in; "" when an episode has none.
+    whatever file they are in; "" when an episode has none. `labels` says what the steps teach.
     """
 
     path: str
@@ -63,6 +64,7 @@ class Summary:
     returns: tuple[float, float, float]
     tasks: tuple[TaskSummary, ...]
     ranges: tuple[ArrayRange, ...]
+    labels: LabelSteps
     checksum: str
 
     def splits(self) -> dict[str, tuple[int, int]]:
@@ -97,6 +99,7 @@ class Summary:
             "checksum": self.checksum,
             "observation_space": space_to_json(about.observation_space),
             "action_space": about.action_space.to_json(),
+            "labels": self.labels._asdict(),
             "tasks": [asdict(row) for row in self.tasks],
             "ranges": [asdict(row) for row in self.ranges],
         }
@@ -107,7 +110,7 @@ def summarize(dataset: Dataset, *, ranges: bool = True) -> Summary:
 
     Args:
         dataset: any dataset; without `ranges` only attributes are read.
-        ranges: also read actions and observations (not images), one episode at a time.
+        ranges: also read actions, observations (not images) and who acted, an episode at a time.
 
     Raises:
         DemokitError: the file is damaged.
@@ -126,6 +129,7 @@ def summarize(dataset: Dataset, *, ranges: bool = True) -> Summary:
             returns=_spread([record.episode_return for record in records]),
             tasks=summarize_tasks(records),
             ranges=_ranges(dataset) if ranges else (),
+            labels=count_labels(dataset) if ranges else LabelSteps(),
             checksum=_checksum(records),
         )
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from demokit.data.files import explain_damage
 from demokit.data.hdf5 import check_below, read_attributes
+from demokit.data.labels import misshapen
 from demokit.data.layout import EpisodeRecord, digest, episode_name, read_episode, read_record
 from demokit.data.metadata import metadata_digest
 from demokit.data.paths import resolve
@@ -229,6 +230,9 @@ class _Checks:
         context = episode.privileged.get("context")
         if context is not None and not (context == np.array(record.task.context)).all():
             self._error("context", "The privileged context is not that of the task.", index)
+        wrong = misshapen(episode)
+        if wrong:
+            self._error("labels", f"The shape of {wrong} does not fit the actions.", index)
         if not (episode.terminations[-1] or episode.truncations[-1]):
             self._warn("length", "The last step ends neither by termination nor truncation.", index)
 

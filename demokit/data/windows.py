@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from demokit.data.labels import read_labels
 from demokit.data.layout import EpisodeRecord
 from demokit.data.store import Dataset as Demonstrations
 from demokit.data.store import open_dataset
 from demokit.errors import DemokitError
 from demokit.random import stream
+from demokit.types import Array
+
+LABELS = "labels"
 
 
 class Place(NamedTuple):
@@ -37,7 +41,8 @@ class Windows(Dataset[dict[str, Tensor]]):
         path_or_id: a finished dataset.
         length: steps per window, W; shorter episodes have no window.
         names: arrays to read, see `Dataset.window`. The default is what a policy may see and what
-            was done; "privileged/expert_action" are the expert's labels.
+            was done. "labels" is what each step teaches, see `read_labels`: other than "actions",
+            which were executed, noise and all.
         split: only tasks of this split; None takes all.
         stride: steps between the starts of neighbouring windows.
 
@@ -71,7 +76,7 @@ class Windows(Dataset[dict[str, Tensor]]):
                 f"{self.path} has no window of {length} steps"
                 + (f" in split '{split}'." if split else ".")
             )
-        dataset.window(self.places[0].episode, 0, 0, self.names)
+        _rows(dataset, self.places[0].episode, 0, 0, self.names)
         self._open: Demonstrations | None = None
         self._process = 0
 
@@ -83,7 +88,7 @@ class Windows(Dataset[dict[str, Tensor]]):
         """A window; raises IndexError, and DemokitError on damage."""
         place = self.places[index]
         stop = place.start + self.length
-        arrays = self._opened().window(place.episode, place.start, stop, self.names)
+        arrays = _rows(self._opened(), place.episode, place.start, stop, self.names)
         item = {name: torch.from_numpy(rows) for name, rows in arrays.items()}
         return {**item, **{k: torch.tensor(v) for k, v in place._asdict().items()}}
 
@@ -126,6 +131,16 @@ class TaskBalancedSampler(Sampler[int]):
             for task in self._rng.permutation(len(self._by_task))[:left]:
                 yield int(self._rng.choice(self._by_task[task]))
             left -= len(self._by_task)
+
+
+def _rows(
+    dataset: Demonstrations, index: int, start: int, stop: int, names: Sequence[str]
+) -> dict[str, Array]:
+    """Rows start:stop of an episode's arrays, its labels among them if they are named."""
+    stored = dataset.window(index, start, stop, [name for name in names if name != LABELS])
+    if LABELS in names:
+        stored[LABELS] = read_labels(dataset, index, start, stop).action
+    return stored
 
 
 def _policy_names(dataset: Demonstrations) -> list[str]:

@@ -27,6 +27,7 @@ from demokit.data.files import (
     written_hdf5,
 )
 from demokit.data.hdf5 import read_attributes
+from demokit.data.labels import TELEOP
 from demokit.data.layout import (
     EpisodeRecord,
     copy_episode,
@@ -338,8 +339,8 @@ def _check_same(earlier: DatasetMetadata, now: DatasetMetadata, path: Path) -> N
 
 def _expert_fix(earlier: Provenance, now: Provenance) -> str:
     """What to pass so that the same one acts; experts in files have no name to pass."""
-    if (earlier.recorder == "teleop") != (now.recorder == "teleop"):
-        return "leave out --device" if now.recorder == "teleop" else "pass --device"
+    if (earlier.recorder == TELEOP) != (now.recorder == TELEOP):
+        return "leave out --device" if now.recorder == TELEOP else "pass --device"
     if earlier.trained:
         return f"pass --expert FILE, the file of {earlier.expert}"
     return f"pass --expert {earlier.expert if earlier.recorder == 'teleop' else earlier.recorder}"

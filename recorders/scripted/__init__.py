@@ -18,23 +18,22 @@ _EXPERTS = {
 }
 
 
+def has_script(family_name: str) -> bool:
+    """Whether there is a scripted expert for a family."""
+    return family_name in _EXPERTS
+
+
 def make_scripted(family_name: str) -> Expert:
     """The scripted expert of a family.
 
     Raises:
         DemokitError: there is no such family, or it has no scripted expert.
     """
-    if family_name.startswith("gym:"):
-        raise DemokitError(
-            f"'{family_name}' has no scripted expert: give --expert a file that train-expert "
-            "wrote, the name of your own, or random."
-        )
-    if family_name not in _EXPERTS:
-        if family_name in family_names():
+    if not has_script(family_name):
+        if family_name in family_names() or family_name.startswith("gym:"):
             raise DemokitError(
                 f"'{family_name}' has no scripted expert: give --expert a file that train-expert "
-                f"wrote, the name of your own, or random; recording by hand needs one too, for the "
-                f"labels (scripted experts exist for {', '.join(_EXPERTS)})."
+                f"wrote, or the name of your own (scripted ones exist for {', '.join(_EXPERTS)})."
             )
         raise unknown_name("environment", family_name, family_names())
     module, _, attribute = _EXPERTS[family_name].partition(":")

@@ -45,7 +45,8 @@ def record_by_hand(
     Args:
         options: device, view and manner.
         sims: one simulation.
-        expert: labels every step, and takes over when it is asked to.
+        expert: says what it would do in every step, and takes over when it is told to; not if it
+            knows nothing, see `HandSource`.
         writer: every kept episode is durable when it is counted.
         schedule: which attempts to make.
         target: how many episodes the dataset has at the end.
@@ -70,7 +71,7 @@ def record_by_hand(
             from demokit.view.window import when_killed
 
             when_killed(lambda: _last_words(desk or device))
-        _tell(chosen, shown, options, bindings, rate_hz)
+        _tell(chosen, shown, options, bindings, rate_hz, has_expert=source.has_expert)
         session = Session(
             sims,
             source,
@@ -180,7 +181,13 @@ def _make_device(bindings: Bindings, chosen: Choice, shown: Choice) -> Device:
 
 
 def _tell(
-    chosen: Choice, shown: Choice, options: HandOptions, bindings: Bindings, rate_hz: float
+    chosen: Choice,
+    shown: Choice,
+    options: HandOptions,
+    bindings: Bindings,
+    rate_hz: float,
+    *,
+    has_expert: bool,
 ) -> None:
     """Say which device and view are used and why, and what the keys are."""
     where = f" ({options.picture})" if shown.name == "png" else ""
@@ -189,9 +196,12 @@ def _tell(
         f"{rate_hz:g} steps per second.",
         err=True,
     )
+    if not has_expert:
+        click.echo("There is no expert to take over: all is by hand.", err=True)
     if chosen.name == "gamepad":
         return
-    names = [*HOLDS, *(press.value for press in Press)]
+    presses = [press for press in Press if has_expert or press is not Press.EXPERT]
+    names = [*HOLDS, *(press.value for press in presses)]
     keys = ", ".join(f"{name} {'/'.join(bindings.keys(name))}" for name in names)
     click.echo(f"Keys: {keys}.", err=True)
 

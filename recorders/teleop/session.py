@@ -10,6 +10,7 @@ from enum import StrEnum
 import numpy as np
 
 from demokit.collect import EpisodeBuilder
+from demokit.data.labels import TELEOP
 from demokit.envs.batch import SimBatch
 from demokit.types import Episode, Task
 from recorders.loop import Attempt, Schedule, attempt_seeds
@@ -18,7 +19,6 @@ from recorders.teleop.pace import LATE_S, Pacer
 from recorders.teleop.source import HandSource
 from recorders.teleop.view import Phase, Status, View
 
-RECORDER = "teleop"
 ANSWER_S = 30.0
 ANSWERS = (Press.KEEP, Press.RERECORD, Press.DISCARD, Press.QUIT)
 
@@ -247,8 +247,15 @@ class Session:
         elif press is Press.GRIPPER and take.phase is Phase.RECORDING:
             self._source.closed = not self._source.closed
         elif press is Press.EXPERT and take.phase is Phase.RECORDING:
+            self._hand_over(take)
+
+    def _hand_over(self, take: _Take) -> None:
+        """From the person to the expert, or back."""
+        if self._source.has_expert:
             self._source.by_expert = not self._source.by_expert
             take.counts["handovers"] += 1
+        else:
+            self._message = "no expert can take over: record with an --expert"
 
     def _quit(self, take: _Take) -> None:
         """Quit; an episode without a verdict is asked about first."""
@@ -312,7 +319,7 @@ class Session:
             "late_max_ms": late.max_ms,
             **{name: take.counts[name] for name in ("pauses", "handovers", "expert_steps")},
         }
-        return take.builder.episodes(recorder=RECORDER, options=[options])[0]
+        return take.builder.episodes(recorder=TELEOP, options=[options])[0]
 
     def _status(self, take: _Take) -> Status:
         return Status(

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from demokit.data.labels import TELEOP
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
+from demokit.experts import NOBODY, advises
 from demokit.protocols import Decision, Expert
 from demokit.types import Array, FloatArray
 from recorders.teleop.device import Command
@@ -24,11 +26,25 @@ def check_hand(family: Family) -> None:
         )
 
 
+class Nobody:
+    """In the place of an expert, where nobody advises the person."""
+
+    name = NOBODY
+
+    def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:  # noqa: ARG002
+        """Raises DemokitError: nobody acts."""
+        raise DemokitError(f"Expert {NOBODY} does not act: give another.")
+
+
 class HandSource:
     """An action source for one simulation, driven by commands.
 
-    The labels are the expert's, whoever acts: assisted demonstrations are DAgger's data with a
-    person in the loop.
+    It says what the expert would do, whoever acts; what a step teaches is decided by who acted,
+    see `demokit.data.labels`.
+
+    Args:
+        family: what is driven.
+        expert: advises, and takes over when it is told to; one that knows nothing does neither.
 
     Attributes:
         command: what the person wants now.
@@ -39,11 +55,11 @@ class HandSource:
         DemokitError: the family's actions are no motion of a hand.
     """
 
-    name = "teleop"
+    name = TELEOP
 
     def __init__(self, family: Family, expert: Expert) -> None:
         check_hand(family)
-        self._expert = expert
+        self._expert = expert if advises(expert) else None
         self._width = len(family.actions)
         self.rest()
 
@@ -52,15 +68,22 @@ class HandSource:
         """Whether one of the actions opens and closes the gripper."""
         return self._width > GRIPPER_INDEX
 
+    @property
+    def has_expert(self) -> bool:
+        """Whether somebody can take over."""
+        return self._expert is not None
+
     def rest(self) -> None:
         """As an episode begins: nobody moves, the gripper is open, the person acts."""
         self.command = Command()
         self.closed = self.by_expert = False
 
     def decide(self, observation: FloatArray, privileged: Mapping[str, Array]) -> Decision:
-        """The action (1, A) of whoever acts, and the expert's (1, A)."""
-        label = np.asarray(self._expert.act(observation, privileged), np.float32)
-        action = label if self.by_expert else self._by_hand()
+        """The action (1, A) of whoever acts, and the expert's (1, A) where there is one."""
+        label = None
+        if self._expert is not None:
+            label = np.asarray(self._expert.act(observation, privileged), np.float32)
+        action = label if self.by_expert and label is not None else self._by_hand()
         return Decision(action, label, np.array([self.by_expert]))
 
     def _by_hand(self) -> FloatArray:

@@ -10,6 +10,8 @@ import pytest
 from demokit.data import DatasetWriter, Provenance, open_dataset
 from demokit.data.edit import merge
 from demokit.data.labels import read_labels, require_advice
+from demokit.data.summary import summarize
+from demokit.data.validation import validate
 from demokit.errors import DemokitError
 
 DATASETS = Path(__file__).parents[2] / "datasets"
@@ -75,6 +77,8 @@ def test_what_a_person_did_is_taught_whatever_the_expert_advises(write):
     assert not read.advised.any()
     np.testing.assert_array_equal(labels(dataset, "executed").action, dataset[0].actions)
     np.testing.assert_array_equal(labels(dataset, "expert").action, advice(dataset))
+    said = summarize(dataset).labels.words()
+    assert said == "the person's action in 5 steps; 5 of the others hold an expert's advice"
 
 
 def test_an_episode_of_both_is_labelled_step_by_step(write):
@@ -86,6 +90,7 @@ def test_an_episode_of_both_is_labelled_step_by_step(write):
         for step, by_expert in enumerate(TAKEN_OVER)
     ]
     np.testing.assert_array_equal(read.action, expected)
+    assert summarize(dataset).labels == (3, 0, 2, 5)
 
 
 @pytest.mark.parametrize("recorder", ["scripted", "sac"])
@@ -117,6 +122,9 @@ def test_a_random_expert_never_labels(recorder, write):
 def test_without_advice_the_executed_action_is_taught(write):
     dataset = write("teleop", [False] * STEPS, advice=False)
     np.testing.assert_array_equal(labels(dataset).action, dataset[0].actions)
+    assert summarize(dataset).labels.words() == "the person's action in 5 steps"
+    with pytest.raises(DemokitError, match="5 of 5 steps hold no expert's advice"):
+        labels(dataset, "expert")
 
 
 def test_a_merge_keeps_what_every_part_taught(write, tmp_path):
@@ -147,5 +155,8 @@ def test_labels_that_fit_no_action_are_one_sentence(name, wrong, tmp_path, metad
     with DatasetWriter(tmp_path / "a.hdf5", metadata) as writer:
         writer.add(replace(episode, privileged={**episode.privileged, name: wrong}))
         path = writer.finish()
-    with pytest.raises(DemokitError, match="does not fit its actions"):
+    with pytest.raises(DemokitError, match=f"privileged/{name} has another shape"):
         labels(open_dataset(path))
+    (found,) = [finding for finding in validate(path).findings if finding.check == "labels"]
+    assert (found.severity, found.episode) == ("error", 0)
+    assert f"privileged/{name}" in found.message

@@ -49,6 +49,16 @@ def test_strides_and_named_arrays(path):
     assert windows[0]["rewards"].dtype == torch.float64
 
 
+def test_labels_are_what_the_steps_teach(path):
+    """Recorded by a script: its own actions, without the noise on those that were executed."""
+    windows, dataset = Windows(path, 4, names=["actions", "labels"]), open_dataset(path)
+    for item in windows:
+        episode = dataset[int(item["episode"])]
+        rows = slice(int(item["start"]), int(item["start"]) + 4)
+        np.testing.assert_array_equal(item["labels"], episode.privileged["expert_action"][rows])
+        np.testing.assert_array_equal(item["actions"], episode.actions[rows])
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_worker_processes_read_the_same(path, workers):
     windows = Windows(path, 4)

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from program import Program
 
 import demokit.envs as envs
 from demokit.data import open_dataset
@@ -92,3 +93,27 @@ def test_an_expert_asked_for_another_family_says_so(invoke, tmp_path):
     said = invoke(*record, exit_code=1).output
     assert "'broken' (my_package.broken:make) cannot be made for 'point' (KeyError: " in said
     assert len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.realtime
+def test_a_family_without_a_script_is_recorded_by_hand(package, tmp_path, invoke):
+    path = tmp_path / "hand.hdf5"
+    words = ("record", "--env", "ring", "--device", "terminal", "--view", "none", "--out", path)
+    more = ("--tasks", 1, "--num-episodes", 1, "--countdown", 0.1, "--license", "MIT")
+    hand = Program(*words, *more, environment={"PYTHONPATH": str(package)})
+    try:
+        hand.wait_for("There is no expert to take over: all is by hand")
+        hand.wait_for("recording")
+        hand.type("wt")
+        hand.wait_for("no expert can take over")
+        hand.wait_for("step [5-9]/")
+        hand.type("n")
+        assert hand.end() == 0, hand.text
+    finally:
+        hand.close()
+    assert "random" not in hand.text
+    with open_dataset(path) as dataset:
+        assert dataset.metadata.provenance.expert == "none"
+        assert "expert_action" not in dataset[0].privileged
+    assert "the person's action in" in invoke("inspect", path).output
+    invoke("validate", path, "--replay")

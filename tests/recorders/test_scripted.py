@@ -144,8 +144,19 @@ def test_noise_keeps_the_label_and_the_bounds():
         NoisyExpert(make_scripted("point"), -1.0, np.random.default_rng(0))
 
 
+def test_random_actions_label_nothing():
+    source = NoisyExpert(make_random("point"), 0.2, np.random.default_rng(0))
+    sims = SimBatch(make_family("point"), 3)
+    decision = source.decide(sims.reset(np.zeros((3, 2)), range(3)), sims.privileged())
+    assert decision.label is None
+    assert decision.by_expert.all()
+    assert decision.action.shape == (3, 2)
+
+
 def test_families_without_an_expert_say_what_to_do():
     with pytest.raises(DemokitError, match="did you mean 'push'"):
         make_scripted("puush")
-    with pytest.raises(DemokitError, match=r"give --expert a file .* or random"):
+    with pytest.raises(
+        DemokitError, match=r"give --expert a file that train-expert wrote, or the name of your own"
+    ):
         make_scripted("ant")

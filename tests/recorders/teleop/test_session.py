@@ -7,6 +7,7 @@ from person import Clock, Person, hold, open_door, place_block, push_block, wait
 
 from demokit.cli import main
 from demokit.data import DatasetWriter, Provenance, describe, open_dataset
+from demokit.data.labels import read_labels
 from demokit.data.replay import Replayer, compare
 from demokit.data.validation import validate
 from demokit.envs import make_family
@@ -15,10 +16,11 @@ from demokit.envs.tasks import make_tasks
 from demokit.types import Task
 from recorders.loop import Schedule, spread
 from recorders.scripted import make_scripted
+from recorders.scripted.random import make_random
 from recorders.teleop.device import Command, DeviceLost, Press
 from recorders.teleop.pace import Pacer
 from recorders.teleop.session import Manner, Session
-from recorders.teleop.source import HandSource
+from recorders.teleop.source import HandSource, Nobody
 
 
 class Desk:
@@ -43,9 +45,18 @@ class Recording:
     """A session with a scripted person; `kept` are the episodes that were saved."""
 
     def __init__(
-        self, script, *, env="door", context=None, episodes=1, tasks=1, desk=NOBODY, **manner
+        self,
+        script,
+        *,
+        env="door",
+        context=None,
+        episodes=1,
+        tasks=1,
+        desk=NOBODY,
+        expert=None,
+        **manner,
     ):
-        family = make_family(env)
+        self.family = family = make_family(env)
         self.tasks = list(make_tasks(family, "uniform", "train", num_tasks=tasks))
         if context is not None:
             self.tasks[0] = Task(env, self.tasks[0].id, context, "train")
@@ -56,7 +67,7 @@ class Recording:
         wanted = {"countdown_s": 0.1, "end_on_success": False, "only_success": False}
         self.session = Session(
             SimBatch(family, 1, num_threads=1),
-            HandSource(family, make_scripted(env)),
+            HandSource(family, expert or make_scripted(env)),
             self.person,
             self.person,
             desk,
@@ -78,6 +89,21 @@ class Recording:
     def run(self):
         self.session.run()
         return self
+
+    def write(self, path, expert="scripted"):
+        """What was kept, as `record` writes it."""
+        metadata = describe(
+            self.family,
+            reward="dense",
+            task_set="uniform",
+            tasks=self.tasks,
+            provenance=Provenance("teleop", expert, 0.0, 3),
+            license="MIT",
+        )
+        with DatasetWriter(path, metadata) as writer:
+            for episode in self.kept:
+                writer.add(episode)
+            return writer.finish()
 
 
 def keep_after(*parts):
@@ -122,21 +148,9 @@ def test_a_person_solves_it_with_keys_alone(env, script, context, tmp_path):
     assert not episode.privileged["by_expert"].any()
     assert episode.options["device"] == "fake"
     assert episode.truncations[-1]
-    family = make_family(env)
-    path = tmp_path / "hand.hdf5"
-    metadata = describe(
-        family,
-        reward="dense",
-        task_set="uniform",
-        tasks=found.tasks,
-        provenance=Provenance("teleop", "scripted", 0.0, 3),
-        license="MIT",
-    )
-    with DatasetWriter(path, metadata) as writer:
-        writer.add(episode)
-        writer.finish()
+    path = found.write(tmp_path / "hand.hdf5")
     with open_dataset(path) as dataset:
-        again = Replayer(metadata).from_actions([dataset[0]])[0]
+        again = Replayer(dataset.metadata).from_actions([dataset[0]])[0]
         assert compare(dataset[0], again).first_step is None
     assert not validate(path, replay=True).errors
 
@@ -395,6 +409,44 @@ def test_the_expert_takes_over_and_gives_back():
     assert (episode.actions[:4, 1] == np.float32(0.7)).all()
     assert np.abs(labels[:4] - episode.actions[:4]).max() > 0.1
     assert (episode.options["handovers"], episode.options["expert_steps"]) == (2, 6)
+
+
+def test_hand_and_expert_label_their_own_steps(tmp_path):
+    """What a step teaches is what acted there, told from the file alone."""
+
+    def script(person):
+        yield from steps("w", 4)(person)
+        yield "t"
+        yield from keep_after(steps("", 5))(person)
+
+    found = Recording(script).run()
+    (episode,) = found.kept
+    path = found.write(tmp_path / "hand.hdf5")
+    dataset = open_dataset(path)
+    read = read_labels(dataset, 0, 0, len(episode))
+    assert read.advised.tolist() == [False] * 4 + [True] * 6
+    np.testing.assert_array_equal(read.action, episode.actions)
+    assert (read.action[:4] == np.float32([0, 0.7, 0])).all()
+    said = CliRunner().invoke(main, ["inspect", str(path)]).output
+    assert "the person's action in 4 steps, the expert's action in 6 steps; 4 of the others" in said
+
+
+@pytest.mark.parametrize("expert", [Nobody(), make_random("door")])
+def test_nobody_need_know_how_to_do_it(expert, tmp_path):
+    def script(person):
+        yield from steps("w", 4)(person)
+        yield "wt"
+        yield from keep_after(steps("w", 2))(person)
+
+    found = Recording(script, expert=expert).run()
+    (episode,) = found.kept
+    assert "expert_action" not in episode.privileged
+    assert not episode.privileged["by_expert"].any()
+    assert (episode.actions[:, 1] == np.float32(0.7)).all()
+    assert episode.options["handovers"] == 0
+    assert any("no expert can take over" in status.message for status in found.person.seen)
+    dataset = open_dataset(found.write(tmp_path / "hand.hdf5", expert.name))
+    np.testing.assert_array_equal(read_labels(dataset, 0, 0, len(episode)).action, episode.actions)
 
 
 def test_the_gripper_closes_and_opens():
