@@ -1,5 +1,9 @@
 """What the tests of every room share."""
 
+import os
+import shutil
+import subprocess
+
 import pytest
 from click.testing import CliRunner
 
@@ -16,3 +20,18 @@ def invoke():
         return result
 
     return call
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 300 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    if os.geteuid() != 0 or mount is None:
+        pytest.skip("mounting a small file system needs root")
+    mounted = subprocess.run([mount, "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder])
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)

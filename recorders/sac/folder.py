@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from demokit.data.files import explain_write
 from demokit.errors import DemokitError
 from demokit.learning.expert import EXPERT_FILE
-from demokit.learning.runs import Hold
+from demokit.learning.folder import already_holds, forget_training, holds_training, read_config
 
-CHECKPOINT = "checkpoint.safetensors"
-CONFIG = "config.json"
-_FILES = (CONFIG, CHECKPOINT, EXPERT_FILE, "metrics.csv", "curve.png")
+FILES = (EXPERT_FILE, "curve.png")
+"""What a training of an expert leaves besides what every training does."""
+MAY_CHANGE = ("device", "threads")
+"""Settings with which a training may be resumed that was started with others."""
 
 
 def task_folder(task_id: str) -> str:
@@ -37,8 +35,7 @@ def make_room(folder: Path, own: Sequence[Path], *, resume: bool, overwrite: boo
         held = _trainings(folder)
         if overwrite:
             for each in held:
-                Hold(each).release()
-                _remove(each)
+                forget_training(each, FILES)
         else:
             _refuse(held, own, resume=resume)
         for each in own:
@@ -47,7 +44,7 @@ def make_room(folder: Path, own: Sequence[Path], *, resume: bool, overwrite: boo
 
 def _trainings(folder: Path) -> list[Path]:
     """The folders of the training in `folder` and of those for its tasks."""
-    held = [folder] if _holds_one(folder) else []
+    held = [folder] if holds_training(folder, FILES) else []
     held += [each for each in sorted(folder.glob("*")) if _is_of_a_task(each)]
     return held
 
@@ -61,34 +58,13 @@ def _refuse(held: Sequence[Path], own: Sequence[Path], *, resume: bool) -> None:
             "--overwrite, or name another --output-dir."
         )
     if held and not resume:
-        raise held_already(held[0])
-
-
-def held_already(folder: Path) -> DemokitError:
-    """The error for a folder whose training is to be kept."""
-    return DemokitError(
-        f"{folder} already holds a training: continue it with --resume, replace it "
-        "with --overwrite, or name another --output-dir."
-    )
-
-
-def _holds_one(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (CONFIG, EXPERT_FILE))
+        raise already_holds(held[0])
 
 
 def _is_of_a_task(folder: Path) -> bool:
     """Whether `train-expert --per-task` wrote it: other folders are somebody's own."""
     try:
-        tasks = json.loads((folder / CONFIG).read_text())["tasks"]
+        tasks = read_config(folder)["tasks"]
         return [task_folder(task) for task in tasks] == [folder.name]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (DemokitError, LookupError, TypeError, AttributeError):
         return False
-
-
-def _remove(folder: Path) -> None:
-    """Remove what a training wrote, and the folder where nothing else is in it."""
-    for name in _FILES:
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,20 +15,18 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
 from demokit.collect import collect
-from demokit.data.files import explain_write
 from demokit.envs.batch import SimBatch, make_sims
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
-from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.learning.device import find_device
 from demokit.learning.expert import EXPERT_FILE, TrainedExpert
-from demokit.learning.runs import Hold, ScalarLog, versions
+from demokit.learning.folder import TrainingFolder
 from demokit.random import stream, stream_seed
 from demokit.types import Task
 from recorders.noise import NoisyExpert
 from recorders.sac.agent import ExpertPolicy, ExpertSAC
 from recorders.sac.config import SacConfig
-from recorders.sac.folder import CHECKPOINT, CONFIG, held_already
+from recorders.sac.folder import FILES, MAY_CHANGE
 from recorders.sac.replay import TorchReplay
 from recorders.sac.vec_env import TaskVecEnv
 
@@ -116,9 +113,22 @@ class Training:
         find_device(config.device)  # before anything is written
         self.folder, self.family, self.tasks, self.config = folder, family, tuple(tasks), config
         self._task_set = task_set
-        self._resumed = self._prepare(resume, overwrite)
-        self._log = ScalarLog(folder, "env_steps", fresh=not self._resumed)
-        kept = load_checkpoint(folder / CHECKPOINT) if self._resumed else None
+        self._kept = TrainingFolder(
+            folder,
+            {
+                "family": family.name,
+                "task_set": task_set,
+                "tasks": [task.id for task in tasks],
+                "config": asdict(config),
+            },
+            defaults=asdict(SacConfig()),
+            free=MAY_CHANGE,
+            key="env_steps",
+            forget=FILES,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        kept = self._kept.load()
         begun = int(kept[1]["env_steps"]) if kept else 0
         # stable-baselines3 draws from torch's own generator, which goes on where it is resumed.
         torch.manual_seed(stream_seed(config.seed, "networks and updates", begun))
@@ -142,7 +152,7 @@ class Training:
                 missing,
                 _Bookkeeper(self, report),
                 log_interval=_FAR_FUTURE,
-                reset_num_timesteps=not self._resumed,
+                reset_num_timesteps=not self._kept.resumed,
             )
 
     def measure(self, spent_s: float) -> Evaluation:
@@ -162,15 +172,15 @@ class Training:
                 "success": dict(zip(ids, found.success, strict=True)),
             }
             scored = replace(expert, header={**expert.header, **scores})
-            scored.save(self.folder / EXPERT_FILE)
-        self._log.add(self.agent.num_timesteps, self._scalars(found, total_s))
+            with self._kept.writing():
+                scored.save(self.folder / EXPERT_FILE)
+        self._kept.log(self.agent.num_timesteps, self._scalars(found, total_s))
         self._save(total_s)
         return found
 
     def close(self) -> None:
-        """Flush TensorBoard, and leave the folder to others."""
-        self._log.close()
-        self._hold.release()
+        """Leave the folder to others."""
+        self._kept.close()
 
     def _expert(self, spent_s: float) -> TrainedExpert:
         header = {
@@ -207,16 +217,16 @@ class Training:
             "best": self._best,
             "wall_clock_s": spent_s,
         }
-        save_checkpoint(self.folder / CHECKPOINT, tensors, header)
+        self._kept.save(tensors, header)
 
     def _restore(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
         """Networks, Adam's moments, statistics and counters; transitions are gathered anew."""
-        path = self.folder / CHECKPOINT
         agent, norm = self.agent, self.agent.replay_buffer.norm
         kept = {**agent.state.named(), "norm.mean": norm.mean, "norm.var": norm.var}
         if _shapes(tensors) != _shapes(kept):
             raise DemokitError(
-                f"{path} was written by another version of demokit: start again with --overwrite."
+                f"{self._kept.checkpoint} was written by another version of demokit: start again "
+                "with --overwrite."
             )
         for name, tensor in kept.items():
             tensor.copy_(tensors[name])
@@ -226,34 +236,7 @@ class Training:
         agent.explores_from = 0
         agent.learning_starts = agent.num_timesteps + self.config.warmup_steps
         self._best, self._spent_s = float(header["best"]), float(header["wall_clock_s"])
-        self._log.drop_from(agent.num_timesteps + 1)
-
-    def _prepare(self, resume: bool, overwrite: bool) -> bool:
-        """Make the folder ready; returns whether there is a checkpoint to continue from."""
-        checkpoint = self.folder / CHECKPOINT
-        exists = (self.folder / CONFIG).exists()
-        if exists and not (resume or overwrite):
-            raise held_already(self.folder)
-        settings = {
-            "family": self.family.name,
-            "task_set": self._task_set,
-            "tasks": [task.id for task in self.tasks],
-            "config": asdict(self.config),
-            "versions": versions(),
-        }
-        advice = "name another --output-dir."
-        with explain_write(self.folder, advice):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        self._hold = Hold(self.folder)
-        if exists and resume:
-            _require_same(self.folder / CONFIG, settings)
-            if checkpoint.exists():
-                return True
-        with explain_write(self.folder, advice):
-            for name in (CHECKPOINT, EXPERT_FILE):
-                (self.folder / name).unlink(missing_ok=True)
-            (self.folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
-        return False
+        self._kept.drop_from(agent.num_timesteps + 1)
 
 
 class _Bookkeeper(BaseCallback):
@@ -346,28 +329,3 @@ def has_bf16(device: str) -> bool:
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    """What config.json says that a resumed training may not change."""
-    try:
-        found = json.loads(path.read_text())
-        said = {name: found[name] for name in ("family", "task_set", "tasks")}
-        return {**said, "config": dict(found["config"])}
-    except (OSError, ValueError) as error:
-        reason = str(error)
-    except (LookupError, TypeError):
-        reason = "it is no configuration of a training"
-    raise DemokitError(f"{path} cannot be read ({reason}): start again with --overwrite.")
-
-
-def _require_same(path: Path, settings: dict[str, Any]) -> None:
-    before = _read_settings(path)
-    changed = [name for name in ("family", "task_set", "tasks") if before[name] != settings[name]]
-    now, then = settings["config"], before["config"]
-    changed += [name for name in now if then.get(name, now[name]) != now[name]]
-    if changed:
-        raise DemokitError(
-            f"{path.parent} was started with another {changed[0]}: resume with that value, or "
-            "start another training."
-        )

@@ -25,7 +25,7 @@ from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.learning.expert import PerTaskExperts
-from demokit.learning.runs import Hold
+from demokit.learning.folder import Hold
 from demokit.random import stream, stream_seed
 from recorders.sac.config import SacConfig
 from recorders.sac.train import Training
