@@ -13,6 +13,8 @@ from demokit.errors import DemokitError
 
 DEVICES = ("cpu", "cuda")
 """Where trainings compute; see `demokit.learning.device.find_device`."""
+REWARDS = ("dense", "sparse", "sparse-paper")
+"""What may be paid; `demokit.envs.family.Family.rewards` says which of them a family has."""
 AUTO, EXECUTED, EXPERT = "auto", "executed", "expert"
 LABELS = (AUTO, EXECUTED, EXPERT)
 """What demonstrations teach; see `demokit.data.labels.read_labels`."""

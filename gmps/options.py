@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 
 from demokit.errors import DemokitError
 from demokit.options import AUTO, DEVICES, LABELS, check_options
+from demokit.options import REWARDS as PAID
 from demokit.options import option as _option
 
 METHODS = ("gmps", "imitation")
@@ -20,7 +21,7 @@ SCHEDULES = ("constant", "linear")
 OUTER_LOSSES = ("squared", "log_likelihood")
 PRECISIONS = ("fp32", "bf16")
 RECORDED = "recorded"
-REWARDS = (RECORDED, "dense", "sparse")
+REWARDS = (RECORDED, *PAID)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from demokit.cli.config import config_option
 from demokit.cli.number import Number
 from demokit.cli.typed import is_typed, refuse_typed
 from demokit.experts import NOBODY, load_expert, training_of
+from demokit.options import REWARDS
 from recorders.teleop.options import HandOptions, hand_options
 
 if TYPE_CHECKING:
@@ -91,10 +92,10 @@ class Options:
 )
 @click.option(
     "--reward",
-    type=click.Choice(["dense", "sparse"]),
+    type=click.Choice(REWARDS),
     default="dense",
     show_default=True,
-    help="Which reward to record; both are kept as privileged terms.",
+    help="Which reward to record; all are kept as privileged terms.",
 )
 @click.option(
     "--observation",

@@ -9,6 +9,7 @@ import click
 
 from demokit.cli.number import Number
 from demokit.cli.typed import refuse_typed
+from demokit.options import REWARDS
 
 if TYPE_CHECKING:
     from demokit.data.edit import Edited
@@ -134,7 +135,7 @@ def filter_episodes(
 @_OUT
 @click.option(
     "--reward",
-    type=click.Choice(["dense", "sparse"]),
+    type=click.Choice(REWARDS),
     help="Which reward the new dataset holds; default: as it is.",
 )
 @click.option("--vision", is_flag=True, help="Observe images instead of states.")
@@ -161,7 +162,7 @@ def relabel(
 ) -> None:
     """Compute rewards, or images, anew from the recorded simulator states."""
     if reward is None and not vision:
-        raise click.UsageError("Say what to compute: --reward dense|sparse, or --vision.", ctx)
+        raise click.UsageError("Say what to compute: --reward, or --vision.", ctx)
     if not vision:
         refuse_typed(ctx, ("image_size", "cameras"), "without --vision")
     from demokit.data.edit import relabel as put

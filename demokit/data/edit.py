@@ -39,9 +39,10 @@ from demokit.data.store import (
 from demokit.data.writer import put_root_attributes, put_size, root_attributes
 from demokit.errors import DemokitError
 from demokit.random import stream
-from demokit.types import Episode, Task
+from demokit.types import Array, Episode, Task
 
 if TYPE_CHECKING:
+    from demokit.data.replay import Replay
     from demokit.envs.vision import Vision
 
 _MERGE_HINTS = {
@@ -209,7 +210,7 @@ def relabel(
     Args:
         source: a dataset whose states can be restored.
         target: the new dataset.
-        reward: "dense" or "sparse"; None keeps the rewards.
+        reward: one of the family's; None keeps the rewards.
         vision: observe these images, and the hand's terms; None keeps the observations.
         overwrite: replace `target`.
 
@@ -247,21 +248,34 @@ class _Relabeler:
             self.observation_space = vision_space(self._replayer.family, vision)
 
     def changed(self, episode: Episode) -> Episode:
-        from demokit.data.replay import compare
+        """The episode with what was asked for; raises DemokitError where its states are not its."""
+        from demokit.data.replay import as_recorded, compare
 
         again = self._replayer.from_states(episode)
-        rewards = np.asarray(again.arrays["rewards"][1:], np.float64)
-        changed = replace(episode, rewards=rewards)
-        off = compare(changed, again)
+        paid_then = as_recorded(episode, again).arrays["rewards"][1:]
+        off = compare(replace(episode, rewards=paid_then), again)
         if off.first_step is not None:
             raise DemokitError(
                 f"{self._where}: restoring row {off.first_step} gives another {off.array}: "
                 "nothing can be computed from its states; see `demokit validate`."
             )
+        changed = replace(
+            episode,
+            rewards=np.asarray(again.arrays["rewards"][1:], np.float64),
+            privileged={**episode.privileged, **self._rewards(episode, again)},
+        )
         if self._images is None:
             return changed
         seen = {t: again.arrays[f"privileged/{t}"].astype(np.float32) for t in self._terms}
         return replace(changed, observations={**self._images.render(again.states), **seen})
+
+    def _rewards(self, episode: Episode, again: Replay) -> dict[str, Array]:
+        """All rewards as privileged terms, where the episode holds such."""
+        from demokit.envs.family import reward_term
+
+        names = list(map(reward_term, self._replayer.family.rewards))
+        held = any(name in episode.privileged for name in names)
+        return {name: again.arrays[f"privileged/{name}"] for name in names if held}
 
 
 def write_dataset(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from demokit.errors import DemokitError
+from demokit.options import REWARDS
 from demokit.types import Task
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 MINARI_VERSION = "0.5.4"
-REWARDS = ("dense", "sparse")
 LARGEST_SPACE = 3 * 4096**2  # numbers, see `Vision`
 _LIBRARIES = ("demokit", "mujoco", "numpy", "h5py")
 # What the checksum of the metadata leaves out: itself, and what changes with the file's name.
@@ -171,7 +171,7 @@ class DatasetMetadata:
 
     Attributes:
         family: the task family of every episode.
-        reward: "dense" or "sparse": which reward `rewards` holds.
+        reward: "dense", "sparse" or another of the family: which reward `rewards` holds.
         horizon: the longest an episode may be, in steps.
         task_set: name of the task set, such as "paper".
         tasks: the tasks asked for; some may have no episode.

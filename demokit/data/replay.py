@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from demokit.data.metadata import DatasetMetadata
 from demokit.envs import make_family
 from demokit.envs.batch import SimState, make_sims
-from demokit.envs.family import Family
+from demokit.envs.family import Family, reward_term
 from demokit.envs.watch import SimulationFaultError
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode, FloatArray, Task
@@ -146,11 +146,11 @@ class Replayer:
         sims, family = self._sims, self.family
         privileged = sims.privileged()
         args = sims.terms, privileged["context"], action.astype(np.float64)
-        privileged["reward_dense"] = family.reward_dense(*args)
-        privileged["reward_sparse"] = family.reward_sparse(*args)
+        for kind in family.rewards:
+            privileged[reward_term(kind)] = family.reward(kind, *args)
         return {
             "observations": sims.observe(),
-            "rewards": privileged[f"reward_{self.metadata.reward}"],
+            "rewards": privileged[reward_term(self.metadata.reward)],
             "terminations": family.terminated(sims.terms),
             **{f"privileged/{name}": values for name, values in privileged.items()},
         }
@@ -196,8 +196,23 @@ def compare(episode: Episode, replay: Replay, tolerance: float = 0.0) -> Deviati
     return Deviation(first, largest, where)
 
 
+def as_recorded(episode: Episode, replay: Replay) -> Replay:
+    """The replay, its arrays under the names that they had when the episode was recorded.
+
+    Before "sparse-paper" had a name of its own, it was what "sparse" meant.
+    """
+    arrays = dict(replay.arrays)
+    paper, sparse = (arrays.get(f"privileged/{reward_term(k)}") for k in ("sparse-paper", "sparse"))
+    if paper is None or sparse is None or reward_term("sparse-paper") in episode.privileged:
+        return replay
+    if np.array_equal(arrays["rewards"], sparse):
+        arrays["rewards"] = paper
+    return replace(replay, arrays={**arrays, f"privileged/{reward_term('sparse')}": paper})
+
+
 def _pairs(episode: Episode, replay: Replay) -> Iterator[tuple[str, Array, Array, Array]]:
     """Name, recorded (R, ...), replayed (R, ...) and rows (R,) of each array both have."""
+    replay = as_recorded(episode, replay)
     for name, recorded in _recorded(episode):
         again, rows = replay.arrays.get(name), replay.rows
         if again is None:

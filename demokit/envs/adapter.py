@@ -169,7 +169,8 @@ class GymBatch(SimBatch):
     ) -> None:
         if observation != "state":
             raise DemokitError(f"{family.name} cannot be observed through images: take 'state'.")
-        self.family, self.num_sims, self.reward = family, num_sims, reward
+        self.family, self.num_sims = family, num_sims
+        self.reward = family.checked_reward(reward)
         self.vision = self._eyes = None
         self._envs = [family.make_env() for _ in range(num_sims)]
         self._physics = mujoco.mj_stateSize(family.model, _STATE)

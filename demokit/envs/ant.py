@@ -11,8 +11,13 @@ Deviations. MuJoCo computes contact forces only for sensors (`mj_rnePostConstrai
 accelerometer that nobody reads makes it do so. They are those at the beginning of the last
 simulation step, 0.01 s old, and live in the state's user data, so that restoring a state restores
 them; at the start, in the air, they are zero. Start noise on velocities is uniform, the
-released code's is normal. Out of distribution (ours): the ring from -90 to 180 degrees without the
-training arc. The `paper` set has as many tasks as the paper (40 and 20), the drawn angles are ours.
+released code's is normal. The paper's sparse reward, here "sparse-paper", is another constant for
+every goal wherever the ant stands, which tells the task without going there; "sparse" is it less
+that constant. As long as the ant is on its feet the policy gradient is the same; that falling ends
+what is paid, "sparse" does not count far from the goal.
+
+Out of distribution (ours): the ring from -90 to 180 degrees without the training arc. The `paper`
+set has as many tasks as the paper (40 and 20), the drawn angles are ours.
 """
 
 from __future__ import annotations
@@ -151,6 +156,7 @@ class Ant(AntFamily):
         ood_low=(-np.pi / 2,),
         ood_high=(np.pi,),
     )
+    rewards = (*AntFamily.rewards, "sparse-paper")
     paper_sizes = {"train": 40, "validation": 20}  # noqa: RUF012
 
     def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:
@@ -160,11 +166,16 @@ class Ant(AntFamily):
         return reward
 
     def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:
-        """As dense within 0.8 m of the goal, else `4 - |gx| - |gy|`."""
-        goal = goal_w_m(context)
-        near = distance_m(terms["torso_pos_w_m"][:, :2], goal) < SPARSE_RADIUS_M
-        far = OFFSET - np.abs(goal).sum(axis=1)
-        return np.where(near, self.reward_dense(terms, context, action), far)
+        """As dense less `4 - |gx| - |gy|` within 0.8 m of the goal, else 0."""
+        near, dense = _near(terms, context), self.reward_dense(terms, context, action)
+        return np.where(near, dense - _far(context), 0.0)
+
+    def reward_sparse_paper(
+        self, terms: Terms, context: FloatArray, action: FloatArray
+    ) -> FloatArray:
+        """As dense within 0.8 m of the goal, else `4 - |gx| - |gy|`, GMPS's."""
+        dense = self.reward_dense(terms, context, action)
+        return np.where(_near(terms, context), dense, _far(context))
 
     def success(self, terms: Terms, context: FloatArray) -> Array:
         """The torso within SUCCESS_RADIUS_M of the goal, in the plane."""
@@ -178,6 +189,17 @@ class Ant(AntFamily):
 def goal_w_m(angle_rad: FloatArray) -> FloatArray:
     """Goals (N, 2) in the plane for contexts (N, 1)."""
     return GOAL_RADIUS_M * np.concatenate([np.cos(angle_rad), np.sin(angle_rad)], axis=1)
+
+
+def _near(terms: Terms, context: FloatArray) -> Array:
+    """Whether the torso is within SPARSE_RADIUS_M of the goal, in the plane, (N,) bool."""
+    return distance_m(terms["torso_pos_w_m"][:, :2], goal_w_m(context)) < SPARSE_RADIUS_M
+
+
+def _far(context: FloatArray) -> FloatArray:
+    """`4 - |gx| - |gy|` (N,), the dense reward of staying at the start, without effort."""
+    paid: FloatArray = OFFSET - np.abs(goal_w_m(context)).sum(axis=1)
+    return paid
 
 
 def effort(terms: Terms, action: FloatArray) -> FloatArray:

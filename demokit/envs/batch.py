@@ -7,14 +7,14 @@ environment is a batch of one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
 
-from demokit.envs.family import Family, Terms, Views
+from demokit.envs.family import Family, Terms, Views, reward_term
 from demokit.envs.vision import ImageRenderer, Vision
 from demokit.envs.watch import (
     BAD,
@@ -28,8 +28,6 @@ from demokit.envs.watch import (
 from demokit.errors import DemokitError, unknown_name
 from demokit.types import Array, FloatArray, Observation, Step
 
-RewardKind = Literal["dense", "sparse"]
-REWARDS: tuple[str, ...] = get_args(RewardKind)
 OBSERVATIONS = ("state", "vision")
 _NOTHING, _POSITIONS = mujoco.mjtStage.mjSTAGE_NONE.value, mujoco.mjtStage.mjSTAGE_POS.value
 
@@ -57,7 +55,7 @@ class SimBatch:
     Args:
         family: the task family.
         num_sims: N.
-        reward: "dense" or "sparse", the reward that `step` returns.
+        reward: "dense", "sparse" or another of the family's: the one that `step` returns.
         num_threads: threads that step and draw the simulations; 0 takes every CPU.
         observation: "state", the observation terms as one vector; "vision", images and the
             family's `vision_terms`, by name; or a `Vision`, the same with other images.
@@ -72,13 +70,11 @@ class SimBatch:
         num_threads: int = 0,
         observation: str | Vision = "state",
     ) -> None:
-        if reward not in REWARDS:
-            raise unknown_name("reward", reward, REWARDS)
         if num_sims < 1:
             raise DemokitError(f"A batch needs at least one simulation, not {num_sims}.")
         self.family = family
         self.num_sims = num_sims
-        self.reward = reward
+        self.reward = family.checked_reward(reward)
         self.vision = checked_vision(family, observation)
         self._eyes = ImageRenderer(family, self.vision, num_threads) if self.vision else None
         self._sims = Batch(family.model, num_sims, num_threads)
@@ -177,15 +173,14 @@ class SimBatch:
     def privileged(self) -> dict[str, Array]:
         """What only recorders, experts and evaluation may see now; every array is a copy.
 
-        The family's terms, and "state" (N, S), "context" (N, C), "reward_dense",
-        "reward_sparse" and "success" (N,). At reset the rewards are those of a zero action.
+        The family's terms, and "state" (N, S), "context" (N, C), all of its rewards, such as
+        "reward_dense", and "success" (N,). At reset the rewards are those of a zero action.
         """
         return {
             **{name: values.copy() for name, values in self._terms.items()},
             "state": self._state_rows().copy(),
             "context": self._context.copy(),
-            "reward_dense": self._reward("dense"),
-            "reward_sparse": self._reward("sparse"),
+            **{reward_term(kind): self._reward(kind) for kind in self.family.rewards},
             "success": self.family.success(self._terms, self._context),
         }
 
@@ -280,9 +275,7 @@ class SimBatch:
         return step
 
     def _reward(self, kind: str) -> FloatArray:
-        family = self.family
-        function = family.reward_dense if kind == "dense" else family.reward_sparse
-        values = function(self._terms, self._context, self._action)
+        values = self.family.reward(kind, self._terms, self._context, self._action)
         return self._numbers(f"its {kind} reward", values)
 
     def _numbers(self, what: str, values: FloatArray) -> FloatArray:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from mujoco.batch import Batch
 
-from demokit.envs.family import ContextSpace, Family, Term, Terms, Views
+from demokit.envs.family import ContextSpace, Family, Term, Terms, Views, reward_term
 from demokit.errors import DemokitError
 from demokit.random import stream
 from demokit.types import FloatArray
@@ -181,8 +181,7 @@ def _check_outcomes(family: Family, terms: Terms, action: FloatArray) -> None:
     """Rewards, success and end are one number per simulation."""
     context = _context(family)
     outcomes = {
-        "reward_dense": (terms, context, action),
-        "reward_sparse": (terms, context, action),
+        **{reward_term(kind): (terms, context, action) for kind in family.rewards},
         "success": (terms, context),
         "terminated": (terms,),
     }

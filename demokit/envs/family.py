@@ -18,6 +18,7 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
+from demokit.errors import unknown_name
 from demokit.types import Array, FloatArray
 
 _TIME_TOLERANCE = 1e-6  # of a step: MuJoCo adds up its timesteps
@@ -120,6 +121,9 @@ class Family(ABC):
         terms: every term read from the simulator, once.
         context: the task distribution.
         actions: what each action component means; all are in [-1, 1].
+        rewards: names of its rewards. Beside "dense" and "sparse" there may be "sparse-paper", what
+            a publication pays, in a method `reward_sparse_paper`, where that tells the tasks apart
+            from afar.
         object_term: the observation term of what the task is about moving.
         start_noise_width: how many uniform numbers in [-1, 1] a reset consumes.
         settle_steps: simulator steps between the written start state and step 0.
@@ -140,6 +144,7 @@ class Family(ABC):
     terms: ClassVar[tuple[Term, ...]]
     context: ClassVar[ContextSpace]
     actions: ClassVar[tuple[str, ...]]
+    rewards: ClassVar[tuple[str, ...]] = ("dense", "sparse")
     object_term: ClassVar[str]
     start_noise_width: ClassVar[int] = 0
     settle_steps: ClassVar[int] = 0
@@ -191,7 +196,20 @@ class Family(ABC):
 
     @abstractmethod
     def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:
-        """Sparse reward (N,); same arguments."""
+        """Sparse reward (N,); same arguments. Far from the goal it is the same in all tasks."""
+
+    def checked_reward(self, kind: str) -> str:
+        """The name of one of `rewards`; raises DemokitError for any other."""
+        if kind not in self.rewards:
+            raise unknown_name(f"reward of {self.name}", kind, self.rewards)
+        return kind
+
+    def reward(
+        self, kind: str, terms: Terms, context: FloatArray, action: FloatArray
+    ) -> FloatArray:
+        """The reward (N,) of that name, one of `rewards`; see `reward_dense`."""
+        paid: FloatArray = getattr(self, reward_term(kind))(terms, context, action)
+        return paid
 
     def shaping(self, terms: Terms, context: FloatArray) -> FloatArray:  # noqa: ARG002
         """What training an expert adds to the dense reward, (N,); by default nothing.
@@ -248,3 +266,8 @@ class Family(ABC):
         """The observation (N, O) float32: the observation terms side by side, nothing else."""
         parts = [terms[term.name] for term in self.observation_terms]
         return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
+
+
+def reward_term(kind: str) -> str:
+    """Under which name a reward is computed and recorded: "reward_sparse" for "sparse"."""
+    return f"reward_{kind.replace('-', '_')}"

@@ -91,7 +91,7 @@ class Env(gymnasium.Env[Any, FloatArray]):
 
     Args:
         family: name of the family.
-        reward: "dense" or "sparse".
+        reward: one of the family's, such as "dense".
         observation: "state", "vision" or a `Vision`, see `SimBatch`.
         task_set, split, tasks: see `TaskSource`.
         render_mode: None, "rgb_array", or where there is a display "human".

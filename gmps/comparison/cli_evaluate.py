@@ -10,6 +10,7 @@ import click
 from demokit.cli.config import config_option
 from demokit.cli.number import Number
 from demokit.errors import DemokitError
+from demokit.options import REWARDS
 from demokit.types import SPLITS
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
     help="Tasks of this split; several if given again, such as --split validation --split ood.",
 )
 @click.option("--num-tasks", type=click.IntRange(1), help="First so many tasks. Default: all.")
-@click.option(
-    "--reward", type=click.Choice(["dense", "sparse"]), help="Default: that of the training."
-)
+@click.option("--reward", type=click.Choice(REWARDS), help="Default: that of the training.")
 @click.option("--adapt-steps", type=click.IntRange(1), default=5, show_default=True)
 @click.option(
     "--rollouts",

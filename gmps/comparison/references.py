@@ -45,7 +45,7 @@ def reference_rows(
     Args:
         family: what is acted in.
         tasks: where.
-        reward: "dense" or "sparse".
+        reward: one of the family's, such as "dense".
         rng: start noise, and the random actions.
         expert: a name or a checkpoint; None takes the scripted expert where there is one.
 

@@ -69,7 +69,7 @@ def film(
         tasks: M tasks.
         folder: where to.
         rollouts: K, what the step learns from.
-        reward: "dense" or "sparse".
+        reward: one of the family's, such as "dense".
         seed: of the roll-outs.
         step_scale: multiplies every step size.
         expert: a name or a checkpoint; None takes the scripted one where there is one.

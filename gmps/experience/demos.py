@@ -37,7 +37,7 @@ class DemoSet:
 
     Attributes:
         family, tasks: what was demonstrated.
-        reward: what the inner loop is paid, "dense" or "sparse".
+        reward: what the inner loop is paid, one of the family's, such as "dense".
         sees: "state", or the images that were recorded.
         observation: (M, E, T, ...).
         action: (M, E, T, A), what they teach, see `read_labels`.
@@ -173,7 +173,8 @@ def load_demos(
 
     Raises:
         DemokitError: no training episodes, a task with too few of them, an import without
-            the tasks' contexts, or steps without the labels that are asked for.
+            the tasks' contexts, a reward that the family has not, or steps without the
+            labels that are asked for.
     """
     with open_dataset(path) as dataset:
         family = make_family(dataset.metadata.family)
@@ -187,7 +188,7 @@ def load_demos(
         episodes = [dataset[i] for i in indices]
         return DemoSet(
             family,
-            dataset.metadata.reward if reward == RECORDED else reward,
+            family.checked_reward(dataset.metadata.reward if reward == RECORDED else reward),
             tuple(dataset.episodes[several[0]].task for several in chosen.values()),
             _sees(dataset),
             *_stacked(family, episodes, _labels(dataset, indices, labels), len(chosen)),

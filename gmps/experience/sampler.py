@@ -74,7 +74,7 @@ class Sampler:
     Args:
         family: the task family.
         tasks: the M tasks.
-        reward: "dense" or "sparse".
+        reward: one of the family's, such as "dense".
         explore: K, episodes per task that sample from the policy.
         mean: E, episodes per task that take the policy's mean action.
         watch: called with the simulations after the reset and after every step.

@@ -207,6 +207,35 @@ def test_relabel_there_and_back(recorded, tmp_path):
     assert digests(dense) == digests(recorded) != digests(sparse)
 
 
+@pytest.mark.parametrize("reward", ["dense", "sparse"])
+def test_an_ant_recorded_when_sparse_meant_the_papers(reward, tmp_path, invoke):
+    new, old = tmp_path / "new.hdf5", tmp_path / "old.hdf5"
+    options = ("--tasks", 2, "--episodes-per-task", 1, "--expert", "random", "--reward", reward)
+    invoke("record", "--env", "ant", *options, "--out", new)
+
+    def as_before(episode):
+        privileged = dict(episode.privileged)
+        privileged["reward_sparse"] = privileged.pop("reward_sparse_paper")
+        return replace(
+            episode, privileged=privileged, rewards=privileged[f"reward_{reward}"][1:].copy()
+        )
+
+    write(old, open_dataset(new).metadata, map(as_before, open_dataset(new)))
+    assert validate(old, replay=True).ok
+    again = relabel(old, tmp_path / "again.hdf5", reward=reward).path
+    assert validate(again, replay=True).ok
+    assert digests(again) == digests(new) != digests(old)
+    for episode in open_dataset(new):
+        assert (episode.privileged["reward_sparse"] == 0).all()
+        assert (episode.privileged["reward_sparse_paper"] >= 4 - 2 * np.sqrt(2)).all()
+
+
+def test_other_rewards_of_a_family_are_its_own(recorded, tmp_path):
+    with pytest.raises(DemokitError, match="Unknown reward of point 'sparse-paper': did you mean"):
+        relabel(recorded, tmp_path / "r.hdf5", reward="sparse-paper")
+    assert not (tmp_path / "r.hdf5").exists()
+
+
 def test_outputs_that_are_taken(tmp_path, metadata, make_episode):
     source = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
     before = source.read_bytes()

@@ -46,6 +46,47 @@ def test_the_context_never_reaches_the_observation(name):
     assert not any(word in shown for word in ("goal", "target_a", "target_v", "direction"))
 
 
+def away_m(terms, name, context):
+    return np.linalg.norm(terms[name][:, : context.shape[1]] - context, axis=1)
+
+
+def along(terms, name, context):
+    return (terms[name][:, :2] * np.c_[np.cos(context), np.sin(context)]).sum(axis=1)
+
+
+# Where the sparse reward must not tell the task: terms (N, ...), contexts (N, C) -> (N,) bool.
+FAR = {
+    "point": lambda s, c: away_m(s, "point_pos_w_m", c) >= 0.5,
+    "point-corner": lambda s, c: away_m(s, "point_pos_w_m", c) >= 0.5,
+    "push": lambda s, c: away_m(s, "block_pos_w_m", c) >= 0.05,
+    "pick-place": lambda s, c: away_m(s, "block_pos_w_m", c) >= 0.05,
+    "door": lambda s, _: np.linalg.norm(s["hand_pos_w_m"] - s["handle_pos_w_m"], axis=1) >= 0.1,
+    "ant": lambda s, c: away_m(s, "torso_pos_w_m", 2 * np.c_[np.cos(c), np.sin(c)]) >= 0.8,
+    "ant-dir": lambda s, c: along(s, "torso_pos_w_m", c) <= 0.5,
+    "cheetah-vel": lambda s, c: np.abs(s["mean_vel_x_w"] - c)[:, 0] >= 0.3,
+    "cheetah-dir": lambda s, c: (s["root_x_w_m"] * c)[:, 0] <= 1,
+}
+
+
+@pytest.mark.parametrize("name", family_names())
+def test_far_from_the_goal_the_sparse_reward_is_the_same_in_all_tasks(name):
+    family, rng, num = make_family(name), np.random.default_rng(0), 30
+    contexts = family.context.sample(rng, num)
+    sims = SimBatch(family, num)
+    sims.reset(contexts, range(num))
+    for _ in range(20):
+        terms = sims.terms
+        action = rng.uniform(-1, 1, (num, len(family.actions)))
+        for turn in range(1, num):
+            tasks = np.roll(contexts, turn, axis=0)
+            paid = family.reward_sparse(terms, tasks, action)
+            other = family.reward_sparse(terms, contexts, action)
+            far = FAR[name](terms, tasks) & FAR[name](terms, contexts)
+            assert far.any()
+            np.testing.assert_array_equal(paid[far], other[far])
+        sims.step(action)
+
+
 @pytest.mark.parametrize("name", family_names())
 def test_terms_have_their_declared_widths(name):
     family = make_family(name)

@@ -41,9 +41,13 @@ def test_ant_rewards():
     assert family.reward_dense(ant_terms(), goal, STILL) == pytest.approx(4 - 2.7320508 + 0.05)
     paid = family.reward_dense(ant_terms(1.5, 0.8, forces=10), goal, np.full((1, 8), 0.5))
     assert paid == pytest.approx(4 - 0.2320508 - 0.2 - 0.01 - 0.005 + 0.05)
-    assert family.reward_sparse(ant_terms(), goal, STILL) == pytest.approx(4 - 2.7320508)
-    near = ant_terms(1.5, 0.8)
-    assert family.reward_sparse(near, goal, STILL) == family.reward_dense(near, goal, STILL)
+    near, start = ant_terms(1.5, 0.8), ant_terms()
+    assert family.reward("sparse", start, goal, STILL) == 0
+    paid = family.reward("sparse", near, goal, STILL)
+    assert paid == pytest.approx(2.7320508 - 0.4320508 + 0.05)
+    paper = "sparse-paper"
+    assert family.reward(paper, start, goal, STILL) == pytest.approx(4 - 2.7320508)
+    assert family.reward(paper, near, goal, STILL) == family.reward_dense(near, goal, STILL)
     assert family.success(near, goal)[0]
     assert not family.success(ant_terms(1.2, 0.9), goal)[0]
 

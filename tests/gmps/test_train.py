@@ -182,6 +182,13 @@ def test_advice_that_is_not_there_is_one_sentence(ant_demos, tmp_path, invoke):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_reward_of_another_family_is_one_sentence(point_demos, tmp_path, invoke):
+    args = ("meta-train", "--demos", point_demos, "--reward", "sparse-paper")
+    refused = invoke(*args, "--output-dir", tmp_path / "run", exit_code=1).output
+    assert refused == "Error: Unknown reward of point 'sparse-paper': did you mean 'sparse'?\n"
+    assert not (tmp_path / "run").exists()
+
+
 def test_shorter_demonstrations_are_filled_up_with_steps_that_do_not_count(uneven_demos):
     demos = load_demos(uneven_demos, DEMOS)
     assert demos.observation.shape == (NUM_TASKS, DEMOS, 20, 2)
