@@ -13,7 +13,7 @@ import click
 
 from demokit.cli.config import config_option
 from demokit.cli.number import Number
-from demokit.cli.typed import is_typed, refuse_typed
+from demokit.cli.typed import family_of_env, is_typed, refuse_typed
 from demokit.experts import NOBODY, load_expert, training_of
 from demokit.options import REWARDS
 from recorders.teleop.options import HandOptions, hand_options
@@ -147,7 +147,7 @@ def record(ctx: click.Context, /, **given: object) -> None:
     --resume.
     """
     options = _checked(ctx, given)
-    _record(options)
+    _record(options, family_of_env(ctx, options.env))
 
 
 def _checked(ctx: click.Context, given: dict[str, object]) -> Options:
@@ -177,13 +177,11 @@ def _checked(ctx: click.Context, given: dict[str, object]) -> Options:
     return Options(**given, hand=hand)  # type: ignore[arg-type]
 
 
-def _record(options: Options) -> None:
+def _record(options: Options, family: Family) -> None:
     from demokit.data import DatasetWriter
     from demokit.data.card import write_card
-    from demokit.envs import make_family
     from recorders.teleop.source import check_hand
 
-    family = make_family(options.env)
     if options.hand.device is not None:
         check_hand(family)  # before an expert is asked for, which would not help
     expert = _expert(options)

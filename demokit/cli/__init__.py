@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -21,6 +22,7 @@ from demokit import __version__
 from demokit.errors import DemokitError
 
 INTERRUPTED = 130
+IMPORT = "DEMOKIT_IMPORT"
 
 
 def dashes(name: str) -> str:
@@ -108,5 +110,21 @@ def _functions(path: Path) -> Sequence[ast.FunctionDef]:
     },
 )
 @click.version_option(__version__, prog_name="demokit")
-def main() -> None:
+@click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    envvar=IMPORT,
+    show_envvar=True,
+    help="Import a module of yours first, so that files may name the environments it registers.",
+)
+def main(modules: tuple[str, ...]) -> None:
     """Record demonstrations of many related tasks, inspect them, and meta-learn from them."""
+    if not modules:
+        return
+    from demokit.envs import import_for_user
+
+    for module in modules:
+        import_for_user(module)
+    os.environ[IMPORT] = " ".join(modules)  # for the commands that a command starts

@@ -52,9 +52,12 @@ def envs(
         click.echo(_draw(render, camera, out or Path(f"{render}.png")))
         return
 
-    from demokit.envs import family_names, make_family
+    from demokit.envs import family_named_by_user, family_names, make_family
 
-    families = [make_family(each) for each in ([name] if name else family_names())]
+    if name:
+        families = [family_named_by_user(name)]
+    else:
+        families = [make_family(each) for each in family_names()]
     if as_json:
         found = [_describe(family) for family in families]
         click.echo(json.dumps(found[0] if name else found, indent=2))
@@ -77,21 +80,21 @@ def _refuse_ignored(ctx: click.Context, view: str | None, render: str | None) ->
 
 
 def _draw(name: str, camera: str, path: Path) -> Path:
-    from demokit.envs import make_family
+    from demokit.envs import family_named_by_user
     from demokit.envs.snapshot import write_snapshot
 
-    return write_snapshot(make_family(name), path, camera=camera)
+    return write_snapshot(family_named_by_user(name), path, camera=camera)
 
 
 def _show(name: str, where: Where) -> None:
     from demokit.cli.view import play
-    from demokit.envs import make_family
+    from demokit.envs import family_named_by_user
     from demokit.envs.tasks import make_tasks, task_sets
     from demokit.errors import DemokitError
     from demokit.experts import load_expert
     from demokit.view.clips import of_task
 
-    family = make_family(name)
+    family = family_named_by_user(name)
     tasks = make_tasks(family, next(iter(task_sets(family))), "train")
     try:
         expert = load_expert("scripted", name)

@@ -35,7 +35,10 @@ MAX_ROWS = 40
     help="The largest deviation that passes; 0 means bit for bit.",
 )
 @click.option(
-    "--video", "--video-path", type=click.Path(path_type=Path), help="Write an MP4 of the episode."
+    "--video",
+    "--video-path",
+    type=click.Path(path_type=Path),
+    help="Write an MP4 of one episode: that of --episode, else the first.",
 )
 @click.option("--camera", default="scene", show_default=True, help="Camera of the pictures.")
 @click.option("--side-by-side", is_flag=True, help="Recorded left, simulated again right.")
@@ -76,9 +79,11 @@ def replay(
             click.echo("Recorded with another model or MuJoCo: it may diverge.", err=True)
         chosen = range(len(found)) if episode is None else [episode]
         off = _replay(found, replayer, chosen, use_states, tolerance)
-        shown = found[0 if episode is None else episode]
         if video is not None:
-            _write_video(replayer, shown, video, camera, use_states, side_by_side)
+            count = _write_video(
+                replayer, found[chosen[0]], video, camera, use_states, side_by_side
+            )
+            click.echo(f"Wrote episode {chosen[0]} of {len(found)}, {count} frames, to {video}.")
         if view is not None:
             _show(found, replayer, chosen, use_states, Where(view, listen, port))
     ctx.exit(1 if _print(off, tolerance, use_states) else 0)
@@ -112,15 +117,15 @@ def _again(replayer: Replayer, episodes: list[Episode], use_states: bool) -> lis
 
 def _write_video(
     replayer: Replayer, episode: Episode, path: Path, camera: str, use_states: bool, both: bool
-) -> None:
+) -> int:
+    """Film one episode; returns the number of frames."""
     from demokit.data.replay import frames, recorded_states
     from demokit.data.video import write_video
 
     (again,) = _again(replayer, [episode], use_states)
     shown = [recorded_states(episode), again] if both else [again]
     rate_hz = 1 / replayer.family.control_dt_s
-    count = write_video(path, frames(replayer, episode, shown, camera), rate_hz)
-    click.echo(f"Wrote {count} frames to {path}.")
+    return write_video(path, frames(replayer, episode, shown, camera), rate_hz)
 
 
 def _show(

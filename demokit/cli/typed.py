@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
+
+if TYPE_CHECKING:
+    from demokit.envs.family import Family
 
 
 def is_typed(ctx: click.Context, name: str) -> bool:
     """Whether the option stands on the command line."""
     return ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE
+
+
+def family_of_env(ctx: click.Context, env: str) -> Family:
+    """The family that --env names; only where it was typed is a module imported for it."""
+    from demokit.envs import family_named_by_user, make_family
+
+    return family_named_by_user(env) if is_typed(ctx, "env") else make_family(env)
 
 
 def refuse_typed(ctx: click.Context, names: Sequence[str], why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -9,6 +10,8 @@ from importlib.metadata import EntryPoint, entry_points
 from demokit.envs.check import check_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError, unknown_name
+
+GYM = "gym:"
 
 # A new family is one new file and one line here; it is imported when it is asked for.
 _FAMILIES = {
@@ -31,12 +34,17 @@ def family_names() -> tuple[str, ...]:
 
 @cache
 def make_family(name: str) -> Family:
-    """The family of that name; `gym:ID` adapts a Gymnasium environment.
+    """The family of that name, whoever names it: a file of a stranger may.
+
+    So only what is installed is imported, and no module because the name holds it: `gym:ID` adapts
+    an environment that is registered with Gymnasium, `gym:MODULE:ID` one that MODULE has
+    registered, where it is imported already. See `family_named_by_user`.
 
     Raises:
         DemokitError: there is none, with a suggestion; or it cannot be loaded.
     """
-    if name.startswith("gym:"):
+    if name.startswith(GYM):
+        _require_imported(name)
         from demokit.envs.adapter import GymFamily
 
         return GymFamily(name)
@@ -47,6 +55,46 @@ def make_family(name: str) -> Family:
     if name in _foreign():
         return _load(_foreign()[name])
     raise unknown_name("environment", name, family_names())
+
+
+def family_named_by_user(name: str) -> Family:
+    """The family of a name that a person typed: `gym:MODULE:ID` imports MODULE, which is code.
+
+    Never give it a name that comes from a file; that is what `make_family` is for.
+
+    Raises:
+        DemokitError: as `make_family`, or the module cannot be imported.
+    """
+    module = _gym_module(name)
+    if module:
+        import_for_user(module)
+    return make_family(name)
+
+
+def import_for_user(module: str) -> None:
+    """Import a module that a person named; raises DemokitError where that fails."""
+    try:
+        import_module(module)
+    except Exception as error:  # code of others raises anything
+        raise DemokitError(
+            f"The module '{module}' cannot be imported ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _gym_module(name: str) -> str:
+    """MODULE of `gym:MODULE:ID`; empty where there is none."""
+    return name.removeprefix(GYM).rpartition(":")[0] if name.startswith(GYM) else ""
+
+
+def _require_imported(name: str) -> None:
+    """Raise DemokitError for `gym:MODULE:ID` whose module nobody has imported."""
+    module = _gym_module(name)
+    if module and module not in sys.modules:
+        raise DemokitError(
+            f"The environment '{name}' belongs to the module '{module}', and no module is imported "
+            f"because a file names it. If you trust it: demokit --import {module} COMMAND ..., or "
+            f"in Python import {module}."
+        )
 
 
 @cache

@@ -36,7 +36,6 @@ from demokit.envs.watch import ADVICE, BAD, STATE_LIMIT, in_words, outside
 from demokit.errors import DemokitError
 from demokit.types import Array, FloatArray, Observation, Step, truth
 
-PREFIX = "gym:"
 DEFAULT_HORIZON = 1000
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 _EXTRAS = 3  # reward, terminated, success
@@ -55,7 +54,7 @@ class GymFamily(Family):
     start_noise_width = 1
 
     def __init__(self, name: str) -> None:
-        self.env_id = name.removeprefix(PREFIX)
+        self.env_id = name.rpartition(":")[2]  # its module is not for us to import
         wrapped = self._make()
         env, spec = _on_mujoco(wrapped, self.env_id), wrapped.spec
         self._low, self._high = _bounds(env, name)

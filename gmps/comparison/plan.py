@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import click
 
 from demokit.cli import dashes, main
+from demokit.envs import make_family
 from demokit.errors import DemokitError, unknown_name
 from gmps.options import TrainConfig
 
@@ -121,6 +122,9 @@ def load_plan(path: Path) -> Plan:
     for name, options in plan.datasets.items():
         if "path" not in options:
             _require_options(f"{path}, datasets.{name}", options, "record")
+            make_family(
+                str(options["env"])
+            )  # it will be typed for `record`, which imports a module
     _require_options(f"{path}, evaluate", plan.evaluate, "evaluate", ".")
     for name, match in plan.comparisons.items():
         _require_options(f"{path}, comparisons.{name}.evaluate", match.evaluate, "evaluate", ".")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from demokit.cli.config import config_option, field_options
+from demokit.cli.typed import family_of_env
 from demokit.errors import DemokitError
 from recorders.sac.config import SacConfig
 
@@ -46,7 +47,10 @@ WEAK_SUCCESS = 0.5
 @click.option("--overwrite", is_flag=True, help="Replace the training in the folder.")
 @field_options(SacConfig)
 @config_option
+@click.pass_context
 def train_expert(
+    ctx: click.Context,
+    /,
     env: str,
     task_set: str | None,
     tasks: int | None,
@@ -68,14 +72,13 @@ def train_expert(
         raise click.UsageError("--resume keeps what is there and --overwrite drops it: choose one.")
     _check_out(out, per_task=per_task)
     _require_sb3()
-    from demokit.envs import make_family
     from demokit.envs.tasks import make_tasks, task_sets
     from demokit.learning.device import find_device
     from recorders.sac.folder import make_room
     from recorders.sac.train import Training
 
     config = SacConfig(**options)
-    family = make_family(env)
+    family = family_of_env(ctx, env)
     chosen = task_set or next(iter(task_sets(family)))
     all_tasks = make_tasks(family, chosen, "train", num_tasks=tasks)
     folder = output_dir or Path("runs") / f"expert-{family.name}-{config.seed}"

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from demokit.cli import main
 from demokit.data import open_dataset
+from tests.envs.test_gym import can_draw
 
 COMMANDS = ("validate", "replay", "list", "merge", "split", "filter", "relabel")
 
@@ -79,6 +80,17 @@ def test_replay(dataset):
     assert "7 of 8" in shown
     assert "rewards" in shown
     assert "8 of 8" in run("replay", dataset, "--tolerance", 2).stdout
+
+
+@pytest.mark.skipif(not can_draw(), reason="nothing to draw with here")
+def test_a_film_says_which_episode_it_is_of(dataset, tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    film = tmp_path / "film.mp4"
+    shown = run("replay", dataset, "--video", film).stdout
+    assert f"Wrote episode 0 of 8, 21 frames, to {film}." in shown
+    shown = run("replay", dataset, "--episode", 3, "--video", film).stdout
+    assert f"Wrote episode 3 of 8, 21 frames, to {film}." in shown
+    assert "1 of 1 episodes replay" in shown
 
 
 def test_list(dataset, monkeypatch, tmp_path):
