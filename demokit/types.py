@@ -15,7 +15,7 @@ Array: TypeAlias = NDArray[Any]
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 Observation: TypeAlias = Any
 """(N, O) float32; or, where images are observed, a mapping name -> (N, ...)."""
-Split = Literal["train", "validation", "ood"]
+Split = Literal["train", "validation", "ood", "monitor"]
 SPLITS: tuple[str, ...] = get_args(Split)
 
 
@@ -38,7 +38,7 @@ class Task:
         family: name of the environment family, such as "push".
         id: name unique within the family, such as "push/paper/train/03".
         context: the task's context vector omega (units: see the family's `ContextSpace`).
-        split: "train", "validation" or "ood".
+        split: "train", "validation", "ood" or "monitor".
     """
 
     family: str

@@ -73,7 +73,9 @@ class Options:
     f"the script where there is one; {NOBODY}: nobody.",
 )
 @click.option("--task-set", help="Task set; default: paper where there is one, else uniform.")
-@click.option("--split", help="train, validation or ood; default: train where there is one.")
+@click.option(
+    "--split", help="train, validation, ood or monitor; default: train where there is one."
+)
 @click.option("--tasks", type=click.IntRange(min=1), help="Number of tasks; default: all.")
 @click.option(
     "--num-episodes", type=click.IntRange(min=1), help="Episodes kept in all, spread over tasks."

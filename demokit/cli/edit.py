@@ -102,7 +102,7 @@ def split(
 @click.argument("source", metavar="PATH|ID")
 @_OUT
 @click.option("--task", "tasks", multiple=True, help="Task id or pattern such as '*/03'.")
-@click.option("--split", "splits", multiple=True, help="train, validation or ood.")
+@click.option("--split", "splits", multiple=True, help="train, validation, ood or monitor.")
 @click.option("--recorder", "recorders", multiple=True, help="Who acted.")
 @click.option("--success/--failure", default=None, help="Only successful, or only failed ones.")
 @click.option("--min-return", type=Number(), help="The least return, undiscounted.")

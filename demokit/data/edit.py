@@ -57,7 +57,7 @@ class Selection:
 
     Attributes:
         tasks: task ids, or patterns such as "*/03".
-        splits: of "train", "validation", "ood".
+        splits: of "train", "validation", "ood", "monitor".
         recorders: names of recorders.
         success: only the successful, or only the failed.
         min_return: the least undiscounted return.

@@ -68,9 +68,15 @@ class ContextSpace:
         return len(self.names)
 
     @property
+    def num_contexts(self) -> int | None:
+        """How many contexts there are; None where they are a continuum."""
+        points = self.regions and all(low == high for low, high in self.regions)
+        return len(self.regions) if points else None
+
+    @property
     def single(self) -> bool:
         """Whether there is one context only, and so one task."""
-        return len(self.regions) == 1 and self.low == self.high
+        return self.num_contexts == 1
 
     def in_words(self, context: Sequence[float]) -> str:
         """A context for people, such as "target_angle 0.54 rad"."""

@@ -4,6 +4,10 @@
 and for all; `uniform` draws from the family's distribution; `ood` draws outside it. `dynamics`
 draws as `uniform` and physics with it, as further context; its `ood` split has physics out of
 distribution.
+
+Each set that is trained on has three splits: `train`, `validation`, which no choice may be made on,
+and `monitor`, to watch a training by. They share no task, except in families of a few contexts,
+such as two directions, where all have these.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import numpy as np
 
 from demokit.envs.family import Family
 from demokit.errors import DemokitError, unknown_name
+from demokit.random import stream
 from demokit.types import SPLITS, FloatArray, Task
 
 DEFAULT_NUM_TASKS = 20
@@ -25,11 +30,12 @@ PAPER_SEED = 2019
 def task_sets(family: Family) -> dict[str, tuple[str, ...]]:
     """Name of each task set of the family -> its splits; "only" for a family of one task."""
     if family.context.single:
-        return {"only": ("train",)}
-    paper = {"paper": tuple(sorted(_paper(family)))} if _paper(family) else {}
+        return {"only": ("train", "monitor")}
+    published = tuple(sorted(_paper(family)))
+    paper = {"paper": (*published, "monitor")} if published else {}
     ood = {"ood": ("ood",)} if family.context.ood_low else {}
     dynamics = {"dynamics": SPLITS} if family.dynamics else {}
-    return {**paper, "uniform": ("train", "validation"), **ood, **dynamics}
+    return {**paper, "uniform": ("train", "validation", "monitor"), **ood, **dynamics}
 
 
 def make_tasks(
@@ -40,10 +46,10 @@ def make_tasks(
     Args:
         family: the task family.
         task_set: "paper" (fixed), "uniform", "ood" or "dynamics" (drawn from `seed`).
-        split: "train", "validation" or "ood".
-        num_tasks: how many; None takes all of `paper`, or 20 draws.
-        seed: seed of the draws; `paper` ignores it. Train and validation are drawn apart:
-            no task is in both, except in families of a few contexts, such as two directions.
+        split: "train", "validation", "ood" or "monitor".
+        num_tasks: how many; None takes all of `paper`, or 20 draws; to monitor, no more than there
+            are contexts.
+        seed: seed of the draws; `paper` ignores it.
 
     Raises:
         DemokitError: no such task set or split, or more tasks asked for than there are.
@@ -55,16 +61,8 @@ def make_tasks(
         raise unknown_name(f"split of task set '{task_set}'", split, known[task_set])
     if num_tasks is not None and num_tasks < 1:
         raise DemokitError(f"At least one task is needed, not {num_tasks}.")
-    if task_set == "paper":
-        contexts, label = _paper(family)[split], "paper"
-        if num_tasks is not None and num_tasks > len(contexts):
-            raise DemokitError(
-                f"Task set 'paper' of {family.name} has {len(contexts)} {split} tasks, "
-                f"not {num_tasks}: ask for fewer, or take --task-set uniform."
-            )
-    else:
-        contexts = _draw(family, task_set, split, num_tasks or _default_num(family), seed)
-        label = f"{task_set}-{seed}"
+    contexts = _contexts(family, task_set, split, num_tasks, seed)
+    label = task_set if task_set == "paper" else f"{task_set}-{seed}"
     prefix = f"{family.name}/{label}/{split}"
     chosen = contexts[:num_tasks].tolist()
     return tuple(
@@ -72,23 +70,47 @@ def make_tasks(
     )
 
 
-def _default_num(family: Family) -> int:
-    return 1 if family.context.single else DEFAULT_NUM_TASKS
+def _contexts(
+    family: Family, task_set: str, split: str, num_tasks: int | None, seed: int
+) -> FloatArray:
+    """Contexts of a split that there is; see `make_tasks`."""
+    fixed = _paper(family).get(split) if task_set == "paper" else None
+    if fixed is None:
+        num = num_tasks or _default_num(family, split)
+        return _draw(family, task_set, split, num, PAPER_SEED if task_set == "paper" else seed)
+    if num_tasks is not None and num_tasks > len(fixed):
+        raise DemokitError(
+            f"Task set 'paper' of {family.name} has {len(fixed)} {split} tasks, "
+            f"not {num_tasks}: ask for fewer, or take --task-set uniform."
+        )
+    return fixed
+
+
+def _default_num(family: Family, split: str) -> int:
+    known = family.context.num_contexts
+    if known is not None and (known == 1 or split == "monitor"):
+        return min(known, DEFAULT_NUM_TASKS)
+    return DEFAULT_NUM_TASKS
 
 
 def _draw(family: Family, task_set: str, split: str, num: int, seed: int) -> FloatArray:
     """Contexts (num, C), or with dynamics (num, C + D); each split has its own random stream."""
-    # Not named streams: datasets and results name tasks by set, seed and split, and mean these.
-    rng = np.random.default_rng([seed, SPLITS.index(split)])
+    rng = _generator(seed, task_set, split)
     if task_set == "ood":
         return family.context.sample_ood(rng, num)
     contexts = family.context.sample(rng, num)
     if task_set != "dynamics" or family.dynamics is None:
         return contexts
-    physics = np.random.default_rng([seed, SPLITS.index(split), 1])
-    space = family.dynamics
+    physics, space = _generator(seed, task_set, split, 1), family.dynamics
     drawn = space.sample_ood(physics, num) if split == "ood" else space.sample(physics, num)
     return np.concatenate([contexts, drawn], axis=1)
+
+
+def _generator(seed: int, task_set: str, split: str, *part: int) -> np.random.Generator:
+    if split == "monitor":
+        return stream(seed, "tasks", task_set, split, *part)
+    # Not a named stream: datasets and results name tasks by set, seed and split, and mean these.
+    return np.random.default_rng([seed, SPLITS.index(split), *part])
 
 
 def _paper(family: Family) -> dict[str, FloatArray]:

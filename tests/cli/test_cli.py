@@ -176,7 +176,8 @@ def test_inspect_without_a_dataset_lists_what_there_is(dataset, monkeypatch):
 def test_envs_shows_observation_and_privileged_terms():
     about = json.loads(run("envs", "point", "--json").stdout)
     assert about["horizon"] == 20
-    assert about["task_sets"] == {"uniform": ["train", "validation"], "ood": ["ood"]}
+    splits = ["train", "validation", "monitor"]
+    assert about["task_sets"] == {"uniform": splits, "ood": ["ood"]}
     shown = run("envs", "point").stdout
     for text in ("point_pos_w_m", "privileged", "goal_x", "10 Hz", "out of distribution"):
         assert text in shown

@@ -25,9 +25,9 @@ def run(sims, contexts, seeds, steps=30, ids=None):
 @pytest.mark.parametrize("name", NAMES)
 def test_task_sets_with_dynamics(name):
     family = make_family(name)
-    assert task_sets(family)["dynamics"] == ("train", "validation", "ood")
+    assert task_sets(family)["dynamics"] == ("train", "validation", "ood", "monitor")
     width = family.context.width
-    for split in ("train", "validation", "ood"):
+    for split in ("train", "validation", "ood", "monitor"):
         tasks = np.array([t.context for t in make_tasks(family, "dynamics", split)])
         inside = [family.dynamics.contains(row) for row in tasks[:, width:]]
         assert (all(inside), any(inside)) == ((False,) * 2 if split == "ood" else (True,) * 2)

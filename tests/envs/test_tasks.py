@@ -42,9 +42,27 @@ def test_both_directions_are_tasks_of_both_splits(name):
     family = make_family(name)
     both = {low for low, _ in family.context.regions}
     for task_set in ("paper", "uniform"):
-        for split in ("train", "validation"):
+        for split in ("train", "validation", "monitor"):
             tasks = make_tasks(family, task_set, split, num_tasks=2)
             assert {task.context for task in tasks} == both
+        assert len(make_tasks(family, task_set, "monitor")) == 2
+
+
+@pytest.mark.parametrize("name", sorted(set(family_names()) - set(TWO_DIRECTIONS)))
+def test_trainings_are_watched_by_tasks_of_their_distribution(name):
+    family = make_family(name)
+    for task_set in set(task_sets(family)) - {"ood"}:
+        tasks = make_tasks(family, task_set, "monitor")
+        assert len(tasks) == 20
+        assert [task.split for task in tasks] == ["monitor"] * 20
+        contexts = np.array([task.context for task in tasks])
+        goals, physics = np.split(contexts, [family.context.width], axis=1)
+        assert all(map(family.context.contains, goals))
+        assert task_set != "dynamics" or all(map(family.dynamics.contains, physics))
+        assert tasks[:7] == make_tasks(family, task_set, "monitor", num_tasks=7)
+        assert make_tasks(family, task_set, "monitor", num_tasks=31)[:20] == tasks
+        again = make_tasks(family, task_set, "monitor", seed=1)
+        assert (again == tasks) == (task_set == "paper")
 
 
 def test_corners_take_turns():

@@ -30,7 +30,7 @@ from demokit.data.store import Dataset
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode
 
-_MASKS = {"train": "train", "validation": "valid", "ood": "ood"}
+_MASKS = {"train": "train", "validation": "valid", "ood": "ood", "monitor": "monitor"}
 _SPLITS = {mask: split for split, mask in _MASKS.items()}
 _GYM_TYPE = 2  # robomimic's number for Gym environments
 
