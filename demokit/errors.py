@@ -1,12 +1,17 @@
 """The one error type whose message is meant for the person at the terminal."""
 
+from demokit.text import printable
+
 
 class DemokitError(Exception):
     """Input that cannot be used: one sentence saying what is wrong, where, and what to do.
 
     The command line prints the message alone and exits with code 1; nothing has been
-    overwritten when it is raised.
+    overwritten when it is raised. What it quotes is fit to be shown.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 def unknown_name(kind: str, name: str, known: "tuple[str, ...] | list[str]") -> DemokitError:

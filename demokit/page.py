@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Sequence
-from html import escape
 from importlib.resources import files
 
-from matplotlib.figure import Figure
+from demokit.figure import Figure
+from demokit.text import on_page
 
 DPI = 120
 
@@ -20,27 +20,27 @@ def style() -> str:
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; names and cells are text, not HTML."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    head = "".join(f"<th>{on_page(name)}</th>" for name in names)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td>{on_page(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def facts(values: dict[str, str]) -> str:
     """A table of names and what they are."""
-    rows = (f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in values.items())
+    rows = (f"<tr><th>{on_page(k)}</th><td>{on_page(v)}</td></tr>" for k, v in values.items())
     return f"<table>{''.join(rows)}</table>"
 
 
 def tile(label: str, value: str) -> str:
     """A figure to be seen at a glance, with what it is."""
-    return f'<div class="tile"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
+    return f'<div class="tile"><b>{on_page(value)}</b><span>{on_page(label)}</span></div>'
 
 
 def image(png: bytes, text: str) -> str:
     """A PNG; `text` stands for it where it cannot be seen."""
-    return f'<img alt="{escape(text)}" src="{data_uri(png, "image/png")}">'
+    return f'<img alt="{on_page(text)}" src="{data_uri(png, "image/png")}">'
 
 
 def drawing(figure: Figure, text: str) -> str:

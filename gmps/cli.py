@@ -13,6 +13,7 @@ import click
 
 from demokit.cli.config import config_option, field_options
 from demokit.errors import DemokitError
+from demokit.text import say
 from gmps.options import TrainConfig, differing_options
 
 if TYPE_CHECKING:
@@ -54,13 +55,13 @@ def meta_train(
         loaded = load_demos(demos, config.demos_per_task, config.reward, config.labels)
         world.require_tasks(len(loaded.tasks))
         if world.is_main and len(loaded.tasks) == 1:
-            click.echo(f"{demos} has one training task: there is nothing to meta-learn.", err=True)
+            say(f"{demos} has one training task: there is nothing to meta-learn.", err=True)
         folder = output_dir or Path("runs") / f"{loaded.family.name}-{config.method}-{config.seed}"
         run = Run(folder, config, demos, resume=resume, overwrite=overwrite, world=world)
         learned = _trained(loaded, run)
         if world.is_main:
             shown = f"{len(loaded.tasks)} tasks x {loaded.num_recorded} demonstrations"
-            click.echo(f"{folder}: {shown}, {_summary(learned, run)}")
+            say(f"{folder}: {shown}, {_summary(learned, run)}")
         world.leave()
 
 
@@ -79,7 +80,7 @@ def _trained(demos: DemoSet, run: Run) -> Learned:
             return method(demos, run, report)
     except KeyboardInterrupt:
         if is_main:
-            click.echo(f"Stopped: continue with --resume --output-dir {run.folder}", err=True)
+            say(f"Stopped: continue with --resume --output-dir {run.folder}", err=True)
         raise
     finally:
         run.close()
@@ -121,7 +122,7 @@ def runs(root: Path) -> None:
             found = summarise(folder)
         except DemokitError as error:
             shown.add_row(name, "unreadable", *[""] * (len(columns) - 1))
-            click.echo(f"Error: {error}", err=True)
+            say(f"Error: {error}", err=True)
             continue
         shown.add_row(
             name,
@@ -137,6 +138,4 @@ def runs(root: Path) -> None:
             differing_options(found.config),
         )
     console().print(shown)
-    click.echo(
-        "return, success: on the training tasks after one adaptation step, as last measured."
-    )
+    say("return, success: on the training tasks after one adaptation step, as last measured.")

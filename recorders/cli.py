@@ -16,6 +16,7 @@ from demokit.cli.number import Number
 from demokit.cli.typed import family_of_env, is_typed, refuse_typed
 from demokit.experts import NOBODY, load_expert, training_of
 from demokit.options import REWARDS
+from demokit.text import say
 from recorders.teleop.options import HandOptions, hand_options
 
 if TYPE_CHECKING:
@@ -197,11 +198,11 @@ def _record(options: Options, family: Family) -> None:
             tally = fill(options, family, expert, writer, schedule, total)
             path = writer.finish()
         except KeyboardInterrupt:
-            click.echo(f"\n{len(writer)} of {total} episodes are saved; {_go_on()}", err=True)
+            say("", f"{len(writer)} of {total} episodes are saved; {_go_on()}", err=True)
             raise
     card = write_card(path)
     if options.hand.device is not None and len(writer) < total:
-        click.echo(f"{len(writer)} of {total} episodes are kept; {_go_on()}", err=True)
+        say(f"{len(writer)} of {total} episodes are kept; {_go_on()}", err=True)
     _report(path, card, tally)
 
 
@@ -323,9 +324,7 @@ def _fill(
         for episode in episodes:
             update(writer.add(episode))
     if len(writer) < total:
-        click.echo(
-            f"Only {len(writer)} of {total} episodes succeeded within the tries allowed.", err=True
-        )
+        say(f"Only {len(writer)} of {total} episodes succeeded within the tries allowed.", err=True)
     return tally
 
 
@@ -393,6 +392,6 @@ def _report(path: Path, card: Path | None, tally: _Tally) -> None:
         soft_wrap=True,
     )
     for task, rate in sorted(tally.weak().items()):
-        click.echo(f"Weak expert: it solves {task} in {rate:.0%} of its tries only.", err=True)
+        say(f"Weak expert: it solves {task} in {rate:.0%} of its tries only.", err=True)
     if summary.metadata.license is None:
-        click.echo("No licence is stated: pass --license before you share it.", err=True)
+        say("No licence is stated: pass --license before you share it.", err=True)

@@ -20,6 +20,7 @@ import click
 
 from demokit import __version__
 from demokit.errors import DemokitError
+from demokit.text import printable, say
 
 INTERRUPTED = 130
 IMPORT = "DEMOKIT_IMPORT"
@@ -72,10 +73,14 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except DemokitError as error:
-            click.echo(f"Error: {error}", err=True)
+            say(f"Error: {error}", err=True)
             ctx.exit(1)
+        except click.ClickException as error:
+            shown = "\n".join(map(printable, error.message.splitlines()))
+            vars(error)["message"] = shown  # click declares it final
+            raise
         except (KeyboardInterrupt, click.Abort):
-            click.echo("Interrupted.", err=True)
+            say("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
 
 

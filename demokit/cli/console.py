@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from demokit.text import printable, say
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -30,22 +32,29 @@ class Update(Protocol):
 
 def console(*, stderr: bool = False) -> Console:
     """A rich console; where it is not a terminal its lines are wide and without colour."""
-    from rich.console import Console
+    from demokit.cli.shown import ShownConsole
 
     plain: dict[str, Any] = {"stderr": stderr, "highlight": False, "markup": False}
-    made = Console(**plain)
-    return made if made.is_terminal else Console(**plain, width=PLAIN_WIDTH)
+    made = ShownConsole(**plain)
+    return made if made.is_terminal else ShownConsole(**plain, width=PLAIN_WIDTH)
 
 
 def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
     """An empty table; columns in `numbers` are right-aligned, all '' means no header."""
-    from rich.table import Table
+    from demokit.cli.shown import ShownTable
 
     shown = any(columns)
-    made = Table(title=title, title_justify="left", header_style="bold", show_header=shown)
+    made = ShownTable(title, title_justify="left", header_style="bold", show_header=shown)
     for column in columns:
         made.add_column(column, justify="right" if column in numbers else "left")
     return made
+
+
+def say_json(value: Any) -> None:
+    """Print a value as `as_json` writes it, in which nothing unseen is left."""
+    import click
+
+    click.echo(as_json(value))
 
 
 def as_json(value: Any) -> str:
@@ -126,12 +135,12 @@ def _bar(what: str, total: int, start: int) -> Iterator[Update]:
     )
     begun = time.monotonic()
     with Progress(*columns, console=console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total, completed=start, rate="", note="")
+        task = bar.add_task(printable(what), total=total, completed=start, rate="", note="")
 
         def update(done: int, /, note: str | None = None) -> None:
             bar.update(task, completed=done, rate=_pace(done - start, time.monotonic() - begun))
             if note is not None:
-                bar.update(task, note=note)
+                bar.update(task, note=printable(note))
 
         yield update
 
@@ -158,9 +167,7 @@ class _PlainProgress:
             left = timedelta(seconds=round((self._total - done) * taken_s / own))
             parts.append(f"{left} left")
         speed = f" ({', '.join(parts)})" if parts else ""
-        print(
-            f"{self._what} {done} of {self._total}{speed}{self._note}", file=sys.stderr, flush=True
-        )
+        say(f"{self._what} {done} of {self._total}{speed}{self._note}", err=True)
 
 
 def _pace(count: int, taken_s: float) -> str:

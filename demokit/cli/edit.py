@@ -10,6 +10,7 @@ import click
 from demokit.cli.number import Number
 from demokit.cli.typed import refuse_typed
 from demokit.options import REWARDS
+from demokit.text import say
 
 if TYPE_CHECKING:
     from demokit.data.edit import Edited
@@ -22,7 +23,7 @@ _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is the
 
 def _say(edited: Edited) -> None:
     rest = f"; {edited.left_out} left out" if edited.left_out else ""
-    click.echo(f"{edited.episodes} episodes in {edited.path}{rest}.")
+    say(f"{edited.episodes} episodes in {edited.path}{rest}.")
 
 
 @click.command()
@@ -95,7 +96,7 @@ def split(
         seed=seed,
         overwrite=overwrite,
     ):
-        click.echo(f"{edited.episodes} episodes in {edited.path}.")
+        say(f"{edited.episodes} episodes in {edited.path}.")
 
 
 @click.command("filter")

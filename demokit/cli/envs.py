@@ -9,6 +9,7 @@ import click
 
 from demokit.cli.typed import refuse_typed
 from demokit.cli.view import Where, view_options
+from demokit.text import say
 
 if TYPE_CHECKING:
     from demokit.envs.family import ContextSpace, Family
@@ -39,8 +40,6 @@ def envs(
 
     The scripted expert acts where there is one.
     """
-    import json
-
     _refuse_ignored(ctx, view, render)
     if view is not None:
         if name is None:
@@ -49,7 +48,7 @@ def envs(
         return
 
     if render is not None:
-        click.echo(_draw(render, camera, out or Path(f"{render}.png")))
+        say(_draw(render, camera, out or Path(f"{render}.png")))
         return
 
     from demokit.envs import family_named_by_user, family_names, make_family
@@ -59,8 +58,10 @@ def envs(
     else:
         families = [make_family(each) for each in family_names()]
     if as_json:
+        from demokit.cli.console import say_json
+
         found = [_describe(family) for family in families]
-        click.echo(json.dumps(found[0] if name else found, indent=2))
+        say_json(found[0] if name else found)
     elif name:
         _print_family(families[0])
     else:

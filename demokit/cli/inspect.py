@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from demokit.cli.list import list_datasets
+from demokit.text import say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,7 +45,7 @@ def inspect(
 
     Without a dataset, list those there are.
     """
-    from demokit.cli.console import as_json as to_json
+    from demokit.cli.console import say_json
     from demokit.data import open_dataset
     from demokit.data.summary import summarize
 
@@ -57,11 +58,11 @@ def inspect(
     _draw(found, plot, html)
     if episode is not None:
         about = _episode(found, episode)
-        click.echo(to_json(about)) if as_json else _print_episode(about)
+        say_json(about) if as_json else _print_episode(about)
         return
     summary = summarize(found)
     if as_json:
-        click.echo(to_json(summary.to_json()))
+        say_json(summary.to_json())
     else:
         _print_summary(summary)
 
@@ -72,12 +73,12 @@ def _draw(dataset: Dataset, plot: Path | None, html: Path | None) -> None:
         from demokit.data.figures import plot as draw
 
         draw(dataset, plot)
-        click.echo(f"Picture: {plot}", err=True)
+        say(f"Picture: {plot}", err=True)
     if html is not None:
         from demokit.data.page import write_page
 
         write_page(dataset, html)
-        click.echo(f"Page: {html}", err=True)
+        say(f"Page: {html}", err=True)
 
 
 def _episode(dataset: Dataset, index: int) -> dict[str, Any]:

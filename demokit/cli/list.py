@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from demokit.text import say
+
 if TYPE_CHECKING:
     from demokit.data.catalogue import Entry
 
@@ -18,7 +20,6 @@ DEFAULT_FOLDER = Path("datasets")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_datasets(folder: Path | None, as_json: bool) -> None:
     """List the datasets in FOLDER (default: datasets) and those registered with Minari."""
-    from demokit.cli.console import as_json as to_json
     from demokit.data.catalogue import find_datasets, registered_datasets
 
     found: list[Entry] = []
@@ -26,11 +27,13 @@ def list_datasets(folder: Path | None, as_json: bool) -> None:
         found.extend(find_datasets(folder or DEFAULT_FOLDER))
     found.extend(registered_datasets())
     if as_json:
-        click.echo(to_json([entry.to_json() for entry in found]))
+        from demokit.cli.console import say_json
+
+        say_json([entry.to_json() for entry in found])
     elif found:
         _print(found)
     else:
-        click.echo("No datasets here or under Minari's root: `demokit record` makes one.")
+        say("No datasets here or under Minari's root: `demokit record` makes one.")
 
 
 def _print(found: list[Entry]) -> None:
@@ -60,4 +63,4 @@ def _print(found: list[Entry]) -> None:
     console().print(rows)
     for entry in found:
         if entry.problem:
-            click.echo(f"{entry.name}: {entry.problem}", err=True)
+            say(f"{entry.name}: {entry.problem}", err=True)

@@ -10,6 +10,7 @@ import click
 from demokit.cli.number import Number
 from demokit.cli.typed import refuse_typed
 from demokit.cli.view import Where, view_options
+from demokit.text import say
 
 if TYPE_CHECKING:
     from demokit.data.replay import Deviation, Replay, Replayer
@@ -76,14 +77,14 @@ def replay(
     with found:
         replayer = Replayer(found.metadata)
         if not replayer.same_model:
-            click.echo("Recorded with another model or MuJoCo: it may diverge.", err=True)
+            say("Recorded with another model or MuJoCo: it may diverge.", err=True)
         chosen = range(len(found)) if episode is None else [episode]
         off = _replay(found, replayer, chosen, use_states, tolerance)
         if video is not None:
             count = _write_video(
                 replayer, found[chosen[0]], video, camera, use_states, side_by_side
             )
-            click.echo(f"Wrote episode {chosen[0]} of {len(found)}, {count} frames, to {video}.")
+            say(f"Wrote episode {chosen[0]} of {len(found)}, {count} frames, to {video}.")
         if view is not None:
             _show(found, replayer, chosen, use_states, Where(view, listen, port))
     ctx.exit(1 if _print(off, tolerance, use_states) else 0)
@@ -160,10 +161,10 @@ def _print(off: dict[int, Deviation], tolerance: float, use_states: bool) -> boo
         console().print(rows)
         for index, each in list(bad.items())[:MAX_ROWS]:
             if each.fault:
-                click.echo(f"Episode {index}: {each.fault}", err=True)
+                say(f"Episode {index}: {each.fault}", err=True)
     how = "states" if use_states else "actions"
     largest = max((each.largest for each in off.values()), default=0.0)
-    click.echo(
+    say(
         f"{len(off) - len(bad)} of {len(off)} episodes replay from their {how} within "
         f"{tolerance:g}; the largest deviation is {largest:.3g}."
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from demokit.cli.number import Number
+from demokit.text import say
 
 if TYPE_CHECKING:
     from demokit.data.share import Bundle
@@ -29,7 +30,7 @@ def register(dataset: str, dataset_id: str) -> None:
     from demokit.data.minari import register as put
 
     folder = put(dataset, dataset_id)
-    click.echo(f"Registered {dataset_id} in {folder}; see `minari show {dataset_id}`.")
+    say(f"Registered {dataset_id} in {folder}; see `minari show {dataset_id}`.")
 
 
 @share.command()
@@ -48,9 +49,9 @@ def pack(dataset: str, output: Path | None, dry_run: bool, overwrite: bool) -> N
     target = output or bundle.path.with_suffix(".zip")
     _show(bundle)
     if dry_run:
-        click.echo(f"Dry run: {target} was not written.")
+        say(f"Dry run: {target} was not written.")
     else:
-        click.echo(f"Packed {write(bundle, target, overwrite=overwrite)}.")
+        say(f"Packed {write(bundle, target, overwrite=overwrite)}.")
 
 
 @share.command()
@@ -80,9 +81,9 @@ def push(
     if dry_run:
         seen = "private" if private else "public"
         extra = f" ({seen})" if target.startswith("hf:") else ""
-        click.echo(f"Dry run: nothing was pushed to {target}{extra}.")
+        say(f"Dry run: nothing was pushed to {target}{extra}.")
         return
-    click.echo(f"Pushed to {send(bundle, target, public=not private, overwrite=overwrite)}.")
+    say(f"Pushed to {send(bundle, target, public=not private, overwrite=overwrite)}.")
 
 
 @share.command()
@@ -103,9 +104,9 @@ def pull(place: str, output: Path, max_size: float, overwrite: bool) -> None:
     from demokit.data.share import pull as fetch
 
     path = fetch(place, output, overwrite=overwrite, limit_bytes=int(max_size * 1e9))
-    click.echo(f"Pulled {path}: checksums match and the dataset is valid.")
+    say(f"Pulled {path}: checksums match and the dataset is valid.")
 
 
 def _show(bundle: Bundle) -> None:
     names = ", ".join((bundle.path.name, *bundle.small))
-    click.echo(f"{names}: {bundle.size_bytes / 1e6:.1f} MB, licence {bundle.license}, valid.")
+    say(f"{names}: {bundle.size_bytes / 1e6:.1f} MB, licence {bundle.license}, valid.")

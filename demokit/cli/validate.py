@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from demokit.text import say
+
 if TYPE_CHECKING:
     from demokit.data.repair import Repaired
     from demokit.data.validation import Report
@@ -32,8 +34,7 @@ def validate(
 
     Exits with 1 when there are errors. Warnings are worth knowing and do not fail.
     """
-    import json
-
+    from demokit.cli.console import say_json
     from demokit.data.validation import validate as check
 
     if out is not None and not repair:
@@ -42,7 +43,7 @@ def validate(
     report = check(repaired.path if repaired else dataset, replay=replay)
     if as_json:
         extra = {"repair": repaired.to_json()} if repaired else {}
-        click.echo(json.dumps({**report.to_json(), **extra}, indent=2))
+        say_json({**report.to_json(), **extra})
     else:
         if repaired:
             _print_repair(repaired)
@@ -60,16 +61,14 @@ def _print_repair(repaired: Repaired) -> None:
     from demokit.cli.console import console, table
 
     if not repaired.written:
-        click.echo("Nothing to repair.")
+        say("Nothing to repair.")
         return
     if repaired.dropped:
         rows = table("Dropped", "episode", "why", numbers=("episode",))
         for index, reason in list(repaired.dropped.items())[:MAX_ROWS]:
             rows.add_row(str(index), reason)
         console().print(rows)
-    click.echo(
-        f"Kept {repaired.kept} episodes in {repaired.path}, dropped {len(repaired.dropped)}."
-    )
+    say(f"Kept {repaired.kept} episodes in {repaired.path}, dropped {len(repaired.dropped)}.")
 
 
 def _print_report(report: Report) -> None:
@@ -87,7 +86,7 @@ def _print_report(report: Report) -> None:
     if report.replayed:
         how = "every action simulated again"
     errors = len(report.errors)
-    click.echo(
+    say(
         f"{report.path}: {errors} errors, {len(report.findings) - errors} warnings; "
         f"{len(report.sound)} of {report.episodes} episodes are sound ({how})."
     )

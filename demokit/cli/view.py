@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from demokit.text import say
+
 if TYPE_CHECKING:
     from demokit.envs.family import Family
     from demokit.view.clips import Clip
@@ -44,9 +46,9 @@ def tell_address(address: str, listen: str) -> None:
     """Say what to open, and warn where others can reach it."""
     from demokit.view.gate import is_loopback
 
-    click.echo(f"Open {address}", err=True)
+    say(f"Open {address}", err=True)
     if not is_loopback(listen):
-        click.echo(
+        say(
             "Others in the network can reach this page; the token in its address keeps them out, "
             "but nothing is encrypted. Safer: leave out --listen and use ssh -L.",
             err=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from demokit.data.files import explain_write, write_durably
 from demokit.data.store import open_dataset
 from demokit.data.summary import Summary, summarize
+from demokit.text import say
 
 _HUB_LICENSES = {"mit", "apache-2.0", "bsd-3-clause", "odbl", "cc0-1.0", "cc-by-4.0"} | {
     f"cc-by-{kind}-4.0" for kind in ("sa", "nc", "nd", "nc-sa", "nc-nd")
@@ -39,7 +39,7 @@ def put_card(path: str | Path, card: bytes) -> Path | None:
     target = Path(path).with_suffix(".md")
     with explain_write(target, "the dataset itself is complete."):
         if target.exists() and not _is_card(target):
-            print(f"{target} is no card of demokit: it was left as it is.", file=sys.stderr)
+            say(f"{target} is no card of demokit: it was left as it is.", err=True)
             return None
         write_durably(target, card)
     return target

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from demokit.data.files import explain_write
 from demokit.data.layout import EpisodeRecord
 from demokit.data.store import Dataset
+from demokit.figure import Figure
 from demokit.random import stream
 from demokit.types import Array, FloatArray
 

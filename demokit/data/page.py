@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from demokit.data.card import describe_noise
 from demokit.data.figures import PANELS, Survey, survey
@@ -19,7 +17,9 @@ from demokit.data.layout import EpisodeRecord
 from demokit.data.store import Dataset
 from demokit.data.summary import Summary, summarize
 from demokit.errors import DemokitError
+from demokit.figure import Figure
 from demokit.page import drawing, facts, image, style, table, tile
+from demokit.text import on_page
 from demokit.types import Array, Episode
 
 _STRIPS = 4
@@ -40,8 +40,8 @@ def write_page(dataset: Dataset, path: Path) -> None:
     page = Template((files("demokit.data") / "page.html").read_text())
     text = page.substitute(
         style=style(),
-        name=escape(dataset.path.stem),
-        description=escape(summary.metadata.description),
+        name=on_page(dataset.path.stem),
+        description=on_page(summary.metadata.description),
         tiles="\n".join(_tiles(summary)),
         facts=_facts(summary),
         plots="\n".join(_plots(found)),
@@ -116,7 +116,7 @@ def _strips(dataset: Dataset) -> Iterator[str]:
         for place in dict.fromkeys(chosen):
             yield _strip(dataset[place], dataset.episodes[place], dataset.metadata.family)
     except DemokitError as error:
-        yield f"<p>No frames: {escape(str(error))}</p>"
+        yield f"<p>No frames: {on_page(str(error))}</p>"
 
 
 def _strip(episode: Episode, record: EpisodeRecord, family: str) -> str:
@@ -130,7 +130,7 @@ def _strip(episode: Episode, record: EpisodeRecord, family: str) -> str:
     )
     return (
         f'<figure class="strip"><div>{"".join(images)}</div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f"<figcaption>{on_page(caption)}</figcaption></figure>"
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from demokit.errors import DemokitError
+from demokit.text import say
 
 if TYPE_CHECKING:
     from gmps.comparison.campaign import Campaign
@@ -73,9 +74,9 @@ def compare(
         else:
             failed |= _carry_out(campaign, name)
     if not dry_run:
-        click.echo(f"Page:  {campaign.page}\nIndex: {folder / 'index.html'}")
+        say(f"Page:  {campaign.page}", f"Index: {folder / 'index.html'}")
     for what, why in failed.items():
-        click.echo(f"Error: {what}: {why}", err=True)
+        say(f"Error: {what}: {why}", err=True)
     ctx.exit(1 if failed else 0)
 
 
@@ -94,4 +95,4 @@ def _carry_out(campaign: Campaign, name: str) -> dict[str, str]:
 
 def _print(jobs: list[Job]) -> None:
     for job in jobs:
-        click.echo(shlex.join(["demokit", *job.arguments]))
+        say(shlex.join(["demokit", *job.arguments]))

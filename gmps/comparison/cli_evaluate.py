@@ -11,6 +11,7 @@ from demokit.cli.config import config_option
 from demokit.cli.number import Number
 from demokit.errors import DemokitError
 from demokit.options import REWARDS
+from demokit.text import say
 from demokit.types import SPLITS
 
 if TYPE_CHECKING:
@@ -85,8 +86,6 @@ def evaluate(
     report.html and report.md, evaluation.csv, evaluation.json and pictures. What was measured is
     kept in the runs' folders: the same command continues an interrupted evaluation.
     """
-    import json
-
     from demokit.cli.console import progress
     from gmps.comparison.contender import contenders
     from gmps.comparison.measure import Protocol, compare, num_steps
@@ -97,18 +96,20 @@ def evaluate(
     for run in loaded:
         run.require_steps(protocol.adapt_steps)
         if run.facts.later_lr is None:
-            click.echo(f"{run.path} is not finished: it is evaluated as it is now.", err=True)
+            say(f"{run.path} is not finished: it is evaluated as it is now.", err=True)
     if len({run.facts.demos for run in loaded} - {""}) > 1:
-        click.echo("The runs were not all trained on the same demonstrations.", err=True)
+        say("The runs were not all trained on the same demonstrations.", err=True)
     with progress("adaptation steps", num_steps(loaded, protocol)) as report:
         comparison = compare(loaded, protocol, report, jobs)
     content = publish(comparison, folder, _film(loaded, protocol, videos, folder))
     if as_json:
-        click.echo(json.dumps(content))
+        from demokit.cli.console import say_json
+
+        say_json(content)
     else:
         _print_tables(comparison)
-    click.echo(f"Page:    {folder / 'report.html'}", err=True)
-    click.echo(f"Picture: {folder / 'evaluation.png'}", err=True)
+    say(f"Page:    {folder / 'report.html'}", err=True)
+    say(f"Picture: {folder / 'evaluation.png'}", err=True)
 
 
 def _film(runs: list[Contender], protocol: Protocol, videos: int, folder: Path) -> list[Film]:
@@ -125,7 +126,7 @@ def _film(runs: list[Contender], protocol: Protocol, videos: int, folder: Path) 
         with progress("videos", num_films(runs, protocol, videos)) as done:
             return films(runs, protocol, videos, folder / "videos", done)
     except DemokitError as error:
-        click.echo(f"No videos: {error}", err=True)
+        say(f"No videos: {error}", err=True)
         return []
 
 
@@ -134,9 +135,9 @@ def _print_tables(comparison: Comparison) -> None:
     from gmps.comparison.outcomes import splits
     from gmps.comparison.report import plain_tables, verdict
 
-    click.echo(comparison.title)
+    say(comparison.title)
     for split in splits(comparison.rows):
-        click.echo(f"\n{verdict(comparison.rows, split)}")
+        say("", f"{verdict(comparison.rows, split)}")
         for table in plain_tables(comparison.rows, split):
             _print(table)
 

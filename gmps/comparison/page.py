@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 from demokit.page import data_uri, facts, image, style, table, tile
+from demokit.text import on_page
 from gmps.comparison.outcomes import labels, references, select, splits
 from gmps.comparison.report import (
     DIGITS,
@@ -34,7 +34,7 @@ def page(comparison: Comparison, pictures: Mapping[str, Path], films: Sequence[F
     """The page; `pictures` are the files that `plot.save` wrote."""
     template = Template((files("gmps") / "page.html").read_text())
     return template.substitute(
-        title=escape(comparison.title),
+        title=on_page(comparison.title),
         lead=_LEAD,
         style=style(),
         sections="\n".join(_sections(comparison, pictures, films)),
@@ -49,7 +49,7 @@ def _sections(
 ) -> Iterator[str]:
     every = splits(comparison.rows)
     for split in every:
-        yield f'<p class="verdict">{escape(verdict(comparison.rows, split))}</p>'
+        yield f'<p class="verdict">{on_page(verdict(comparison.rows, split))}</p>'
         yield f'<section class="tiles">{"".join(_tiles(comparison, split))}</section>'
     yield "<h2>Adaptation</h2>"
     for name in ("evaluation", "rollouts"):
@@ -71,7 +71,7 @@ def _sections(
     yield "<h2>Figures</h2>"
     for split in every:
         first, *rest = (found for found in tables(comparison.rows, split) if found.body)
-        yield f"<h3>{escape(first.caption)}, {split} tasks</h3>"
+        yield f"<h3>{on_page(first.caption)}, {split} tasks</h3>"
         yield f'<div class="panel methods">{_plain(first)}</div>'
         yield from map(_folded, rest)
 
@@ -98,7 +98,7 @@ def _video(film: Film) -> str:
     source = data_uri(film.path.read_bytes(), "video/mp4")
     return (
         f'<figure><video src="{source}" autoplay loop muted playsinline controls></video>'
-        f"<figcaption>{escape(film.caption)}</figcaption></figure>"
+        f"<figcaption>{on_page(film.caption)}</figcaption></figure>"
     )
 
 
@@ -116,4 +116,4 @@ def _options(comparison: Comparison) -> Iterator[str]:
 
 
 def _details(summary: str, content: str) -> str:
-    return f'<details class="panel"><summary>{escape(summary)}</summary>{content}</details>'
+    return f'<details class="panel"><summary>{on_page(summary)}</summary>{content}</details>'

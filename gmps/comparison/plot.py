@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from demokit.figure import Figure
 from demokit.types import FloatArray
 from gmps.comparison.outcomes import (
     BY_ROLLOUTS,

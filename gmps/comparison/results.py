@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from demokit.errors import DemokitError
 from demokit.page import data_uri, style
+from demokit.text import on_page
 from gmps.comparison.outcomes import label_of
 from gmps.comparison.plan import Plan
 from gmps.comparison.report import DIGITS, cell
@@ -174,11 +174,11 @@ def _index(plan: Plan, found: dict[str, Any], folder: Path) -> str:
         picture = (folder / name / "comparison" / "evaluation.png").read_bytes()
         verdicts = " ".join(content["verdict"].values())
         sections.append(
-            f'<h2><a href="{escape(name)}/comparison/report.html">{escape(name)}</a></h2>'
-            f"<p>{escape(verdicts)}</p>"
-            f'<figure><img alt="{escape(name)}" src="{data_uri(picture, "image/png")}"></figure>'
+            f'<h2><a href="{on_page(name)}/comparison/report.html">{on_page(name)}</a></h2>'
+            f"<p>{on_page(verdicts)}</p>"
+            f'<figure><img alt="{on_page(name)}" src="{data_uri(picture, "image/png")}"></figure>'
         )
-    title = escape(plan.title)
+    title = on_page(plan.title)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{style()}</style></head><body><main><h1>{title}</h1>{''.join(sections)}"

@@ -16,6 +16,7 @@ import click
 from demokit.cli.config import config_option, field_options
 from demokit.cli.typed import family_of_env
 from demokit.errors import DemokitError
+from demokit.text import say
 from recorders.sac.config import SacConfig
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _train(training: Training) -> None:
         with progress(f"steps on {name}", total, start=start) as update:
             training.run(lambda steps, found: update(min(steps, total), _note(found)))
     except KeyboardInterrupt:
-        click.echo(f"\n{_what_is_kept(folder)}", err=True)
+        say("", _what_is_kept(folder), err=True)
         raise
     finally:
         training.close()
@@ -174,13 +175,13 @@ def _report(folder: Path, family: str, out: Path | None) -> None:
         _copy(folder / EXPERT_FILE, out)
         _copy(folder / "metrics.csv", out.with_suffix(".csv"))
     returns, success = (list(training[name].values()) for name in ("returns", "success"))
-    click.echo(
+    say(
         f"{out or folder}: return {mean(returns):.1f}, success {mean(success):.1%} over "
         f"{len(returns)} tasks; {training['env_steps']:,} environment steps."
     )
     for task, rate in training["success"].items():
         if rate < WEAK_SUCCESS:
-            click.echo(f"Weak: it solves {task} in {rate:.0%} of its episodes only.", err=True)
+            say(f"Weak: it solves {task} in {rate:.0%} of its episodes only.", err=True)
 
 
 def _copy(source: Path, out: Path) -> None:

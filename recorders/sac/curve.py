@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from matplotlib.figure import Figure
+from demokit.figure import Figure
 
 DPI = 140
 _MEAN, _WORST = "#1b6ca8", "#d1495b"

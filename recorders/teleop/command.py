@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import click
-
 from demokit.cli.view import tell_address
 from demokit.data.writer import DatasetWriter
 from demokit.envs.batch import SimBatch
 from demokit.protocols import Expert
+from demokit.text import say
 from recorders.loop import Schedule
 from recorders.teleop.desk import Desk
 from recorders.teleop.detect import Choice, Surroundings, choose_device, choose_view
@@ -154,7 +153,7 @@ def _open_web(options: HandOptions, sims: SimBatch, bindings: Bindings) -> WebRo
 def _last_words(terminal: Device) -> None:
     """The window is about to take the program with it: the terminal is given back."""
     terminal.close()
-    click.echo("\nThe window is gone. What was kept is safe: go on with --resume.", err=True)
+    say("", "The window is gone. What was kept is safe: go on with --resume.", err=True)
 
 
 def _make_device(bindings: Bindings, chosen: Choice, shown: Choice) -> Device:
@@ -191,19 +190,19 @@ def _tell(
 ) -> None:
     """Say which device and view are used and why, and what the keys are."""
     where = f" ({options.picture})" if shown.name == "png" else ""
-    click.echo(
+    say(
         f"Device {chosen.name}: {chosen.reason}. View {shown.name}{where}: {shown.reason}. "
         f"{rate_hz:g} steps per second.",
         err=True,
     )
     if not has_expert:
-        click.echo("There is no expert to take over: all is by hand.", err=True)
+        say("There is no expert to take over: all is by hand.", err=True)
     if chosen.name == "gamepad":
         return
     presses = [press for press in Press if has_expert or press is not Press.EXPERT]
     names = [*HOLDS, *(press.value for press in presses)]
     keys = ", ".join(f"{name} {'/'.join(bindings.keys(name))}" for name in names)
-    click.echo(f"Keys: {keys}.", err=True)
+    say(f"Keys: {keys}.", err=True)
 
 
 def _verdict_keys(bindings: Bindings) -> str:

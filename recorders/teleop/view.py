@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Protocol, TextIO
 
 from demokit.envs.batch import SimBatch
+from demokit.text import printable
 from demokit.types import FloatArray
 from demokit.view.scene import Scene
 
@@ -147,7 +148,7 @@ class StatusLine:
 
     def show(self, sims: SimBatch, context: FloatArray, status: Status) -> None:  # noqa: ARG002
         """See `View`."""
-        line = status.line()
+        line = printable(status.line())
         if self._out.isatty():
             line = line[: shutil.get_terminal_size().columns - 1]
             if line != self._shown:

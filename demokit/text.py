@@ -1,0 +1,48 @@
+"""Text from files and from the network, made fit to be shown.
+
+A licence, a task's name or a file's may hold what steers a terminal, turns the order of letters
+around, or breaks a line where none should. Everything that demokit shows passes `printable`: what
+`say` prints, tables (`demokit.cli.console`), errors (`DemokitError`) and pages (`on_page`).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from html import escape
+
+_MOST_LETTERS = 4000
+
+
+def printable(text: object) -> str:
+    r"""`text` in one line, with what cannot be seen spelled out, such as \x1b; cut when very long.
+
+    Spelled out are control characters, line breaks, marks that change the direction of writing,
+    characters without width, and what no encoding can write.
+    """
+    shown = str(text)
+    if len(shown) > _MOST_LETTERS:
+        shown = shown[:_MOST_LETTERS] + "..."
+    if shown.isprintable():
+        return shown
+    return "".join(letter if _is_seen(letter) else _spelled(letter) for letter in shown)
+
+
+def _is_seen(letter: str) -> bool:
+    return letter.isprintable() or unicodedata.category(letter) == "Zs"
+
+
+def _spelled(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
+
+
+def on_page(text: object) -> str:
+    """`text` as HTML that shows it and does nothing else."""
+    return escape(printable(text))
+
+
+def say(*lines: object, err: bool = False) -> None:
+    """Print each of `lines` in a line of its own, to stdout or stderr."""
+    import click
+
+    for line in lines:
+        click.echo(printable(line), err=err)
