@@ -168,7 +168,8 @@ def _rendered(episode: Episode, rows: Array, family: str) -> Iterator[Array]:
     try:
         for row in rows:
             state = episode.privileged["state"][row]
-            sims.set_state(SimState(state[None], np.array([row]), context[None]))
+            moment = SimState(state[None], np.array([row]), context[None])
+            sims.set_state(moment, tasks=[episode.task.id])
             yield renderer.render(sims, 0, context)
     finally:
         renderer.close()
