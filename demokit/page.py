@@ -6,9 +6,12 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from pathlib import Path
 
+from demokit.errors import DemokitError
 from demokit.figure import Figure
 from demokit.text import on_page
+from demokit.writing import write_whole
 
 DPI = 120
 
@@ -48,6 +51,20 @@ def drawing(figure: Figure, text: str) -> str:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DPI)
     return f"<figure>{image(stream.getvalue(), text)}</figure>"
+
+
+def write_picture(figure: Figure, path: Path, advice: str, *, dpi: int = DPI) -> None:
+    """Write a figure to `path`, NAME.png or any ending that matplotlib writes.
+
+    Raises:
+        DemokitError: another ending, or it cannot be written.
+    """
+    stream, kind = io.BytesIO(), path.suffix.removeprefix(".") or "png"
+    try:
+        figure.savefig(stream, format=kind, dpi=dpi)
+    except ValueError as error:
+        raise DemokitError(f"{path} cannot be drawn ({error}): name it NAME.png.") from error
+    write_whole(path, stream.getvalue(), advice)
 
 
 def data_uri(content: bytes, kind: str) -> str:

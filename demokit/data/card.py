@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from demokit.data.files import explain_write, write_durably
 from demokit.data.store import open_dataset
 from demokit.data.summary import Summary, summarize
 from demokit.text import say
+from demokit.writing import explain_write, write_whole
 
 _HUB_LICENSES = {"mit", "apache-2.0", "bsd-3-clause", "odbl", "cc0-1.0", "cc-by-4.0"} | {
     f"cc-by-{kind}-4.0" for kind in ("sa", "nc", "nd", "nc-sa", "nc-nd")
 }
 _START = b"---\npretty_name: "
+_COMPLETE = "the dataset itself is complete."
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
@@ -25,10 +26,10 @@ def write_card(path: str | Path) -> Path | None:
     Raises:
         DemokitError: the dataset cannot be read or the card cannot be written.
     """
-    return put_card(path, render_card(summarize(open_dataset(path))).encode())
+    return put_card(path, render_card(summarize(open_dataset(path))))
 
 
-def put_card(path: str | Path, card: bytes) -> Path | None:
+def put_card(path: str | Path, card: bytes | str) -> Path | None:
     """Put a card next to the dataset at `path`; returns the card's path.
 
     A file there that is no card is left as it is: stderr says so, and None is returned.
@@ -37,11 +38,11 @@ def put_card(path: str | Path, card: bytes) -> Path | None:
         DemokitError: the card cannot be written.
     """
     target = Path(path).with_suffix(".md")
-    with explain_write(target, "the dataset itself is complete."):
+    with explain_write(target, _COMPLETE):
         if target.exists() and not _is_card(target):
             say(f"{target} is no card of demokit: it was left as it is.", err=True)
             return None
-        write_durably(target, card)
+    write_whole(target, card, _COMPLETE)
     return target
 
 

@@ -6,40 +6,26 @@ never touched; the output appears whole or not at all.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from hashlib import file_digest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from demokit.data.assembly import check_output, new_file, open_settled, write_lock
 from demokit.data.card import write_card
-from demokit.data.files import (
-    behind_link,
-    explain_write,
-    rename_durably,
-    sync,
-    try_lock,
-    written_hdf5,
-)
-from demokit.data.layout import EpisodeRecord, reserve_groups, write_episode
+from demokit.data.layout import EpisodeRecord
 from demokit.data.metadata import DatasetMetadata, Provenance, SourceFile
-from demokit.data.store import (
-    STATE_FILE,
-    Dataset,
-    check_fits,
-    open_dataset,
-    staging_folder,
-)
-from demokit.data.writer import put_root_attributes, put_size, root_attributes
+from demokit.data.store import Dataset
 from demokit.errors import DemokitError
 from demokit.random import stream
 from demokit.types import Array, Episode, Task
+from demokit.writing import AS_IT_WAS, behind_link
 
 if TYPE_CHECKING:
     from demokit.data.replay import Replay
@@ -103,7 +89,7 @@ def filter_episodes(
     Raises:
         DemokitError: nothing is chosen, a source is damaged, or `target` cannot be written.
     """
-    dataset = open_dataset(source).require_episodes()
+    dataset = open_settled(source)
     chosen = [i for i, record in enumerate(dataset.episodes) if selection.keeps(record)]
     if not chosen:
         raise DemokitError(f"No episode of {dataset.path} fits: nothing was written.")
@@ -135,7 +121,7 @@ def merge(
     """
     if len(sources) < 2 and license is None:
         raise DemokitError("Merging needs two datasets, or one and a licence to state: --license.")
-    datasets = [open_dataset(source).require_episodes() for source in sources]
+    datasets = [open_settled(source) for source in sources]
     for other in datasets[1:]:
         _check_mergeable(datasets[0], other)
     tasks = _merged_tasks(datasets)
@@ -174,8 +160,8 @@ def split(
         DemokitError: too few tasks or episodes, a damaged source, or outputs that cannot be
             written; both outputs are checked before the first is written.
     """
-    dataset = open_dataset(source).require_episodes()
-    _check_outputs(dataset, [Path(train), Path(validation)], overwrite=overwrite)
+    dataset = open_settled(source)
+    _check_outputs(dataset, [Path(train), Path(validation)])
     rng = stream(seed, "split")
     chosen = _chosen_tasks(dataset, fraction, rng) if by == "task" else None
     held_out = (
@@ -183,18 +169,16 @@ def split(
         if chosen is not None
         else _chosen_episodes(dataset, fraction, rng)
     )
-    for _ in dataset.select(sorted(held_out)).verified():
-        pass  # damage there is found before the training part, which comes first, is written
-    written = []
-    for path, wanted in ((Path(train), False), (Path(validation), True)):
+    to = None if chosen is None else "validation"
+    parts = []
+    for path, split, wanted in ((Path(train), None, False), (Path(validation), to, True)):
         part = dataset.select([i for i in range(len(dataset)) if (i in held_out) == wanted])
-        to = "validation" if wanted and chosen is not None else None
-        tasks = tuple(_in_split(task, to) for task in _tasks_of(part))
+        tasks = tuple(_in_split(task, split) for task in _tasks_of(part))
         about = _with_tasks(derived([part], "split"), tasks)
-        episodes = (replace(e, task=_in_split(e.task, to)) for e in part.verified())
-        write_dataset(path, about, episodes, len(part), overwrite=overwrite)
-        written.append(Edited(path, len(part), len(dataset) - len(part)))
-    return written[0], written[1]
+        parts.append(Part(path, about, _all_in_split(part, split), len(part)))
+    _write_all(parts, overwrite=overwrite)
+    first, second = (Edited(part.path, part.total, len(dataset) - part.total) for part in parts)
+    return first, second
 
 
 def relabel(
@@ -218,7 +202,7 @@ def relabel(
         DemokitError: the states cannot be restored, or do not give back what was recorded;
             there is nothing to draw with; or `target` cannot be written.
     """
-    dataset = open_dataset(source).require_episodes()
+    dataset = open_settled(source)
     about = derived([dataset], "relabel" + f" {reward}" * bool(reward) + " vision" * bool(vision))
     about = replace(about, reward=reward or about.reward)
     relabeler = _Relabeler(about, vision, str(dataset.path))
@@ -278,6 +262,15 @@ class _Relabeler:
         return {name: again.arrays[f"privileged/{name}"] for name in names if held}
 
 
+class Part(NamedTuple):
+    """A dataset to be written."""
+
+    path: Path
+    metadata: DatasetMetadata
+    episodes: Iterator[Episode]
+    total: int
+
+
 def write_dataset(
     path: Path,
     metadata: DatasetMetadata,
@@ -285,76 +278,39 @@ def write_dataset(
     total: int,
     *,
     overwrite: bool = False,
-    finishing: bool = False,
 ) -> None:
     """Write a finished dataset of `total` episodes aside, then rename it.
 
-    With `finishing` the episodes are those of the unfinished recording to `path`.
-
     Raises:
-        DemokitError: `path` is taken and not to be replaced, an episode does not fit, there is
-            none, or the place cannot be written; `path` is then as it was.
+        DemokitError: `path` is taken and not to be replaced, or being written by another process;
+            an episode does not fit, there is none, or the place cannot be written; `path` is then
+            as it was.
     """
-    path = behind_link(path)
-    check_output(path, overwrite=overwrite, finishing=finishing)
-    stale_card = path.exists() and path.with_suffix(".md").exists()
-    if not total:
-        raise DemokitError(f"No episode is left: {path} was not written.")
-    steps = 0
-    with _aside(path) as aside, written_hdf5(aside) as (file, check):
-        put_root_attributes(file, root_attributes(metadata, path, total, 0))
-        reserve_groups(file, range(total))
-        for index, episode in zip(range(total), episodes, strict=True):
-            check_fits(metadata, episode, path)
-            write_episode(file, index, episode)
-            steps += len(episode)
-            check()
-        put_root_attributes(file, root_attributes(metadata, path, total, steps))
-        put_size(file, aside)
-    if stale_card:
+    _write_all([Part(path, metadata, iter(episodes), total)], overwrite=overwrite)
+
+
+def _write_all(parts: Sequence[Part], *, overwrite: bool) -> None:
+    """Write several datasets, all or, where one cannot be written, none."""
+    with ExitStack() as stack:
+        for part in parts:
+            stack.enter_context(write_lock(part.path))
+            check_output(part.path, overwrite=overwrite)
+        put_datasets(parts)
+
+
+def put_datasets(parts: Sequence[Part]) -> None:
+    """`write_dataset` for whoever holds the locks and has checked the outputs."""
+    paths = [behind_link(part.path) for part in parts]
+    stale = [path for path in paths if path.exists() and path.with_suffix(".md").exists()]
+    with ExitStack() as stack:
+        for path, part in zip(paths, parts, strict=True):
+            if not part.total:
+                raise DemokitError(f"No episode is left: {path} was not written.")
+            new = stack.enter_context(new_file(path, part.metadata, part.total, AS_IT_WAS))
+            for _, episode in zip(range(part.total), part.episodes, strict=True):
+                new.add(episode)
+    for path in stale:
         write_card(path)
-
-
-def check_output(path: Path, *, overwrite: bool, finishing: bool = False) -> None:
-    """Raise DemokitError unless a dataset may be written to `path`."""
-    if path.suffix != ".hdf5":
-        raise DemokitError(f"The dataset {path} must be named NAME.hdf5.")
-    if path.is_dir():
-        raise DemokitError(f"{path} is a directory: name a file in it, such as {path}/demos.hdf5.")
-    if path.exists() and not overwrite:
-        raise DemokitError(f"{path} exists: pass --overwrite to replace it, or another name.")
-    folder = staging_folder(path)
-    if not finishing and (folder / STATE_FILE).exists() and any(folder.glob("*.hdf5")):
-        raise DemokitError(
-            f"{path} has an unfinished recording: finish it with `demokit record --resume`, or "
-            "take another name."
-        )
-
-
-@contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """A file next to `path` that takes its name when the block ends well."""
-    aside = path.with_name(path.name + ".edit")
-    with explain_write(path, "what was there is as it was."):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("ab") as lock:
-            if not try_lock(lock) or not _is_at(lock.fileno(), aside):
-                raise DemokitError(f"Another process is writing {path}: wait until it ends.")
-            try:
-                yield aside
-                sync(aside)
-                rename_durably(aside, path)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    """Whether the open file is still the one at `path`: another process may have renamed it."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def derived(parts: Sequence[Dataset], edit: str, license: str | None = None) -> DatasetMetadata:
@@ -425,6 +381,11 @@ def _with_tasks(metadata: DatasetMetadata, tasks: tuple[Task, ...]) -> DatasetMe
 
 def _in_split(task: Task, split: str | None) -> Task:
     return task if split is None else replace(task, split=split)
+
+
+def _all_in_split(part: Dataset, split: str | None) -> Iterator[Episode]:
+    for episode in part.verified():
+        yield replace(episode, task=_in_split(episode.task, split))
 
 
 def _tasks_of(dataset: Dataset) -> tuple[Task, ...]:
@@ -530,8 +491,6 @@ def _share(count: int, fraction: float, what: str) -> int:
     return min(max(round(count * fraction), 1), count - 1)
 
 
-def _check_outputs(dataset: Dataset, paths: Sequence[Path], *, overwrite: bool) -> None:
+def _check_outputs(dataset: Dataset, paths: Sequence[Path]) -> None:
     if len({path.resolve() for path in paths} | {dataset.path.resolve()}) < len(paths) + 1:
         raise DemokitError("The source and the two outputs must be three different files.")
-    for path in paths:
-        check_output(path, overwrite=overwrite)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from demokit.data.files import explain_write
 from demokit.data.layout import EpisodeRecord
 from demokit.data.store import Dataset
 from demokit.figure import Figure
+from demokit.page import write_picture
 from demokit.random import stream
 from demokit.types import Array, FloatArray
 
@@ -102,14 +102,7 @@ def plot(dataset: Dataset, path: Path) -> None:
         draw(axes, found)
     about = dataset.metadata
     figure.suptitle(f"{dataset.path.stem}: {len(found.records)} episodes of {about.family}")
-    with explain_write(path, "choose another place with --plot."):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            figure.savefig(path, dpi=130)
-        except ValueError as error:
-            from demokit.errors import DemokitError
-
-            raise DemokitError(f"{path} cannot be drawn ({error}): name it NAME.png.") from error
+    write_picture(figure, path, "choose another place with --plot.", dpi=130)
 
 
 def draw_returns(axes: Axes, found: Survey) -> None:

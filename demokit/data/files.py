@@ -1,21 +1,21 @@
-"""Opening HDF5 files and writing files that survive a crash, with errors people can act on."""
+"""Opening and making HDF5 files, with errors that people can act on."""
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import h5py
 
 from demokit.errors import DemokitError
+from demokit.writing import errno_of, first_line, reason
 
 # With these bounds HDF5 keeps a checksum of all its own structures: a flipped bit in them is an
 # error, where the older format makes the library crash or hang.
@@ -53,8 +53,8 @@ def open_file(path: Path) -> h5py.File:
     Raises:
         DemokitError: missing, a directory, not HDF5, truncated, locked, or damaged.
     """
-    check_is_file(path)
     try:
+        check_is_file(path)
         _probe(path)
         # A dataset is replaced by renaming, never changed in place: a lock that the file system
         # cannot give is not needed.
@@ -90,8 +90,10 @@ def explain_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
+        if errno_of(error):
+            raise DemokitError(f"{path} cannot be read: {reason(error)}.") from error
         raise DemokitError(
-            f"{path} is damaged ({_first_line(error)}): take it from a backup or record again."
+            f"{path} is damaged ({first_line(error)}): take it from a backup or record again."
         ) from error
 
 
@@ -104,103 +106,19 @@ def check_is_file(path: Path) -> None:
 
 
 def _explain_open(path: Path, error: Exception) -> DemokitError:
-    text = str(error)
-    number = getattr(error, "errno", 0) or _errno_in(text)
-    if number in (errno.EACCES, errno.EPERM):
-        return DemokitError(f"{path} cannot be read: permission denied.")
+    text, number = str(error), errno_of(error)
     if number in (errno.EAGAIN, errno.ENOLCK):
         return DemokitError(
             f"{path} is locked (errno {number}): close the program that writes it, or, on a file "
             "system without locks, set HDF5_USE_FILE_LOCKING=FALSE."
         )
+    if number:
+        return DemokitError(f"{path} cannot be read: {reason(error)}.")
     if "truncated" in text:
         return DemokitError(f"{path} is truncated: copy it again from its source.")
     if not h5py.is_hdf5(path):
         return DemokitError(f"{path} is not an HDF5 file: a dataset is one .hdf5 file.")
-    return DemokitError(f"{path} cannot be opened ({_first_line(error)}): it may be damaged.")
-
-
-def _errno_in(text: str) -> int:
-    found = re.search(r"errno = (\d+)", text)
-    return int(found[1]) if found else 0
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0].strip("'\"") if str(error) else type(error).__name__
-
-
-def behind_link(path: Path) -> Path:
-    """What writing to `path` replaces: of a link, what it leads to."""
-    return path.resolve() if path.is_symlink() else path
-
-
-@contextmanager
-def explain_write(path: Path, advice: str) -> Iterator[None]:
-    """Turn a failed write near `path` into a DemokitError that ends with `advice`."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        number = _first_errno(error)
-        if number in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full"
-        else:
-            reason = os.strerror(number).lower() if number else _first_line(error)
-        raise DemokitError(f"Cannot write {path} ({reason}): {advice}") from error
-
-
-def _first_errno(error: BaseException | None) -> int:
-    """The number of the error, or of what it followed: HDF5 fails again when it closes a file."""
-    while error is not None:
-        number = getattr(error, "errno", 0) or _errno_in(str(error))
-        if number:
-            return int(number)
-        error = error.__context__
-    return 0
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Put `data` at `path` so that after a crash it is there whole or not at all."""
-    aside = path.with_name(path.name + ".tmp")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    rename_durably(aside, path)
-
-
-def rename_durably(source: Path, target: Path) -> None:
-    """Rename and make the new name durable; both lie in one folder."""
-    os.replace(source, target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def sync(path: Path) -> None:
-    """Make the content of a closed file durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def try_lock(file: IO[bytes] | int) -> bool:
-    """Whether the lock was free; the kernel frees it when the process dies."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # Some network file systems know no locks: recording there is still crash-safe.
-        return True
-    return True
+    return DemokitError(f"{path} cannot be opened ({first_line(error)}): it may be damaged.")
 
 
 class _Disk:
@@ -268,7 +186,7 @@ class _Disk:
 
 @contextmanager
 def written_hdf5(
-    path: Path, *, extend: bool = False
+    path: Path, *, extend: bool = False, libver: tuple[str, str] | None = CHECKED_FORMAT
 ) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
     """A new HDF5 file at `path`, or the one to `extend`, and a check to call now and then.
 
@@ -282,7 +200,7 @@ def written_hdf5(
             raise disk.error
 
     try:
-        with h5py.File(disk, "r+" if extend else "w", libver=CHECKED_FORMAT) as file:
+        with h5py.File(disk, "r+" if extend else "w", libver=libver) as file:
             yield file, check
         check()
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
@@ -109,6 +109,12 @@ def digest(episode: Episode) -> str:
         total.update(f"{name} {values.dtype.str} {values.shape};".encode())
         total.update(np.ascontiguousarray(values).tobytes())
     return total.hexdigest()
+
+
+def episodes_digest(records: Iterable[EpisodeRecord]) -> str:
+    """SHA-256 of the checksums of episodes, in their order; "" when one has none."""
+    digests = [record.digest for record in records]
+    return sha256("".join(digests).encode()).hexdigest() if all(digests) else ""
 
 
 def write_episode(file: h5py.Group, index: int, episode: Episode) -> None:
@@ -225,9 +231,9 @@ def reserve_groups(file: h5py.Group, indices: range) -> None:
     file.file.flush()
 
 
-def copy_episode(source: h5py.Group, target: h5py.Group, index: int) -> None:
-    """Copy an episode into the group reserved for it, byte for byte."""
-    found, place = source[episode_name(index)], target[episode_name(index)]
+def copy_episode(found: h5py.Group, target: h5py.Group, index: int) -> None:
+    """Copy the group of an episode into the one reserved for it, byte for byte."""
+    place = target[episode_name(index)]
     for name in found:
         found.copy(name, place)
     put_attributes(place, read_attributes(found))
@@ -241,19 +247,27 @@ def episode_group(file: h5py.Group, index: int) -> h5py.Group:
 
 
 def put_attributes(node: h5py.Group, attributes: Mapping[str, Any]) -> None:
-    """Write attributes, or change them in place; texts get a fixed length.
+    """Write attributes, in place where one of the same kind and length is there already.
 
-    HDF5 keeps texts of variable length in the one structure without a checksum, and hangs when it
-    is damaged.
+    A text gets a length of its own: HDF5 keeps texts of variable length in the one structure
+    without a checksum, and hangs when it is damaged.
     """
     for name, value in attributes.items():
         if isinstance(value, str):
             encoded = value.encode()
             value = np.array(encoded, h5py.string_dtype("utf-8", max(len(encoded), 1)))
-        if name in node.attrs:
+        if _fits(node, name, value):
             node.attrs.modify(name, value)
         else:
             node.attrs[name] = value
+
+
+def _fits(node: h5py.Group, name: str, value: Any) -> bool:
+    """Whether the attribute is there and holds values of this type and shape."""
+    if name not in node.attrs:
+        return False
+    there, wanted = node.attrs.get_id(name), np.asarray(value)
+    return bool(there.dtype == wanted.dtype and there.shape == wanted.shape)
 
 
 def _check_scalars(attributes: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -15,10 +14,13 @@ import numpy as np
 
 from demokit.data.paths import is_dataset_id, local_root
 from demokit.errors import DemokitError
+from demokit.writing import replaced_folder, write_whole
 
 if TYPE_CHECKING:
     from demokit.data.metadata import DatasetMetadata
 
+_FILE = "main_data.hdf5"
+_ADVICE = "choose another folder with MINARI_DATASETS_PATH."
 _TAKEN_OVER = (
     "total_episodes",
     "total_steps",
@@ -59,21 +61,20 @@ def register(path: str | Path, dataset_id: str) -> Path:
             f"'{dataset_id}' is taken: choose the next version, or delete the old one with "
             f"`minari delete {dataset_id}`."
         )
-    try:
-        _place(source, target, metadata)
-        describe_namespaces(target, dataset_id)
-    except OSError as error:
-        raise DemokitError(f"Cannot write under {local_root()} ({error.strerror}).") from error
+    with replaced_folder(target, _ADVICE, _read_back) as aside:
+        _fill(aside, source, metadata, _link_or_copy)
+    describe_namespaces(target, dataset_id)
     return target
 
 
 def _finished(path: str | Path) -> tuple[Path, dict[str, Any]]:
     """The file and what Minari's metadata.json says about it."""
     # The store resolves ids with this module, so it is imported here.
+    from demokit.data.assembly import open_settled
     from demokit.data.metadata import spell_out
-    from demokit.data.store import FinishedFile, open_dataset
+    from demokit.data.store import FinishedFile
 
-    dataset = open_dataset(path).require_episodes()
+    dataset = open_settled(path)
     if dataset.unfinished:
         raise DemokitError(
             f"{dataset.path} is unfinished: finish it with `demokit record --resume`."
@@ -134,20 +135,13 @@ def describe_namespaces(folder: Path, dataset_id: str) -> None:
     for namespace, _ in zip(folder.parents, dataset_id.split("/")[1:], strict=False):
         described = namespace / "namespace_metadata.json"
         if not described.exists():
-            described.write_text("{}")
+            write_whole(described, "{}", _ADVICE)
 
 
-def _place(source: Path, target: Path, metadata: dict[str, Any]) -> None:
-    """Build the folder aside, under a name that Minari does not list, then rename it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".demokit-", dir=target.parent))
-    try:
-        aside.chmod(0o755)
-        _fill(aside, source, metadata, _link_or_copy)
-        aside.rename(target)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+def _read_back(folder: Path) -> None:
+    from demokit.data.store import FinishedFile
+
+    FinishedFile(folder / "data" / _FILE)
 
 
 def _fill(
@@ -155,7 +149,7 @@ def _fill(
 ) -> None:
     data = folder / "data"
     data.mkdir(parents=True)
-    put(source, data / "main_data.hdf5")
+    put(source, data / _FILE)
     (data / "metadata.json").write_text(json.dumps(metadata, indent=1))
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from demokit.data.card import describe_noise
 from demokit.data.figures import PANELS, Survey, survey
-from demokit.data.files import explain_write, write_durably
 from demokit.data.layout import EpisodeRecord
 from demokit.data.store import Dataset
 from demokit.data.summary import Summary, summarize
@@ -21,6 +20,7 @@ from demokit.figure import Figure
 from demokit.page import drawing, facts, image, style, table, tile
 from demokit.text import on_page
 from demokit.types import Array, Episode
+from demokit.writing import write_whole
 
 _STRIPS = 4
 _FRAMES = 6
@@ -34,6 +34,8 @@ def write_page(dataset: Dataset, path: Path) -> None:
     Raises:
         DemokitError: no episodes, damage, or a page that cannot be written.
     """
+    if path.suffix not in (".html", ".htm"):
+        raise DemokitError(f"The page {path} must be named NAME.html.")
     with dataset.require_episodes():
         summary, found = summarize(dataset), survey(dataset)
         strips = "\n".join(_strips(dataset))
@@ -50,11 +52,7 @@ def write_page(dataset: Dataset, path: Path) -> None:
         ranges=_ranges(summary),
         episodes=_episodes(found.records),
     )
-    if path.suffix not in (".html", ".htm"):
-        raise DemokitError(f"The page {path} must be named NAME.html.")
-    with explain_write(path, "choose another place with --html."):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, text.encode())
+    write_whole(path, text, "choose another place with --html.")
 
 
 def _tiles(summary: Summary) -> Iterator[str]:

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from demokit.data.edit import check_output, write_dataset
-from demokit.data.files import check_is_file, explain_write
+from demokit.data.assembly import check_output, drop_staging, unfinished, write_lock
+from demokit.data.edit import Part, put_datasets
+from demokit.data.files import check_is_file
 from demokit.data.paths import resolve
 from demokit.data.store import (
-    STATE_FILE,
     Dataset,
     FinishedFile,
     StagedEpisodes,
@@ -23,6 +23,8 @@ from demokit.data.store import (
 )
 from demokit.data.validation import Report, validate_source
 from demokit.errors import DemokitError
+from demokit.lock import require_unlocked
+from demokit.writing import explain_write
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Where the superblock says how long the file is: version -> offset, 8 bytes, little-endian.
@@ -66,13 +68,15 @@ def repair(
         replay: also drop episodes whose actions do not lead to their states.
 
     Raises:
-        DemokitError: its metadata cannot be read, no episode verifies, or it cannot be written.
+        DemokitError: another process writes it, its metadata cannot be read, no episode verifies,
+            or it cannot be written.
     """
     path = resolve(path_or_id)
     target = path if out is None else Path(out)
-    if out is not None:
-        check_output(target, overwrite=False)
-    with _rescued(path) as source:
+    require_unlocked(path)
+    with write_lock(target), _rescued(path) as source:
+        if out is not None:
+            check_output(target, overwrite=False)
         report = validate_source(source, replay=replay)
         whole = isinstance(source, FinishedFile) and source.path == path
         if report.ok and whole and out is None:
@@ -80,28 +84,16 @@ def repair(
         if not report.sound:
             raise DemokitError(f"No episode of {path} verifies: nothing was written.")
         kept = Dataset(source, report.sound)
-        with kept:
-            episodes = (kept.verify(index) for index in range(len(kept)))
-            write_dataset(
-                target, source.metadata, episodes, len(kept), overwrite=True, finishing=True
-            )
-    if isinstance(source, StagedEpisodes) and out is None:
-        drop_staging(path)
+        put_datasets([Part(target, source.metadata, kept.verified(), len(kept))])
+        if isinstance(source, StagedEpisodes) and out is None:
+            drop_staging(path)
     return Repaired(target, len(report.sound), _dropped(source, report), written=True)
-
-
-def drop_staging(path: Path) -> None:
-    """Remove the folder of an unfinished recording; without its state file it counts as empty."""
-    folder = staging_folder(path)
-    (folder / STATE_FILE).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def _rescued(path: Path) -> Iterator[FinishedFile | StagedEpisodes]:
     """The dataset, or a copy of a truncated file that has its full length again."""
-    state = staging_folder(path) / STATE_FILE
-    if path.exists() and state.exists() and StagedEpisodes(path).num_episodes > 0:
+    if path.exists() and unfinished(path):
         raise DemokitError(
             f"{path} has an unfinished recording: finish it with `demokit record --resume`, or "
             f"remove {staging_folder(path)}."

@@ -9,32 +9,32 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import IO, Any, Protocol
 
+from demokit.data.assembly import check_output, open_settled, write_lock
 from demokit.data.card import put_card, render_card
-from demokit.data.edit import check_output
-from demokit.data.files import (
-    behind_link,
-    explain_write,
-    rename_durably,
-    sync,
-)
-from demokit.data.store import Dataset, open_dataset
+from demokit.data.edit import file_sha256
+from demokit.data.store import Dataset
 from demokit.data.summary import summarize
 from demokit.data.validation import validate
 from demokit.errors import DemokitError
+from demokit.lock import Lock
+from demokit.writing import behind_link, explain_write, replaced, write_whole
 
 CARD, LICENSE, SUMS = "README.md", "LICENSE", "SHA256SUMS"
 DEFAULT_LIMIT_BYTES = 20 * 10**9
+_OTHER_PLACE = "choose another place."
 _SMALL_BYTES = 10**6  # more than a card, a licence's name or a list of checksums ever takes
 _CHUNK_BYTES = 2**20
 _SUM = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][-\w.]*)")
@@ -61,7 +61,7 @@ def make_bundle(path_or_id: str | Path) -> Bundle:
     Raises:
         DemokitError: the dataset is unfinished, empty, invalid, or states no licence.
     """
-    dataset = open_dataset(path_or_id).require_episodes()
+    dataset = open_settled(path_or_id)
     if dataset.unfinished:
         raise DemokitError(f"{dataset.path} is unfinished: finish it before you share it.")
     license = dataset.metadata.license
@@ -91,12 +91,6 @@ def require_valid(path: Path) -> None:
         )
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return _copied(file, None, path.stat().st_size, str(path))
-
-
 def pack(bundle: Bundle, target: Path, *, overwrite: bool = False) -> Path:
     """Write the bundle as the archive `target`, NAME.zip; its members are not compressed again.
 
@@ -105,20 +99,27 @@ def pack(bundle: Bundle, target: Path, *, overwrite: bool = False) -> Path:
     """
     if target.suffix != ".zip":
         raise DemokitError(f"The archive {target} must be named NAME.zip.")
-    _check_free(target, overwrite=overwrite)
-    aside = target.with_name(target.name + ".tmp")
-    try:
-        with explain_write(target, "choose another place with -o."):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
-                archive.write(bundle.path, bundle.path.name)
-                for name, data in bundle.small.items():
-                    archive.writestr(name, data)
-            sync(aside)
-            rename_durably(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)
+    with Lock(target, _OTHER_PLACE):
+        _check_free(target, overwrite=overwrite)
+        with (
+            replaced(target, _OTHER_PLACE, partial(_check_archive, bundle)) as aside,
+            zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive,
+        ):
+            archive.write(bundle.path, bundle.path.name)
+            for name, data in bundle.small.items():
+                archive.writestr(name, data)
     return target
+
+
+def _check_archive(bundle: Bundle, path: Path) -> None:
+    """Raise DemokitError unless an archive holds what its list of checksums says."""
+    sums, _ = _parsed_sums(bundle.small[SUMS], str(path))
+    with zipfile.ZipFile(path) as archive:
+        for name, stated in sums.items():
+            with archive.open(name) as stream:
+                found = _copied(stream, None, bundle.size_bytes, name)
+            if found != stated:
+                raise DemokitError(f"{bundle.path} changed while {name} was packed: pack it again.")
 
 
 def push(bundle: Bundle, place: str, *, public: bool = False, overwrite: bool = False) -> str:
@@ -147,11 +148,28 @@ def push(bundle: Bundle, place: str, *, public: bool = False, overwrite: bool = 
         if SUMS in taken:
             # Without its checksums a half-written bundle is not taken for a whole one.
             files.rm(f"{root}/{SUMS}")
+        if "file" in _protocols(files):
+            _put_here(bundle, Path(root))
+            return place
         files.makedirs(root, exist_ok=True)
         files.put_file(str(bundle.path), f"{root}/{bundle.path.name}")
         for name, data in bundle.small.items():
             files.pipe_file(f"{root}/{name}", data)
     return place
+
+
+def _put_here(bundle: Bundle, folder: Path) -> None:
+    """Put the bundle in a folder, the list of checksums last."""
+    sums, name = _parsed_sums(bundle.small[SUMS], str(folder))
+
+    def check(path: Path) -> None:
+        if file_sha256(path) != sums[name]:
+            raise DemokitError(f"{bundle.path} changed while it was copied: push it again.")
+
+    with replaced(folder / name, _OTHER_PLACE, check) as aside:
+        shutil.copyfile(bundle.path, aside)
+    for small, data in bundle.small.items():
+        write_whole(folder / small, data, _OTHER_PLACE)
 
 
 def pull(
@@ -170,23 +188,16 @@ def pull(
             dataset; the target is not touched then.
     """
     target = behind_link(target)
-    check_output(target, overwrite=overwrite)
-    aside = target.with_name(f".{target.stem}.pulled.tmp")
-    try:
-        with _source(place) as source, explain_write(target, "choose another place with -o."):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            sums, name = _read_sums(source, place)
-            card = _read_small(source, CARD, sums, place)
-            _read_small(source, LICENSE, sums, place)
-            with _explained(f"read {place}"), source.open(name) as stream, aside.open("wb") as out:
+    with write_lock(target), _source(place) as source:
+        check_output(target, overwrite=overwrite)
+        sums, name = _read_sums(source, place)
+        card = _read_small(source, CARD, sums, place)
+        _read_small(source, LICENSE, sums, place)
+        with replaced(target, _OTHER_PLACE, require_valid) as aside:
+            with aside.open("wb") as out, _explained(f"read {place}"), source.open(name) as stream:
                 found = _copied(stream, out, limit_bytes, f"{name} of {place}")
             _check_sum(found, sums[name], name, place)
-            require_valid(aside)
-            sync(aside)
-            rename_durably(aside, target)
-            put_card(target, card)
-    finally:
-        aside.unlink(missing_ok=True)
+        put_card(target, card)
     return target
 
 
@@ -255,7 +266,11 @@ def _check_members(archive: zipfile.ZipFile, size: int, place: str) -> None:
 
 def _read_sums(source: _Source, place: str) -> tuple[dict[str, str], str]:
     """Name -> checksum, and which of the names is the dataset."""
-    text = _small_bytes(source, SUMS, place).decode("ascii", "replace")
+    return _parsed_sums(_small_bytes(source, SUMS, place), place)
+
+
+def _parsed_sums(data: bytes, place: str) -> tuple[dict[str, str], str]:
+    text = data.decode("ascii", "replace")
     found = [_SUM.fullmatch(line) for line in text.splitlines()]
     sums = {match[2]: match[1] for match in found if match}
     datasets = [name for name in sums if PurePosixPath(name).suffix == ".hdf5"]
@@ -294,7 +309,8 @@ def _copied(stream: IO[bytes], out: IO[bytes] | None, limit_bytes: int, what: st
             raise DemokitError(f"{what} is larger than {limit_bytes / 1e9:g} GB: see --max-size.")
         total.update(chunk)
         if out is not None:
-            out.write(chunk)
+            with explain_write(Path(out.name), _OTHER_PLACE):
+                out.write(chunk)
     return total.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -39,6 +40,18 @@ def staging_folder(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
+def identity(path: Path) -> tuple[int, ...] | None:
+    """What tells the file at `path` from one that takes its place; None when nothing is there."""
+    try:
+        return _identity(path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def staged_file(folder: Path, index: int) -> Path:
     """The file of one staged episode."""
     return folder / f"{episode_name(index)}.hdf5"
@@ -66,6 +79,7 @@ class FinishedFile:
     def __init__(self, path: Path) -> None:
         with open_hdf5(path) as file:
             attributes = read_attributes(file)
+            self.identity = _identity_of(file)
         self.path = path
         self.metadata = DatasetMetadata.from_attributes(attributes, str(path))
         self.attributes = attributes
@@ -79,7 +93,7 @@ class FinishedFile:
         if self._kept is not None:
             yield
             return
-        with open_file(self.path) as file:
+        with self._opened() as file:
             self._kept = file
             try:
                 yield
@@ -93,8 +107,18 @@ class FinishedFile:
             with explain_damage(self.path):
                 yield episode_group(self._kept, index)
         else:
-            with open_hdf5(self.path) as file:
+            with self._opened() as file, explain_damage(self.path):
                 yield episode_group(file, index)
+
+    @contextmanager
+    def _opened(self) -> Iterator[h5py.File]:
+        """The file, if it is still the one whose metadata was read."""
+        with open_file(self.path) as file:
+            if _identity_of(file) != self.identity:
+                raise DemokitError(
+                    f"{self.path} was replaced while it was read: run the command again."
+                )
+            yield file
 
     def names(self) -> set[str]:
         """All names at the top of the file."""
@@ -119,6 +143,7 @@ class StagedEpisodes:
         with explain_damage(self.folder / STATE_FILE):
             self.first = int(self.state["first"])
             self.replaces = bool(self.state["replaces"])
+            self.extends = str(self.state.get("extends", ""))
         self.num_episodes = self.first
         while staged_file(self.folder, self.num_episodes).exists():
             self.num_episodes += 1
@@ -132,6 +157,10 @@ class StagedEpisodes:
     def present(self) -> list[int]:
         """See `Source`."""
         return _indices(path.stem for path in self.folder.glob("episode_*.hdf5"))
+
+
+def _identity_of(file: h5py.File) -> tuple[int, ...]:
+    return _identity(os.fstat(file.id.get_vfd_handle()))
 
 
 def _indices(names: Iterable[str]) -> list[int]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from demokit.data.labels import LabelSteps, count_labels
-from demokit.data.layout import EpisodeRecord
+from demokit.data.layout import EpisodeRecord, episodes_digest
 from demokit.data.metadata import DatasetMetadata, space_to_json
 from demokit.data.store import Dataset, staging_folder
 from demokit.types import Array, Task
@@ -130,7 +130,7 @@ def summarize(dataset: Dataset, *, ranges: bool = True) -> Summary:
             tasks=summarize_tasks(records),
             ranges=_ranges(dataset) if ranges else (),
             labels=count_labels(dataset) if ranges else LabelSteps(),
-            checksum=_checksum(records),
+            checksum=episodes_digest(records),
         )
 
 
@@ -181,14 +181,9 @@ def _widened(earlier: ArrayRange | None, now: ArrayRange) -> ArrayRange:
     return ArrayRange(now.name, now.dtype, now.shape, low, high)
 
 
-def _checksum(records: Sequence[EpisodeRecord]) -> str:
-    digests = [record.digest for record in records]
-    return sha256("".join(digests).encode()).hexdigest() if all(digests) else ""
-
-
 def _size_bytes(dataset: Dataset) -> int:
     if dataset.unfinished:
-        return sum(entry.stat().st_size for entry in staging_folder(dataset.path).iterdir())
+        return sum(map(_size, staging_folder(dataset.path).iterdir()))
     return os.path.getsize(dataset.path)
 
 
@@ -200,3 +195,11 @@ def _spread(values: Sequence[float]) -> tuple[float, float, float]:
     if not values:
         return (0.0, 0.0, 0.0)
     return float(min(values)), float(np.mean(values)), float(max(values))
+
+
+def _size(path: Path) -> int:
+    """Size of a file in bytes, 0 when a recording that runs has renamed it."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -2,38 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import errno
+import os
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from demokit.data.files import explain_write, rename_durably
 from demokit.errors import DemokitError
 from demokit.types import Array
+from demokit.writing import replaced
+
+_QUALITY = "25"  # x264's constant rate factor: 0 is lossless, 51 the worst
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EIO)
 
 
 def write_video(path: Path, pictures: Iterable[Array], rate_hz: float) -> int:
     """Write an MP4 of pictures (H, W, 3) uint8; returns how many.
 
     Raises:
-        DemokitError: imageio is missing, or `path` cannot be written; no part of it is left.
+        DemokitError: ffmpeg is missing, there are no pictures, or `path` cannot be written; no
+            part of it is left.
     """
     try:
-        import_module("imageio_ffmpeg")
-        imageio: Any = import_module("imageio.v2")
+        ffmpeg: Any = import_module("imageio_ffmpeg")
     except ImportError as error:
-        raise DemokitError('Videos need imageio: pip install "demokit[video]".') from error
-    aside = path.with_name(f".{path.name}.tmp.mp4")
+        raise DemokitError('Videos need imageio-ffmpeg: pip install "demokit[video]".') from error
     count = 0
-    with explain_write(path, "choose another --video."):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            # ffmpeg would otherwise scale pictures to multiples of 16.
-            with imageio.get_writer(aside, fps=rate_hz, macro_block_size=2) as writer:
-                for picture in pictures:
-                    writer.append_data(picture)
-                    count += 1
-            rename_durably(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+
+    def check(aside: Path) -> None:
+        if ffmpeg.count_frames_and_secs(str(aside))[0] != count:
+            raise DemokitError(f"{path} was not written: parts of the video are missing.")
+
+    with replaced(path, "choose another --video.", check) as aside:
+        rest = iter(pictures)
+        first = next(rest, None)
+        if first is None:
+            raise DemokitError(f"There are no pictures for {path}.")
+        command = _command(ffmpeg.get_ffmpeg_exe(), first, rate_hz, aside)
+        with _encoder(command) as stream:
+            for picture in chain([first], rest):
+                stream.write(picture.tobytes())
+                count += 1
     return count
+
+
+def _command(program: str, picture: Array, rate_hz: float, aside: Path) -> list[str]:
+    """H.264 as every player has it: in colours of half the resolution, so of even sides."""
+    height, width, _ = picture.shape
+    rate = Fraction(rate_hz).limit_denominator(100_000)
+    given = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate)]
+    even = f"scale={width + width % 2}:{height + height % 2}"
+    made = ["-vf", even, "-c:v", "libx264", "-crf", _QUALITY, "-pix_fmt", "yuv420p", "-f", "mp4"]
+    return [program, "-v", "error", "-xerror", "-y", *given, "-i", "-", *made, f"file:{aside}"]
+
+
+@contextmanager
+def _encoder(command: list[str]) -> Iterator[IO[bytes]]:
+    """A stream that ffmpeg reads; raises OSError or RuntimeError with what it says of a failure.
+
+    Its pipe breaks when it cannot write on: the reason is then in its words.
+    """
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdin is not None
+        try:
+            with suppress(BrokenPipeError):
+                yield process.stdin
+            _, said = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        text = said.decode(errors="replace")
+        for number in _REFUSALS:
+            if os.strerror(number) in text:
+                raise OSError(number, os.strerror(number))
+        raise RuntimeError(text.strip() or f"ffmpeg ended with {process.returncode}")

@@ -7,52 +7,35 @@ assembles NAME.hdf5.tmp and renames it, so that NAME.hdf5 is always complete or 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
-import h5py
-
-from demokit.data.files import (
-    behind_link,
-    explain_write,
-    open_hdf5,
-    rename_durably,
-    sync,
-    try_lock,
-    write_durably,
-    written_hdf5,
+from demokit.data.assembly import (
+    OTHER_OUT,
+    check_no_folder,
+    drop_staging,
+    new_file,
+    unfinished,
+    write_lock,
 )
-from demokit.data.hdf5 import read_attributes
 from demokit.data.labels import TELEOP
-from demokit.data.layout import (
-    EpisodeRecord,
-    copy_episode,
-    episode_bytes,
-    put_attributes,
-    record_of,
-    reserve_groups,
-)
-from demokit.data.metadata import (
-    DatasetMetadata,
-    Provenance,
-    default_dataset_id,
-    metadata_digest,
-)
+from demokit.data.layout import EpisodeRecord, episode_bytes, episodes_digest, record_of
+from demokit.data.metadata import DatasetMetadata, Provenance, metadata_digest
 from demokit.data.store import (
     STATE_FILE,
     Dataset,
     FinishedFile,
     StagedEpisodes,
     check_fits,
+    identity,
     staged_file,
     staging_folder,
 )
 from demokit.errors import DemokitError
 from demokit.types import Episode
+from demokit.writing import behind_link, explain_write, write_whole
 
 _FIXES = {
     "family": "pass --env {}",
@@ -87,8 +70,9 @@ class DatasetWriter:
         overwrite: replace what is there, at the final rename and not before.
 
     Raises:
-        DemokitError: the output exists, the recording differs from the one to be resumed,
-            another process writes it, or the place cannot be written; nothing was touched.
+        DemokitError: the output exists, the recording differs from the one to be resumed, the
+            file that it extends is not there or another one, another process writes it, or the
+            place cannot be written; nothing was touched.
     """
 
     def __init__(
@@ -99,20 +83,17 @@ class DatasetWriter:
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
+        if resume and overwrite:
+            raise DemokitError("--resume keeps what is there and --overwrite drops it: choose one.")
         self.path = behind_link(Path(path))
-        _check_target(self.path, resume=resume, overwrite=overwrite)
         self.folder = staging_folder(self.path)
-        staged = None if overwrite else _staged(self.path)
-        base = self._base(staged, overwrite=overwrite)
-        earlier = staged or base
-        if earlier is not None:
-            _check_same(earlier.metadata, metadata, self.path)
-            metadata = _merged(earlier.metadata, metadata)
-        self.metadata = metadata
-        self._base_file = base
-        self._replaces = self.path.exists() and base is None
-        self._lock = self._claim(keep=staged is not None)
-        self._records = self._saved(staged)
+        self._lock = write_lock(self.path)
+        self._open = True
+        try:
+            self._begin(metadata, resume=resume, overwrite=overwrite)
+        except BaseException:
+            self._let_go()
+            raise
 
     @property
     def records(self) -> tuple[EpisodeRecord, ...]:
@@ -127,15 +108,15 @@ class DatasetWriter:
         """Save an episode; when this returns it is durable. Returns the number saved so far.
 
         Raises:
-            DemokitError: the episode does not fit the dataset, it cannot be written, or the
-                writer is closed.
+            DemokitError: the episode does not fit the dataset, it cannot be written, the dataset
+                was replaced or its folder removed meanwhile, or the writer is closed.
         """
         self._check_open()
         check_fits(self.metadata, episode, self.path)
         index = len(self._records)
-        target = staged_file(self.folder, index)
-        with explain_write(target, f"{index} episodes are saved; make room, then use --resume."):
-            write_durably(target, episode_bytes(index, episode))
+        data = episode_bytes(index, episode)
+        self._check_place()
+        write_whole(staged_file(self.folder, index), data, self._saved_so_far(), parents=False)
         self._records.append(record_of(index, episode))
         return len(self._records)
 
@@ -149,57 +130,103 @@ class DatasetWriter:
         self._check_open()
         if not self._records:
             raise DemokitError(f"No episode was saved: {self.path} was not written.")
-        base = self._base_file
-        changed = base is not None and base.metadata != self.metadata
-        if len(self._records) > self._first or self._replaces or changed:
+        if len(self._records) > self._first or self._replaces or self._restates:
+            self._check_place()
             self._publish()
-        self._drop_folder()
+        self.discard()
         return self.path
 
-    @property
-    def _first(self) -> int:
-        """Index of the first episode that the finished file does not hold."""
-        return self._base_file.num_episodes if self._base_file else 0
-
-    def _check_open(self) -> None:
-        if self._lock is None:
-            raise DemokitError(
-                f"The recording to {self.path} is closed: go on with a new DatasetWriter and "
-                "resume=True."
-            )
-
-    def _publish(self) -> None:
-        aside = self.path.with_name(self.path.name + ".tmp")
-        with explain_write(aside, "the episodes are saved; make room, then use --resume."):
-            self._assemble(aside)
-            sync(aside)
-            rename_durably(aside, self.path)
+    def discard(self) -> None:
+        """Drop what is saved beside the dataset, and close."""
+        drop_staging(self.path)
+        self._let_go()
 
     def close(self) -> None:
         """Let go of the recording; an unfinished one stays as it is, if it saved anything."""
-        if self._lock is None:
-            return
-        if len(self._records) == self._first:
-            self._drop_folder()
-        else:
-            self._let_go()
-
-    def _drop_folder(self) -> None:
-        # Without its state file the folder counts as empty, whatever a kill leaves in it.
-        (self.folder / STATE_FILE).unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._open and len(self._records) == self._first:
+            self.discard()
         self._let_go()
-
-    def _let_go(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _begin(self, metadata: DatasetMetadata, *, resume: bool, overwrite: bool) -> None:
+        """Look at what is there, and make the folder; raises DemokitError."""
+        _check_free(self.path, resume=resume, overwrite=overwrite)
+        staged = None if overwrite else unfinished(self.path)
+        base = self._base(staged, overwrite=overwrite)
+        earlier = staged or base
+        if earlier is not None:
+            _check_same(earlier.metadata, metadata, self.path)
+            metadata = _merged(earlier.metadata, metadata)
+        self.metadata = metadata
+        self._base_file = base
+        self._there = base.identity if base else identity(self.path)
+        self._replaces = self._there is not None and base is None
+        self._records = list(Dataset(base).episodes) if base else []
+        pending = _pending(staged, self._records) if staged else []
+        self._records += pending
+        if not pending:
+            with explain_write(self.path, OTHER_OUT):
+                self._start()
+
+    @property
+    def _first(self) -> int:
+        """Index of the first episode that the finished file does not hold."""
+        return self._base_file.num_episodes if self._base_file else 0
+
+    @property
+    def _restates(self) -> bool:
+        """Whether the finished file says something else about itself than this recording."""
+        return self._base_file is not None and self._base_file.metadata != self.metadata
+
+    def _saved_so_far(self) -> str:
+        return f"{len(self)} episodes are saved; mend that, then go on with --resume."
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise DemokitError(
+                f"The recording to {self.path} is closed: go on with a new DatasetWriter and "
+                "resume=True."
+            )
+
+    def _check_place(self) -> None:
+        """Raise DemokitError when somebody else replaced the dataset, or removed the folder."""
+        staged = range(self._first, len(self._records))
+        if not all(staged_file(self.folder, index).exists() for index in staged[-1:]):
+            raise DemokitError(
+                f"{self.folder} was removed during the recording, and {len(staged)} episodes with "
+                f"it: nothing was written to {self.path}; record again."
+            )
+        if identity(self.path) != self._there:
+            raise DemokitError(
+                f"{self.path} was replaced during the recording, by another program: nothing was "
+                f"written to it. Bring back what was there, then go on with --resume: "
+                f"{self.folder} keeps {len(staged)} episodes."
+            )
+
+    def _publish(self) -> None:
+        # What stands at the front of a file survives a truncation, so a file that says something
+        # else about itself is written anew.
+        base, extends = self._base_file, self._base_file is not None and not self._restates
+        with new_file(
+            self.path,
+            self.metadata,
+            len(self._records),
+            self._saved_so_far(),
+            extends=base if extends else None,
+        ) as new:
+            if base is not None and not extends:
+                with base.keep_open():
+                    new.copy(base, self._records[: self._first])
+            new.copy(StagedEpisodes(self.path), self._records[self._first :])
+
+    def _let_go(self) -> None:
+        self._open = False
+        self._lock.release()
 
     def _base(self, staged: StagedEpisodes | None, *, overwrite: bool) -> FinishedFile | None:
         """The finished file that this recording extends."""
@@ -214,92 +241,23 @@ class DatasetWriter:
             )
         return None
 
-    def _claim(self, *, keep: bool) -> IO[bytes] | None:
-        """Lock the staging folder; empty it unless it is to be kept."""
-        advice = "choose a folder you can write to with --out."
-        with explain_write(self.path, advice):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / "lock").open("wb")
-        if not try_lock(lock):
-            lock.close()
-            raise DemokitError(f"Another process is recording {self.path}: wait until it ends.")
-        with explain_write(self.path, advice):
-            if not keep:
-                self._start()
-        return lock
-
     def _start(self) -> None:
+        """Make the folder, empty but for what it says about itself."""
+        self.folder.mkdir(exist_ok=True)
         for leftover in self.folder.iterdir():
-            if leftover.name != "lock":
-                leftover.unlink()
+            leftover.unlink()
         attributes = self.metadata.to_attributes()
-        signed = {**attributes, "metadata_sha256": metadata_digest(attributes)}
-        state = {"first": self._first, "replaces": self._replaces, "metadata": signed}
-        write_durably(self.folder / STATE_FILE, json.dumps(state).encode())
-
-    def _saved(self, staged: StagedEpisodes | None) -> list[EpisodeRecord]:
-        base = list(Dataset(self._base_file).episodes) if self._base_file else []
-        # A file that grew since the recording began holds what is staged: it was finished, or
-        # repaired, and killed before the folder was removed.
-        if staged is None or len(base) != staged.first:
-            return base
-        pending = range(staged.first, staged.num_episodes)
-        return base + list(Dataset(staged, pending).episodes)
-
-    def _assemble(self, aside: Path) -> None:
-        if self._base_file:
-            shutil.copyfile(self.path, aside)
-        with written_hdf5(aside, extend=self._base_file is not None) as (file, check):
-            put_root_attributes(file, self._root_attributes())
-            new = range(self._first, len(self._records))
-            reserve_groups(file, new)
-            for index in new:
-                with open_hdf5(staged_file(self.folder, index)) as staged:
-                    copy_episode(staged, file, index)
-                check()
-            put_size(file, aside)
-
-    def _root_attributes(self) -> dict[str, object]:
-        steps = sum(record.length for record in self._records)
-        return root_attributes(self.metadata, self.path, len(self._records), steps)
+        state = {
+            "first": self._first,
+            "replaces": self._replaces,
+            "extends": episodes_digest(self._records[: self._first]),
+            "metadata": {**attributes, "metadata_sha256": metadata_digest(attributes)},
+        }
+        write_whole(self.folder / STATE_FILE, json.dumps(state), OTHER_OUT)
 
 
-def root_attributes(
-    metadata: DatasetMetadata, path: Path, episodes: int, steps: int
-) -> dict[str, object]:
-    """The attributes of a finished file, with their checksum."""
-    attributes = {
-        **metadata.to_attributes(),
-        "total_episodes": episodes,
-        "total_steps": steps,
-        "dataset_id": default_dataset_id(metadata.family, path.stem),
-    }
-    return {**attributes, "dataset_size": 0.0, "metadata_sha256": metadata_digest(attributes)}
-
-
-def put_root_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None:
-    """Write the root attributes: before the episodes, and again where they changed.
-
-    What stands at the front of a file survives a truncation, so they are changed in place.
-    """
-    stored = read_attributes(file)
-    put_attributes(file, {n: v for n, v in attributes.items() if stored.get(n) != v})
-    file.flush()
-
-
-def put_size(file: h5py.File, path: Path) -> None:
-    """Write the size of the file, in MB, as Minari does."""
-    file.flush()
-    file.attrs.modify("dataset_size", round(os.path.getsize(path) / 1e6, 1))
-
-
-def _check_target(path: Path, *, resume: bool, overwrite: bool) -> None:
-    if resume and overwrite:
-        raise DemokitError("--resume keeps what is there and --overwrite drops it: choose one.")
-    if path.suffix != ".hdf5":
-        raise DemokitError(f"The dataset {path} must be named NAME.hdf5.")
-    if path.is_dir():
-        raise DemokitError(f"{path} is a directory: name a file in it, such as {path}/demos.hdf5.")
+def _check_free(path: Path, *, resume: bool, overwrite: bool) -> None:
+    check_no_folder(path)
     if resume or overwrite:
         return
     if path.exists():
@@ -307,7 +265,7 @@ def _check_target(path: Path, *, resume: bool, overwrite: bool) -> None:
             f"{path} exists: pass --resume to extend it, --overwrite to replace it, or another "
             "--out."
         )
-    staged = _staged(path)
+    staged = unfinished(path)
     if staged is not None:
         saved = staged.num_episodes - staged.first
         raise DemokitError(
@@ -316,12 +274,24 @@ def _check_target(path: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
-def _staged(path: Path) -> StagedEpisodes | None:
-    """The unfinished recording to `path`, if it saved anything."""
-    if not (staging_folder(path) / STATE_FILE).exists():
-        return None
-    staged = StagedEpisodes(path)
-    return staged if staged.num_episodes > staged.first else None
+def _pending(staged: StagedEpisodes, there: Sequence[EpisodeRecord]) -> list[EpisodeRecord]:
+    """The staged episodes that go on after those in the finished file; none if it holds them.
+
+    Raises:
+        DemokitError: it is not the file that was there when the recording began.
+    """
+    own = list(Dataset(staged, range(staged.first, staged.num_episodes)).episodes)
+    before, since = there[: staged.first], there[staged.first :]
+    same = len(before) == staged.first and staged.extends in ("", episodes_digest(before))
+    saved, grown = ({record.digest for record in part} for part in (own, since))
+    # One that grew was finished, or repaired, by a process that was killed before it removed the
+    # folder.
+    if not same or not (grown <= saved or saved <= grown):
+        raise DemokitError(
+            f"{staged.path} is not the file that {staged.folder} goes on with: bring that one "
+            "back, record to another --out, or drop the episodes saved there with --overwrite."
+        )
+    return [] if since else own
 
 
 def _check_same(earlier: DatasetMetadata, now: DatasetMetadata, path: Path) -> None:

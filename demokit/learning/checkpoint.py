@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,23 @@ from safetensors.torch import save
 from torch import Tensor
 
 from demokit.errors import DemokitError
+from demokit.writing import write_whole
 
+KEPT = "the last checkpoint is kept; --resume goes on from it."
 _HEADER = "demokit"
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write a checkpoint so that `path` is the old file or the whole new one, never half."""
+    """Write a checkpoint; its folder must be there.
+
+    Raises:
+        DemokitError: it cannot be written; the last checkpoint is then as it was.
+    """
     data = save(
         {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
         metadata={_HEADER: json.dumps(header)},
     )
-    aside = path.with_name(path.name + ".tmp")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    write_whole(path, data, KEPT, parents=False)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -10,9 +10,7 @@ import json
 import os
 import platform
 import shutil
-import sys
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -20,37 +18,29 @@ from typing import Any
 
 from torch import Tensor
 
-from demokit.data.files import explain_write, try_lock, write_durably
 from demokit.errors import DemokitError
-from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
-from demokit.learning.scalars import ScalarLog, csv_text
+from demokit.learning.checkpoint import KEPT, load_checkpoint, save_checkpoint
+from demokit.learning.scalars import ScalarLog
+from demokit.lock import Lock
+from demokit.writing import csv_text, explain_write, write_whole
 
 CHECKPOINT, CONFIG, METRICS = "checkpoint.safetensors", "config.json", "metrics.csv"
 BOARD = "tensorboard"
+_OTHER_DIR = "name another --output-dir."
 _EVENTS = "events.out.tfevents.*"
 _PACKAGES = ("demokit", "torch", "mujoco", "numpy")
 _VERSIONS = "versions"
 
 
-class Hold:
-    """A folder in which no other process trains, until `release` is called or this one ends.
+class Hold(Lock):
+    """A folder, made here, in which no other process trains, until `release` or its end.
 
     Raises:
-        DemokitError: another process trains there.
+        DemokitError: another process trains there, or the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        if sys.platform == "win32":  # has no locks of folders
-            self.release: Callable[[], object] = lambda: None
-            return
-        handle = os.open(folder, os.O_RDONLY)
-        self.release = weakref.finalize(self, os.close, handle)
-        if not try_lock(handle):
-            self.release()
-            raise DemokitError(
-                f"Another process trains in {folder}: wait until it ends, or name another "
-                "--output-dir."
-            )
+        super().__init__(folder, _OTHER_DIR, inside=True)
 
 
 class TrainingFolder:
@@ -96,8 +86,7 @@ class TrainingFolder:
         overwrite: bool = False,
     ) -> None:
         self.path = path
-        with explain_write(path, "name another --output-dir."):
-            path.mkdir(parents=True, exist_ok=True)
+        with explain_write(path, _OTHER_DIR):
             self._hold = Hold(path)
             try:
                 self.resumed = self._may_resume(forget, resume=resume, overwrite=overwrite)
@@ -123,7 +112,7 @@ class TrainingFolder:
 
     def writing(self) -> AbstractContextManager[None]:
         """Turn a failed write in the block into a DemokitError that says what is kept."""
-        return explain_write(self.path, "the last checkpoint is kept; --resume goes on from it.")
+        return explain_write(self.path, KEPT)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The checkpoint to continue from, see `load_checkpoint`; None where there is none."""
@@ -131,8 +120,7 @@ class TrainingFolder:
 
     def save(self, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
         """Replace the checkpoint, see `save_checkpoint`."""
-        with self.writing():
-            save_checkpoint(self.checkpoint, tensors, header)
+        save_checkpoint(self.checkpoint, tensors, header)
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Append a row to metrics.csv and to TensorBoard; NaN is what was not measured."""
@@ -150,9 +138,8 @@ class TrainingFolder:
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Write the table NAME.csv: one row or more, all of the same columns."""
-        with self.writing():
-            text = csv_text(list(rows[0]), rows)
-            write_durably(self.path / f"{name}.csv", text.encode())
+        text = csv_text(list(rows[0]), rows)
+        write_whole(self.path / f"{name}.csv", text, KEPT, parents=False)
 
     def close(self) -> None:
         """Leave the folder to others; everything is written already."""
@@ -177,7 +164,7 @@ class TrainingFolder:
         # checkpoint is taken for one of other settings.
         _clear(self.path, forget)
         text = json.dumps({**content, _VERSIONS: versions()}, indent=2)
-        write_durably(self.path / CONFIG, f"{text}\n".encode())
+        write_whole(self.path / CONFIG, f"{text}\n", _OTHER_DIR, parents=False)
 
 
 def versions() -> dict[str, str]:
@@ -213,14 +200,10 @@ def forget_training(path: Path, further: Sequence[str] = ()) -> None:
     Raises:
         DemokitError: another process trains there, or they cannot be removed.
     """
-    held = Hold(path)
-    try:
-        with explain_write(path, "name another --output-dir."):
-            _clear(path, further)
-        with suppress(OSError):
-            path.rmdir()
-    finally:
-        held.release()
+    with Hold(path), explain_write(path, _OTHER_DIR):
+        _clear(path, further)
+    with suppress(OSError):
+        path.rmdir()
 
 
 def read_config(path: Path) -> dict[str, Any]:

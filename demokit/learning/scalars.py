@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from demokit.data.files import write_durably
 from demokit.errors import DemokitError
+from demokit.learning.checkpoint import KEPT
+from demokit.writing import csv_text, write_whole
 
 Row = Mapping[str, object]
 _REST = "\n"  # no column is called so
@@ -79,7 +79,7 @@ class ScalarLog:
     def _rewrite(self, rows: Sequence[Row]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
         text = csv_text(self._columns, rows) if rows else ""
-        write_durably(self._table, text.encode())
+        write_whole(self._table, text, KEPT, parents=False)
 
 
 class _Board:
@@ -119,13 +119,3 @@ class _Board:
         if self.resumed_at is not None:
             start = SessionLog(status=SessionLog.START)
             yield {"step": self.resumed_at, "session_log": start}
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Row], *, header: bool = True) -> str:
-    """Rows as CSV, after a line with the columns; "nan" where a row lacks one."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="nan")
-    if header:
-        writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()

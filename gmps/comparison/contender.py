@@ -19,6 +19,7 @@ from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.learning.runs import versions
+from demokit.writing import write_whole
 from gmps.comparison.outcomes import Row, Variant, label_of, read_rows, write_rows
 from gmps.methods.gmps.learner import Learned
 from gmps.options import TrainConfig, differing_options
@@ -160,12 +161,9 @@ class Contender:
     def keep_curve(self, key: str, rows: Sequence[Row]) -> None:
         """Write the rows of a measured curve, and the facts beside them."""
         path = self._curve(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.is_dir():
-            (self.path / FACTS).write_text(json.dumps(asdict(self.facts), indent=1) + "\n")
-        aside = path.with_name(f"{path.name}.tmp")
-        write_rows(aside, rows)
-        aside.replace(path)
+            write_whole(self.path / FACTS, json.dumps(asdict(self.facts), indent=1) + "\n")
+        write_rows(path, rows)
 
     def _curve(self, key: str) -> Path:
         folder = self.path if self.path.is_dir() else self.path.parent

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
 from demokit.envs.family import Family
 from demokit.types import FloatArray, Task
+from demokit.writing import csv_text, write_whole
 from gmps.evaluation import Curve
 
 ACTORS = ("mean", "stochastic")
@@ -111,7 +111,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 def read_rows(path: Path) -> list[Row]:
     """Read what `write_rows` wrote."""
-    with _open(path, "rt") as file:
+    with _open(path) as file:
         return [
             Row(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(Row)})
             for row in csv.DictReader(file)
@@ -147,19 +147,17 @@ def read_places(path: Path) -> list[Place]:
         ]
 
 
-def _open(path: Path, mode: Literal["rt", "wt"]) -> TextIO:
-    """The file as text; those with .gz in their names are compressed, the same bytes each time."""
+def _open(path: Path) -> TextIO:
+    """The file as text."""
     if ".gz" not in path.suffixes:
-        return path.open(mode, newline="")
-    packed = gzip.GzipFile(path, mode[0] + "b", mtime=0)
-    return io.TextIOWrapper(packed, newline="")
+        return path.open(newline="")
+    return gzip.open(path, "rt", newline="")
 
 
 def _write(path: Path, names: list[str], rows: Iterable[dict[str, Any]]) -> None:
-    with _open(path, "wt") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    """Write CSV; with .gz in the name it is compressed, to the same bytes each time."""
+    data = csv_text(names, rows).encode()
+    write_whole(path, gzip.compress(data, mtime=0) if ".gz" in path.suffixes else data)
 
 
 def select(rows: Iterable[Row], **wanted: object) -> list[Row]:

@@ -13,7 +13,9 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from demokit.figure import Figure
+from demokit.page import write_picture
 from demokit.types import FloatArray
+from demokit.writing import AS_IT_WAS
 from gmps.comparison.outcomes import (
     BY_ROLLOUTS,
     BY_STEP_SCALE,
@@ -69,7 +71,7 @@ def save(figures: dict[str, Figure], folder: Path) -> dict[str, Path]:
     """Write every picture to `folder`, NAME.png; returns the files by name."""
     files = {name: folder / f"{name}.png" for name in figures}
     for name, file in files.items():
-        figures[name].savefig(file, dpi=DPI)
+        write_picture(figures[name], file, AS_IT_WAS, dpi=DPI)
     return files
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from demokit.writing import write_whole
 from gmps.comparison.outcomes import write_places, write_rows
 from gmps.comparison.page import page
 from gmps.comparison.plot import pictures, save
@@ -21,7 +22,7 @@ def publish(comparison: Comparison, folder: Path, films: Sequence[Film] = ()) ->
     write_rows(folder / TABLE, comparison.rows)
     write_places(folder / PLACES, comparison.places)
     content = write_json(folder / "evaluation.json", comparison)
-    (folder / "report.md").write_text(markdown(comparison))
+    write_whole(folder / "report.md", markdown(comparison))
     drawn = save(pictures(folder / TABLE, folder / PLACES), folder)
-    (folder / "report.html").write_text(page(comparison, drawn, films))
+    write_whole(folder / "report.html", page(comparison, drawn, films))
     return content

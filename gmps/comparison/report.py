@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from demokit.types import FloatArray
+from demokit.writing import write_whole
 from gmps.comparison.outcomes import (
     ACTORS,
     BY_ROLLOUTS,
@@ -406,7 +407,7 @@ def write_json(path: Path, comparison: Comparison) -> dict[str, Any]:
         },
         "summary": summary(rows),
     }
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_whole(path, json.dumps(content, indent=2) + "\n")
     return content
 
 

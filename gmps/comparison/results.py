@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from demokit.errors import DemokitError
 from demokit.page import data_uri, style
 from demokit.text import on_page
+from demokit.writing import write_whole
 from gmps.comparison.outcomes import label_of
 from gmps.comparison.plan import Plan
 from gmps.comparison.report import DIGITS, cell
@@ -44,8 +44,8 @@ def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
     page.parent.mkdir(parents=True, exist_ok=True)
     for name in found:
         parts += _comparison(plan, name, folder / name / "comparison", page)
-    page.write_text("\n".join(parts))
-    (folder / "index.html").write_text(_index(plan, found, folder))
+    write_whole(page, "\n".join(parts))
+    write_whole(folder / "index.html", _index(plan, found, folder))
     return list(found)
 
 
@@ -159,7 +159,7 @@ def _comparison(plan: Plan, name: str, source: Path, page: Path) -> Iterator[str
     """The report of a comparison, its picture after the title."""
     title, _, rest = (source / "report.md").read_text().partition("\n")
     picture = page.with_name(f"{page.stem}-{name}.png")
-    shutil.copyfile(source / "evaluation.png", picture)
+    write_whole(picture, (source / "evaluation.png").read_bytes())
     yield f"## {name}: {title.removeprefix('## ')}\n"
     if plan.comparisons[name].about:
         yield plan.comparisons[name].about + "\n"

@@ -17,6 +17,7 @@ from torch import Tensor
 from demokit.errors import DemokitError
 from demokit.learning.device import find_device
 from demokit.learning.runs import Hold, ScalarLog, optimizer_tensors, restore_optimizer, versions
+from demokit.writing import csv_text, write_whole
 from gmps.runs.checkpoint import CHECKPOINT, load, save
 from gmps.options import TrainConfig
 from gmps.distributed import ALONE, World
@@ -69,7 +70,7 @@ class Run:
         self._log: ScalarLog | None = None
         if world.is_main and not self.resumed:
             settings = {"config": self._options, "demos": demos, "versions": versions()}
-            (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
+            write_whole(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
         if world.is_main:
             self._log = ScalarLog(folder, "iteration", fresh=not self.resumed)
 
@@ -107,10 +108,7 @@ class Run:
         """Write a small table NAME.csv."""
         if not self.world.is_main:
             return
-        with (self.folder / f"{name}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_whole(self.folder / f"{name}.csv", csv_text(list(rows[0]), rows))
 
     def close(self) -> None:
         """Flush TensorBoard, and leave the folder to others."""
@@ -142,7 +140,6 @@ class Run:
                 f"{self.folder} already holds a run: continue it with --resume, replace it with "
                 "--overwrite, or name another --output-dir."
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._hold = Hold(self.folder)
         if exists and resume:
             self._require_same_config()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -122,13 +121,13 @@ def _groups(folder: Path, tasks: Sequence[Task], *, per_task: bool) -> dict[Path
 
 def _reserve(out: Path | None) -> None:
     """Make the folder of `out`; raises DemokitError where nothing can be written in it."""
-    from demokit.data.files import explain_write
+    from demokit.writing import ASIDE, explain_write
 
     if out is None:
         return
     with explain_write(out, "name another --out."):
         out.parent.mkdir(parents=True, exist_ok=True)
-        aside = _aside(out)
+        aside = out.with_name(out.name + ASIDE)
         aside.touch()
         aside.unlink()
 
@@ -166,14 +165,16 @@ def _note(found: Evaluation | None) -> str | None:
 def _report(folder: Path, family: str, out: Path | None) -> None:
     """Say how good the best expert is, name weak tasks, draw its curve, and copy its files."""
     from demokit.learning.expert import EXPERT_FILE, load_trained
+    from demokit.writing import write_whole
     from recorders.sac.curve import draw_curves
 
     training = load_trained(folder, family).training
     metrics = {path.parent.name: path for path in sorted(folder.rglob("metrics.csv"))}
     draw_curves(metrics, folder / "curve.png")
     if out is not None:
-        _copy(folder / EXPERT_FILE, out)
-        _copy(folder / "metrics.csv", out.with_suffix(".csv"))
+        advice = f"{folder} has it all."
+        write_whole(out, (folder / EXPERT_FILE).read_bytes(), advice)
+        write_whole(out.with_suffix(".csv"), (folder / "metrics.csv").read_bytes(), advice)
     returns, success = (list(training[name].values()) for name in ("returns", "success"))
     say(
         f"{out or folder}: return {mean(returns):.1f}, success {mean(success):.1%} over "
@@ -182,17 +183,6 @@ def _report(folder: Path, family: str, out: Path | None) -> None:
     for task, rate in training["success"].items():
         if rate < WEAK_SUCCESS:
             say(f"Weak: it solves {task} in {rate:.0%} of its episodes only.", err=True)
-
-
-def _copy(source: Path, out: Path) -> None:
-    """Copy a file so that `out` is the old one or the whole new one."""
-    aside = _aside(out)
-    shutil.copyfile(source, aside)
-    aside.replace(out)
-
-
-def _aside(out: Path) -> Path:
-    return out.with_name(out.name + ".tmp")
 
 
 def _require_sb3() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from demokit.figure import Figure
+from demokit.page import write_picture
 
 DPI = 140
 _MEAN, _WORST = "#1b6ca8", "#d1495b"
@@ -35,7 +36,7 @@ def draw_curves(metrics: Mapping[str, Path], out: Path) -> None:
     axes[0, 0].set_ylabel("return")
     axes[1, 0].set_ylabel("success")
     axes[0, 0].legend(loc="lower right", frameon=False)
-    figure.savefig(out, dpi=DPI)
+    write_picture(figure, out, "the training is complete.", dpi=DPI)
 
 
 def read_metrics(path: Path) -> dict[str, list[float]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from demokit.data.files import explain_write
 from demokit.errors import DemokitError
 from demokit.learning.expert import EXPERT_FILE
 from demokit.learning.folder import already_holds, forget_training, holds_training, read_config
+from demokit.writing import explain_write
 
 FILES = (EXPERT_FILE, "curve.png")
 """What a training of an expert leaves besides what every training does."""

@@ -285,7 +285,7 @@ def test_resume_continues_and_extends(tmp_path, metadata, make_episode):
 
 def test_killed_between_rename_and_clean_up(tmp_path, metadata, make_episode, monkeypatch):
     path = tmp_path / "a.hdf5"
-    monkeypatch.setattr(DatasetWriter, "_drop_folder", lambda self: self._let_go())
+    monkeypatch.setattr("demokit.data.writer.drop_staging", lambda path: None)
     write(path, metadata, [make_episode(0), make_episode(1)])
     monkeypatch.undo()
     assert staging_folder(path).exists()
@@ -362,7 +362,8 @@ def test_two_processes_do_not_write_one_dataset(tmp_path, metadata, make_episode
     path = tmp_path / "a.hdf5"
     with DatasetWriter(path, metadata) as writer:
         writer.add(make_episode(0))
-        with pytest.raises(DemokitError, match="Another process"):
+        who = rf"is being written by process {os.getpid()} \(`.*`, since 20"
+        with pytest.raises(DemokitError, match=who):
             DatasetWriter(path, metadata, overwrite=True)
         writer.finish()
     assert len(open_dataset(path)) == 1

@@ -6,24 +6,28 @@ not hold and what stands in its place, and the dataset keeps that list (`Provena
 
 from __future__ import annotations
 
-import shutil
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from demokit.data.edit import check_output
-from demokit.data.files import behind_link, explain_damage, explain_write
+from demokit.data.assembly import check_output
+from demokit.data.files import explain_damage
+from demokit.data.layout import digest, record_of
 from demokit.data.metadata import DatasetMetadata
 from demokit.data.store import Dataset
 from demokit.data.writer import DatasetWriter
 from demokit.errors import DemokitError, unknown_name
+from demokit.lock import Lock, require_unlocked
 from demokit.types import Episode
+from demokit.writing import behind_link, replaced_folder
 
 # Name -> whether datasets can be exported to it; each is read and written by the module of its
 # name.
+_ADVICE = "choose another place with -o."
 FORMATS = {"gmps_release": False, "lerobot": True, "minari": True, "robomimic": True}
 
 
@@ -67,10 +71,14 @@ def export_dataset(
         raise DemokitError(f"{dataset.path} is unfinished: finish it with `demokit record`.")
     losses: tuple[Loss, ...] = module.losses(dataset)
     place: Path = module.place(dataset, target)
+    require_unlocked(dataset.path)
     _check_place(place, dataset.path, module, overwrite=overwrite)
     if not dry_run:
-        with explain_write(place, "choose another place with -o."):
-            _write_aside(module, dataset, behind_link(place))
+        with Lock(place, _ADVICE):
+            _check_place(place, dataset.path, module, overwrite=overwrite)
+            check = partial(_read_back, module, dataset)
+            with replaced_folder(place, _ADVICE, check) as aside, dataset:
+                module.export(dataset, aside)
     return losses
 
 
@@ -107,6 +115,7 @@ def import_dataset(
         raise DemokitError(f"There is nothing at {source}: check the path.")
     if source.resolve() == target.resolve():
         raise DemokitError("The source cannot be the output too: choose another -o.")
+    require_unlocked(source)
     check_output(behind_link(target), overwrite=overwrite)
     with explain_damage(source):
         found: Imported = module.read(source, env)
@@ -149,20 +158,22 @@ def _fill(writer: DatasetWriter, episodes: Iterable[Episode]) -> None:
             writer.add(episode)
         writer.finish()
     except BaseException:
-        shutil.rmtree(writer.folder, ignore_errors=True)
+        writer.discard()
         raise
 
 
-def _write_aside(module: Any, dataset: Dataset, place: Path) -> None:
-    """Export next to `place`, then rename; what was there goes only then."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".demokit-", dir=place.parent) as folder:
-        aside = Path(folder) / place.name
-        with dataset:
-            module.export(dataset, aside)
-        if place.is_dir():
-            place.rename(Path(folder) / f"{place.name}.old")
-        aside.replace(place)
+def _read_back(module: Any, dataset: Dataset, place: Path) -> None:
+    """Raise DemokitError unless an export gives the episodes back."""
+    found: Imported = module.read(place, None)
+    with dataset:
+        ours, theirs = (Counter(map(_fingerprint, each)) for each in (dataset, found.episodes))
+    if found.metadata.to_attributes() != dataset.metadata.to_attributes() or ours != theirs:
+        raise DemokitError(f"What was written to {place} is not {dataset.path}: this is a fault.")
+
+
+def _fingerprint(episode: Episode) -> tuple[str, str]:
+    """Tells an episode from others; its number may change."""
+    return digest(episode), record_of(0, episode).compute_digest()
 
 
 def _module(name: str, *, writing: bool) -> Any:

@@ -21,7 +21,7 @@ from demokit.data.convert.own import (
     named_observations,
     record_json,
 )
-from demokit.data.files import open_hdf5
+from demokit.data.files import open_hdf5, written_hdf5
 from demokit.data.hdf5 import StoredArray, names, open_group, read_arrays, read_attributes, walk
 from demokit.data.layout import EpisodeRecord
 from demokit.data.metadata import DatasetMetadata
@@ -76,7 +76,7 @@ def export(dataset: Dataset, target: Path) -> None:
     Actions are within robomimic's bounds [-1, 1]: no dataset holds others.
     """
     metadata = dataset.metadata
-    with h5py.File(target, "w") as file:
+    with written_hdf5(target, libver=None) as (file, _):
         data = file.create_group("data")
         for record, episode in zip(dataset.episodes, dataset.verified(), strict=True):
             _write_demo(data.create_group(f"demo_{record.index}"), record, episode)

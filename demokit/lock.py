@@ -1,0 +1,144 @@
+"""One process writes a place at a time: a lock, which says who holds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import weakref
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from demokit.errors import DemokitError
+from demokit.writing import behind_link, explain_write
+
+ENDING = ".lock"
+# Whatever somebody else puts there is neither followed nor waited for.
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_MOST_SAID = 4096  # bytes
+_MOST_SHOWN = 200  # characters
+
+
+class Lock:
+    """The right to write a place, until `release` is called or this process ends, however.
+
+    It is a file, PLACE.lock or PLACE/.lock, held by the kernel, which says who has it: the
+    process, its command, and since when. File systems that know no locks give it to everybody.
+
+    Args:
+        place: a file or folder, which need not be there.
+        advice: what to do where it cannot be had, such as "choose another --out.".
+        inside: the place is a folder, made here, and the lock lies in it.
+
+    Raises:
+        DemokitError: it is held already, by another process or this one; or it cannot be written.
+    """
+
+    def __init__(self, place: Path, advice: str, *, inside: bool = False) -> None:
+        with explain_write(place, advice):
+            path = place / ENDING if inside else lock_file(place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = _taken(path, place, f", or {advice}")
+        self.release = weakref.finalize(self, _let_go, path, handle, os.getpid())
+        """Lets others write; may be called twice."""
+        with suppress(OSError):  # the lock holds without words, too
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(_myself()).encode(), 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _let_go(path: Path, handle: int, process: int) -> None:
+    if process != os.getpid():  # a copy of the process that holds it
+        return
+    with suppress(OSError):
+        # Removed while it is held: whoever gets the removed file looks for another.
+        path.unlink()
+    os.close(handle)
+
+
+def lock_file(place: Path) -> Path:
+    """Where the lock of a place is."""
+    place = behind_link(place)
+    return place.with_name(place.name + ENDING)
+
+
+def require_unlocked(place: Path) -> None:
+    """Raise DemokitError, which says who, when another process writes `place`."""
+    try:
+        handle = os.open(lock_file(place), os.O_RDONLY | _PLAIN)
+    except OSError:
+        return  # there is none, or nobody may write here
+    try:
+        if not _try(handle):
+            raise _held(handle, place, ".")
+    finally:
+        os.close(handle)
+
+
+def _taken(path: Path, place: Path, otherwise: str) -> int:
+    """An open and locked file at `path`; raises DemokitError where another process has it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
+        try:
+            if not _try(handle):
+                raise _held(handle, place, otherwise)
+            if _is_at(handle, path):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is still the one at `path`: its holder may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _try(handle: int) -> bool:
+    """Whether the lock was free; the kernel frees it when the process ends."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # Some network file systems know no locks: writing there is still safe against a crash.
+        return True
+    return True
+
+
+def _myself() -> dict[str, str | int]:
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    since = datetime.now().astimezone().isoformat(timespec="seconds")
+    return {"process": os.getpid(), "command": command[:_MOST_SHOWN], "since": since}
+
+
+def _held(handle: int, place: Path, otherwise: str) -> DemokitError:
+    who = _holder(handle)
+    return DemokitError(f"{place} is being written by {who}: wait until it ends{otherwise}")
+
+
+def _holder(handle: int) -> str:
+    """Who holds a lock, in words; it is only a file, so anything may stand in it."""
+    try:
+        said = json.loads(os.pread(handle, _MOST_SAID, 0))
+        process, command, since = (str(said[key]) for key in ("process", "command", "since"))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return "another process"
+    shown = f"process {process} (`{command}`, since {since})"[: 2 * _MOST_SHOWN]
+    return "".join(c if c.isprintable() else "?" for c in shown)

@@ -1,0 +1,170 @@
+"""Writing whole files: aside, read back, then renamed, with errors that people can act on.
+
+Whatever writes a file or folder that somebody keeps does it through here, so that after a crash,
+a full disk or a mistake of ours the old one is there, or the whole new one.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from demokit.errors import DemokitError
+
+ASIDE = ".tmp"
+"""Ends the name under which a new file is written beside the old one."""
+AS_IT_WAS = "what was there is as it was."
+_REASONS = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk is full"}
+
+
+@contextmanager
+def replaced(
+    path: Path, advice: str, check: Callable[[Path], object], *, parents: bool = True
+) -> Iterator[Path]:
+    """A free path beside `path`: the file that the block writes there takes its place at the end.
+
+    Before that it is made durable, and `check` reads it back. A link stays; what it leads to is
+    replaced. Nothing is left of what failed.
+
+    Args:
+        path: the file.
+        advice: what to do when it cannot be written.
+        check: raises DemokitError, or anything of `explain_write`, when the file is not sound.
+        parents: make the folders that are missing.
+
+    Raises:
+        DemokitError: it cannot be written, or `check` says so; `path` is as it was.
+    """
+    with explain_write(path, advice):
+        path = behind_link(path)
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(path.name + ASIDE)
+        try:
+            yield aside
+            sync(aside)
+            check(aside)
+            os.replace(aside, path)
+            sync(path.parent)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_folder(path: Path, advice: str, check: Callable[[Path], object]) -> Iterator[Path]:
+    """The same for a folder, or for what is a folder in some cases; see `replaced`."""
+    with explain_write(path, advice):
+        path = behind_link(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".demokit-", dir=path.parent) as scratch:
+            aside, old = Path(scratch, path.name), Path(scratch, f"{path.name[:200]}.old")
+            yield aside
+            _sync_all(aside)
+            check(aside)
+            if path.is_dir():
+                path.rename(old)
+            try:
+                os.replace(aside, path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
+            sync(path.parent)
+
+
+def write_whole(
+    path: Path, content: bytes | str, advice: str = AS_IT_WAS, *, parents: bool = True
+) -> None:
+    """Put bytes or a text at `path`; after a crash the old or the new file is there, whole.
+
+    What is no character, as in names of files that are not UTF-8, is spelled out in a text.
+
+    Raises:
+        DemokitError: see `replaced`.
+    """
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    check = partial(_require, data=data)
+    with replaced(path, advice, check, parents=parents) as aside:
+        aside.write_bytes(data)
+
+
+def csv_text(
+    columns: Sequence[str], rows: Iterable[Mapping[str, object]], *, header: bool = True
+) -> str:
+    """Rows as CSV, after a line with the columns; "nan" where a row lacks one."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="nan")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _require(path: Path, data: bytes) -> None:
+    if path.read_bytes() != data:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+
+@contextmanager
+def explain_write(path: Path, advice: str) -> Iterator[None]:
+    """Turn a failed write near `path` into a DemokitError that ends with `advice`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise DemokitError(f"Cannot write {path} ({reason(error)}): {advice}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Why the system refused, in words; else the first line of the error.
+
+    HDF5 fails again when it closes a file that it could not write: the first error counts.
+    """
+    first: BaseException | None = error
+    while first is not None and not errno_of(first):
+        first = first.__context__
+    if first is None:
+        return first_line(error)
+    return _REASONS.get(errno_of(first)) or os.strerror(errno_of(first)).lower()
+
+
+def errno_of(error: BaseException) -> int:
+    """The number that the system gave, which HDF5 says in words; 0 where there is none."""
+    found = re.search(r"errno = (\d+)", str(error))
+    return int(getattr(error, "errno", 0) or (found[1] if found else 0))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return str(error).strip().splitlines()[0].strip("'\"") if str(error) else type(error).__name__
+
+
+def behind_link(path: Path) -> Path:
+    """What writing to `path` replaces: of a link, what it leads to."""
+    return path.resolve() if path.is_symlink() else path
+
+
+def sync(path: Path) -> None:
+    """Make the content of a closed file, or the names in a folder, durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_all(path: Path) -> None:
+    """`sync` for a file, or for a folder with everything in it."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            sync(Path(folder) / name)
+        sync(Path(folder))
+    if not path.is_dir():
+        sync(path)
