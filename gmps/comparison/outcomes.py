@@ -20,6 +20,7 @@ from gmps.evaluation import Curve
 ACTORS = ("mean", "stochastic")
 REFERENCE = "reference"
 MEASURES = ("success", "episode_return")
+BOUNDS = {"success": (0.0, 1.0), "episode_return": None}
 MAIN, BY_ROLLOUTS, BY_STEP_SCALE = "main", "rollouts", "step scale"
 _TYPES = {"str": str, "int": int, "float": float}
 

@@ -17,6 +17,7 @@ from demokit.page import write_picture
 from demokit.types import FloatArray
 from demokit.writing import AS_IT_WAS
 from gmps.comparison.outcomes import (
+    BOUNDS,
     BY_ROLLOUTS,
     BY_STEP_SCALE,
     MAIN,
@@ -33,7 +34,7 @@ from gmps.comparison.outcomes import (
     splits,
 )
 from gmps.comparison.report import headline, shown_steps
-from gmps.comparison.statistics import interval
+from gmps.comparison.statistics import Bounds, interval
 
 DPI = 140
 COLORS = (
@@ -130,7 +131,9 @@ def _steps_panel(axes: Axes, rows: Sequence[Row], measure: str, split: str) -> N
         for actor, style in _STYLES.items():
             cells = curve(rows, label, actor, measure, split=split)
             name, band = (label, 0.12) if actor == "mean" else (None, 0.0)
-            _line(axes, list(cells), list(cells.values()), style, color, name, band)
+            _line(
+                axes, list(cells), list(cells.values()), style, color, name, band, BOUNDS[measure]
+            )
     _reference_lines(axes, rows, measure, split)
     axes.set_xlabel("policy-gradient steps on the new task")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -150,7 +153,7 @@ def _rollouts_panel(axes: Axes, rows: Sequence[Row], measure: str, split: str) -
             cells = scores(chosen, measure)
             spent = sorted({row.spent for row in chosen})
             name = f"{label}, K = {chosen[0].rollouts}"
-            _line(axes, spent, list(cells.values()), style, color, name, band)
+            _line(axes, spent, list(cells.values()), style, color, name, band, BOUNDS[measure])
     _reference_lines(axes, rows, measure, split)
     axes.set_xlabel("roll-outs spent on the new task")
 
@@ -180,7 +183,8 @@ def _sweep_panel(axes: Axes, rows: Sequence[Row], measure: str, column: str) -> 
             found = [cell for cell in cells if cell is not None]
             if len(found) == len(values):
                 name = f"{label}, {step} step" + "s" * (step > 1)
-                _line(axes, values, found, style, color, name, 0.12 if step == 1 else 0.0)
+                band = 0.12 if step == 1 else 0.0
+                _line(axes, values, found, style, color, name, band, BOUNDS[measure])
     axes.set_xscale("log")
     axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.minorticks_off()
@@ -197,9 +201,10 @@ def _line(
     color: str,
     name: str | None,
     band: float,
+    bounds: Bounds,
 ) -> None:
     """Means of scores (R, M) at each x, with the band of their intervals."""
-    found = np.array([interval(cell) for cell in cells])
+    found = np.array([interval(cell, bounds) for cell in cells])
     axes.plot(x, found[:, 0], style, color=color, marker="o", ms=4, label=name)
     if band:
         axes.fill_between(x, *found[:, 1:].T, color=color, alpha=band, lw=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from demokit.types import FloatArray
 from demokit.writing import write_whole
 from gmps.comparison.outcomes import (
     ACTORS,
+    BOUNDS,
     BY_ROLLOUTS,
     BY_STEP_SCALE,
     MAIN,
@@ -94,12 +96,12 @@ def _behind(rows: Sequence[Row], split: str, measure: str, best: str, other: str
     """By how much a method is behind the best; in return where both succeed alike."""
     theirs = after_one_step(rows, other, measure, split)
     found = _achieves(measure, float(theirs.mean()))
-    gap = difference(after_one_step(rows, best, measure, split), theirs)
-    if measure == "success" and gap == (0, 0, 0):
+    ours = after_one_step(rows, best, measure, split)
+    if measure == "success" and not np.ptp(np.concatenate([ours, theirs]), axis=0).any():
         measure = "episode_return"
         ours, theirs = (after_one_step(rows, each, measure, split) for each in (best, other))
-        gap = difference(ours, theirs)
         found += f", and {_achieves(measure, float(theirs.mean()))}"
+    gap = difference(ours, theirs, BOUNDS[measure])
     less, low, high = (_amount(measure, value) for value in gap)
     unit = " points" if measure == "success" else ""
     settled = "" if gap.low > 0 else ", which these runs do not settle"
@@ -145,7 +147,9 @@ def tables(rows: Sequence[Row], split: str) -> Iterator[Table]:
     """Everything that is told about a split, in the order of reading."""
     for measure in MEASURES:
         for actor in ACTORS:
-            yield _by_step(rows, split, actor, measure, "", interval)
+            yield _by_step(
+                rows, split, actor, measure, "", partial(interval, bounds=BOUNDS[measure])
+            )
     for measure in MEASURES:
         yield _by_step(rows, split, "mean", measure, "interquartile mean", interquartile)
     if references(rows, "success", split=split):
@@ -217,12 +221,12 @@ def _differences(rows: Sequence[Row], split: str) -> Table:
     """The best method minus each other one, on the same tasks."""
     best, *others = ranking(rows, split)
     measure = headline(rows, split)
-    ours = _mean_curve(rows, best, measure, split)
+    ours, bounds = _mean_curve(rows, best, measure, split), BOUNDS[measure]
     steps = shown_steps(ours)
     body = []
     for other in others:
         theirs = _mean_curve(rows, other, measure, split)
-        cells = [cell(difference(ours[s], theirs[s]), DIGITS[measure]) for s in steps]
+        cells = [cell(difference(ours[s], theirs[s], bounds), DIGITS[measure]) for s in steps]
         body.append([f"{best} - {other}", *cells])
     caption = f"Differences in {NAMES[measure]} of the mean policy, by adaptation steps"
     return Table(caption, ["difference", *map(str, steps)], body)
@@ -315,7 +319,7 @@ def _sweep_table(rows: Sequence[Row], split: str, sweep: str, column: str) -> Ta
         for value in dict.fromkeys(getattr(row, column) for row in swept):
             own = scores(select(swept, label=label, **{column: value}), measure)
             steps = shown_steps(own)
-            cells = [cell(interval(own[step]), DIGITS[measure]) for step in steps]
+            cells = [cell(interval(own[step], BOUNDS[measure]), DIGITS[measure]) for step in steps]
             body.append([label, f"{value:g}", *cells])
     name = {BY_ROLLOUTS: "roll-outs per step", BY_STEP_SCALE: "step-size factor"}[sweep]
     caption = f"{NAMES[measure].capitalize()} of the mean policy against {name}"
@@ -371,7 +375,7 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One entry per split, method, actor, measure and step: means with intervals."""
     return [
         {"split": split, "label": label, "actor": actor, "measure": measure, "step": step}
-        | interval(cells)._asdict()
+        | interval(cells, BOUNDS[measure])._asdict()
         | dict(zip(("iqm", "iqm_low", "iqm_high"), interquartile(cells), strict=True))
         for split in splits(rows)
         for label in labels(rows)

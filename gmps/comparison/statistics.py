@@ -1,17 +1,21 @@
 """Means, interquartile means and areas of scores, with bootstrap intervals.
 
 Source: Agarwal et al., 2021, "Deep reinforcement learning at the edge of the statistical
-precipice". Scores are (runs, tasks); every interval is a 95% percentile interval.
+precipice". Scores are (runs, tasks); every interval is a 95% percentile interval. Where all scores
+are equal, resampling them tells nothing: what is bounded, such as a success rate, has an exact
+interval there (Clopper and Pearson, 1934).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.stats import trim_mean
 
 from demokit.types import Array, FloatArray
+
+Bounds: TypeAlias = tuple[float, float] | None
 
 _RESAMPLES = 2000
 _TAILS = (2.5, 97.5)
@@ -19,19 +23,25 @@ _TRIMMED = 0.25
 
 
 class Interval(NamedTuple):
-    """An estimate with its 95% bootstrap interval."""
+    """An estimate with its 95% interval."""
 
     mean: float
     low: float
     high: float
 
 
-def interval(scores: FloatArray) -> Interval:
+def interval(scores: FloatArray, bounds: Bounds = None) -> Interval:
     """Mean of scores (R, M), for other training seeds and other tasks of the family.
 
     Runs and tasks are resampled, each by themselves: the runs of a task are not independent
     samples, a task is hard or easy for all of them (Owen, 2007, "The pigeonhole bootstrap").
+
+    Args:
+        scores: of R runs in M tasks.
+        bounds: the least and the greatest score that there can be; None: there are none.
     """
+    if bounds and not np.ptp(scores):
+        return _exact(float(scores[0, 0]), scores.shape[1], bounds)
     rng = _rng()
     tasks = scores.shape[1]
     drawn = (_mean_of_runs(scores, rng) * _counts(tasks, rng)).sum(1) / tasks
@@ -52,11 +62,16 @@ def interquartile(scores: FloatArray) -> Interval:
     return _interval(estimate, trim_mean(resampled, _TRIMMED, axis=1))
 
 
-def difference(ours: FloatArray, theirs: FloatArray) -> Interval:
+def difference(ours: FloatArray, theirs: FloatArray, bounds: Bounds = None) -> Interval:
     """Mean of scores (R, M) minus that of scores (R', M) on the same tasks.
 
-    Tasks are resampled in pairs, the runs of each method by themselves.
+    Tasks are resampled in pairs, the runs of each method by themselves. `bounds` are those of a
+    score, see `interval`.
     """
+    every = (ours[:, None] - theirs[None]).reshape(-1, ours.shape[1])
+    if bounds and not np.ptp(every):
+        low, high = bounds
+        return _exact(float(every[0, 0]), every.shape[1], (low - high, high - low))
     rng = _rng()
     tasks = rng.integers(ours.shape[1], size=(_RESAMPLES, ours.shape[1]))
     drawn = [
@@ -92,6 +107,18 @@ def _counts(num: int, rng: np.random.Generator) -> Array:
 def _interval(estimate: float, drawn: Array) -> Interval:
     low, high = np.percentile(drawn, _TAILS)
     return Interval(estimate, float(low), float(high))
+
+
+def _exact(value: float, num: int, bounds: tuple[float, float]) -> Interval:
+    """The interval of a mean where each of `num` tasks has scored `value`.
+
+    A share u of the family's tasks that score otherwise is missed by all of them with probability
+    (1 - u)^num. Larger shares than the u of 2.5% are ruled out; those up to it may score as low,
+    or as high, as can be.
+    """
+    unseen = 1 - (_TAILS[0] / 100) ** (1 / num)
+    low, high = (value + unseen * (bound - value) for bound in bounds)
+    return Interval(value, low, high)
 
 
 def _rng() -> np.random.Generator:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from gmps.comparison.statistics import area, area_over_rollouts, difference, interquartile, interval
 
@@ -13,6 +14,33 @@ def test_interval_holds_the_mean_and_shrinks_with_data():
     assert many.high - many.low < 0.3 * (few.high - few.low)
     for runs, tasks in ((1, 5), (5, 20), (3, 7)):
         assert interval(np.ones((runs, tasks))) == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("runs", [1, 5])
+@pytest.mark.parametrize("num", [2, 5, 20, 60])
+def test_where_all_succeed_or_none_the_interval_is_that_of_clopper_and_pearson(runs, num):
+    ones = np.ones((runs, num))
+    for scores, solved in ((ones, num), (0 * ones, 0)):
+        exact = binomtest(solved, num).proportion_ci(0.95, "exact")
+        found = interval(scores, (0, 1))
+        assert found == pytest.approx((solved / num, exact.low, exact.high))
+    assert interval(np.ones((5, 20)), (0, 1)).low == pytest.approx(0.8316, abs=1e-4)
+    nearly = np.append(np.ones(19), 0.0)[None]
+    assert interval(nearly, (0, 1)) == interval(nearly)
+
+
+def test_scores_that_are_equal_in_between_may_be_another_in_unseen_tasks():
+    found = interval(np.full((1, 20), 0.5), (0, 1))
+    assert found == pytest.approx((0.5, 0.5 - 0.1684 / 2, 0.5 + 0.1684 / 2), abs=1e-4)
+
+
+def test_equal_differences_have_an_exact_interval_too():
+    ones = np.ones((3, 20))
+    assert difference(ones, ones[:1], (0, 1)) == pytest.approx((0, -0.1684, 0.1684), abs=1e-4)
+    assert difference(ones, 0 * ones, (0, 1)) == pytest.approx((1, 1 - 2 * 0.1684, 1), abs=1e-4)
+    one_apart = ones.copy()
+    one_apart[0, 0] = 0
+    assert difference(ones, one_apart, (0, 1)) == difference(ones, one_apart)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
