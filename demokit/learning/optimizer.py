@@ -1,11 +1,14 @@
-"""The state of an optimiser as named tensors, for checkpoints."""
+"""Adam: its state as named tensors for checkpoints, and its step written out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from demokit.learning.networks import Params
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -21,3 +24,42 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+class AdamState(NamedTuple):
+    """Parameters and Adam's running means of their gradients and of the gradients' squares."""
+
+    params: Params
+    first: Params
+    second: Params
+
+    @classmethod
+    def fresh(cls, params: Params) -> AdamState:
+        """Parameters that have seen no gradient."""
+        first, second = ({n: torch.zeros_like(p) for n, p in params.items()} for _ in range(2))
+        return cls(params, first, second)
+
+
+def adam(
+    state: AdamState,
+    gradient: Params,
+    count: Tensor,
+    learning_rate: float,
+    *,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> None:
+    """Adam's step in place (Kingma & Ba, 2015, algorithm 1), for compiled functions.
+
+    Those of `torch.optim` cut a compiled function into pieces.
+
+    `p -= lr m^ / (sqrt(v^) + epsilon)` with `m^ = m / (1 - beta_1^count)`, the running mean of
+    gradients without the bias of its start at zero, and `v^` that of their squares.
+    """
+    bias_1, bias_2 = ((1 - beta**count).float() for beta in (beta_1, beta_2))
+    for name, p in state.params.items():
+        m, v, g = state.first[name], state.second[name], gradient[name]
+        m.lerp_(g, 1 - beta_1)
+        v.lerp_(g.square(), 1 - beta_2)
+        p.sub_(learning_rate * (m / bias_1) / ((v / bias_2).sqrt() + epsilon))

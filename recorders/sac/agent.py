@@ -18,9 +18,10 @@ from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import Tensor, nn
 
 from demokit.learning.expert import ExpertInputs
+from demokit.learning.sac import Networks, squashed_sample
 from demokit.types import FloatArray
 from recorders.sac.replay import TorchReplay
-from recorders.sac.update import Networks, Settings, State, pure, squashed_sample, update
+from recorders.sac.update import Settings, State, pure, update
 
 _LOG_STD = (-5.0, 2.0)
 

@@ -1,4 +1,4 @@
-"""The update against numbers worked out by hand, by torch's distributions and by its Adam."""
+"""The agent's networks in the equations, and its updates: compiled, in bfloat16, over time."""
 
 from dataclasses import replace
 
@@ -7,24 +7,15 @@ import pytest
 import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
-from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 from torch.func import grad
 
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks
+from demokit.learning.sac import actor_loss, critic_loss, soft_value, squashed_sample
 from demokit.random import stream
 from recorders.sac.config import SacConfig
 from recorders.sac.train import has_bf16, make_agent
-from recorders.sac.update import (
-    Learned,
-    actor_loss,
-    adam,
-    critic_loss,
-    soft_value,
-    squashed_sample,
-    temperature_loss,
-    update,
-)
+from recorders.sac.update import update
 from recorders.sac.vec_env import TaskVecEnv
 
 ALPHA = torch.tensor([0.3])
@@ -59,67 +50,32 @@ def batch(width, size=32):
     )
 
 
-def test_log_densities_are_those_of_a_squashed_gaussian(agent):
-    seen = batch(6).observations
-    action, log_prob = squashed_sample(
-        *agent._networks.actor(agent.state.actor.params, seen), normal(32, 2)
-    )
-    mean, log_std, _ = agent.actor.get_action_dist_params(seen)
-    squashed = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform(cache_size=1))
-    expected = Independent(squashed, 1).log_prob(action)
-    torch.testing.assert_close(log_prob, expected, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(action, (mean + log_std.exp() * normal(32, 2)).tanh())
-
-
-def test_the_critics_loss_is_the_equation(agent):
+def test_the_wanted_values_are_the_equation(agent):
     x, nets, state = batch(6), agent._networks, agent.state
-    wanted = soft_value(nets, state, ALPHA, x, normal(32, 2))
-    action, log_prob = squashed_sample(
-        *nets.actor(state.actor.params, x.next_observations), normal(32, 2)
-    )
-    first, second = agent.critic_target(x.next_observations, action)
-    by_hand = x.rewards + 0.9 * (torch.minimum(first, second) - 0.3 * log_prob)
-    torch.testing.assert_close(wanted, by_hand)
-    q = agent.critic(x.observations, x.actions)
-    by_hand = 0.5 * ((q[0] - wanted) ** 2).mean() + 0.5 * ((q[1] - wanted) ** 2).mean()
-    torch.testing.assert_close(critic_loss(state.critic.params, nets, x, wanted), by_hand)
+    arguments = nets, state.actor.params, state.target, ALPHA, x.next_observations, normal(32, 2)
+    action, log_prob = squashed_sample(*agent._gaussian(x.next_observations), normal(32, 2))
+    value = torch.minimum(*agent.critic_target(x.next_observations, action)) - 0.3 * log_prob
+    torch.testing.assert_close(soft_value(*arguments)[0], value)
 
 
-def test_the_actors_loss_is_the_equation_and_so_is_its_gradient(agent):
-    seen, nets, state = batch(6).observations, agent._networks, agent.state
-    arguments = (nets, state.critic.params, ALPHA, seen, normal(32, 2))
-    found, log_prob = actor_loss(state.actor.params, *arguments)
-    action, each = squashed_sample(*agent._gaussian(seen), normal(32, 2))
-    by_hand = (0.3 * each - torch.minimum(*agent.critic(seen, action))).mean()
-    torch.testing.assert_close(found, by_hand.detach())
-    torch.testing.assert_close(log_prob, each.mean().detach())
-    by_hand.backward()
-    gradient, _ = grad(actor_loss, has_aux=True)(state.actor.params, *arguments)
-    for name, p in agent._gaussian.named_parameters():
+def test_the_critics_gradient_is_the_equations(agent):
+    x, wanted = batch(6), normal(32)
+    arguments = agent._networks, x.observations, x.actions, wanted
+    first, second = agent.critic(x.observations, x.actions)
+    (0.5 * ((first - wanted) ** 2).mean() + 0.5 * ((second - wanted) ** 2).mean()).backward()
+    gradient = grad(critic_loss)(agent.state.critic.params, *arguments)
+    for name, p in agent.critic.named_parameters():
         torch.testing.assert_close(gradient[name], p.grad)
 
 
-def test_the_temperature_follows_the_entropy():
-    # Entropy 0.5, wanted -2: the gradient of log alpha is the surplus, 2.5.
-    log_alpha = {"log_alpha": torch.tensor([-1.0])}
-    gradient = grad(temperature_loss)(log_alpha, torch.tensor(-0.5), -2.0)
-    assert gradient["log_alpha"].tolist() == [2.5]
-
-
-def test_adam_is_torchs():
-    params = {"w": normal(3, 4), "b": normal(4)}
-    theirs = [p.clone().requires_grad_() for p in params.values()]
-    optimizer = torch.optim.Adam(theirs, lr=0.01)
-    ours, count = Learned.fresh(params), torch.zeros(1, dtype=torch.float64)
-    rng = torch.Generator().manual_seed(3)
-    for _ in range(20):
-        for p in theirs:
-            p.grad = torch.randn(p.shape, generator=rng)
-        optimizer.step()
-        adam(ours, dict(zip(params, [p.grad for p in theirs], strict=True)), count.add_(1), 0.01)
-    for p, now in zip(theirs, params.values(), strict=True):
-        torch.testing.assert_close(now, p.detach(), rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close(ours.second["w"], optimizer.state[theirs[0]]["exp_avg_sq"])
+def test_the_actors_gradient_is_the_equations(agent):
+    seen, nets, state = batch(6).observations, agent._networks, agent.state
+    action, log_prob = squashed_sample(*agent._gaussian(seen), normal(32, 2))
+    (0.3 * log_prob - torch.minimum(*agent.critic(seen, action))).mean().backward()
+    arguments = nets, state.critic.params, ALPHA, seen, normal(32, 2)
+    gradient, _ = grad(actor_loss, has_aux=True)(state.actor.params, *arguments)
+    for name, p in agent._gaussian.named_parameters():
+        torch.testing.assert_close(gradient[name], p.grad)
 
 
 def updated(precision, how):
