@@ -13,7 +13,7 @@ from torch import Tensor
 from demokit.errors import DemokitError
 from demokit.writing import write_whole
 
-KEPT = "the last checkpoint is kept; --resume goes on from it."
+KEPT = "what is saved already is kept; --resume goes on from the last checkpoint."
 _HEADER = "demokit"
 
 

@@ -153,7 +153,7 @@ class TrainingFolder:
 
     def _may_resume(self, forget: Sequence[str], *, resume: bool, overwrite: bool) -> bool:
         """Whether something is there to be resumed; raises DemokitError where it is in the way."""
-        if overwrite or not holds_training(self.path, forget):
+        if not holds_training(self.path, forget) or overwrite:
             return False
         if not resume:
             raise already_holds(self.path)
@@ -183,15 +183,24 @@ def already_holds(path: Path) -> DemokitError:
 def holds_training(path: Path, further: Sequence[str] = ()) -> bool:
     """Whether a folder has what could be lost; `further` names files besides those of all.
 
-    The settings of a training that has come to nothing else are not that, a config.json that no
-    training wrote is.
+    The settings of a training that has come to nothing else are not that.
+
+    Raises:
+        DemokitError: there is but a config.json that no training wrote: it is somebody's own.
     """
-    found = _traces(path, further)
-    if [each.name for each in found] == [CONFIG]:
-        with suppress(DemokitError):
-            read_config(path)
-            return False
-    return bool(found)
+    found = [each.name for each in _traces(path, further)]
+    if found == [CONFIG]:
+        _require_own(path)
+    return found not in ([], [CONFIG])
+
+
+def _require_own(path: Path) -> None:
+    try:
+        read_config(path)
+    except DemokitError:
+        raise DemokitError(
+            f"{path / CONFIG} is no configuration of a training: move it away, or {_OTHER_DIR}"
+        ) from None
 
 
 def forget_training(path: Path, further: Sequence[str] = ()) -> None:

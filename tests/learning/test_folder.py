@@ -109,11 +109,12 @@ def test_settings_alone_are_in_nobody_s_way(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["config"]["seed"] == 3
 
 
+@pytest.mark.parametrize("how", [{}, {"resume": True}, {"overwrite": True}])
 @pytest.mark.parametrize("text", ['{"mine": 1}', "{", "[]"])
-def test_a_configuration_that_no_training_wrote_is_kept(text, tmp_path):
+def test_a_configuration_that_no_training_wrote_is_kept(text, how, tmp_path):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(DemokitError, match="already holds"):
-        opened(tmp_path)
+    with pytest.raises(DemokitError, match="no configuration of a training: move it away"):
+        opened(tmp_path, **how)
     assert content(tmp_path) == {"config.json": text.encode()}
 
 

@@ -260,6 +260,13 @@ def test_places_that_cannot_be_written_are_refused_first(option, tmp_path, invok
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+def test_overwriting_spares_a_configuration_of_somebody_else(tmp_path, invoke):
+    (tmp_path / "config.json").write_text('{"mine": 1}')
+    refused = invoke("train-expert", *TINY, "--output-dir", tmp_path, "--overwrite", exit_code=1)
+    assert "move it away" in refused.output
+    assert (tmp_path / "config.json").read_text() == '{"mine": 1}'
+
+
 @pytest.mark.parametrize("config", ["{}", "[]", '"x"', '{"family": ', "null"])
 def test_a_damaged_configuration_is_one_sentence(config, trained, tmp_path, invoke):
     folder = tmp_path / "run"
