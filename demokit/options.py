@@ -35,6 +35,9 @@ def check_options(
     """
     for each in fields(config):
         value, choices = getattr(config, each.name), each.metadata["choices"]
+        if not _is_a(value, type(each.default)):
+            kind = type(each.default).__name__
+            raise DemokitError(f"Option {each.name} must be a value of type {kind}.")
         if choices and value not in choices:
             raise DemokitError(f"Option {each.name}: '{value}' is none of {choices}.")
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
@@ -44,3 +47,10 @@ def check_options(
             continue
         if value < 0 or (value == 0 and each.name not in may_be_zero):
             raise DemokitError(f"Option {each.name} must be positive, not {value}.")
+
+
+def _is_a(value: object, kind: type) -> bool:
+    """Whether a value, of a file perhaps, has the type of an option's default."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)

@@ -22,6 +22,7 @@ OUTER_LOSSES = ("squared", "log_likelihood")
 PRECISIONS = ("fp32", "bf16")
 RECORDED = "recorded"
 REWARDS = (RECORDED, *PAID)
+_MOST_ROLLOUTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,9 @@ class TrainConfig:
             *("place_weight", "pretrain_steps", "tuning_tasks", "patience", "demos_per_task"),
         )
         check_options(self, may_be_zero=zero)
-        if self.rollouts_per_task < 2:
+        if not 2 <= self.rollouts_per_task <= _MOST_ROLLOUTS:
             raise DemokitError(
-                "Option rollouts_per_task: at least 2, for adaptation compares them."
+                f"Option rollouts_per_task: 2, for adaptation compares them, to {_MOST_ROLLOUTS}."
             )
         shares = ("discount", "gae_lambda", "dagger_mixing", "dagger_share", "later_decay")
         if max(getattr(self, name) for name in shares) > 1:

@@ -16,6 +16,7 @@ import numpy as np
 
 from demokit.errors import DemokitError
 from demokit.options import REWARDS
+from demokit.reading import MALFORMED, parse_json
 from demokit.types import Task
 
 if TYPE_CHECKING:
@@ -256,14 +257,14 @@ class DatasetMetadata:
         try:
             check_schema(attributes, where)
             return cls._parsed(attributes)
-        except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        except MALFORMED as error:
             raise DemokitError(
                 f"The metadata of {where} is damaged ({error}): take it from a backup."
             ) from error
 
     @classmethod
     def _parsed(cls, attributes: Mapping[str, Any]) -> DatasetMetadata:
-        environment = json.loads(attributes["environment"])
+        environment = parse_json(attributes["environment"])
         family = str(environment["family"])
         license = attributes.get("license")
         return cls(
@@ -273,17 +274,17 @@ class DatasetMetadata:
             task_set=str(attributes["task_set"]),
             tasks=tuple(
                 Task(family, str(t["id"]), tuple(map(float, t["context"])), str(t["split"]))
-                for t in json.loads(attributes["tasks"])
+                for t in parse_json(attributes["tasks"])
             ),
-            observation_space=space_from_json(json.loads(attributes["observation_space"])),
-            action_space=ArraySpec.from_json(json.loads(attributes["action_space"])),
+            observation_space=space_from_json(parse_json(attributes["observation_space"])),
+            action_space=ArraySpec.from_json(parse_json(attributes["action_space"])),
             model_hash=str(attributes["model_hash"]),
             mujoco_version=str(attributes["mujoco_version"]),
-            provenance=Provenance.from_json(json.loads(attributes["provenance"])),
+            provenance=Provenance.from_json(parse_json(attributes["provenance"])),
             license=None if license is None else str(license),
             description=str(attributes.get("description", "")),
             schema_version=int(attributes["demokit_schema_version"]),
-            sources=tuple(map(SourceFile.from_json, json.loads(attributes.get("sources", "[]")))),
+            sources=tuple(map(SourceFile.from_json, parse_json(attributes.get("sources", "[]")))),
         )
 
     def differences(self, other: DatasetMetadata) -> dict[str, tuple[Any, Any]]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from demokit.data.paths import is_dataset_id, local_root
 from demokit.errors import DemokitError
+from demokit.reading import parse_json
 from demokit.writing import replaced_folder, write_whole
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _finished(path: str | Path) -> tuple[Path, dict[str, Any]]:
         )
     attributes = FinishedFile(dataset.path).attributes
     chosen = {name: _plain(attributes[name]) for name in _TAKEN_OVER if name in attributes}
-    space = spell_out(json.loads(chosen["observation_space"]))
+    space = spell_out(parse_json(chosen["observation_space"]))
     operator = dataset.metadata.provenance.operator
     author = {"author": [operator]} if operator else {}
     about = {**chosen, "observation_space": json.dumps(space), **author}

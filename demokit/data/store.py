@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from demokit.data.layout import digest as episode_digest
 from demokit.data.metadata import ArraySpec, DatasetMetadata
 from demokit.data.paths import resolve
 from demokit.errors import DemokitError
+from demokit.reading import read_json
 from demokit.types import Array, Episode, Task
 
 STATE_FILE = "recording.json"
@@ -170,7 +170,7 @@ def _indices(names: Iterable[str]) -> list[int]:
 
 def _read_state(folder: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = dict(json.loads((folder / STATE_FILE).read_text()))
+        state: dict[str, Any] = dict(read_json(folder / STATE_FILE))
         dict(state["metadata"])
     except DAMAGE as error:
         raise DemokitError(

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from demokit.errors import DemokitError
+from demokit.reading import MALFORMED, MOST_BYTES, parse_object
 from demokit.writing import write_whole
 
 KEPT = "what is saved already is kept; --resume goes on from the last checkpoint."
 _HEADER = "demokit"
+_MOST_TENSORS = 10_000
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -39,12 +44,50 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise DemokitError(f"No checkpoint at {path}: name a file or folder that a training wrote.")
     try:
+        _check_table(path)
+        # It refuses tensors that overlap, or whose sizes are not those of their places in the
+        # file: they take no more memory than the file has bytes.
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER])
+            header = parse_object((file.metadata() or {})[_HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, OSError, *MALFORMED) as error:
         raise DemokitError(
             f"{path} is no demokit checkpoint, or a damaged one ({error}): "
             "train again, or name another."
         ) from None
     return tensors, header
+
+
+@contextmanager
+def explain_content(path: Path) -> Iterator[None]:
+    """Turn what taking apart a checkpoint of another shape raises into a DemokitError."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise DemokitError(
+            f"{path} was written by another version of demokit or by hand ({error}): train again."
+        ) from None
+
+
+def _check_table(path: Path) -> None:
+    """Raise ValueError for a table of tensors that is too long to be looked at."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > MOST_BYTES:
+            raise ValueError(f"a table of {size} bytes")
+        table = parse_object(file.read(size))
+    if len(table) > _MOST_TENSORS:
+        raise ValueError(f"{len(table)} tensors")
+
+
+def check_tensors(
+    found: Mapping[str, Tensor], make: Callable[[], Mapping[str, Tensor]], what: str
+) -> None:
+    """Raise ValueError unless names, shapes and types are those of what `make` makes.
+
+    It is made without memory: sizes that a file claims are compared before they cost anything.
+    """
+    with torch.device("meta"):
+        wanted = {name: (value.shape, value.dtype) for name, value in make().items()}
+    if wanted != {name: (value.shape, value.dtype) for name, value in found.items()}:
+        raise ValueError(f"its {what} are not those of its configuration")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
-from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from demokit.learning.checkpoint import explain_content, load_checkpoint, save_checkpoint
 from demokit.learning.networks import Layers, mlp
 from demokit.types import Array, FloatArray
 
@@ -192,12 +193,8 @@ def _load_one(path: Path, family_name: str) -> TrainedExpert:
         raise DemokitError(
             f"{path} is an expert for '{header.get('family')}', not for '{family_name}'."
         )
-    try:
+    with explain_content(path):
         expert = _from_parts(tensors, header, sha256(path.read_bytes()).hexdigest())
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DemokitError(
-            f"{path} was written by another version of demokit or by hand ({error}): train again."
-        ) from None
     _require_same_world(expert, path)
     return expert
 
@@ -212,14 +209,32 @@ def _from_parts(
     )
     inputs = ExpertInputs({str(name): int(width) for name, width in header["inputs"].items()})
     mean, scale = tensors["mean"].double(), tensors["scale"].double()
-    if not layers or layers[0][0].shape[0] != inputs.width or mean.shape != (inputs.width,):
+    widths = [inputs.width, *(bias.shape[-1] for _, bias in layers)]
+    shapes = [(weight.shape, bias.shape) for weight, bias in layers]
+    if not layers or shapes != [((i, o), (o,)) for i, o in pairwise(widths)]:
+        raise ValueError("its layers do not fit each other")
+    if {mean.shape, scale.shape} != {(inputs.width,)}:
         raise ValueError("its layers do not fit its inputs")
-    return TrainedExpert(header["family"], inputs, mean, scale, layers, header, digest)
+    about = {**header, **_described(header)}
+    return TrainedExpert(header["family"], inputs, mean, scale, layers, about, digest)
+
+
+def _described(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What others take from a header, as the types that they expect."""
+    scores, tasks = ("returns", "success"), header.get("tasks", [])
+    return {
+        "task_set": str(header["task_set"]),
+        "env_steps": int(header["env_steps"]),
+        "tasks": [{**t, "context": tuple(map(float, t["context"]))} for t in tasks],
+        **{n: {str(k): float(v) for k, v in header[n].items()} for n in scores},
+    }
 
 
 def _require_same_world(expert: TrainedExpert, path: Path) -> None:
     """Raise DemokitError unless family, model and terms are those it was trained with."""
     family = make_family(expert.family_name)
+    if expert.layers[-1][1].shape != (len(family.actions),):
+        raise DemokitError(f"{path} has another number of actions than {expert.family_name}.")
     if expert.header.get("model_hash") != family.model_hash:
         raise DemokitError(
             f"{path} was trained on another model of {expert.family_name}: train again."

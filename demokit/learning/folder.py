@@ -22,6 +22,7 @@ from demokit.errors import DemokitError
 from demokit.learning.checkpoint import KEPT, load_checkpoint, save_checkpoint
 from demokit.learning.scalars import ScalarLog
 from demokit.lock import Lock
+from demokit.reading import read_json
 from demokit.writing import csv_text, explain_write, write_whole
 
 CHECKPOINT, CONFIG, METRICS = "checkpoint.safetensors", "config.json", "metrics.csv"
@@ -223,8 +224,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     file = path / CONFIG
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(file)
+    except (OSError, ValueError) as error:
         raise _no_config(file, str(error)) from None
     if not isinstance(content, dict) or _VERSIONS not in content:
         raise _no_config(file, "it is no configuration of a training")

@@ -16,7 +16,7 @@ Layers: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
 """A weight (in, out) and a bias (out,) for every layer."""
 
 
-def init_mlp(rng: torch.Generator, widths: Sequence[int]) -> Params:
+def init_mlp(rng: torch.Generator | None, widths: Sequence[int]) -> Params:
     """Xavier-uniform weights and zero biases of an MLP with these layer widths.
 
     Names are "0.weight" (in, out), "0.bias" (out,), "1.weight", ...

@@ -19,6 +19,7 @@ from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.learning.runs import versions
+from demokit.reading import MALFORMED, read_json
 from demokit.writing import write_whole
 from gmps.comparison.outcomes import Row, Variant, label_of, read_rows, write_rows
 from gmps.methods.gmps.learner import Learned
@@ -75,9 +76,9 @@ class Facts:
                 learned.demos,
             )
         try:
-            content = json.loads((path / FACTS).read_text())
+            content = read_json(path / FACTS)
             return cls(**{**content, "config": TrainConfig(**content["config"])})
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, *MALFORMED) as error:
             raise DemokitError(f"{path / FACTS} cannot be read ({error}): remove it.") from None
 
 

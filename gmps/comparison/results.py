@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from demokit.errors import DemokitError
 from demokit.page import data_uri, style
+from demokit.reading import parse_object, read_bytes
 from demokit.text import on_page
 from demokit.writing import write_whole
 from gmps.comparison.outcomes import label_of
@@ -51,8 +51,8 @@ def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
+        content: dict[str, Any] = parse_object(read_bytes(path))
+    except (OSError, ValueError) as error:
         raise DemokitError(
             f"{path} cannot be read ({error}): remove it, and `compare` makes it again."
         ) from None

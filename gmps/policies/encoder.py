@@ -41,7 +41,7 @@ class Encoder:
         """Features that come from the images; they stand first."""
         return 2 * CHANNELS * len(self.images)
 
-    def init(self, rng: torch.Generator) -> Params:
+    def init(self, rng: torch.Generator | None) -> Params:
         """Fresh parameters; all names start with "encoder."."""
         params: Params = {}
         for i, ((kernel, _), (fan_in, fan_out)) in enumerate(

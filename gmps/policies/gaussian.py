@@ -51,7 +51,7 @@ class GaussianPolicy:
     encoder: Encoder | None = None
     place_width: int = 0
 
-    def init(self, rng: torch.Generator) -> Params:
+    def init(self, rng: torch.Generator | None) -> Params:
         """Fresh parameters theta; those that make features have names in "encoder."."""
         fan_in = len(self.feature_mean) + self.bias_transform_width
         theta = init_mlp(rng, (fan_in, self.hidden_width, self.hidden_width, self.action_width))

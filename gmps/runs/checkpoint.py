@@ -6,22 +6,27 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
-from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from demokit.learning.checkpoint import (
+    check_tensors,
+    explain_content,
+    load_checkpoint,
+    save_checkpoint,
+)
 from demokit.types import Task
 from gmps.options import TrainConfig
 from gmps.methods.gmps.critic import PREFIX as CRITIC
 from gmps.methods.gmps.latents import Exploration
-from gmps.methods.gmps.learner import Learned
+from gmps.methods.gmps.learner import Learned, adapted_part
 from gmps.methods.gmps.objective import MetaParams
 from gmps.methods.gmps.start import base_advantage, make_policy
 from gmps.runs.stopping import Best
 
 CHECKPOINT = "checkpoint.safetensors"
+_MOST_SEGMENTS = 10_000
 
 
 def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[str, Any]) -> None:
@@ -71,14 +76,12 @@ def load(path: Path) -> tuple[Learned, dict[str, Tensor], dict[str, Any]]:
     tensors, header = load_checkpoint(path)
     if header.get("kind") != "gmps":
         raise DemokitError(f"{path} is a checkpoint of '{header.get('kind')}', not of gmps.")
-    try:
+    with explain_content(path):
         learned = _from_parts(tensors, header)
         extra, progress = _section(tensors, "extra."), dict(header["progress"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DemokitError(
-            f"{path} was written by another version of demokit or by hand ({error}): train again."
-        ) from None
-    if learned.family.model_hash != header["model_hash"]:
+        progress["iteration"] = int(progress["iteration"])
+        is_same = learned.family.model_hash == header["model_hash"]
+    if not is_same:
         raise DemokitError(
             f"{path} was trained on another model of {learned.family_name}: train again."
         )
@@ -92,7 +95,10 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
     tasks = tuple(Task(**{**task, "context": tuple(task["context"])}) for task in header["tasks"])
     exploration = None
     if config.explores_latents:
-        exploration = Exploration.over(tasks, header["segments"], config.temperature)
+        segments = int(header["segments"])
+        if not 1 <= segments <= _MOST_SEGMENTS:
+            raise ValueError(f"{segments} segments")
+        exploration = Exploration.over(tasks, segments, config.temperature)
     policy = make_policy(
         config,
         header["family"],
@@ -103,9 +109,11 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
         exploration,
     )
     meta = _meta(tensors, config)
-    wanted = {name: each.shape for name, each in policy.init(torch.Generator()).items()}
-    if wanted != {n: each.shape for n, each in meta.theta.items() if not n.startswith(CRITIC)}:
-        raise ValueError("its parameters are not those of its configuration")
+    theta = {name: each for name, each in meta.theta.items() if not name.startswith(CRITIC)}
+    check_tensors(theta, lambda: policy.init(None), "parameters")
+    if config.is_meta:
+        adapts = adapted_part(config, theta)
+        check_tensors(meta.step_sizes, lambda: adapts.init_step_sizes(theta, 0.0), "step sizes")
     return Learned(
         config,
         header["family"],
@@ -121,7 +129,7 @@ def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
             radial_width=float(header["radial_width"]),
         ),
         exploration,
-        header["later_lr"],
+        None if header["later_lr"] is None else float(header["later_lr"]),
         int(header["env_steps"]),
         {str(name): int(steps) for name, steps in header.get("experts", {}).items()},
         Best(_meta(tensors, config, "best_"), **header["best"]) if "best" in header else None,

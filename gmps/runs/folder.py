@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from demokit.errors import DemokitError
+from demokit.reading import read_json
 from demokit.learning.device import find_device
 from demokit.learning.runs import Hold, ScalarLog, optimizer_tensors, restore_optimizer, versions
 from demokit.writing import csv_text, write_whole
@@ -156,7 +157,7 @@ class Run:
 
     def _require_same_config(self) -> None:
         try:
-            before = json.loads((self.folder / CONFIG).read_text())["config"]
+            before = read_json(self.folder / CONFIG)["config"]
         except (OSError, ValueError, KeyError) as error:
             raise DemokitError(
                 f"{self.folder / CONFIG} cannot be read ({error}): start again with --overwrite."
@@ -191,7 +192,7 @@ class RunSummary:
 def demos_of(folder: Path) -> str | None:
     """The demonstrations that a run was started with; None where its folder does not say."""
     try:
-        return str(json.loads((folder / CONFIG).read_text())["demos"])
+        return str(read_json(folder / CONFIG)["demos"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -205,7 +206,7 @@ def find_runs(root: Path) -> list[Path]:
 def _trains_an_expert(folder: Path) -> bool:
     """Whether config.json is one of `train-expert`."""
     try:
-        content = json.loads((folder / CONFIG).read_text())
+        content = read_json(folder / CONFIG)
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and "task_set" in content

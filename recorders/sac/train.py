@@ -18,6 +18,7 @@ from demokit.collect import collect
 from demokit.envs.batch import SimBatch, make_sims
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
+from demokit.learning.checkpoint import explain_content
 from demokit.learning.device import find_device
 from demokit.learning.expert import EXPERT_FILE, TrainedExpert
 from demokit.learning.folder import TrainingFolder
@@ -129,7 +130,8 @@ class Training:
             overwrite=overwrite,
         )
         kept = self._kept.load()
-        begun = int(kept[1]["env_steps"]) if kept else 0
+        with explain_content(self._kept.checkpoint):
+            begun = int(kept[1]["env_steps"]) if kept else 0
         # stable-baselines3 draws from torch's own generator, which goes on where it is resumed.
         torch.manual_seed(stream_seed(config.seed, "networks and updates", begun))
         set_threads(config)
@@ -138,7 +140,8 @@ class Training:
         self._evaluate = Evaluator(family, tasks, config.eval_episodes)
         self._best, self._spent_s = -np.inf, 0.0
         if kept:
-            self._restore(*kept)
+            with explain_content(self._kept.checkpoint):
+                self._restore(*kept)
 
     def run(self, report: Callable[[int, Evaluation | None], None]) -> None:
         """Train to the end; expert.safetensors holds the best expert found.

@@ -29,6 +29,7 @@ from demokit.data.convert.own import (
 from demokit.data.metadata import DatasetMetadata
 from demokit.data.store import Dataset
 from demokit.errors import DemokitError
+from demokit.reading import parse_object, read_bytes
 from demokit.types import Array, Episode
 
 VERSION = "v3.0"
@@ -344,7 +345,7 @@ def read(source: Path, env: str | None) -> Imported:
 
 def _read_info(source: Path) -> dict[str, Any]:
     try:
-        info: dict[str, Any] = json.loads((source / "meta/info.json").read_text())
+        info: dict[str, Any] = parse_object(read_bytes(source / "meta/info.json"))
         version, features = info["codebase_version"], info["features"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DemokitError(f"{source} has no meta/info.json that LeRobot would read.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from demokit.data.metadata import default_dataset_id
 from demokit.data.minari import describe_namespaces, write_copy
 from demokit.data.store import Dataset, FinishedFile
 from demokit.errors import DemokitError
+from demokit.reading import parse_json, parse_object, read_bytes
 from demokit.types import Array
 
 _FILE = "main_data.hdf5"
@@ -94,15 +94,14 @@ def _file(source: Path) -> Path:
 
 def _metadata(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        return parse_object(read_bytes(path))
     except (OSError, ValueError) as error:
         raise DemokitError(f"{path} cannot be read ({error}): Minari needs it too.") from error
-    return found
 
 
 def _env_id(about: Mapping[str, Any]) -> str | None:
     try:
-        return str(json.loads(about["env_spec"])["id"])
+        return str(parse_json(about["env_spec"])["id"])
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -12,6 +12,7 @@ import numpy as np
 from demokit.data.layout import EpisodeRecord
 from demokit.data.metadata import DatasetMetadata
 from demokit.errors import DemokitError
+from demokit.reading import MALFORMED, parse_object
 from demokit.types import Array, Episode, Task
 
 KEY = "demokit"
@@ -74,7 +75,7 @@ def episode_from_json(text: str, arrays: Arrays, metadata: DatasetMetadata, wher
             recorder=str(about["recorder"]),
             options=about["options"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise DemokitError(f"What demokit kept in {where} is damaged ({error}).") from error
 
 
@@ -85,9 +86,6 @@ def named_observations(episode: Episode) -> Mapping[str, Array]:
 
 def _loads(text: str, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except (TypeError, ValueError) as error:
+        return parse_object(text)
+    except ValueError as error:
         raise DemokitError(f"What demokit kept in {where} is damaged ({error}).") from error
-    if not isinstance(found, dict):
-        raise DemokitError(f"What demokit kept in {where} is damaged: it is no JSON object.")
-    return found

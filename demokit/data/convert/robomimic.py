@@ -28,6 +28,7 @@ from demokit.data.metadata import DatasetMetadata
 from demokit.data.minari import gym_spec
 from demokit.data.store import Dataset
 from demokit.errors import DemokitError
+from demokit.reading import parse_json
 from demokit.types import Array, Episode
 
 _MASKS = {"train": "train", "validation": "valid", "ood": "ood", "monitor": "monitor"}
@@ -190,7 +191,7 @@ def _under(arrays: dict[str, Array], group: str) -> dict[str, Array]:
 
 def _env_name(text: str, source: Path) -> str:
     try:
-        return str(json.loads(text)["env_name"])
+        return str(parse_json(text)["env_name"])
     except (ValueError, KeyError, TypeError) as error:
         raise DemokitError(
             f"{source} does not say its environment (data.attrs['env_args']): name it with --env."

@@ -1,0 +1,89 @@
+"""Small files of others: plain files alone are read, and JSON of bounded size and depth."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 2**24
+MOST_DEPTH = 64
+# What taking apart content of the wrong kind raises.
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError unless `path` leads to a regular file: reading a pipe would never end."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "a pipe, socket or device, no file", str(path))
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        ValueError: it has more than `most` bytes.
+    """
+    check_regular(path)
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"more than {most / 2**20:g} MiB")
+    return content
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says; raises as `read_bytes` and `parse_json`."""
+    return parse_json(read_bytes(path))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON of at most MOST_BYTES letters and MOST_DEPTH levels says.
+
+    Raises:
+        ValueError: it says nothing, too much, or text that no file can hold.
+    """
+    if not isinstance(text, str | bytes):
+        raise ValueError(f"{type(text).__name__}, where JSON should be")
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"JSON of more than {MOST_BYTES >> 20} MiB")
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"JSON of more than {MOST_DEPTH} levels") from None
+    _check(found)
+    return found
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """A JSON object; raises as `parse_json`, and for any other value."""
+    found = parse_json(text)
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return found
+
+
+def _check(found: Any) -> None:
+    """Raise ValueError for too many levels, and for halves of letters, which UTF-8 cannot say."""
+    level: list[Any] = [found]
+    for _ in range(MOST_DEPTH + 1):
+        inside: list[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                value.encode()
+            elif isinstance(value, dict):
+                inside.extend(value)
+                inside.extend(value.values())
+            elif isinstance(value, list):
+                inside.extend(value)
+        if not inside:
+            return
+        level = inside
+    raise ValueError(f"JSON of more than {MOST_DEPTH} levels")
