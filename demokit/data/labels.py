@@ -41,7 +41,7 @@ class LabelSteps(NamedTuple):
         parts = {"person's": self.person, "executed": self.executed, "expert's": self.expert}
         found = [f"the {whose} action in {n:,} steps" for whose, n in parts.items() if n]
         unused = self.with_advice - self.expert
-        more = f"; {unused:,} of the others hold an expert's advice" if unused else ""
+        more = f"; an expert's advice in {unused:,} steps is not used" if unused else ""
         return f"{', '.join(found) or 'none'}{more}"
 
 

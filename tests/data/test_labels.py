@@ -78,7 +78,7 @@ def test_what_a_person_did_is_taught_whatever_the_expert_advises(write):
     np.testing.assert_array_equal(labels(dataset, "executed").action, dataset[0].actions)
     np.testing.assert_array_equal(labels(dataset, "expert").action, advice(dataset))
     said = summarize(dataset).labels.words()
-    assert said == "the person's action in 5 steps; 5 of the others hold an expert's advice"
+    assert said == "the person's action in 5 steps; an expert's advice in 5 steps is not used"
 
 
 def test_an_episode_of_both_is_labelled_step_by_step(write):

@@ -40,9 +40,10 @@ class Program:
             if select.select([self.outside], [], [], left)[0]:
                 self.text += os.read(self.outside, 65536).decode(errors="replace")
 
-    def wait_for(self, pattern):
-        """Wait until what is printed from here on shows a pattern."""
-        start, end = len(self.text), time.monotonic() + PATIENCE_S
+    def wait_for(self, pattern, since=None):
+        """Wait until what is printed from here on, or since that length of `text`, shows it."""
+        start = len(self.text) if since is None else since
+        end = time.monotonic() + PATIENCE_S
         while not re.search(pattern, self.text[start:]):
             assert time.monotonic() < end, f"{pattern} not in:\n{self.text[-3000:]}"
             assert self.process.poll() is None, self.text
