@@ -4,6 +4,7 @@ import builtins
 import io
 import os
 import pickle
+import resource
 import subprocess
 from collections import OrderedDict
 
@@ -150,12 +151,100 @@ def test_other_ways_out_of_a_pickle(tmp_path):
             read_pickle(path)
 
 
-def test_a_pickle_that_repeats_itself_stays_small(tmp_path):
+@pytest.mark.parametrize("kind", [list, lambda pair: dict(enumerate(pair)), tuple])
+def test_a_pickle_that_repeats_itself_is_refused(kind, tmp_path):
     value = ["x"]
     for _ in range(60):
-        value = [value, value]
+        value = kind([value, value])
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(value))
-    assert len(read_pickle(tmp_path / "a.pkl")) == 2
+    with pytest.raises(DemokitError, match="more than 5000000 values"):
+        read_pickle(tmp_path / "a.pkl")
+
+
+def test_what_is_shared_a_little_is_read_and_stays_shared(tmp_path):
+    array, goal = np.arange(3.0), (0.5, 1)
+    value = [{"a": array, "goal": goal, goal: 1}, {"a": array, "goal": goal, "set": {2}}]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(value))
+    first, second = read_pickle(tmp_path / "a.pkl")
+    assert first["a"] is second["a"]
+    assert first[goal] == 1
+    assert second["set"] == {2}
+
+
+def deep(levels):
+    """A tuple in a tuple in a tuple: `(t)` is opcode `t` around what lies since the mark."""
+    return b"(" * levels + b"K\x01" + b"t" * levels
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        deep(2),
+        deep(300_000),
+        b"K\x01\x85q\x00" + b"h\x00h\x00\x86q\x00" * 60,
+        b"(K\x01" * 65 + b"t",
+    ],
+)
+@pytest.mark.parametrize(
+    "around", [b"}%bK\x01s.", b"}(%bK\x01u.", b"(%bK\x01d.", b"\x8f(%b\x90.", b"(%b\x91."]
+)
+def test_keys_that_are_made_of_containers_are_refused(around, key, tmp_path):
+    """Hashing deep tuples ended the interpreter, hashing shared ones never ended."""
+    (tmp_path / "a.pkl").write_bytes(around % key)
+    with pytest.raises(DemokitError, match="a key made of containers"):
+        read_pickle(tmp_path / "a.pkl")
+
+
+def test_deep_containers_are_one_sentence(tmp_path):
+    for data in (deep(200_000) + b".", b"]" * 200_000 + b"a" * 199_999 + b"."):
+        (tmp_path / "a.pkl").write_bytes(data)
+        with pytest.raises(DemokitError, match=r"a\.pkl"):
+            read_pickle(tmp_path / "a.pkl")
+
+
+BYTES8, TEXT8, BYTEARRAY8 = b"\x8e", b"\x8d", b"\x96"
+
+
+@pytest.mark.parametrize("opcode", [BYTES8, TEXT8, BYTEARRAY8, b"\x95"])
+def test_lengths_that_lie_take_no_memory(opcode, tmp_path):
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x05" + opcode + (2**36).to_bytes(8, "little") + b"x.")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DemokitError, match="damaged"):
+        read_pickle(tmp_path / "a.pkl")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_steps_that_make_more_than_they_are(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(b"]" * 6_000_000 + b".")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DemokitError, match="more than 5000000 steps"):
+        read_pickle(tmp_path / "a.pkl")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 700_000
+
+
+class SharesBytes:
+    """Pickles as an array of bytes that others in the pickle have too."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __reduce__(self):
+        return np._core.numeric._frombuffer, (self.data, np.dtype("u1"), (len(self.data),), "C")
+
+
+def test_arrays_that_share_their_bytes_are_refused(tmp_path):
+    data = bytes(10_000)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([SharesBytes(data)]))
+    assert read_pickle(tmp_path / "a.pkl")[0].shape == (10_000,)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([SharesBytes(data) for _ in range(100)]))
+    with pytest.raises(DemokitError, match="more arrays than are in it"):
+        read_pickle(tmp_path / "a.pkl")
+
+
+def test_a_pipe_is_no_pickle(tmp_path):
+    os.mkfifo(tmp_path / "a.pkl")
+    with pytest.raises(DemokitError, match="pipe"):
+        read_pickle(tmp_path / "a.pkl")
 
 
 def test_claimed_sizes_are_checked(tmp_path):

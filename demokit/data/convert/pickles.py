@@ -11,15 +11,21 @@ import io
 import math
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from demokit.errors import DemokitError
+from demokit.reading import read_bytes
 from demokit.types import Array
 
 _LARGEST_BYTES = 2**30
+# An opcode is a byte, and may make a container of 64; values that many share count once each.
+_MOST_OPCODES = 5_000_000
+_MOST_VALUES = 5_000_000
+_LONGEST_KEY = 64
 _SCALARS = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"x\x9c": "zlib"}
 
@@ -31,15 +37,15 @@ def read_pickle(path: Path) -> Any:
         DemokitError: it names anything else, is damaged, compressed or too large.
     """
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise DemokitError(f"{path} is larger than {_LARGEST_BYTES >> 20} MiB: not read.")
-        data = path.read_bytes()
+        data = read_bytes(path, _LARGEST_BYTES)
+    except ValueError as error:
+        raise DemokitError(f"{path} is not read: it has {error}.") from error
     except OSError as error:
         raise DemokitError(f"{path} cannot be read ({error.strerror}).") from error
     if data[:2] in _COMPRESSED:
         raise DemokitError(f"{path} is compressed ({_COMPRESSED[data[:2]]}): decompress it first.")
     try:
-        return _finished(_Reader(io.BytesIO(data)).load(), {})
+        return _Finish(len(data))(_Reader(io.BytesIO(data)).load())
     except _RefusedError as refused:
         raise DemokitError(
             f"{path} was not read: it asks for {refused}, and only arrays and plain containers "
@@ -170,6 +176,58 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 }
 
 
+class _Opcodes(dict[int, Any]):
+    """What each opcode does, for as many opcodes as a pickle may have."""
+
+    left = _MOST_OPCODES
+
+    def __getitem__(self, code: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise _RefusedError(f"more than {_MOST_OPCODES} steps")
+        return super().__getitem__(code)
+
+
+def _check_key(key: object) -> None:
+    """Raise `_RefusedError` for a key that costs more than a look: hashing goes all the way down.
+
+    Deep tuples overflow the stack of the interpreter, and shared ones take for ever.
+    """
+    parts = key if isinstance(key, tuple) and len(key) <= _LONGEST_KEY else (key,)
+    if any(isinstance(part, tuple | list | set | frozenset | dict) for part in parts):
+        raise _RefusedError("a key made of containers")
+
+
+# Opcodes that hash -> the keys among what lies on the stack since the last mark.
+_KEYS: dict[bytes, Callable[[list[Any]], list[Any]]] = {
+    pickle.SETITEM: lambda stack: stack[-2:-1],
+    pickle.SETITEMS: lambda stack: stack[::2],
+    pickle.DICT: lambda stack: stack[::2],
+    pickle.ADDITEMS: lambda stack: stack,
+    pickle.FROZENSET: lambda stack: stack,
+}
+
+
+def _with_keys(code: bytes, keys: Callable[[list[Any]], list[Any]]) -> Callable[[Any], None]:
+    """What an opcode does, once its keys are checked."""
+    action = pickle._Unpickler.dispatch[code[0]]
+
+    def checked(reader: Any) -> None:
+        for key in keys(reader.stack):
+            _check_key(key)
+        action(reader)
+
+    return checked
+
+
+def _read_bytearray(reader: Any) -> None:
+    """BYTEARRAY8: the only opcode that would take memory by what it claims."""
+    size = int.from_bytes(reader.read(8), "little")
+    if size > reader.file_size:
+        raise ValueError("bytes longer than the file")
+    reader.stack.append(reader.read(size))
+
+
 # The C reader looks ahead in the file and cannot be stopped between two opcodes.
 class _Reader(pickle._Unpickler):
     """Reads opcodes; whatever they name is looked up in `_ADMITTED` alone."""
@@ -179,7 +237,8 @@ class _Reader(pickle._Unpickler):
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
-        self._file = file
+        self._file, self.file_size = file, len(file.getbuffer())
+        self.dispatch = _Opcodes(type(self).dispatch)  # type: ignore[misc]
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a name; raises `_RefusedError` for any that is not admitted."""
@@ -205,29 +264,54 @@ class _Reader(pickle._Unpickler):
             target.read(self._file)
 
     dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.BYTEARRAY8[0]] = _read_bytearray
+    dispatch.update({code[0]: _with_keys(code, keys) for code, keys in _KEYS.items()})
 
 
-def _finished(value: Any, done: dict[int, Any]) -> Any:
-    """`value` with every stand-in replaced by what it stands for; shared parts stay shared.
+class _Finish:
+    """Replaces every stand-in by what it stands for; shared parts stay shared.
 
-    `done` maps the id of each container to its replacement, so that a small pickle which repeats
-    itself many times stays small.
+    Args:
+        most_bytes: of all arrays together; those of a file are not larger than it.
     """
-    if isinstance(value, _Array | _Scalar | _Encoded | dict | list | tuple | set | frozenset):
-        key = id(value)
-        if key not in done:
-            done[key] = None  # a container that holds itself finds None
-            done[key] = _replaced(value, done)
-        return done[key]
-    if value is None or isinstance(value, bool | int | float | str | bytes):
-        return value
-    raise _RefusedError(f"an object of type {type(value).__name__}")
 
+    def __init__(self, most_bytes: int) -> None:
+        self._left = most_bytes
+        # Id of a container or stand-in -> what it became, and how many values it holds.
+        self._done: dict[int, tuple[Any, int]] = {}
 
-def _replaced(value: Any, done: dict[int, Any]) -> Any:
-    if isinstance(value, _Array | _Scalar | _Encoded):
-        return value.make()
-    if isinstance(value, dict):
-        return {_finished(k, done): _finished(v, done) for k, v in value.items()}
-    kind = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
-    return kind(_finished(item, done) for item in value)
+    def __call__(self, value: Any) -> Any:
+        """The value, finished; raises `_RefusedError` and whatever a damaged pickle leads to."""
+        return self._finished(value)[0]
+
+    def _finished(self, value: Any) -> tuple[Any, int]:
+        if isinstance(value, _Array | _Scalar | _Encoded | dict | list | tuple | set | frozenset):
+            key = id(value)
+            if key not in self._done:
+                self._done[key] = None, 1  # a container that holds itself finds None
+                self._done[key] = self._replaced(value)
+            return self._done[key]
+        if value is None or isinstance(value, bool | int | float | str | bytes):
+            return value, 1
+        raise _RefusedError(f"an object of type {type(value).__name__}")
+
+    def _replaced(self, value: Any) -> tuple[Any, int]:
+        if isinstance(value, _Array | _Scalar | _Encoded):
+            return self._made(value), 1
+        items = [*value, *value.values()] if isinstance(value, dict) else value
+        made = [self._finished(item) for item in items]
+        size = 1 + sum(size for _, size in made)
+        if size > _MOST_VALUES:
+            raise _RefusedError(f"more than {_MOST_VALUES} values")
+        parts = [part for part, _ in made]
+        if isinstance(value, dict):
+            return dict(zip(parts[: len(value)], parts[len(value) :], strict=True)), size
+        kind = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
+        return kind(parts), size
+
+    def _made(self, value: _Array | _Scalar | _Encoded) -> Any:
+        made = value.make()
+        self._left -= getattr(made, "nbytes", 0)
+        if self._left < 0:
+            raise _RefusedError("more arrays than are in it")
+        return made
