@@ -182,7 +182,7 @@ def deep(levels):
         deep(2),
         deep(300_000),
         b"K\x01\x85q\x00" + b"h\x00h\x00\x86q\x00" * 60,
-        b"(K\x01" * 65 + b"t",
+        b"(" + b"K\x01" * 65 + b"t",
     ],
 )
 @pytest.mark.parametrize(
