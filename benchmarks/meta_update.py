@@ -26,10 +26,12 @@ from typing import NamedTuple
 import torch
 
 from demokit.random import torch_stream
+from gmps.experience.demos import DemoBatch
 from gmps.experience.observation import Observation, each
-from gmps.methods.gmps.objective import Demos, MetaObjective, MetaParams, outer_step
+from gmps.methods.gmps.objective import MetaObjective, outer_step
 from gmps.policies.encoder import Encoder
 from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
+from gmps.policies.meta_params import MetaParams
 from gmps.steps.inner import InnerBatch, InnerStep
 from gmps.steps.losses import behaviour_cloning
 
@@ -50,14 +52,14 @@ class Setting(NamedTuple):
     contenders: tuple[str, ...] = ("loop", "fp32", "bf16", "products")
 
     @property
-    def place_width(self) -> int:
+    def object_width(self) -> int:
         """Image policies say where the object is."""
         return 3 if self.encoder else 0
 
     @property
     def num_features(self) -> int:
         """What the first layer sees, without the bias transformation."""
-        return self.vector + self.place_width + (self.encoder.num_points if self.encoder else 0)
+        return self.vector + self.object_width + (self.encoder.num_points if self.encoder else 0)
 
 
 EYES = Encoder(("image",), ("vector",))
@@ -72,11 +74,12 @@ SETTINGS = {
 class Problem(NamedTuple):
     """Parameters, roll-outs and demonstrations: random, of the true sizes."""
 
+    inner: InnerStep
     objective: MetaObjective
     meta: MetaParams
     optimizer: torch.optim.Optimizer
     batches: InnerBatch
-    demos: Demos
+    demos: DemoBatch
 
 
 def make_problem(setting: Setting, *, bf16: bool) -> Problem:
@@ -87,7 +90,7 @@ def make_problem(setting: Setting, *, bf16: bool) -> Problem:
 
     zeros = torch.zeros(setting.num_features)
     policy = GaussianPolicy(
-        zeros, zeros + 1, setting.action, encoder=setting.encoder, place_width=setting.place_width
+        zeros, zeros + 1, setting.action, encoder=setting.encoder, object_width=setting.object_width
     )
     theta = policy.init(rng)
     spec = AdaptSpec.of_policy(theta)
@@ -99,23 +102,24 @@ def make_problem(setting: Setting, *, bf16: bool) -> Problem:
     action = dist.sample(normal(*samples, setting.action))
     batches = InnerBatch(seen, action, dist.log_prob(action), normal(*samples))
     shown = setting.num_tasks, setting.demos * setting.horizon
-    demos = Demos(
+    demos = DemoBatch(
         observed(setting, rng, *shown),
         normal(*shown, setting.action),
-        normal(*shown, setting.place_width),
+        normal(*shown, setting.object_width),
         torch.ones(shown),
     )
     for leaf in meta.leaves():
         leaf.requires_grad_(True)
+    inner, dtype = InnerStep(policy, spec), torch.bfloat16 if bf16 else None
     objective = MetaObjective(
         policy,
-        InnerStep(policy, spec),
+        lambda meta, own: inner.for_tasks(*meta, own, dtype),
         "squared",
         0.1,
         bf16=bf16,
-        place_weight=1.0 if setting.encoder else 0.0,
+        object_weight=1.0 if setting.encoder else 0.0,
     )
-    return Problem(objective, meta, torch.optim.Adam(meta.leaves(), lr=1e-3), batches, demos)
+    return Problem(inner, objective, meta, torch.optim.Adam(meta.leaves(), lr=1e-3), batches, demos)
 
 
 def observed(setting: Setting, rng: torch.Generator, *samples: int) -> Observation:
@@ -129,7 +133,7 @@ def observed(setting: Setting, rng: torch.Generator, *samples: int) -> Observati
 
 def ours(problem: Problem) -> None:
     """An outer step of demokit."""
-    objective, meta, optimizer, batches, demos = problem
+    _, objective, meta, optimizer, batches, demos = problem
     outer_step(objective, meta, optimizer, batches, demos, demos.pooled(), MAX_GRAD_NORM)
 
 
@@ -183,10 +187,10 @@ def loop(problem: Problem) -> None:
 
 def loop_loss(problem: Problem) -> torch.Tensor:
     """The same loss, one task after the other."""
-    (theta, step_sizes), inner, losses = problem.meta, problem.objective.inner, []
+    (theta, step_sizes), inner, losses = problem.meta, problem.inner, []
     for i in range(len(problem.demos.action)):
         batch = InnerBatch(*(each(lambda values, i=i: values[i], part) for part in problem.batches))
-        demos = Demos(*(each(lambda values, i=i: values[i], part) for part in problem.demos))
+        demos = DemoBatch(*(each(lambda values, i=i: values[i], part) for part in problem.demos))
         adapted, frozen = inner.spec.split(theta)
         loss = inner.loss(adapted, frozen, batch)
         gradient = torch.autograd.grad(loss, list(adapted.values()), create_graph=True)
@@ -198,12 +202,12 @@ def loop_loss(problem: Problem) -> torch.Tensor:
     everything = problem.demos.pooled()
     before = imitation(inner.policy, theta, everything)
     features = inner.policy.encode(theta, everything.observation)
-    place = inner.policy.place_loss(features, everything.place, everything.weight)
-    weights = problem.objective.pre_weight, problem.objective.place_weight
-    return torch.stack(losses).mean() + weights[0] * before + weights[1] * place
+    position = inner.policy.object_loss(features, everything.object_position, everything.weight)
+    weights = problem.objective.pre_weight, problem.objective.object_weight
+    return torch.stack(losses).mean() + weights[0] * before + weights[1] * position
 
 
-def imitation(policy: GaussianPolicy, params: dict[str, torch.Tensor], demos: Demos):
+def imitation(policy: GaussianPolicy, params: dict[str, torch.Tensor], demos: DemoBatch):
     dist = policy.dist(params, demos.observation)
     return behaviour_cloning(dist, demos.action, demos.weight, kind="squared")
 

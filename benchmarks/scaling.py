@@ -37,8 +37,8 @@ from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.random import stream, torch_stream
 from gmps.distributed import Part, join
-from gmps.experience.sampler import Sampler, replicate
-from gmps.policies.gaussian import GaussianPolicy
+from gmps.experience.sampler import Sampler
+from gmps.policies.gaussian import GaussianActor, GaussianPolicy, replicate
 
 FAMILY, OUTER_STEPS, REPEATS = "push", 20, 7
 LARGE = 4_000_000  # numbers: an all-reduce that the bandwidth bounds
@@ -74,8 +74,12 @@ def rollout_seconds(part: Part) -> Measured:
     params = replicate(policy.init(torch_stream(0, "policy")), sampler.num_tasks)
     shape = setting.horizon, setting.num_tasks, setting.rollouts, setting.action
     rng = stream(0, "noise")
+
+    def roll_out() -> None:
+        sampler(GaussianActor(policy, params), sampler.streams(stream(0, "rollouts")))
+
     return {
-        "rollouts": timed(lambda: sampler(policy, params, stream(0, "rollouts"))),
+        "rollouts": timed(roll_out),
         "draw": timed(lambda: rng.standard_normal(shape, np.float32)),
     }
 
@@ -85,7 +89,7 @@ def outer_seconds(part: Part) -> Measured:
     setting = SETTINGS[FAMILY]
     own = len(range(setting.num_tasks)[part.own])
     problem = make_problem(setting._replace(num_tasks=own), bf16=False)
-    objective, meta, optimizer, batches, demos = problem
+    _, objective, meta, optimizer, batches, demos = problem
     leaves, losses = meta.leaves(), torch.zeros(3)
 
     def gradient() -> None:

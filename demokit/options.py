@@ -6,7 +6,8 @@ The command line, the TOML files and the checkpoints are made from these fields.
 from __future__ import annotations
 
 import math
-from dataclasses import field, fields
+from collections.abc import Mapping
+from dataclasses import Field, field, fields
 from typing import Any
 
 from demokit.errors import DemokitError
@@ -18,35 +19,70 @@ REWARDS = ("dense", "sparse", "sparse-paper")
 AUTO, EXECUTED, EXPERT = "auto", "executed", "expert"
 LABELS = (AUTO, EXECUTED, EXPERT)
 """What demonstrations teach; see `demokit.data.labels.read_labels`."""
+IMAGES = "images"
+"""What an option may need besides other options: observations that are images."""
 
 
-def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
-    """A field with a default, a sentence of help, and the values it may have."""
-    return field(default=default, metadata={"help": help, "choices": choices})
+def option(
+    default: Any,
+    help: str,
+    choices: tuple[str, ...] | None = None,
+    *,
+    zero: bool = False,
+    signed: bool = False,
+    at_most: float = math.inf,
+    needs: str = "",
+) -> Any:
+    """A field with a default, a sentence of help, and the values it may have.
+
+    Args:
+        default: its type is the option's.
+        help: the sentence.
+        choices: of a word.
+        zero: whether a number may be zero.
+        signed: whether it may be negative.
+        at_most: the largest number.
+        needs: the option without which this one would have no effect, see `require_effect`.
+    """
+    limits = {"zero": zero or signed, "signed": signed, "at_most": at_most, "needs": needs}
+    return field(default=default, metadata={"help": help, "choices": choices, **limits})
 
 
-def check_options(
-    config: Any, *, may_be_zero: tuple[str, ...], signed: tuple[str, ...] = ()
-) -> None:
-    """Check choices, and that numbers are finite, and positive unless they may be zero or signed.
+def check_options(config: Any) -> None:
+    """Check choices, ranges, and that every option has an effect.
 
     Raises:
         DemokitError: names the option.
     """
     for each in fields(config):
-        value, choices = getattr(config, each.name), each.metadata["choices"]
-        if not _is_a(value, type(each.default)):
-            kind = type(each.default).__name__
-            raise DemokitError(f"Option {each.name} must be a value of type {kind}.")
-        if choices and value not in choices:
-            raise DemokitError(f"Option {each.name}: '{value}' is none of {choices}.")
-        numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        if numeric and not math.isfinite(value):
-            raise DemokitError(f"Option {each.name} must be a finite number, not {value}.")
-        if not numeric or each.name in signed:
-            continue
-        if value < 0 or (value == 0 and each.name not in may_be_zero):
-            raise DemokitError(f"Option {each.name} must be positive, not {value}.")
+        _check(each, getattr(config, each.name))
+    own = {each.name for each in fields(config)}
+    given = {name: bool(getattr(config, name)) for name in own}
+    require_effect(config, given)
+
+
+def require_effect(config: Any, given: Mapping[str, bool]) -> None:
+    """Raise DemokitError for an option that was changed and needs something that is not there.
+
+    Args:
+        config: the options.
+        given: what options may need -> whether it is there; what it does not name is not judged.
+    """
+    for each in fields(config):
+        needed = each.metadata["needs"]
+        if getattr(config, each.name) != each.default and not given.get(needed, True):
+            raise DemokitError(
+                f"Option {_typed(each.name)} has no effect without {_typed(needed)}: leave it out."
+            )
+
+
+def _typed(name: str) -> str:
+    return name if name == IMAGES else f"--{dashed(name)}"
+
+
+def dashed(name: str) -> str:
+    """`name` as commands and options spell it: `--num_episodes` means `--num-episodes`."""
+    return name.replace("_", "-")
 
 
 def _is_a(value: object, kind: type) -> bool:
@@ -54,3 +90,19 @@ def _is_a(value: object, kind: type) -> bool:
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, int | float if kind is float else kind)
+
+
+def _check(each: Field[Any], value: Any) -> None:
+    name, limits = each.name, each.metadata
+    if not _is_a(value, type(each.default)):
+        raise DemokitError(f"Option {name} must be a value of type {type(each.default).__name__}.")
+    if limits["choices"] and value not in limits["choices"]:
+        raise DemokitError(f"Option {name}: '{value}' is none of {limits['choices']}.")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not math.isfinite(value):
+        raise DemokitError(f"Option {name} must be a finite number, not {value}.")
+    if (value < 0 and not limits["signed"]) or (value == 0 and not limits["zero"]):
+        raise DemokitError(f"Option {name} must be positive, not {value}.")
+    if value > limits["at_most"]:
+        raise DemokitError(f"Option {name}: at most {limits['at_most']:g}, not {value}.")

@@ -7,6 +7,7 @@ darker the better paid, and where the policy's mean brings it after one step.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -17,34 +18,30 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from demokit.random import stream
-from gmps.evaluation import adapted
-from gmps.experience.sampler import Rollouts, Sampler, replicate
-from gmps.methods.gmps.learner import Learned
-from gmps.runs.checkpoint import load
+from gmps.evaluation import stages
+from gmps.experience.rollouts import Rollouts
+from gmps.problem import Problem
+from gmps.runs.checkpoint import Trained, load
 
 PICTURE = Path(__file__).parent / "pictures" / "exploration.png"
 MEAN_EPISODES = 3
 SHADES = matplotlib.colormaps["viridis_r"]
 
 
-def stages(learned: Learned, task: int) -> tuple[Rollouts, Rollouts]:
+def before_and_after(trained: Trained, task: int) -> tuple[Rollouts, Rollouts]:
     """Roll-outs before adaptation and after one step."""
-    rng = stream(0, "exploration picture")
-    k = learned.config.rollouts_per_task
-    tasks = learned.tasks[task : task + 1]
-    sampler = Sampler(learned.family, tasks, learned.reward, explore=k, mean=MEAN_EPISODES)
-    theta = replicate(learned.meta.theta, 1)
-    before = sampler(learned.policy, theta, rng, learned.latents(theta, k, 0, rng))
-    phi = adapted(learned, theta, learned.step_sizes(0), before.episodes(slice(k)))
-    after = sampler(learned.policy, phi, rng, learned.latents(phi, k, 1, rng))
-    return before.episodes(slice(k)), after.episodes(slice(k, None))
+    problem, k = trained.problem, trained.learner.episodes_per_step
+    sampler = problem.sampler(problem.tasks[task : task + 1], explore=k, mean=MEAN_EPISODES)
+    streams = partial(stream, 0, "exploration picture")
+    before, after = stages(trained.learner, sampler, streams, 1)
+    return before.sampled.explored.rollouts, after.sampled.judged.rollouts
 
 
-def trace(axes: plt.Axes, learned: Learned, rollouts: Rollouts, shade: torch.Tensor) -> None:
+def trace(axes: plt.Axes, problem: Problem, rollouts: Rollouts, shade: torch.Tensor) -> None:
     """Lines of the object, in the plane or, where it has one coordinate, over time."""
     start, columns = 0, slice(0)
-    for term in learned.family.observation_terms:
-        if term.name == learned.family.object_term:
+    for term in problem.family.observation_terms:
+        if term.name == problem.family.object_term:
             columns = slice(start, start + min(term.width, 2))
         start += term.width
     for path, share in zip(rollouts.observation[0][..., columns], shade, strict=True):
@@ -52,24 +49,26 @@ def trace(axes: plt.Axes, learned: Learned, rollouts: Rollouts, shade: torch.Ten
         axes.plot(*line, color=SHADES(float(share)), lw=1 + share, alpha=0.8)
 
 
-def row(panels: list[plt.Axes], learned: Learned) -> None:
+def row(panels: list[plt.Axes], trained: Trained) -> None:
     """Before and after, for one run."""
-    task = len(learned.tasks) // 2
-    before, after = stages(learned, task)
+    problem = trained.problem
+    family, task = problem.family, len(problem.tasks) // 2
+    before, after = before_and_after(trained, task)
     paid = before.reward[0].sum(1)
-    trace(panels[0], learned, before, (paid - paid.min()) / (paid.max() - paid.min() + 1e-6))
-    trace(panels[1], learned, after, torch.ones(MEAN_EPISODES))
-    goal = learned.family.goal_marker(np.array(learned.tasks[task].context))["goal"]
+    trace(panels[0], problem, before, (paid - paid.min()) / (paid.max() - paid.min() + 1e-6))
+    trace(panels[1], problem, after, torch.ones(MEAN_EPISODES))
+    context = problem.tasks[task].context
+    goal = family.goal_marker(np.array(context))["goal"]
     for axes in panels:
-        if learned.family.name == "door":
-            axes.axhline(learned.tasks[task].context[0], color="#d1495b", ls="--", lw=1)
+        if family.name == "door":
+            axes.axhline(context[0], color="#d1495b", ls="--", lw=1)
             axes.set(xlabel="step", ylabel="angle, rad", ylim=(-0.05, 1.15))
         else:
             axes.plot(*goal[:2], "x", color="#d1495b", ms=10, mew=2)
             axes.set(xlabel="x, m", ylabel="y, m")
     for axes in panels[1:]:
         axes.set(xlim=panels[0].get_xlim(), ylim=panels[0].get_ylim())
-    panels[0].set_title(f"{learned.family.name} ({learned.reward}): roll-outs before", fontsize=10)
+    panels[0].set_title(f"{family.name} ({problem.reward}): roll-outs before", fontsize=10)
     panels[1].set_title("the policy's mean after one step", fontsize=10)
 
 

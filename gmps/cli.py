@@ -1,4 +1,4 @@
-"""`demokit meta-train` and `demokit runs`: parse, call, print.
+"""`demokit meta-train`, `methods` and `runs`: parse, call, print.
 
 Torch is imported inside the commands, so that `--help` answers at once.
 """
@@ -11,19 +11,40 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from demokit.cli.config import config_option, field_options
+from demokit.cli.config import config_option
+from demokit.cli.typed import family_of_env
 from demokit.errors import DemokitError
 from demokit.text import say
-from gmps.options import TrainConfig, differing_options
+from gmps.command import MethodCommand, MethodName
+from gmps.method import DEFAULT, find_method, method_names
+from gmps.options import RunOptions, differing_options
 
 if TYPE_CHECKING:
     from gmps.experience.demos import DemoSet
-    from gmps.methods.gmps.learner import Learned
+    from gmps.problem import Problem, Spent
+    from gmps.runs.checkpoint import Trained
     from gmps.runs.folder import Run
 
 
-@click.command(name="meta-train")
-@click.option("--demos", required=True, help="Dataset of demonstrations: a file or a Minari id.")
+@click.command(name="meta-train", cls=MethodCommand)
+@click.option("--demos", help="Dataset of demonstrations: a file or a Minari id.")
+@click.option("--env", help="Task family to learn by reward alone, without demonstrations.")
+@click.option("--task-set", help="Task set of --env; default: its first one.")
+@click.option("--tasks", type=click.IntRange(1), help="Training tasks of --env; default: all.")
+@click.option(
+    "--observation",
+    type=click.Choice(["state", "vision"]),
+    default="state",
+    show_default=True,
+    help="What policies see of --env.",
+)
+@click.option(
+    "--method",
+    type=MethodName(),
+    default=DEFAULT,
+    show_default=True,
+    help="How to learn: `demokit methods`. --method NAME --help lists its options.",
+)
 @click.option(
     "--output-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -31,75 +52,145 @@ if TYPE_CHECKING:
 )
 @click.option("--resume", is_flag=True, help="Continue the run in the folder from its checkpoint.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
-@field_options(TrainConfig)
 @config_option
 def meta_train(
-    demos: str, output_dir: Path | None, resume: bool, overwrite: bool, **options: Any
+    demos: str | None,
+    env: str | None,
+    task_set: str | None,
+    tasks: int | None,
+    observation: str,
+    method: str,
+    output_dir: Path | None,
+    resume: bool,
+    overwrite: bool,
+    **options: Any,
 ) -> None:
-    """Meta-train a policy from demonstrations.
+    """Meta-train a policy from demonstrations, or by reward on the tasks of a family.
 
-    Writes config.json, metrics.csv, TensorBoard scalars, step_sizes.csv and
-    checkpoint.safetensors to the run folder. Ctrl-C keeps the last checkpoint; --resume
-    continues from it bit for bit.
+    Writes config.json, metrics.csv, TensorBoard scalars and checkpoint.safetensors to the run
+    folder. Ctrl-C keeps the last checkpoint; --resume continues from it bit for bit.
     """
     import torch
 
     from gmps.distributed import join
-    from gmps.experience.demos import load_demos
     from gmps.runs.folder import Run
+    from gmps.sources import problem_of_family
 
+    source = _source(method, demos, env, (task_set, tasks, observation))
     world = join()
     with world.told_once():
-        config = TrainConfig(**options)
-        torch.set_num_threads(config.threads)
-        loaded = load_demos(demos, config.demos_per_task, config.reward, config.labels)
-        world.require_tasks(len(loaded.tasks))
-        if world.is_main and len(loaded.tasks) == 1:
-            say(f"{demos} has one training task: there is nothing to meta-learn.", err=True)
-        folder = output_dir or Path("runs") / f"{loaded.family.name}-{config.method}-{config.seed}"
-        run = Run(folder, config, demos, resume=resume, overwrite=overwrite, world=world)
-        learned = _trained(loaded, run)
+        checked = find_method(method).options(**options)
+        torch.set_num_threads(checked.threads)
+        if demos is None:
+            family = family_of_env(click.get_current_context(), str(env))
+            problem = problem_of_family(family, task_set, tasks, checked.reward, observation)
+            loaded = None
+        else:
+            problem, loaded = _of_dataset(method, checked, demos)
+        world.require_tasks(len(problem.tasks))
+        if world.is_main and len(problem.tasks) == 1:
+            say(f"{source} has one training task: nothing to meta-learn.", err=True)
+        folder = output_dir or Path("runs") / f"{problem.family_name}-{method}-{checked.seed}"
+        run = Run(folder, method, checked, source, resume=resume, overwrite=overwrite, world=world)
+        trained = _trained(run, problem, loaded)
         if world.is_main:
-            shown = f"{len(loaded.tasks)} tasks x {loaded.num_recorded} demonstrations"
-            say(f"{folder}: {shown}, {_summary(learned, run)}")
+            say(f"{folder}: {_summary(trained, loaded)}")
         world.leave()
 
 
-def _trained(demos: DemoSet, run: Run) -> Learned:
+def _source(
+    method: str, demos: str | None, env: str | None, of_env: tuple[str | None, int | None, str]
+) -> str:
+    """What is learned from, in words; raises a usage error unless it is one thing."""
+    if demos and env:
+        raise click.UsageError("Name --demos or --env, not both.")
+    if demos:
+        if of_env != (None, None, "state"):
+            raise click.UsageError("--task-set, --tasks and --observation belong to --env.")
+        return demos
+    if env is None or find_method(method).imitates:
+        needed = "" if env is None else f", for {method} learns from demonstrations"
+        raise click.UsageError(f"Missing option --demos{needed}: `demokit record` makes them.")
+    task_set, tasks, observation = of_env
+    return f"{env}, task set {task_set or 'default'}, {tasks or 'all'} tasks, {observation}"
+
+
+def _of_dataset(method: str, options: RunOptions, demos: str) -> tuple[Problem, DemoSet | None]:
+    """The problem and, for a method that imitates, the demonstrations."""
+    from gmps.experience.demos import load_demos
+    from gmps.options import ImitationOptions
+    from gmps.problem import Problem
+    from gmps.sources import problem_of_dataset
+
+    if not find_method(method).imitates:
+        return problem_of_dataset(demos, options.reward), None
+    num, labels = 0, "auto"
+    if isinstance(options, ImitationOptions):
+        num, labels = options.demos_per_task, options.labels
+    loaded = load_demos(demos, num, options.reward, labels)
+    return Problem.of(loaded), loaded
+
+
+def _trained(run: Run, problem: Problem, demos: DemoSet | None) -> Trained:
     """Carry out the run; the main process shows how far it is."""
     from demokit.cli.console import Stages
-    from gmps.methods.gmps.algorithm import train
-    from gmps.methods.imitation import train_imitation
+    from gmps.loop import train
     from gmps.progress import unheard
 
-    config, is_main = run.config, run.world.is_main
-    method = train if config.method == "gmps" else train_imitation
-    what = f"{config.method} on {demos.family.name}"
+    is_main = run.world.is_main
     try:
-        with Stages(what) if is_main else nullcontext(unheard) as report:
-            return method(demos, run, report)
+        shown = Stages(f"{run.method} on {problem.family_name}") if is_main else None
+        with shown or nullcontext(unheard) as report:
+            return train(run, problem, demos, report)
     except KeyboardInterrupt:
         if is_main:
-            say(f"Stopped: continue with --resume --output-dir {run.folder}", err=True)
+            say(f"Stopped: continue with --resume --output-dir {run.path}", err=True)
         raise
     finally:
         run.close()
 
 
-def _summary(learned: Learned, run: Run) -> str:
-    step = f"{learned.later_lr:g} (chosen on training tasks, see step_sizes.csv)"
-    if learned.exploration is not None:
-        step = "learned with the policy"
-    steps = f"{learned.env_steps:,} environment steps{_and_expert(learned)}"
-    early = ""
-    if run.iteration < run.config.total_iterations:
-        early = f", stopped after {run.iteration} iterations"
-    return f"{steps}{early}, fine-tuning step size {step}"
+def _summary(trained: Trained, demos: DemoSet | None) -> str:
+    from gmps.method import HasStepSize
+
+    learned_from = f"{len(trained.problem.tasks)} tasks"
+    if demos is not None:
+        learned_from += f" x {demos.num_recorded} demonstrations"
+    parts = [learned_from, _spent(trained.spent)]
+    if trained.iteration < trained.options.iterations:
+        parts.append(f"stopped after {trained.iteration} iterations")
+    learner = trained.learner
+    if isinstance(learner, HasStepSize) and learner.step_size is not None:
+        chosen = "chosen on training tasks, see step_sizes.csv"
+        parts.append(f"fine-tuning step size {learner.step_size:g} ({chosen})")
+    return ", ".join(parts)
 
 
-def _and_expert(learned: Learned) -> str:
-    steps = learned.expert_steps
-    return f" and {steps:,} to train the expert" if steps else ""
+def _spent(spent: Spent) -> str:
+    """The parts of what was spent that are not nothing."""
+    parts = {
+        "of demonstrations": spent.demonstrations,
+        "of meta-training": spent.meta_training,
+        "to choose a step size": spent.tuning,
+        "to watch": spent.monitoring,
+        "to train the expert": spent.expert_training,
+    }
+    found = ", ".join(f"{steps:,} {what}" for what, steps in parts.items() if steps)
+    return f"environment steps: {found or 'none'}"
+
+
+@click.command()
+def methods() -> None:
+    """List the methods of meta-learning: what they need, and how they learn a new task."""
+    from demokit.cli.console import console, table
+
+    shown = table("Methods", "name", "what", "source", "demonstrations", "adapts by")
+    for name in method_names():
+        found = find_method(name)
+        needs = "needed" if found.imitates else "their tasks, or --env"
+        shown.add_row(name, found.about, found.source, needs, found.adapts)
+    console().print(shown)
+    say("The options of one: demokit meta-train --method NAME --help")
 
 
 @click.command()
@@ -124,18 +215,22 @@ def runs(root: Path) -> None:
             shown.add_row(name, "unreadable", *[""] * (len(columns) - 1))
             say(f"Error: {error}", err=True)
             continue
+        trained, options = found.trained, found.trained.options
         shown.add_row(
             name,
-            found.family,
-            found.config.method,
-            str(found.config.seed),
-            f"{found.iteration}" + ("" if found.finished else ", unfinished"),
+            trained.problem.family_name,
+            trained.method,
+            str(options.seed),
+            f"{trained.iteration}" + ("" if trained.finished else ", unfinished"),
             *(
                 f"{found.scalars[name]:.{digits}f}" if name in found.scalars else "-"
-                for name, digits in (("return_post", 1), ("success_post", 2))
+                for name, digits in (("return_after", 1), ("success_after", 2))
             ),
-            f"{found.env_steps:,}",
-            differing_options(found.config),
+            f"{trained.spent.needed:,}",
+            ", ".join(f"{n}={value}" for n, value in differing_options(options).items()),
         )
     console().print(shown)
-    say("return, success: on the training tasks after one adaptation step, as last measured.")
+    say(
+        "return, success: on held-out tasks of the training distribution after one adaptation "
+        "step, as last measured. steps: of the environment, that the method learned from."
+    )

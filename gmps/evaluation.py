@@ -1,29 +1,41 @@
-"""Meta-test: from theta, plain policy gradient on each task's reward, and what it earns.
+"""Meta-test: what a learner earns on tasks that nobody has met, after more and more episodes.
 
-Adaptation sees rewards and observations only; every task starts from theta.
+Adaptation sees rewards and observations only; every task starts from what the learner begins with.
+This is the only loop over adaptation: evaluation, the choice of step sizes, videos and pictures
+take it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from demokit.learning.networks import Params
+from demokit.random import stream
 from demokit.types import FloatArray, Task
-from gmps.distributed import ALONE, Part, World
-from gmps.experience.sampler import Rollouts, Sampler, replicate
-from gmps.methods.gmps.learner import Learned
-from gmps.progress import STEP_SIZES, Report, unheard
+from gmps.distributed import Part
+from gmps.experience.rollouts import Gathered, Sampled
+from gmps.experience.sampler import Sampler
+from gmps.method import MetaLearner
+from gmps.problem import Problem
 
 MEAN_EPISODES = 5
-TUNING_STEPS = 3
-STEP_SIZE_GRID = (0.0003, 0.001, 0.003, 0.01, 0.03)
-_GRID_FACTOR = 3.0
-_MAX_CANDIDATES, _BETWEEN = 12, 2
+_ENOUGH_EPISODES = 5  # fewer a step are several trials: what one leads to is chance
+
+Streams = Callable[[int], np.random.Generator]
+"""The random numbers of adaptation step 0, 1, ...: start and action noise."""
+
+
+class Stage(NamedTuple):
+    """Adaptation step 0, 1, ...: what was believed, and the roll-outs taken with it."""
+
+    step: int
+    belief: Any
+    sampled: Sampled
 
 
 class Outcome(NamedTuple):
@@ -38,146 +50,120 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Adaptation on M tasks: `mean` acts by the policy's mean, `stochastic` samples."""
+    """Adaptation on M tasks: `mean` acts by the policy's mean, `stochastic` explores.
+
+    `episodes_per_step` of every task were gathered for each step.
+    """
 
     mean: Outcome
     stochastic: Outcome
+    episodes_per_step: int
 
 
-def adaptation_curve(
-    learned: Learned,
+def stages(
+    learner: MetaLearner,
     sampler: Sampler,
-    rng: np.random.Generator,
+    streams: Streams,
     num_steps: int,
-    later_lr: float | None = None,
-    step_scale: float = 1.0,
-    on_step: Callable[[int], None] = lambda step: None,
-) -> Curve:
-    """Fine-tune on the sampler's tasks from theta, for 0..num_steps policy-gradient steps.
+    start: Stage | None = None,
+) -> Iterator[Stage]:
+    """Adapt to the sampler's tasks for 0..num_steps steps.
 
     Args:
-        learned: the policy and its step sizes.
-        sampler: K exploring roll-outs per task adapt, its mean episodes only measure.
-        rng: start and action noise.
+        learner: whose roll-outs explore and are judged.
+        sampler: its exploring episodes teach, its mean episodes only measure.
+        streams: the random numbers of each step.
         num_steps: adaptation steps.
-        later_lr: scalar step size in place of `learned.later_lr`.
-        step_scale: multiplies every step size.
-        on_step: called after each step's roll-outs.
+        start: a stage to go on from; it is the first one.
     """
-    params = replicate(learned.meta.theta, sampler.num_tasks)
-    explore, mean = slice(sampler.explore), slice(sampler.explore, None)
-    measured: list[tuple[Rollouts, Rollouts]] = []
-    for step in range(num_steps + 1):
-        latents = learned.latents(params, sampler.explore, step, rng, sampler.part)
-        rollouts = sampler(learned.policy, params, rng, latents)
-        measured.append((rollouts.episodes(mean), rollouts.episodes(explore)))
-        on_step(step)
-        if step < num_steps:
-            sizes = scaled(learned.step_sizes(step, later_lr), step_scale)
-            params = adapted(learned, params, sizes, rollouts.episodes(explore))
-    by_mean, by_sample = zip(*measured, strict=True)
-    return Curve(_outcome(by_mean, sampler.part), _outcome(by_sample, sampler.part))
+    found = start or _stage(learner, sampler, streams, 0, learner.begin(sampler.num_tasks))
+    yield found
+    while found.step < num_steps:
+        rollouts, memory, _ = found.sampled.explored
+        belief = learner.adapt(found.belief, found.step, rollouts, memory)
+        found = _stage(learner, sampler, streams, found.step + 1, belief)
+        yield found
 
 
-def scaled(step_sizes: Params, factor: float) -> Params:
-    """Every step size times a factor."""
-    return {name: factor * size for name, size in step_sizes.items()}
+def _stage(
+    learner: MetaLearner, sampler: Sampler, streams: Streams, step: int, belief: Any
+) -> Stage:
+    rngs = sampler.streams(streams(step))
+    explorer = learner.explorer(belief, step, sampler.explore, rngs)
+    exploiter = learner.exploiter(belief, sampler.mean) if sampler.mean else None
+    return Stage(step, belief, sampler(explorer, rngs, exploiter))
 
 
-@torch.no_grad()
-def adapted(learned: Learned, params: Params, step_sizes: Params, rollouts: Rollouts) -> Params:
-    """Parameters with a leading axis M after one policy-gradient step on the tasks' roll-outs."""
-    phi: Params = torch.func.vmap(learned.inner, in_dims=(0, None, 0))(
-        params, step_sizes, learned.inner_batch(learned.encoded(rollouts))
-    )
-    return phi
-
-
-class Tuning(NamedTuple):
-    """Result of the step-size search: the choice, every candidate's score, and the cost."""
-
-    best: float
-    scores: dict[float, float]
-    env_steps: int
-
-
-def choose_step_size(
-    learned: Learned,
-    rng_seed: int,
-    grid: Sequence[float] = STEP_SIZE_GRID,
-    world: World = ALONE,
-    report: Report = unheard,
-) -> Tuning:
-    """The scalar step size with the best mean return over steps 1..3 on the *training* tasks.
-
-    The grid grows by factors of 3 until its best value has a worse one on both sides, then the
-    two values half-way to its neighbours are tried. The same rule serves GMPS (for the steps
-    after its learned one) and MultiTask Imitation (for all steps). Every candidate meets the
-    same noise.
-    """
-    tasks = learned.tasks[: learned.config.tuning_tasks or None]
-    sampler = Sampler(
-        learned.family,
-        tasks,
-        learned.reward,
-        explore=learned.config.rollouts_per_task,
-        mean=MEAN_EPISODES,
-        sees=learned.sees,
-        part=world.part(len(tasks)),
-    )
-    scores: dict[float, float] = {}
-
-    def score(candidates: Sequence[float]) -> float:
-        for lr in candidates:
-            rng = np.random.default_rng(rng_seed)
-            curve = adaptation_curve(learned, sampler, rng, TUNING_STEPS, later_lr=lr)
-            scores[lr] = float(curve.mean.episode_return[1:].mean())
-            report(STEP_SIZES, len(scores), _MAX_CANDIDATES + _BETWEEN)
-        return max(scores, key=scores.__getitem__)
-
-    best = score(grid)
-    while best in (min(scores), max(scores)) and len(scores) < _MAX_CANDIDATES:
-        is_lowest = best == min(scores)
-        best = score([best / _GRID_FACTOR if is_lowest else best * _GRID_FACTOR])
-    best = score([best / _GRID_FACTOR**0.5, best * _GRID_FACTOR**0.5])
-    spent = len(scores) * (TUNING_STEPS + 1) * sampler.num_steps
-    return Tuning(best, dict(sorted(scores.items())), spent)
-
-
-def with_step_size(learned: Learned, tuning: Tuning) -> Learned:
-    """The same policy with its step size settled, and the roll-outs of the search counted."""
-    spent = learned.env_steps + tuning.env_steps
-    return replace(learned, later_lr=tuning.best, env_steps=spent)
+def meta_test(
+    learner: MetaLearner,
+    sampler: Sampler,
+    streams: Streams,
+    num_steps: int,
+    start: Stage | None = None,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> Curve:
+    """What a learner earns in each of `stages`; `on_step` is called after each."""
+    measured = []
+    for stage in stages(learner, sampler, streams, num_steps, start):
+        measured.append(stage.sampled)
+        on_step(stage.step)
+    explored, judged = zip(*measured, strict=True)
+    part = sampler.part
+    return Curve(_outcome(judged, part), _outcome(explored, part), sampler.explore)
 
 
 def evaluate(
-    learned: Learned,
+    learner: MetaLearner,
+    problem: Problem,
     tasks: Sequence[Task],
     *,
     num_steps: int,
-    rollouts_per_task: int,
     seed: int,
+    run_seed: int = 0,
+    episodes_per_step: int | None = None,
     reward: str | None = None,
-    step_scale: float = 1.0,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Curve:
-    """The adaptation curve on held-out tasks; see `adaptation_curve`."""
-    sampler = Sampler(
-        learned.family,
-        tasks,
-        reward or learned.reward,
-        explore=rollouts_per_task,
-        mean=MEAN_EPISODES,
-        sees=learned.sees,
-    )
-    rng = np.random.default_rng([seed, learned.config.seed])
-    return adaptation_curve(
-        learned, sampler, rng, num_steps, step_scale=step_scale, on_step=on_step
-    )
+    """The adaptation curve on held-out tasks.
+
+    Args:
+        learner: what is judged.
+        problem: what it was trained on.
+        tasks: M tasks.
+        num_steps: adaptation steps on each.
+        seed: of the roll-outs.
+        run_seed: that of the training; its roll-outs are others.
+        episodes_per_step: K in place of the learner's own.
+        reward: in place of the problem's.
+        on_step: called after each step's roll-outs.
+    """
+    explore = episodes_per_step or learner.episodes_per_step
+    trials = num_trials(explore)
+    paid = replace(problem, reward=reward or problem.reward)
+    repeated = tuple(task for task in tasks for _ in range(trials))
+    sampler = paid.sampler(repeated, explore=explore, mean=MEAN_EPISODES)
+    streams = partial(stream, seed, "evaluation", run_seed)
+    return _over_trials(meta_test(learner, sampler, streams, num_steps, on_step=on_step), trials)
 
 
-def _outcome(rollouts: Sequence[Rollouts], part: Part) -> Outcome:
+def num_trials(episodes_per_step: int) -> int:
+    """Independent trials of every task, where a step takes too few episodes to average over."""
+    return 1 if episodes_per_step >= _ENOUGH_EPISODES else _ENOUGH_EPISODES
+
+
+def _over_trials(curve: Curve, trials: int) -> Curve:
+    """Means over the trials of every task, which stand in a row."""
+    if trials == 1:
+        return curve
+    mean, stochastic = (
+        Outcome(*(values.reshape(len(values), -1, trials).mean(2) for values in outcome))
+        for outcome in (curve.mean, curve.stochastic)
+    )
+    return Curve(mean, stochastic, curve.episodes_per_step)
+
+
+def _outcome(gathered: Sequence[Gathered], part: Part) -> Outcome:
     """Of all tasks, from the roll-outs of a process's own."""
-    earned = torch.stack([r.reward.sum(-1).mean(1) for r in rollouts], 1)
-    succeeded = torch.stack([r.success.float().mean(1) for r in rollouts], 1)
+    earned = torch.stack([each.rollouts.reward.sum(-1).mean(1) for each in gathered], 1)
+    succeeded = torch.stack([each.success.float().mean(1) for each in gathered], 1)
     return Outcome(*(part.gathered(own.cpu()).T.numpy() for own in (earned, succeeded)))

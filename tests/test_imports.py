@@ -52,7 +52,7 @@ def test_the_reader_of_imports_sees_every_form(tmp_path, monkeypatch):
         "def f():\n    from recorders import loop\n"
     )
     assert imported(path) == {
-        "gmps.methods.gmps.algorithm",
+        "gmps.loop",
         "demokit.data",
         "demokit.envs",
         "recorders",

@@ -87,7 +87,7 @@ def run_folder(place):
     """A run on the point whose checkpoint says that it was on the module's environment."""
     demos, folder = place.folder / "point.hdf5", place.folder / "runs" / "strange"
     invoke("record", "--env", "point", "--tasks", 2, "--episodes-per-task", 2, "--out", demos)
-    short = "--iterations 1 --outer-steps 1 --rollouts-per-task 2 --imitation-steps 1 --threads 1"
+    short = "--iterations 1 --outer-steps 1 --rollouts-per-task 2 --threads 1"
     invoke(
         "meta-train", "--demos", demos, "--output-dir", folder, "--device", "cpu", *short.split()
     )

@@ -20,15 +20,11 @@ import click
 
 from demokit import __version__
 from demokit.errors import DemokitError
+from demokit.options import dashed
 from demokit.text import printable, say
 
 INTERRUPTED = 130
 IMPORT = "DEMOKIT_IMPORT"
-
-
-def dashes(name: str) -> str:
-    """`name` as commands and options spell it: `--num_episodes` means `--num-episodes`."""
-    return name.replace("_", "-")
 
 
 class Commands(click.Group):
@@ -40,7 +36,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The command of that name, imported now; None when there is none."""
-        point = _entry_points().get(dashes(cmd_name))
+        point = _entry_points().get(dashed(cmd_name))
         if point is None:
             return None
         try:
@@ -56,9 +52,9 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that the arguments name; an unknown one gets a suggestion."""
         name = args[0]
-        if dashes(name) in _entry_points() or name.startswith("-"):
+        if dashed(name) in _entry_points() or name.startswith("-"):
             return super().resolve_command(ctx, args)
-        near = difflib.get_close_matches(dashes(name), self.list_commands(ctx), n=1)
+        near = difflib.get_close_matches(dashed(name), self.list_commands(ctx), n=1)
         hint = f"did you mean '{near[0]}'?" if near else "see `demokit --help`."
         raise click.UsageError(f"There is no command '{name}': {hint}", ctx)
 
@@ -110,7 +106,7 @@ def _functions(path: Path) -> Sequence[ast.FunctionDef]:
     cls=Commands,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "token_normalize_func": dashes,
+        "token_normalize_func": dashed,
         "max_content_width": 100,
     },
 )

@@ -8,34 +8,55 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from demokit.options import dashed
+
+SECTIONS, SECTION = "demokit.config.sections", "demokit.config.section"
+"""In a context's `meta`: names of tables that a file may have, and the one whose keys count."""
+
 Decorated = TypeVar("Decorated", bound="Callable[..., Any] | click.Command")
 
 
+def field_params(config: type) -> list[click.Option]:
+    """An option for every field of a configuration made of `option`s."""
+    return [_param(each) for each in fields(config)]
+
+
 def field_options(config: type) -> Callable[[Decorated], Decorated]:
-    """Decorator that adds an option for every field of a configuration made of `option`s."""
+    """Decorator that adds the options of `field_params`."""
 
     def decorate(command: Decorated) -> Decorated:
         for each in reversed(fields(config)):
-            choices = each.metadata["choices"]
-            is_flag = isinstance(each.default, bool)
-            name = each.name.replace("_", "-")
-            command = click.option(
-                f"--{name}/--no-{name}" if is_flag else f"--{name}",
-                each.name,
-                type=click.Choice(choices) if choices else type(each.default),
-                default=each.default,
-                show_default=True,
-                help=each.metadata["help"],
-            )(command)
+            command = click.option(*_declared(each), cls=click.Option, **_typed_as(each))(command)
         return command
 
     return decorate
+
+
+def _param(each: Field[Any]) -> click.Option:
+    return click.Option(_declared(each), **_typed_as(each))
+
+
+def _declared(each: Field[Any]) -> list[str]:
+    """How the option is typed, and the name of its value."""
+    name = dashed(each.name)
+    typed = f"--{name}/--no-{name}" if isinstance(each.default, bool) else f"--{name}"
+    return [typed, each.name]
+
+
+def _typed_as(each: Field[Any]) -> dict[str, Any]:
+    choices = each.metadata["choices"]
+    return {
+        "type": click.Choice(choices) if choices else type(each.default),
+        "default": each.default,
+        "show_default": True,
+        "help": each.metadata["help"],
+    }
 
 
 def config_option(command: Decorated) -> Decorated:
@@ -60,19 +81,31 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{path} is not valid TOML ({error}).", ctx) from error
-    options = _options(ctx.command)
+    options = _options(ctx)
     defaults: dict[str, Any] = {}
-    for key, value in content.items():
+    for key, value in _of_section(content, ctx).items():
         option = _find(key, options, path, ctx)
         defaults[str(option.name)] = _typed(key, value, option, path, ctx)
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
-def _options(command: click.Command) -> dict[str, click.Option]:
+def _of_section(content: dict[str, Any], ctx: click.Context) -> dict[str, Any]:
+    """The keys of a file outside its sections, and those of the chosen one, which win."""
+    named, chosen = ctx.meta.get(SECTIONS, ()), str(ctx.meta.get(SECTION))
+    shared = {
+        key: value
+        for key, value in content.items()
+        if not (key in named and isinstance(value, dict))
+    }
+    own = content.get(chosen, {}) if chosen in named else {}
+    return {**shared, **(own if isinstance(own, dict) else {})}
+
+
+def _options(ctx: click.Context) -> dict[str, click.Option]:
     """Each option as it is typed, with dashes and without the leading ones."""
     return {
-        spelt.lstrip("-").replace("_", "-"): parameter
-        for parameter in command.params
+        dashed(spelt.lstrip("-")): parameter
+        for parameter in ctx.command.get_params(ctx)
         if isinstance(parameter, click.Option) and parameter.name != "config"
         for spelt in parameter.opts
         if spelt.startswith("--")
@@ -82,7 +115,7 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 def _find(
     key: str, options: dict[str, click.Option], path: Path, ctx: click.Context
 ) -> click.Option:
-    typed = key.replace("_", "-")
+    typed = dashed(key)
     if typed in options:
         return options[typed]
     near = difflib.get_close_matches(typed, options, n=1)

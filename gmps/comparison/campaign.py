@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from demokit.errors import DemokitError, unknown_name
+from demokit.learning.folder import METRICS
 from gmps.comparison.contender import Facts
 from gmps.comparison.jobs import Job, run_side_by_side
-from gmps.comparison.plan import Options, Plan, arguments, train_options
+from gmps.comparison.plan import Options, Plan, PlannedRun, arguments
 from gmps.comparison.results import write_results
-from gmps.options import TrainConfig
 from gmps.runs.checkpoint import CHECKPOINT
-from gmps.runs.folder import CURVES, FACTS, METRICS, demos_of
+from gmps.runs.folder import CURVES, FACTS, source_of
 
 
 class Campaign:
@@ -100,17 +100,17 @@ class Campaign:
 
     def _trainings(self, name: str) -> list[Job]:
         return [
-            self._training(name, run, config)
-            for run, config in self.plan.trainings(name).items()
-            if not is_finished(self._place(name, run), config, self.demos(name))
+            self._training(name, run, planned)
+            for run, planned in self.plan.trainings(name).items()
+            if not is_finished(self._folder_of(name, run), planned, self.demos(name))
         ]
 
-    def _training(self, name: str, run: str, config: TrainConfig) -> Job:
+    def _training(self, name: str, run: str, planned: PlannedRun) -> Job:
         folder = self.folder / name / run
         options: Options = {
             "demos": self.demos(name),
             "output_dir": folder,
-            **train_options(config),
+            **planned.typed(),
             "resume": True,
         }
         log = folder.with_suffix(".log")
@@ -118,7 +118,7 @@ class Campaign:
 
     def _evaluation(self, name: str) -> Job:
         folder = self.folder / name
-        runs = [str(self._place(name, run)) for run in self.plan.trainings(name)]
+        runs = [str(self._folder_of(name, run)) for run in self.plan.trainings(name)]
         options = {
             **self.plan.evaluate,
             **self.plan.comparisons[name].evaluate,
@@ -128,7 +128,7 @@ class Campaign:
         log = folder / "comparison.log"
         return Job(f"{name}, evaluation", ("evaluate", *runs, *arguments(options)), log)
 
-    def _place(self, name: str, run: str) -> Path:
+    def _folder_of(self, name: str, run: str) -> Path:
         """Where a run is: its own folder, or the archive where only that has it."""
         folder = self.folder / name / run
         if self._archive and not (folder / CHECKPOINT).exists():
@@ -141,20 +141,20 @@ class Campaign:
         if self._archive is None:
             return
         for run in self.plan.trainings(name):
-            source, target = self._place(name, run), self._archive / name / run
+            source, target = self._folder_of(name, run), self._archive / name / run
             if source != target:
                 shutil.copytree(source / CURVES, target / CURVES, dirs_exist_ok=True)
                 shutil.copyfile(source / FACTS, target / FACTS)
 
-    def _hundredths(self, name: str, run: str, config: TrainConfig) -> int:
+    def _hundredths(self, name: str, run: str, planned: PlannedRun) -> int:
         """How far a run is; what only the archive has is at its end."""
         folder = self.folder / name / run
-        if self._place(name, run) != folder:
+        if self._folder_of(name, run) != folder:
             return 100
-        return 100 * _logged(folder) // config.total_iterations
+        return 100 * _logged(folder) // planned.options.iterations
 
 
-def is_finished(folder: Path, config: TrainConfig, demos: str) -> bool:
+def is_finished(folder: Path, planned: PlannedRun, demos: str) -> bool:
     """Whether the run in a folder has come to its end.
 
     Raises:
@@ -163,9 +163,10 @@ def is_finished(folder: Path, config: TrainConfig, demos: str) -> bool:
     if not any((folder / name).exists() for name in (CHECKPOINT, FACTS)):
         return False
     facts = Facts.of(folder)
-    own = demos_of(folder) or demos
+    own = source_of(folder) or demos
     for what, same in (
-        ("options", facts.config == config),
+        ("method", facts.method == planned.method),
+        ("options", facts.options == asdict(planned.options)),
         ("demonstrations", Path(own).name == Path(demos).name),
     ):
         if not same:
@@ -173,7 +174,7 @@ def is_finished(folder: Path, config: TrainConfig, demos: str) -> bool:
                 f"{folder} was trained with other {what} than the plan has now: remove it, or "
                 "name another --output-dir."
             )
-    return facts.later_lr is not None
+    return facts.finished
 
 
 def _logged(folder: Path) -> int:

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 @click.argument(
     "runs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="RUN..."
 )
-@click.option("--task-set", help="Task set. Default: the family's first one that has the split.")
+@click.option("--task-set", help="Default: that of the training, if it has the split.")
+@click.option(
+    "--task-seed",
+    type=click.IntRange(0),
+    help="Of the draws of tasks. Default: that of the training.",
+)
 @click.option(
     "--split",
     type=click.Choice(SPLITS),
@@ -95,7 +100,7 @@ def evaluate(
     loaded, protocol = contenders(runs), Protocol(**options)
     for run in loaded:
         run.require_steps(protocol.adapt_steps)
-        if run.facts.later_lr is None:
+        if not run.facts.finished:
             say(f"{run.path} is not finished: it is evaluated as it is now.", err=True)
     if len({run.facts.demos for run in loaded} - {""}) > 1:
         say("The runs were not all trained on the same demonstrations.", err=True)

@@ -9,23 +9,25 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
-from demokit.learning.runs import versions
+from demokit.learning.folder import versions
 from demokit.reading import MALFORMED, read_json
 from demokit.writing import write_whole
-from gmps.comparison.outcomes import Row, Variant, label_of, read_rows, write_rows
-from gmps.methods.gmps.learner import Learned
-from gmps.options import TrainConfig, differing_options
-from gmps.runs.checkpoint import CHECKPOINT, load
+from gmps.comparison.outcomes import Row, Variant, label_of, read_about, read_rows, write_rows
+from gmps.method import HasStepSize, find_method
+from gmps.options import differing_options
+from gmps.problem import Spent
+from gmps.runs.checkpoint import CHECKPOINT, Trained, load
 from gmps.runs.folder import CURVES, FACTS
+from gmps.runs.older import modern_facts
 
 
 @dataclass(frozen=True)
@@ -33,53 +35,96 @@ class Facts:
     """What is to be known about a trained run besides its parameters.
 
     Attributes:
-        config: its options.
+        method, options: how it learned.
         family_name, reward: what it was trained on.
-        env_steps: environment steps that it took, see `Learned`.
-        expert_steps: those of its experts' training.
-        later_lr: its step size; None until it has been chosen: the run is not finished.
+        spent: environment steps, by what they were for.
+        finished: whether training has come to its end.
+        episodes_per_step: K in training.
+        step_size: the scalar of adaptation steps that take one, where it has been chosen.
+        ready_steps: adaptation steps that it can take; None: as many as one likes.
         checkpoint: SHA-256 of the checkpoint.
-        versions: of the libraries that measured it.
-        tasks, sees, demos: digest of its training tasks, what it acts from, and `Learned.demos`;
+        task_set, task_seed: what the training tasks are of; empty where they are of none.
+        tasks, sees, demos: digest of its training tasks, what it acts from, and `Trained.demos`;
             empty in archives that are older than these.
+        versions: of the libraries that measured it, in archives whose curves do not say.
     """
 
-    config: TrainConfig
+    method: str
+    options: dict[str, Any]
     family_name: str
     reward: str
-    env_steps: int
-    expert_steps: int
-    later_lr: float | None
+    spent: Spent
+    finished: bool
+    episodes_per_step: int
+    step_size: float | None
+    ready_steps: int | None
     checkpoint: str
-    versions: dict[str, str]
+    task_set: str = ""
+    task_seed: int = 0
     tasks: str = ""
     sees: str = ""
     demos: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, path: Path) -> Facts:
         """Read a run folder or a checkpoint file; raises DemokitError."""
         checkpoint = path / CHECKPOINT if path.is_dir() else path
         if checkpoint.exists() or not (path / FACTS).exists():
-            learned = load(checkpoint)[0]
-            return cls(
-                learned.config,
-                learned.family_name,
-                learned.reward,
-                learned.env_steps,
-                learned.expert_steps,
-                learned.later_lr,
-                sha256(checkpoint.read_bytes()).hexdigest(),
-                versions(),
-                sha256(repr(learned.tasks).encode()).hexdigest(),
-                str(learned.sees),
-                learned.demos,
-            )
+            return cls._of_checkpoint(checkpoint)
         try:
             content = read_json(path / FACTS)
-            return cls(**{**content, "config": TrainConfig(**content["config"])})
+            if "config" in content:
+                content = modern_facts(content)
+            return cls(**{**content, "spent": Spent.of(content["spent"])})
         except (OSError, *MALFORMED) as error:
             raise DemokitError(f"{path / FACTS} cannot be read ({error}): remove it.") from None
+
+    @classmethod
+    def _of_checkpoint(cls, path: Path) -> Facts:
+        trained, _ = load(path)
+        problem, learner = trained.problem, trained.learner
+        step_size, ready = None, None
+        if isinstance(learner, HasStepSize):
+            step_size = learner.step_size
+            ready = learner.num_learned_steps if step_size is None else None
+        task_set, task_seed = problem.task_set
+        return cls(
+            trained.method,
+            asdict(trained.options),
+            problem.family_name,
+            problem.reward,
+            trained.spent,
+            trained.finished,
+            learner.episodes_per_step,
+            step_size,
+            ready,
+            sha256(path.read_bytes()).hexdigest(),
+            task_set,
+            task_seed,
+            sha256(repr(problem.tasks).encode()).hexdigest(),
+            str(problem.sees),
+            trained.demos,
+        )
+
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+        return int(self.options["seed"])
+
+    def differing(self) -> dict[str, Any]:
+        """Options that are not the method's defaults; all, of one that is not installed."""
+        try:
+            return differing_options(find_method(self.method).options(**self.options))
+        except (DemokitError, TypeError):
+            return {name: value for name, value in self.options.items() if name != "seed"}
+
+
+class Measured(NamedTuple):
+    """The rows of a curve, and the versions of the libraries that measured it."""
+
+    rows: list[Row]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +155,7 @@ class Contender:
         return not self.path.is_dir() or (self.path / CHECKPOINT).exists()
 
     @cached_property
-    def learned(self) -> Learned:
+    def trained(self) -> Trained:
         """The run itself; raises DemokitError where only its measurements are left."""
         if not self.has_checkpoint:
             raise DemokitError(
@@ -122,49 +167,52 @@ class Contender:
     def budget(self) -> dict[str, Any]:
         """What it took, as a row of the report."""
         facts = self.facts
+        differing = ", ".join(f"{name}={value}" for name, value in facts.differing().items())
         return {
             "run": self.path.name,
-            "seed": facts.config.seed,
-            "environment steps": facts.env_steps,
-            "expert's training steps": facts.expert_steps,
-            "fine-tuning step size": self._step_size(),
-            "options other than default": differing_options(facts.config) or "none",
+            "method": facts.method,
+            "seed": facts.seed,
+            **facts.spent.parts(),
+            "step size": f"{facts.step_size:.3g}" if facts.step_size else "-",
+            "options other than default": differing or "none",
         }
 
     def require_steps(self, num: int) -> None:
-        """Raise DemokitError unless the run has a step size for so many adaptation steps."""
-        config = self.facts.config
-        learned = 0 if not config.is_meta else num if config.explores_latents else 1
-        if self.facts.later_lr is None and num > learned:
-            advice = " or pass --adapt-steps 1," if learned else ""
+        """Raise DemokitError unless the run can take so many adaptation steps."""
+        ready = self.facts.ready_steps
+        if ready is not None and num > ready:
+            advice = f" or pass --adapt-steps {ready}," if ready else ""
             raise DemokitError(
                 f"{self.path} is not finished, its step size has not been chosen:{advice} continue "
                 "it with meta-train --resume."
             )
 
-    def _step_size(self) -> str:
-        if self.facts.config.explores_latents:
-            return "learned"
-        return f"{self.facts.later_lr:.3g}" if self.facts.later_lr else "not chosen"
+    def read_curve(self, keys: Sequence[str], variant: Variant) -> Measured | None:
+        """A curve that was measured before under one of these keys, if it was.
 
-    def read_curve(self, key: str, variant: Variant) -> list[Row] | None:
-        """The rows of a curve that was measured before, if it was."""
-        path = self._curve(key)
-        if not path.exists():
-            return None
-        try:
-            rows = read_rows(path)
-        except (EOFError, OSError, ValueError, KeyError, TypeError, zlib.error):
-            return None  # damaged: it is measured again
-        own = {"label": self.label, "sweep": variant.sweep}
-        return [Row(**{**asdict(row), **own}) for row in rows]
+        What other versions of the libraries have measured counts where there is no checkpoint to
+        measure again.
+        """
+        for key in keys:
+            path = self._curve(key)
+            try:
+                rows, about = read_rows(path), read_about(path)
+            except (EOFError, OSError, ValueError, KeyError, TypeError, zlib.error):
+                continue  # none, or a damaged one: it is measured again
+            by = {str(name): str(value) for name, value in about.get("versions", {}).items()}
+            if self.has_checkpoint and by not in ({}, versions()):
+                continue
+            own = {"label": self.label, "sweep": variant.sweep}
+            named = [Row(**{**asdict(row), **own}) for row in rows]
+            return Measured(named, by or self.facts.versions)
+        return None
 
     def keep_curve(self, key: str, rows: Sequence[Row]) -> None:
         """Write the rows of a measured curve, and the facts beside them."""
         path = self._curve(key)
         if self.path.is_dir():
             write_whole(self.path / FACTS, json.dumps(asdict(self.facts), indent=1) + "\n")
-        write_rows(path, rows)
+        write_rows(path, rows, {"versions": versions()})
 
     def _curve(self, key: str) -> Path:
         folder = self.path if self.path.is_dir() else self.path.parent
@@ -195,23 +243,23 @@ def _check_seeds(runs: Sequence[Contender]) -> None:
                 f"{first.path} and {run.path} are both called {run.label}, as seeds of one method "
                 f"are, but their {what} differ: rename a folder."
             )
-        if seeds.setdefault((run.label, run.facts.config.seed), run) is not run:
+        if seeds.setdefault((run.label, run.facts.seed), run) is not run:
             raise DemokitError(
-                f"Seed {run.facts.config.seed} of {run.label} is there twice, the second time as "
+                f"Seed {run.facts.seed} of {run.label} is there twice, the second time as "
                 f"{run.path}: it would count as another training."
             )
 
 
 def _difference(one: Facts, other: Facts) -> str:
     """In what two runs differ that seeds of one method share; nothing where in nothing known."""
-    if (differing_options(one.config), one.config.method) != (
-        differing_options(other.config),
-        other.config.method,
-    ):
-        return "options"
-    shared = {"reward": "rewards", "tasks": "training tasks", "sees": "observations"}
+    shared = {
+        "method": "methods",
+        "reward": "rewards",
+        "tasks": "training tasks",
+        "sees": "observations",
+    }
     for name, what in shared.items():
         pair = {getattr(one, name), getattr(other, name)} - {""}
         if len(pair) > 1:
             return what
-    return ""
+    return "options" if one.differing() != other.differing() else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -13,29 +13,31 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 import torch
 
-from demokit.envs.family import Family
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.errors import DemokitError
 from demokit.experts import load_expert
+from demokit.learning.folder import versions
+from demokit.random import stream
 from demokit.types import Task
-from gmps.comparison.contender import Contender
+from gmps.comparison.contender import Contender, Measured
 from gmps.comparison.outcomes import (
     BY_ROLLOUTS,
     BY_STEP_SCALE,
     MAIN,
     Row,
     Variant,
-    place_of,
+    context_of,
     rows_of,
 )
 from gmps.comparison.references import DEFAULT_EXPERT, reference_rows
 from gmps.comparison.report import Comparison
 from gmps.comparison.videos import Film, film, spread
-from gmps.evaluation import MEAN_EPISODES, evaluate
+from gmps.evaluation import MEAN_EPISODES, evaluate, num_trials
+from gmps.method import HasStepScale, MetaLearner
 
+_PROTOCOL = 2  # of `evaluate`: one more where the same options measure otherwise
 Wanted: TypeAlias = "tuple[Contender, Sequence[Task], Variant, Protocol]"
 """A curve to be measured."""
 
@@ -45,7 +47,9 @@ class Protocol:
     """How runs are evaluated: the options of `demokit evaluate`.
 
     Attributes:
-        task_set: None takes the first set of the family that has the split.
+        task_set: None takes that of the training, or where it lacks the split the family's first
+            one that has it.
+        task_seed: of the draws of the tasks; None takes that of the training.
         split: splits, each measured and shown.
         num_tasks: the first so many tasks of each split; None takes all.
         reward: None takes that of the training.
@@ -58,6 +62,7 @@ class Protocol:
     """
 
     task_set: str | None = None
+    task_seed: int | None = None
     split: tuple[str, ...] = ("validation",)
     num_tasks: int | None = None
     reward: str | None = None
@@ -78,19 +83,47 @@ class Protocol:
             *(Variant(BY_STEP_SCALE, rollouts, each) for each in factors if len(factors) > 1),
         ]
 
-    def tasks(self, family: Family) -> dict[str, tuple[Task, ...]]:
-        """Split -> its tasks; raises DemokitError where the family has no such split."""
-        return {
-            split: make_tasks(family, self._set_of(family, split), split, num_tasks=self.num_tasks)
-            for split in self.split
-        }
+    def tasks(self, runs: Sequence[Contender]) -> dict[str, tuple[Task, ...]]:
+        """Split -> its tasks.
 
-    def _set_of(self, family: Family, split: str) -> str:
-        known = task_sets(family)
-        found = [name for name, has in known.items() if split in has]
-        if self.task_set is None and not found:
-            raise DemokitError(f"{family.name} has no tasks of the split '{split}'.")
-        return self.task_set or found[0]
+        Raises:
+            DemokitError: there are no such tasks, the runs were trained on several task sets and
+                none is named, or all tasks of a split are the same.
+        """
+        return {split: self._of_split(runs, split) for split in self.split}
+
+    def _of_split(self, runs: Sequence[Contender], split: str) -> tuple[Task, ...]:
+        family = runs[0].family
+        name, seed = self._set_of(runs, split)
+        found = make_tasks(family, name, split, num_tasks=self.num_tasks, seed=seed)
+        if len(found) > 1 and len({task.context for task in found}) == 1:
+            raise DemokitError(
+                f"All {len(found)} {split} tasks of the task set '{name}' of {family.name} are the "
+                "same: name another --task-set, or take --num-tasks 1."
+            )
+        return found
+
+    def _set_of(self, runs: Sequence[Contender], split: str) -> tuple[str, int]:
+        """The task set and the seed of its draws: those of the training, unless they are named."""
+        known = task_sets(runs[0].family)
+        trained = dict.fromkeys((run.facts.task_set, run.facts.task_seed) for run in runs)
+        name, seed = next(iter(trained))
+        if len(trained) > 1 and self.task_set is None:
+            raise DemokitError(
+                f"The runs were trained on several task sets ({_named(trained)}): say with "
+                "--task-set on which one to judge them."
+            )
+        if self.task_set is not None:
+            name = self.task_set
+        elif split not in known.get(name, ()):
+            name = next((other for other, has in known.items() if split in has), "")
+        if not name:
+            raise DemokitError(f"{runs[0].family.name} has no tasks of the split '{split}'.")
+        return name, seed if self.task_seed is None else self.task_seed
+
+
+def _named(sets: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name or 'tasks of their own'}, seed {seed}" for name, seed in sets)
 
 
 def compare(
@@ -102,18 +135,19 @@ def compare(
     """Everything that is known about the runs on these tasks; see `measure`."""
     family, facts = runs[0].family, runs[0].facts
     _check(runs, protocol)
-    tasks = protocol.tasks(family)
+    tasks = protocol.tasks(runs)
     every = [task for of_split in tasks.values() for task in of_split]
     counts = " and ".join(f"{len(found)} {split} tasks" for split, found in tasks.items())
     reward = protocol.reward or facts.reward
+    rows, by = measure(runs, protocol, report, jobs)
     return Comparison(
         title=f"{family.name}, {reward} reward, {counts}",
-        rows=measure(runs, protocol, report, jobs),
-        places=[place_of(family, task) for task in every],
+        rows=rows,
+        contexts=[context_of(family, task) for task in every],
         runs=[run.budget() for run in runs],
-        facts=_facts(runs, protocol, tasks),
+        facts={**_facts(runs, protocol, tasks), **by},
         options={
-            run.label: {name: str(value) for name, value in asdict(run.facts.config).items()}
+            run.label: {name: str(value) for name, value in run.facts.options.items()}
             for run in reversed(runs)
         },
     )
@@ -138,7 +172,7 @@ def _facts(
     """How the comparison was made."""
     family, facts = runs[0].family, runs[0].facts
     sets = dict.fromkeys(task.id.rsplit("/", 1)[0] for found in tasks.values() for task in found)
-    own = dict.fromkeys(run.facts.config.rollouts_per_task for run in runs)
+    own = dict.fromkeys(run.facts.episodes_per_step for run in runs)
     demos = dict.fromkeys(run.facts.demos[:8] or "unknown" for run in runs)
     return {
         "family": f"{family.name}, horizon {family.horizon} steps",
@@ -152,16 +186,15 @@ def _facts(
         "demonstrations (SHA-256)": ", ".join(demos),
         "expert": protocol.expert or DEFAULT_EXPERT,
         "seed of the roll-outs": str(protocol.seed),
-        **_versions(runs),
     }
 
 
-def _versions(runs: Sequence[Contender]) -> dict[str, str]:
-    """Library -> the versions that measured the runs."""
-    found = [run.facts.versions for run in runs]
+def _versions(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Library -> the versions that measured the curves."""
+    names = dict.fromkeys(name for each in found for name in each)
     return {
         name: ", ".join(dict.fromkeys(each.get(name, "unknown") for each in found))
-        for name in found[0]
+        for name in names
     }
 
 
@@ -170,8 +203,10 @@ def measure(
     protocol: Protocol,
     report: Callable[[int], None] = lambda done: None,
     jobs: int = 1,
-) -> list[Row]:
+) -> tuple[list[Row], dict[str, str]]:
     """Measure every run in every way on every split; the references come last.
+
+    Returns the rows, and by library the versions that measured them.
 
     Every finished curve is kept in the run's folder and read again by a later call that asks for
     the same: an interrupted evaluation continues, a longer one measures what is new.
@@ -182,27 +217,29 @@ def measure(
         report: called with the adaptation steps done, of `num_steps`.
         jobs: processes that measure side by side.
     """
-    tasks = protocol.tasks(runs[0].family)
+    tasks = protocol.tasks(runs)
     wanted = [
         (run, tasks[split], variant, protocol)
         for run in runs
         for split in tasks
-        for variant in protocol.variants(run.facts.config.rollouts_per_task)
+        for variant in protocol.variants(run.facts.episodes_per_step)
     ]
     if jobs > 1:
-        distinct = list({(id(curve[0]), _key(*curve)): curve for curve in wanted}.values())
+        distinct = list({(id(curve[0]), _keys(*curve)): curve for curve in wanted}.values())
         _measure_side_by_side(
             distinct, jobs, lambda done: report(done * (protocol.adapt_steps + 1))
         )
-    rows: list[Row] = []
-    for place, curve in enumerate(wanted):
+    found: list[Measured] = []
+    for i, curve in enumerate(wanted):
 
-        def on_step(step: int, before: int = place * (protocol.adapt_steps + 1)) -> None:
+        def on_step(step: int, before: int = i * (protocol.adapt_steps + 1)) -> None:
             report(before + step + 1)
 
-        rows += _curve(*curve, on_step)
+        found.append(_curve(*curve, on_step))
         on_step(protocol.adapt_steps)
-    return rows + _references(runs[0], tasks, protocol)
+    rows = [row for curve in found for row in curve.rows]
+    by = _versions([curve.versions for curve in found])
+    return rows + _references(runs[0], tasks, protocol), by
 
 
 def _measure_side_by_side(
@@ -230,7 +267,7 @@ def _begin(threads: int) -> None:
 
 def num_steps(runs: Sequence[Contender], protocol: Protocol) -> int:
     """How many sets of roll-outs `measure` takes or reads."""
-    curves = [protocol.variants(run.facts.config.rollouts_per_task) for run in runs]
+    curves = [protocol.variants(run.facts.episodes_per_step) for run in runs]
     return sum(map(len, curves)) * len(protocol.split) * (protocol.adapt_steps + 1)
 
 
@@ -240,35 +277,55 @@ def _curve(
     variant: Variant,
     protocol: Protocol,
     on_step: Callable[[int], None] = lambda step: None,
-) -> list[Row]:
-    """The rows of one adaptation curve, measured or read."""
-    key = _key(run, tasks, variant, protocol)
-    kept = run.read_curve(key, variant)
+) -> Measured:
+    """One adaptation curve, measured or read."""
+    keys = _keys(run, tasks, variant, protocol)
+    kept = run.read_curve(keys, variant)
     if kept is not None:
         return kept
+    trained = run.trained
     measured = evaluate(
-        run.learned,
+        scaled(trained.learner, variant.step_scale, run),
+        trained.problem,
         tasks,
         num_steps=protocol.adapt_steps,
-        rollouts_per_task=variant.rollouts,
         seed=protocol.seed,
+        run_seed=run.facts.seed,
+        episodes_per_step=variant.rollouts,
         reward=protocol.reward,
-        step_scale=variant.step_scale,
         on_step=on_step,
     )
-    rows = rows_of(run.label, run.facts.config.seed, variant, tasks, measured)
-    run.keep_curve(key, rows)
-    return rows
+    rows = rows_of(run.label, run.facts.seed, variant, tasks, measured)
+    run.keep_curve(keys[0], rows)
+    return Measured(rows, versions())
 
 
-def _key(run: Contender, tasks: Sequence[Task], variant: Variant, protocol: Protocol) -> str:
-    """Names a curve by everything that decides it."""
+def scaled(learner: MetaLearner, factor: float, run: Contender) -> MetaLearner:
+    """The learner with all its step sizes times a factor; raises DemokitError where it has none."""
+    if factor == 1:
+        return learner
+    if not isinstance(learner, HasStepScale):
+        raise DemokitError(
+            f"{run.path} adapts without step sizes ({run.facts.method}): leave out --step-scale."
+        )
+    return learner.scaled(factor)
+
+
+def _keys(
+    run: Contender, tasks: Sequence[Task], variant: Variant, protocol: Protocol
+) -> tuple[str, str]:
+    """Names of a curve, by everything that decides it; the second is that of demokit 0.1."""
     decisive = (
         run.facts.checkpoint,
         [asdict(task) for task in tasks],
         (variant.rollouts, variant.step_scale),
         (protocol.adapt_steps, protocol.seed, protocol.reward),
     )
+    measured = (_PROTOCOL, MEAN_EPISODES, num_trials(variant.rollouts), run.family.model_hash)
+    return _digest((*decisive, measured)), _digest(decisive)
+
+
+def _digest(decisive: object) -> str:
     return sha256(json.dumps(decisive).encode()).hexdigest()[:16]
 
 
@@ -277,7 +334,7 @@ def _references(
 ) -> list[Row]:
     rows: list[Row] = []
     for split in tasks.values():
-        rng = np.random.default_rng(protocol.seed)
+        rng = stream(protocol.seed, "references")
         reward = protocol.reward or run.facts.reward
         rows += reference_rows(run.family, split, reward, rng, protocol.expert)
     return rows
@@ -293,17 +350,17 @@ def films(
     """Film the first run of every method on `num` tasks of every split; see `film`."""
     made: list[Film] = []
     for run in _first_of_each(runs):
-        main = protocol.variants(run.facts.config.rollouts_per_task)[0]
-        for tasks in protocol.tasks(run.family).values():
+        main = protocol.variants(run.facts.episodes_per_step)[0]
+        for tasks in protocol.tasks(runs).values():
             made += film(
                 run.label,
-                run.learned,
+                scaled(run.trained.learner, main.step_scale, run),
+                run.trained.problem,
                 spread(tasks, num),
                 folder,
                 rollouts=main.rollouts,
                 reward=protocol.reward or run.facts.reward,
                 seed=protocol.seed,
-                step_scale=main.step_scale,
                 expert=protocol.expert,
             )
             report(len(made))
@@ -312,7 +369,7 @@ def films(
 
 def num_films(runs: Sequence[Contender], protocol: Protocol, num: int) -> int:
     """How many films `films` makes."""
-    tasks = protocol.tasks(runs[0].family).values()
+    tasks = protocol.tasks(runs).values()
     return len(_first_of_each(runs)) * sum(min(num, len(of_split)) for of_split in tasks)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -22,6 +23,7 @@ REFERENCE = "reference"
 MEASURES = ("success", "episode_return")
 BOUNDS = {"success": (0.0, 1.0), "episode_return": None}
 MAIN, BY_ROLLOUTS, BY_STEP_SCALE = "main", "rollouts", "step scale"
+_COMMENT = "# "
 _TYPES = {"str": str, "int": int, "float": float}
 
 
@@ -60,7 +62,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Place:
+class TaskContext:
     """Where a task is: its split, its context by name, and its goal's marker in the world.
 
     `goal_w_m` (x, y) is empty where a family shows no marker.
@@ -96,45 +98,54 @@ def rows_of(
     return rows
 
 
-def place_of(family: Family, task: Task) -> Place:
+def context_of(family: Family, task: Task) -> TaskContext:
     """Where a task of the family is."""
     names = [*family.context.names, *(family.dynamics.names if family.dynamics else ())]
     context = np.array(task.context)
     markers = list(family.goal_marker(context).values())
     goal = tuple(float(value) for value in markers[0][:2]) if markers else ()
-    return Place(task.id, task.split, dict(zip(names, task.context, strict=False)), goal)
+    return TaskContext(task.id, task.split, dict(zip(names, task.context, strict=False)), goal)
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write the long table as CSV."""
-    _write(path, [field.name for field in fields(Row)], map(asdict, rows))
+def write_rows(path: Path, rows: Iterable[Row], about: Mapping[str, Any] | None = None) -> None:
+    """Write the long table as CSV, after a comment that says how it was made, if anything does."""
+    comment = "" if about is None else f"{_COMMENT}{json.dumps(about)}\n"
+    _write(path, [field.name for field in fields(Row)], map(asdict, rows), comment)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read what `write_rows` wrote."""
+    """Read the rows that `write_rows` wrote."""
     with _open(path) as file:
         return [
             Row(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(Row)})
-            for row in csv.DictReader(file)
+            for row in csv.DictReader(line for line in file if not line.startswith(_COMMENT))
         ]
 
 
-def write_places(path: Path, places: Sequence[Place]) -> None:
+def read_about(path: Path) -> dict[str, Any]:
+    """What `write_rows` was told of how the table was made; empty where it was told nothing."""
+    with _open(path) as file:
+        first = file.readline()
+    found = json.loads(first.removeprefix(_COMMENT)) if first.startswith(_COMMENT) else {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_contexts(path: Path, contexts: Sequence[TaskContext]) -> None:
     """Write where the tasks are, as CSV."""
     rows = [
-        {"task": place.task, "split": place.split}
-        | {f"context {name}": value for name, value in place.context.items()}
-        | {f"goal_{axis}_w_m": value for axis, value in zip("xy", place.goal_w_m, strict=False)}
-        for place in places
+        {"task": each.task, "split": each.split}
+        | {f"context {name}": value for name, value in each.context.items()}
+        | {f"goal_{axis}_w_m": value for axis, value in zip("xy", each.goal_w_m, strict=False)}
+        for each in contexts
     ]
     _write(path, list(rows[0]), rows)
 
 
-def read_places(path: Path) -> list[Place]:
-    """Read what `write_places` wrote."""
+def read_contexts(path: Path) -> list[TaskContext]:
+    """Read what `write_contexts` wrote."""
     with path.open(newline="") as file:
         return [
-            Place(
+            TaskContext(
                 row["task"],
                 row["split"],
                 {
@@ -155,9 +166,9 @@ def _open(path: Path) -> TextIO:
     return gzip.open(path, "rt", newline="")
 
 
-def _write(path: Path, names: list[str], rows: Iterable[dict[str, Any]]) -> None:
+def _write(path: Path, names: list[str], rows: Iterable[dict[str, Any]], comment: str = "") -> None:
     """Write CSV; with .gz in the name it is compressed, to the same bytes each time."""
-    data = csv_text(names, rows).encode()
+    data = (comment + csv_text(names, rows)).encode()
     write_whole(path, gzip.compress(data, mtime=0) if ".gz" in path.suffixes else data)
 
 

@@ -63,7 +63,7 @@ def _sections(
         yield f"<h3>{split} tasks where their goals are, and the return in each</h3>"
         yield _wide(pictures[f"map-{split}"])
         yield _wide(pictures[f"tasks-{split}"])
-        yield _folded(task_table(comparison.rows, comparison.places, split))
+        yield _folded(task_table(comparison.rows, comparison.contexts, split))
     swept = [name for name in pictures if name.startswith("sweep")]
     if swept:
         yield "<h2>Sweeps</h2>"

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
-from demokit.cli import dashes, main
+from demokit.cli import main
 from demokit.envs import make_family
 from demokit.errors import DemokitError, unknown_name
-from gmps.options import TrainConfig
+from demokit.options import dashed
+from gmps.method import DEFAULT, find_method, method_names
+from gmps.options import RunOptions
 
 Options = Mapping[str, Any]
 Made = TypeVar("Made")
@@ -90,22 +92,66 @@ class Plan:
         if any("seed" in train for train in given):
             raise DemokitError("The seeds of runs are those of the plan: leave out train.seed.")
 
-    def trainings(self, name: str) -> dict[str, TrainConfig]:
-        """Run folder -> configuration, of every method and seed of a comparison.
+    def trainings(self, name: str) -> dict[str, PlannedRun]:
+        """Run folder -> what is trained in it, of every method and seed of a comparison.
+
+        Options of the comparison are those of every method that has them.
 
         Raises:
-            DemokitError: an option that `meta-train` does not have, or a wrong value.
+            DemokitError: an option that no method of the comparison has, or a wrong value.
         """
         match = self.comparisons[name]
+        rows = {row: self.methods[row].train for row in match.methods or self.methods}
+        where = f"comparison '{name}'"
+        kinds = {row: _method_of(f"{where}, method '{row}'", train) for row, train in rows.items()}
+        shared = _tables(where, match.train)
+        own = {row: _tables(f"{where}, method '{row}'", train) for row, train in rows.items()}
+        known = {each.name for kind in kinds.values() for each in _fields_of(kind)}
+        _require(f"option ({where})", [n for n in shared if n not in method_names()], known)
         return {
-            f"{method}-{seed}": _config(
-                f"comparison '{name}', method '{method}'",
-                match.train,
-                {**self.methods[method].train, "seed": seed},
+            f"{row}-{seed}": PlannedRun.of(
+                f"{where}, method '{row}'", kinds[row], shared, {**own[row], "seed": seed}
             )
-            for method in match.methods or self.methods
+            for row in rows
             for seed in self.seeds
         }
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A training of a plan: the name of its method, and its options."""
+
+    method: str
+    options: RunOptions
+
+    @classmethod
+    def of(cls, where: str, method: str, shared: Options, own: Options) -> PlannedRun:
+        """Shared options count where the method has them and they have an effect; own ones must.
+
+        Either may have tables named like methods: what stands there is the method's own.
+        """
+        fields_of = {each.name: each for each in _fields_of(method)}
+        strict = {**_section(shared, method), **_plain(own), **_section(own, method)}
+        lenient = {name: v for name, v in _plain(shared).items() if name in fields_of}
+        _require(f"option of {method} ({where})", strict, fields_of)
+        named = {"threads": 1, **lenient, **strict}  # one: runs train side by side
+        defaults = {each.name: each.default for each in fields_of.values()}
+        present = {**defaults, **named}
+        needed = {name: fields_of[name].metadata["needs"] for name in lenient}
+        unneeded = [n for n in lenient if n not in strict and not present.get(needed[n], True)]
+        kept = {name: value for name, value in named.items() if name not in unneeded}
+        kind = find_method(method).options
+        _require_types(where, kept, get_type_hints(kind))
+        return cls(method, kind(**kept))
+
+    def typed(self) -> Options:
+        """What `meta-train` is given: the method, options that are not its defaults, the seed."""
+        given = asdict(self.options)
+        known = fields(self.options)
+        changed = {
+            each.name: given[each.name] for each in known if given[each.name] != each.default
+        }
+        return {"method": self.method, **changed, "seed": self.options.seed}
 
 
 def load_plan(path: Path) -> Plan:
@@ -138,7 +184,7 @@ def _require_options(where: str, options: Any, name: str, *operands: str) -> Non
     command = main.get_command(click.Context(main), name)
     assert command is not None
     known = {opt.strip("-") for each in command.params for opt in each.opts}
-    _require(f"option of {name} ({where})", [dashes(option) for option in options], known)
+    _require(f"option of {name} ({where})", [dashed(option) for option in options], known)
     try:
         command.make_context(name, [*operands, *arguments(options)])
     except click.ClickException as error:
@@ -191,26 +237,41 @@ def arguments(options: Options) -> list[str]:
     return typed
 
 
-def train_options(config: TrainConfig) -> Options:
-    """The options that a run was given: those that differ from the defaults, and its seed."""
-    given = {f.name: getattr(config, f.name) for f in fields(config)}
-    return {f.name: given[f.name] for f in fields(config) if given[f.name] != f.default} | {
-        "seed": config.seed
+def _method_of(where: str, train: Options) -> str:
+    """The method that a row's options name; raises DemokitError where there is none."""
+    name = train.get("method", _file_of(where, train).get("method", DEFAULT))
+    find_method(str(name))
+    return str(name)
+
+
+def _tables(where: str, options: Options) -> dict[str, Any]:
+    """Options of a row and before them those of its file, with underscores; without the method."""
+    both = [*_file_of(where, options).items(), *options.items()]
+    apart = ("config", "method")
+    return {
+        name if isinstance(value, Mapping) else name.replace("-", "_"): value
+        for name, value in both
+        if name not in apart
     }
 
 
-def _config(where: str, *tables: Options) -> TrainConfig:
-    """What tables of options say, a later one before those that precede it."""
-    named: dict[str, Any] = {}
-    for options in tables:
-        _require_types(where, {"config": options.get("config", "")}, {"config": str})
-        of_file = _read(Path(options["config"])) if "config" in options else {}
-        both = [*of_file.items(), *options.items()]
-        named |= {name.replace("-", "_"): value for name, value in both if name != "config"}
-    _require(f"option ({where})", named, [f.name for f in fields(TrainConfig)])
-    _require_types(where, named, get_type_hints(TrainConfig))
-    # Runs train side by side.
-    return TrainConfig(**{"threads": 1} | named)
+def _file_of(where: str, options: Options) -> dict[str, Any]:
+    _require_types(where, {"config": options.get("config", "")}, {"config": str})
+    return _read(Path(options["config"])) if "config" in options else {}
+
+
+def _plain(options: Options) -> dict[str, Any]:
+    return {n: value for n, value in options.items() if not isinstance(value, Mapping)}
+
+
+def _section(options: Options, method: str) -> dict[str, Any]:
+    """What stands in the table of a method."""
+    own = options.get(method, {})
+    return {name.replace("-", "_"): value for name, value in own.items()}
+
+
+def _fields_of(method: str) -> tuple[Field[Any], ...]:
+    return fields(find_method(method).options)
 
 
 def _read(path: Path) -> dict[str, Any]:

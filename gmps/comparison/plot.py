@@ -22,11 +22,11 @@ from gmps.comparison.outcomes import (
     BY_STEP_SCALE,
     MAIN,
     MEASURES,
-    Place,
     Row,
+    TaskContext,
     curve,
     labels,
-    read_places,
+    read_contexts,
     read_rows,
     references,
     scores,
@@ -47,14 +47,14 @@ _SUCCESS_LIMITS = -0.04, 1.06
 _MAP = "viridis"
 
 
-def pictures(table: Path, places: Path) -> dict[str, Figure]:
+def pictures(table: Path, contexts: Path) -> dict[str, Figure]:
     """Every picture that the CSV files give, by name; "evaluation" is the main one.
 
     Args:
         table: the CSV that `outcomes.write_rows` wrote.
-        places: the CSV that `outcomes.write_places` wrote.
+        contexts: the CSV that `outcomes.write_contexts` wrote.
     """
-    rows, where = read_rows(table), read_places(places)
+    rows, where = read_rows(table), read_contexts(contexts)
     drawn = {"evaluation": adaptation(rows), "rollouts": over_rollouts(rows)}
     for name, sweep, column in (
         ("sweep-rollouts", BY_ROLLOUTS, "rollouts"),
@@ -229,12 +229,12 @@ def _reference_lines(axes: Axes, rows: Sequence[Row], measure: str, split: str) 
         )
 
 
-def task_map(rows: Sequence[Row], places: Sequence[Place], split: str) -> Figure:
+def task_map(rows: Sequence[Row], contexts: Sequence[TaskContext], split: str) -> Figure:
     """Every task where its goal is, coloured by success (or return) after 0, 1 and the last steps.
 
     Families without a marker in the world show the first component of the context instead.
     """
-    own = [place for place in places if place.split == split]
+    own = [each for each in contexts if each.split == split]
     measure, every = headline(rows, split), labels(rows)
     found = {la: curve(rows, la, "mean", measure, split=split) for la in every}
     steps = sorted({0, 1, max(found[every[0]])})
@@ -257,16 +257,16 @@ def task_map(rows: Sequence[Row], places: Sequence[Place], split: str) -> Figure
     return figure
 
 
-def _coordinates(places: Sequence[Place]) -> tuple[FloatArray, FloatArray, tuple[str, str]]:
+def _coordinates(contexts: Sequence[TaskContext]) -> tuple[FloatArray, FloatArray, tuple[str, str]]:
     """Where to draw the tasks, and what the axes are called."""
-    goals = np.array([place.goal_w_m for place in places])
+    goals = np.array([each.goal_w_m for each in contexts])
     if goals.size:
         return goals[:, 0], goals[:, 1], ("goal x, m", "goal y, m")
-    contexts = np.array([list(place.context.values()) for place in places])
-    names = list(places[0].context)
-    if contexts.shape[1] > 1:
-        return contexts[:, 0], contexts[:, 1], (names[0], names[1])
-    return contexts[:, 0], np.zeros(len(places)), (names[0], "")
+    values = np.array([list(each.context.values()) for each in contexts])
+    names = list(contexts[0].context)
+    if values.shape[1] > 1:
+        return values[:, 0], values[:, 1], (names[0], names[1])
+    return values[:, 0], np.zeros(len(values)), (names[0], "")
 
 
 def small_multiples(rows: Sequence[Row], split: str) -> Figure:

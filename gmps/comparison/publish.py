@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from demokit.writing import write_whole
-from gmps.comparison.outcomes import write_places, write_rows
+from gmps.comparison.outcomes import write_contexts, write_rows
 from gmps.comparison.page import page
 from gmps.comparison.plot import pictures, save
 from gmps.comparison.report import Comparison, markdown, write_json
 from gmps.comparison.videos import Film
 
-TABLE, PLACES = "evaluation.csv", "tasks.csv"
+TABLE, CONTEXTS = "evaluation.csv", "tasks.csv"
 
 
 def publish(comparison: Comparison, folder: Path, films: Sequence[Film] = ()) -> dict[str, Any]:
     """Write a comparison to a folder; returns the content of its JSON file."""
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / TABLE, comparison.rows)
-    write_places(folder / PLACES, comparison.places)
+    write_contexts(folder / CONTEXTS, comparison.contexts)
     content = write_json(folder / "evaluation.json", comparison)
     write_whole(folder / "report.md", markdown(comparison))
-    drawn = save(pictures(folder / TABLE, folder / PLACES), folder)
+    drawn = save(pictures(folder / TABLE, folder / CONTEXTS), folder)
     write_whole(folder / "report.html", page(comparison, drawn, films))
     return content

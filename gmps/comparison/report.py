@@ -20,8 +20,8 @@ from gmps.comparison.outcomes import (
     BY_STEP_SCALE,
     MAIN,
     MEASURES,
-    Place,
     Row,
+    TaskContext,
     curve,
     labels,
     references,
@@ -53,7 +53,7 @@ class Comparison:
     Attributes:
         title: what was compared, where.
         rows: the long table.
-        places: the tasks.
+        contexts: the tasks.
         runs: the runs that took part with what they took, a row of a table each.
         facts: name -> how it was made: the protocol, versions.
         options: method -> every option of its training, by name.
@@ -61,7 +61,7 @@ class Comparison:
 
     title: str
     rows: list[Row]
-    places: list[Place]
+    contexts: list[TaskContext]
     runs: list[dict[str, Any]]
     facts: dict[str, str]
     options: dict[str, dict[str, str]]
@@ -339,9 +339,9 @@ def _seed_table(rows: Sequence[Row], split: str, measure: str) -> Table:
     return Table(caption, ["method", "seed", *map(str, steps)], body)
 
 
-def task_table(rows: Sequence[Row], places: Sequence[Place], split: str) -> Table:
+def task_table(rows: Sequence[Row], contexts: Sequence[TaskContext], split: str) -> Table:
     """Success and return of the mean policy in every task, means over runs."""
-    own = [place for place in places if place.split == split]
+    own = [each for each in contexts if each.split == split]
     header, columns = ["task", "context"], []
     for label in labels(rows):
         success, earned = (_mean_curve(rows, label, measure, split) for measure in MEASURES)
@@ -351,11 +351,11 @@ def task_table(rows: Sequence[Row], places: Sequence[Place], split: str) -> Tabl
             columns.append([f"{100 * s:.0f}% / {r:.1f}" for s, r in cells])
     body = [
         [
-            place.task,
-            ", ".join(f"{value:.3g}" for value in place.context.values()),
+            each.task,
+            ", ".join(f"{value:.3g}" for value in each.context.values()),
             *(column[i] for column in columns),
         ]
-        for i, place in enumerate(own)
+        for i, each in enumerate(own)
     ]
     caption = "Success / return of the mean policy in every task, by method and adaptation steps"
     return Table(caption, header, body)

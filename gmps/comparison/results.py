@@ -15,6 +15,7 @@ from gmps.comparison.outcomes import label_of
 from gmps.comparison.plan import Plan
 from gmps.comparison.report import DIGITS, cell
 from gmps.comparison.statistics import Interval
+from gmps.problem import PARTS
 
 STEPS = (0, 1, 2, 3, 5, 10)
 _NAMES = {"success": "Success", "episode_return": "Return"}
@@ -110,18 +111,19 @@ def _gaps(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _budgets(found: dict[str, Any]) -> Iterator[str]:
-    """What a run of every method took, a mean over its seeds."""
-    yield "Environment steps of one run, means over seeds, and of its expert's training:\n"
-    yield _line(["comparison", "method", "run", "expert"])
-    yield _line(["---"] * 4)
+    """What a run of every method took, by what it was for, a mean over its seeds."""
+    yield "Environment steps of one run, by what they were for, means over seeds:\n"
+    known = {name for content in found.values() for run in content["runs"] for name in run}
+    parts = [name for name in PARTS if name in known]
+    yield _line(["comparison", "method", *parts])
+    yield _line(["---"] * (2 + len(parts)))
     for name, content in found.items():
         by_method: dict[str, list[dict[str, Any]]] = {}
         for run in content["runs"]:
             by_method.setdefault(label_of(Path(run["run"])), []).append(run)
         for label, runs in by_method.items():
-            steps = sum(run["environment steps"] for run in runs) / len(runs)
-            expert = runs[0]["expert's training steps"]
-            yield _line([name, label, f"{steps:,.0f}", f"{expert:,}"])
+            means = (sum(run.get(part, 0) for run in runs) / len(runs) for part in parts)
+            yield _line([name, label, *(f"{mean:,.0f}" for mean in means)])
     yield ""
 
 

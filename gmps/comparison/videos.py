@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,12 @@ from demokit.envs.family import Family
 from demokit.envs.render import Renderer
 from demokit.errors import DemokitError
 from demokit.experts import load_expert
+from demokit.random import stream
 from demokit.types import Array, FloatArray, Task
 from gmps.comparison.references import DEFAULT_EXPERT, EXPERT, acted
-from gmps.evaluation import adapted, scaled
-from gmps.experience.sampler import Sampler, replicate
-from gmps.methods.gmps.learner import Learned
+from gmps.evaluation import stages
+from gmps.method import MetaLearner
+from gmps.problem import Problem
 
 PANEL_SIZE = (360, 270)
 _TITLE_HEIGHT = 28
@@ -49,14 +50,14 @@ class Film:
 
 def film(
     label: str,
-    learned: Learned,
+    learner: MetaLearner,
+    problem: Problem,
     tasks: Sequence[Task],
     folder: Path,
     *,
     rollouts: int,
     reward: str,
     seed: int,
-    step_scale: float = 1.0,
     expert: str | None = None,
 ) -> list[Film]:
     """Write LABEL-TASK.mp4 for every task: before, after one step, and the expert.
@@ -65,24 +66,25 @@ def film(
 
     Args:
         label: the method.
-        learned: the policy.
+        learner: the policy.
+        problem: what it was trained on.
         tasks: M tasks.
         folder: where to.
         rollouts: K, what the step learns from.
         reward: one of the family's, such as "dense".
         seed: of the roll-outs.
-        step_scale: multiplies every step size.
         expert: a name or a checkpoint; None takes the scripted one where there is one.
 
     Raises:
         DemokitError: nothing to draw with, or imageio is missing.
     """
-    takes = [*_before_and_after(learned, tasks, rollouts, reward, seed, step_scale)]
-    takes += _by_expert(learned.family, tasks, reward, seed, expert)
+    paid, family = replace(problem, reward=reward), problem.family
+    takes = [*_before_and_after(learner, paid, tuple(tasks), rollouts, seed)]
+    takes += _by_expert(family, tasks, reward, seed, expert)
     films = []
     for i, task in enumerate(tasks):
         path = folder / f"{label}-{task.split}-{task.id.split('/')[-1]}.mp4"
-        write_video(path, _pictures(learned.family, task, takes, i), _speed(learned.family)[0])
+        write_video(path, _pictures(family, task, takes, i), _speed(family)[0])
         ends = (f"{take.title} {'solved' if take.success[i] else 'not solved'}" for take in takes)
         films.append(Film(path, task.id, f"{label}, {task.id}: {', '.join(ends)}"))
     return films
@@ -90,37 +92,26 @@ def film(
 
 def spread(tasks: Sequence[Task], num: int) -> list[Task]:
     """`num` of the tasks, or all, evenly over their order."""
-    places = np.linspace(0, len(tasks) - 1, min(num, len(tasks))).round().astype(int)
-    return [tasks[place] for place in places]
+    chosen = np.linspace(0, len(tasks) - 1, min(num, len(tasks))).round().astype(int)
+    return [tasks[i] for i in chosen]
 
 
 def _before_and_after(
-    learned: Learned,
-    tasks: Sequence[Task],
-    rollouts: int,
-    reward: str,
-    seed: int,
-    step_scale: float,
+    learner: MetaLearner, problem: Problem, tasks: tuple[Task, ...], rollouts: int, seed: int
 ) -> Iterator[Take]:
     seen: list[FloatArray] = []
-    sampler = Sampler(
-        learned.family,
+    sampler = problem.sampler(
         tasks,
-        reward,
         explore=rollouts,
         mean=1,
-        sees=learned.sees,
         watch=lambda sims: seen.append(_states(sims)[rollouts :: rollouts + 1]),
     )
-    params = replicate(learned.meta.theta, len(tasks))
-    sizes = scaled(learned.step_sizes(0), step_scale)
-    for step, title in enumerate(("before adaptation", "after one step")):
+    # The same starts before and after.
+    for stage in stages(learner, sampler, lambda _: stream(seed, "videos"), 1):
+        states, success = np.stack(seen), stage.sampled.judged.success[:, 0]
         seen.clear()
-        rng = np.random.default_rng(seed)
-        latents = learned.latents(params, rollouts, step, rng)
-        found = sampler(learned.policy, params, rng, latents)
-        yield Take(title, np.stack(seen), found.success[:, rollouts].numpy())
-        params = adapted(learned, params, sizes, found.episodes(slice(rollouts)))
+        title = "after one step" if stage.step else "before adaptation"
+        yield Take(title, states, success.numpy())
 
 
 def _by_expert(
@@ -131,7 +122,7 @@ def _by_expert(
     except DemokitError:
         return []
     episodes = [
-        own[0] for own in acted(family, acting, tasks, reward, np.random.default_rng(seed), 1)
+        own[0] for own in acted(family, acting, tasks, reward, stream(seed, "videos", "expert"), 1)
     ]
     longest = max(map(len, episodes)) + 1
     states = [
@@ -151,7 +142,7 @@ def _speed(family: Family) -> tuple[float, int]:
     return 1 / (family.control_dt_s * stride), stride
 
 
-def _pictures(family: Family, task: Task, takes: Sequence[Take], place: int) -> Iterator[Array]:
+def _pictures(family: Family, task: Task, takes: Sequence[Take], index: int) -> Iterator[Array]:
     """The takes of one task side by side, (H, W, 3) uint8; the last picture stays a moment."""
     rate_hz, stride = _speed(family)
     context = np.array(task.context)
@@ -165,9 +156,9 @@ def _pictures(family: Family, task: Task, takes: Sequence[Take], place: int) -> 
             panels = []
             for take in takes:
                 here = min(row, len(take.states) - 1)
-                state = SimState(take.states[here][[place]], np.array([here]), context[None])
+                state = SimState(take.states[here][[index]], np.array([here]), context[None])
                 sims.set_state(state)
-                solved = row == last and bool(take.success[place])
+                solved = row == last and bool(take.success[index])
                 title = _title(f"{take.title}: solved" if solved else take.title, solved)
                 panels.append(np.concatenate([title, renderer.render(sims, 0, context)]))
             picture = np.concatenate(panels, axis=1)

@@ -23,12 +23,31 @@ from demokit.errors import DemokitError
 from demokit.options import AUTO, EXPERT
 from demokit.types import Array, Episode, Task
 from gmps.experience.observation import Observation, each
-from gmps.methods.gmps.latents import count_segments
-from gmps.methods.gmps.objective import Demos
 from gmps.options import RECORDED
 from gmps.steps.losses import mean_weights
 
 _MIN_SCALE = 1e-3
+
+
+class DemoBatch(NamedTuple):
+    """Demonstrated states and the expert's actions there.
+
+    `observation` (D, ...), `action` (D, A), `object_position` (D, P), privileged, and `weight`
+    (D,) of `mean_weights` for one task, with a leading axis M for all.
+    """
+
+    observation: Observation
+    action: Tensor
+    object_position: Tensor
+    weight: Tensor
+
+    def pooled(self) -> DemoBatch:
+        """The demonstrations of all tasks as those of one, (M * D, ...)."""
+        observation, *others = self
+        return DemoBatch(
+            each(lambda values: values.flatten(0, 1), observation),
+            *(values.flatten(0, 1) for values in others),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +60,7 @@ class DemoSet:
         sees: "state", or the images that were recorded.
         observation: (M, E, T, ...).
         action: (M, E, T, A), what they teach, see `read_labels`.
-        place: (M, E, T, P), position of the object that the tasks move: privileged, it trains
+        object_position: (M, E, T, P), of the object that the tasks move: privileged, it trains
             the eyes of image policies; P is 0 where it was not recorded.
         alive: (M, E, T) bool, the steps that were demonstrated; shorter episodes are filled up
             with steps that never count.
@@ -56,7 +75,7 @@ class DemoSet:
     sees: str | Vision
     observation: Observation
     action: Tensor
-    place: Tensor
+    object_position: Tensor
     alive: Tensor
     num_recorded: int
     num_steps: int
@@ -84,15 +103,15 @@ class DemoSet:
             self,
             observation=each(change, self.observation),
             action=change(self.action),
-            place=change(self.place),
+            object_position=change(self.object_position),
             alive=change(self.alive),
         )
 
-    def all(self) -> Demos:
+    def all(self) -> DemoBatch:
         """Every demonstration, (M, E * T, ...)."""
         return self._chosen(slice(None))
 
-    def sample(self, rng: np.random.Generator, per_task: int, labelled: float = 1.0) -> Demos:
+    def sample(self, rng: np.random.Generator, per_task: int, labelled: float = 1.0) -> DemoBatch:
         """`per_task` demonstrations of every task, all when there are no more (Alg. 2, line 8).
 
         At most the share `labelled` of them are roll-outs that were aggregated.
@@ -107,11 +126,11 @@ class DemoSet:
         allowed = ~aggregated | (np.cumsum(aggregated) <= limit)
         return self._chosen(torch.from_numpy(drawn[allowed][:per_task]))
 
-    def _chosen(self, episodes: slice | Tensor) -> Demos:
-        return Demos(
+    def _chosen(self, episodes: slice | Tensor) -> DemoBatch:
+        return DemoBatch(
             each(lambda values: values[:, episodes].flatten(1, 2), self.observation),
             self.action[:, episodes].flatten(1, 2),
-            self.place[:, episodes].flatten(1, 2),
+            self.object_position[:, episodes].flatten(1, 2),
             mean_weights(self.alive[:, episodes].flatten(1, 2)),
         )
 
@@ -129,7 +148,7 @@ class DemoSet:
             self,
             observation=each(joined, self.observation, added.observation),
             action=joined(self.action, added.action),
-            place=joined(self.place, added.place),
+            object_position=joined(self.object_position, added.object_position),
             alive=joined(self.alive, added.alive),
             num_steps=self.num_steps + sum(len(episode) for episode in episodes),
         )
@@ -140,21 +159,15 @@ class DemoSet:
         return flat.mean(0), flat.std(0).clamp_min(_MIN_SCALE)
 
     def object_columns(self) -> slice:
-        """The columns of state observations that hold what `place` does."""
+        """The columns of state observations that hold what `object_position` does."""
         columns = _columns(self.family)
         if columns is None:
-            raise DemokitError(self._unknown_place())
+            raise self.unknown_object()
         return columns
 
-    def segments(self) -> int:
-        """How many experts one after the other fit into an episode; see `count_segments`."""
-        if not self.place.shape[-1]:
-            raise DemokitError(self._unknown_place())
-        place, alive = self.place.flatten(0, 1), self.alive.flatten(0, 1)
-        return count_segments(place, alive, self.family.horizon)
-
-    def _unknown_place(self) -> str:
-        return (
+    def unknown_object(self) -> DemokitError:
+        """The error for what needs the object's position, where nothing says it."""
+        return DemokitError(
             f"The object of {self.family.name}, {self.family.object_term}, is not observed: "
             "radial baselines and exploration need it."
         )
@@ -177,20 +190,15 @@ def load_demos(
             labels that are asked for.
     """
     with open_dataset(path) as dataset:
-        family = make_family(dataset.metadata.family)
-        if not dataset.metadata.knows_contexts:
-            raise DemokitError(
-                f"{path} does not say the contexts of its tasks: {family.name} cannot be simulated "
-                "in them."
-            )
         chosen = _choose(dataset, demos_per_task)
+        family = make_family(dataset.metadata.family)
         indices = [i for several in chosen.values() for i in several]
         episodes = [dataset[i] for i in indices]
         return DemoSet(
             family,
             family.checked_reward(dataset.metadata.reward if reward == RECORDED else reward),
             tuple(dataset.episodes[several[0]].task for several in chosen.values()),
-            _sees(dataset),
+            observed_in(dataset),
             *_stacked(family, episodes, _labels(dataset, indices, labels), len(chosen)),
             len(episodes) // len(chosen),
             sum(record.length for record in dataset.episodes),
@@ -198,8 +206,18 @@ def load_demos(
         )
 
 
+def tasks_of(dataset: Dataset) -> list[Task]:
+    """The training tasks of a dataset; raises DemokitError."""
+    return [dataset.episodes[several[0]].task for several in _choose(dataset, 0).values()]
+
+
 def _choose(dataset: Dataset, demos_per_task: int) -> dict[str, list[int]]:
     """Task id -> indices of its first `demos_per_task` training episodes."""
+    if not dataset.metadata.knows_contexts:
+        raise DemokitError(
+            f"{dataset.path} does not say the contexts of its tasks: {dataset.metadata.family} "
+            "cannot be simulated in them."
+        )
     found: dict[str, list[int]] = defaultdict(list)
     for record in dataset.episodes:
         if record.task.split == "train":
@@ -216,7 +234,7 @@ def _choose(dataset: Dataset, demos_per_task: int) -> dict[str, list[int]]:
     return {task: indices[: demos_per_task or available] for task, indices in found.items()}
 
 
-def _sees(dataset: Dataset) -> str | Vision:
+def observed_in(dataset: Dataset) -> str | Vision:
     """What a policy that learns from this dataset sees, as `make_sims` takes it."""
     space = dataset.metadata.observation_space
     if not isinstance(space, Mapping):
@@ -229,7 +247,7 @@ class _Stacked(NamedTuple):
 
     observation: Observation
     action: Tensor
-    place: Tensor
+    object_position: Tensor
     alive: Tensor
 
 
@@ -250,12 +268,12 @@ def _stacked(
         {name: stack([np.asarray(each_seen[name]) for each_seen in seen]) for name in names}
         or stack([np.asarray(each_seen) for each_seen in seen]),
         stack(labels),
-        stack([_place(family, episode) for episode in episodes]),
+        stack([_object_position(family, episode) for episode in episodes]),
         alive.view(num_tasks, -1, alive.shape[1]),
     )
 
 
-def _place(family: Family, episode: Episode) -> Array:
+def _object_position(family: Family, episode: Episode) -> Array:
     """Where the object is in every state, (T + 1, P) float32; P is 0 where nothing says it."""
     columns = _columns(family)
     if isinstance(episode.observations, np.ndarray) and columns is not None:

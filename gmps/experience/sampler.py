@@ -1,10 +1,9 @@
-"""Roll-outs: every task and episode in one batch, each task with parameters of its own."""
+"""Roll-outs of many tasks and episodes in one batch of simulations; it knows actors, no method."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,58 +13,11 @@ from torch import Tensor
 from demokit.envs.batch import SimBatch, make_sims
 from demokit.envs.family import Family
 from demokit.envs.vision import Vision
-from demokit.learning.networks import Params
 from demokit.types import FloatArray, Task
 from gmps.distributed import WHOLE, Part
+from gmps.experience.actor import Actor, Seen
 from gmps.experience.observation import Observation, each, from_numpy
-from gmps.methods.gmps.latents import segment_bounds
-from gmps.policies.gaussian import LATENT, GaussianPolicy
-from gmps.steps.inner import InnerBatch
-from gmps.steps.losses import mean_weights
-
-
-@dataclass(frozen=True, eq=False)
-class Rollouts:
-    """Episodes of M tasks, K each, of T steps.
-
-    `observation` (M, K, T, ...), `action` (M, K, T, A) before clipping, `log_prob` and `reward`
-    (M, K, T), `alive` (M, K, T) bool, `success` (M, K) at the end. Episodes that end before T keep
-    stepping, unpaid: they are alive up to and with the step that ends them, their later rewards
-    are 0, and success is that at their end. `latent` (M, K, segments, Z) is what exploring
-    roll-outs followed; without segments where they followed none.
-    """
-
-    observation: Observation
-    action: Tensor
-    log_prob: Tensor
-    reward: Tensor
-    alive: Tensor
-    success: Tensor
-    latent: Tensor
-
-    def episodes(self, chosen: slice) -> Rollouts:
-        """The roll-outs of these episodes of every task."""
-        return Rollouts(
-            each(lambda values: values[:, chosen], self.observation),
-            self.action[:, chosen],
-            self.log_prob[:, chosen],
-            self.reward[:, chosen],
-            self.alive[:, chosen],
-            self.success[:, chosen],
-            self.latent[:, chosen],
-        )
-
-    def inner_batch(self, advantage: Tensor) -> InnerBatch:
-        """What the inner step sees, for every task: (M, K * T, ...).
-
-        `advantage` (M, K, T) are those of `gmps.steps.advantage`.
-        """
-        return InnerBatch(
-            each(lambda values: values.flatten(1, 2), self.observation),
-            self.action.flatten(1, 2),
-            self.log_prob.flatten(1, 2),
-            advantage.flatten(1, 2) * mean_weights(self.alive.flatten(1, 2)),
-        )
+from gmps.experience.rollouts import Gathered, Rollouts, Sampled
 
 
 class Sampler:
@@ -75,11 +27,12 @@ class Sampler:
         family: the task family.
         tasks: the M tasks.
         reward: one of the family's, such as "dense".
-        explore: K, episodes per task that sample from the policy.
-        mean: E, episodes per task that take the policy's mean action.
+        explore: K, episodes per task in which the explorer's actions are sampled.
+        mean: E, episodes per task in which the exploiter acts by its mean.
         watch: called with the simulations after the reset and after every step.
-        sees: what the policy observes, see `SimBatch`.
+        sees: what is observed, see `SimBatch`.
         part: which of the tasks this process rolls out; below, M counts those.
+        device: where actors compute.
     """
 
     def __init__(
@@ -93,16 +46,16 @@ class Sampler:
         watch: Callable[[SimBatch], None] = lambda sims: None,
         sees: str | Vision = "state",
         part: Part = WHOLE,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.part, self.explore = part, explore
-        self.episodes_per_task = explore + mean
+        self.part, self.explore, self.mean = part, explore, mean
         self.horizon = family.horizon
-        self._watch = watch
+        self._watch, self._device = watch, torch.device(device)
         self._num_everywhere = len(tasks)
         contexts = np.array([task.context for task in tasks[part.own]])
         self._names = [task.id for task in tasks[part.own] for _ in range(explore + mean)]
         self.num_tasks = len(contexts)
-        self._contexts: FloatArray = contexts.repeat(self.episodes_per_task, axis=0)
+        self._contexts: FloatArray = contexts.repeat(explore + mean, axis=0)
         self._sims = make_sims(
             family,
             len(self._contexts),
@@ -114,99 +67,126 @@ class Sampler:
     @property
     def num_steps(self) -> int:
         """Environment steps of one call in all processes; those after an early end count."""
-        return self._num_everywhere * self.episodes_per_task * self.horizon
+        return self.steps_of(self.explore + self.mean)
+
+    def steps_of(self, episodes: int) -> int:
+        """Environment steps of so many episodes of every task, in all processes."""
+        return self._num_everywhere * episodes * self.horizon
+
+    def streams(self, rng: np.random.Generator) -> list[np.random.Generator]:
+        """A generator for each of this process's tasks.
+
+        How many numbers a task draws, and how many processes there are, changes no other's.
+        """
+        return rng.spawn(self._num_everywhere)[self.part.own]
 
     @torch.no_grad()
     def __call__(
-        self,
-        policy: GaussianPolicy,
-        params: Params,
-        rng: np.random.Generator,
-        latents: Tensor | None = None,
-    ) -> Rollouts:
-        """Roll out parameters with a leading axis M; `rng` decides start and action noise.
+        self, explorer: Actor, rngs: Sequence[np.random.Generator], exploiter: Actor | None = None
+    ) -> Sampled:
+        """Roll out; `rngs`, one of each task, decide start and action noise.
 
-        Episodes 0..K-1 of each task explore, following `latents` (M, K, segments, Z) where they
-        are given; K..K+E-1 take the mean action.
+        Episodes 0..K-1 of each task are the explorer's, K..K+E-1 the exploiter's.
         """
-        device = params["log_std"].device
-        start = self._sims.reset(self._contexts, self._seeds(rng), tasks=self._names)
-        observation = from_numpy(start, device)
+        start = self._sims.reset(self._contexts, self._seeds(rngs), tasks=self._names)
+        observation = from_numpy(start, self._device)
         self._watch(self._sims)
-        noise = self._action_noise(rng).to(device)
-        shape = (self.num_tasks, self.episodes_per_task, self.horizon)
-        record = Rollouts(
-            each(lambda seen: seen.new_empty(*shape, *seen.shape[1:]), observation),
-            noise.new_empty(*shape, noise.shape[-1]),
-            noise.new_empty(shape),
-            noise.new_empty(shape),
-            noise.new_empty(shape, dtype=torch.bool),
-            noise.new_empty(shape[:2], dtype=torch.bool),
-            noise.new_empty(*shape[:2], 0, 0)
-            if latents is None
-            else self._with_own(latents, params),
-        )
-        following = self._follow(record.latent, params)
+        noise = self._action_noise(rngs)
+        cast = _Cast(explorer, exploiter, self.explore)
+        shape = self.num_tasks, self.explore + self.mean, self.horizon
+        record = _empty(shape, observation, noise)
         alive = np.ones(self._sims.num_sims, np.bool_)
         success = np.zeros(self._sims.num_sims, np.bool_)
-        act = torch.func.vmap(policy.dist)
-        unadapted = {name: value[0] for name, value in params.items()}
+        action, reward = torch.zeros_like(noise[0]), torch.zeros_like(noise[0, ..., 0])
         for t in range(self.horizon):
-            seen = each(lambda values: values.view(*shape[:2], *values.shape[1:]), observation)
-            _keep(record.observation, seen, t)
-            dist = act(following(t), policy.encode(unadapted, seen))
-            dist = dist._replace(std=dist.std.unsqueeze(1))
-            action = dist.sample(noise[t])
+            living = self._tensor(alive)
+            seen = Seen(t, self._by_task(observation), action, reward, living)
+            action, log_prob = cast.act(seen, noise[t])
             step = self._sims.step(action.flatten(0, 1).cpu().numpy())
             self._watch(self._sims)
-            record.action[:, :, t] = action
-            record.log_prob[:, :, t] = dist.log_prob(action)
-            paid = np.where(alive, step.reward, 0)
-            record.reward[:, :, t] = torch.from_numpy(paid).view(shape[:2])
-            record.alive[:, :, t] = torch.from_numpy(alive).view(shape[:2])
+            reward = self._tensor(np.where(alive, step.reward, 0)).to(noise.dtype)
+            _keep(record, t, seen.observation, action, log_prob, reward, living)
             success = np.where(alive, step.success, success)
             alive &= ~(step.terminated | step.truncated)
-            observation = from_numpy(step.observation, device)
-        record.success[:] = torch.from_numpy(success).view(shape[:2])
-        return record
+            observation = from_numpy(step.observation, self._device)
+        return cast.split(record, self._tensor(success))
 
-    def _with_own(self, latents: Tensor, params: Params) -> Tensor:
-        """The latents (M, K + E, segments, Z) of all episodes: mean episodes follow their own."""
-        mean = self.episodes_per_task - self.explore
-        own = params[LATENT][:, None, None].expand(-1, mean, latents.shape[2], -1)
-        return torch.cat((latents, own), 1)
+    def _by_task(self, observation: Observation) -> Observation:
+        shape = self.num_tasks, self.explore + self.mean
+        return each(lambda values: values.view(*shape, *values.shape[1:]), observation)
 
-    def _follow(self, latent: Tensor, params: Params) -> Callable[[int], Params]:
-        """The parameters by time: with the latent of the segment, where there are latents."""
-        segments = latent.shape[2]
-        if not segments:
-            return lambda t: params
-        bounds = segment_bounds(self.horizon, segments)
-        return lambda t: {**params, LATENT: latent[:, :, bisect_right(bounds, t) - 1]}
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        """Values (M, K + E) of the simulations."""
+        shape = self.num_tasks, self.explore + self.mean
+        return torch.from_numpy(values).view(shape).to(self._device, copy=True)
 
-    def _seeds(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Seeds (M * (K + E),) of the own tasks' starts; they are drawn for all tasks."""
-        shape = self._num_everywhere, self.episodes_per_task
-        seeds: NDArray[np.int64] = rng.integers(2**31, size=shape)[self.part.own].flatten()
-        return seeds
+    def _seeds(self, rngs: Sequence[np.random.Generator]) -> NDArray[np.int64]:
+        """Seeds (M * (K + E),) of the starts."""
+        episodes = self.explore + self.mean
+        return np.concatenate([rng.integers(2**31, size=episodes) for rng in rngs])
 
-    def _action_noise(self, rng: np.random.Generator) -> Tensor:
-        """Standard normal noise (T, M, K + E, A), zero for the mean-action episodes.
-
-        It is drawn for all tasks.
-        """
-        width = len(self._sims.family.actions)
-        shape = (self.horizon, self._num_everywhere, self.explore, width)
-        noise = torch.from_numpy(rng.standard_normal(shape, np.float32)[:, self.part.own])
-        mean = self.episodes_per_task - self.explore
-        return torch.nn.functional.pad(noise, (0, 0, 0, mean))
+    def _action_noise(self, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """Standard normal noise (T, M, K + E, A), zero for the mean-action episodes."""
+        shape = self.horizon, self.explore, len(self._sims.family.actions)
+        drawn = np.stack([rng.standard_normal(shape, np.float32) for rng in rngs], 1)
+        noise = torch.from_numpy(drawn).to(self._device)
+        return torch.nn.functional.pad(noise, (0, 0, 0, self.mean))
 
 
-def _keep(record: Observation, seen: Observation, t: int) -> None:
-    """Write observations (M, K, ...) of step t into those of all steps (M, K, T, ...)."""
-    each(lambda kept, values: kept[:, :, t].copy_(values), record, seen)
+class _Cast:
+    """The actors of one call, each with its share of the episodes and its own memory."""
+
+    def __init__(self, explorer: Actor, exploiter: Actor | None, explore: int) -> None:
+        self._shares = slice(explore), slice(explore, None)
+        self._actors = (explorer,) if exploiter is None else (explorer, exploiter)
+        self._memories = [actor.memory for actor in self._actors]
+
+    def act(self, seen: Seen, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions (M, K + E, A) and their log-densities (M, K + E)."""
+        found = []
+        for i, actor in enumerate(self._actors):
+            own = self._shares[i]
+            dist, self._memories[i] = actor(self._memories[i], _share(seen, own))
+            action = dist.sample(noise[:, own])
+            found.append((action, dist.log_prob(action)))
+        actions, log_probs = zip(*found, strict=True)
+        return torch.cat(actions, 1), torch.cat(log_probs, 1)
+
+    def split(self, record: Rollouts, success: Tensor) -> Sampled:
+        """What each of them did."""
+        memories = (*self._memories, None)
+        return Sampled(
+            *(
+                Gathered(record.episodes(own), memory, success[:, own])
+                for own, memory in zip(self._shares, memories, strict=False)
+            )
+        )
 
 
-def replicate(params: Params, num_tasks: int) -> Params:
-    """The same parameters for every task, with a leading axis M (no copy)."""
-    return {name: value.detach().expand(num_tasks, *value.shape) for name, value in params.items()}
+def _share(seen: Seen, own: slice) -> Seen:
+    return Seen(
+        seen.t,
+        each(lambda values: values[:, own], seen.observation),
+        seen.action[:, own],
+        seen.reward[:, own],
+        seen.alive[:, own],
+    )
+
+
+def _empty(shape: tuple[int, int, int], observation: Observation, noise: Tensor) -> Rollouts:
+    """Room for roll-outs of `shape` (M, K + E, T)."""
+    return Rollouts(
+        each(lambda seen: seen.new_empty(*shape, *seen.shape[1:]), observation),
+        noise.new_empty(*shape, noise.shape[-1]),
+        noise.new_empty(shape),
+        noise.new_empty(shape),
+        noise.new_empty(shape, dtype=torch.bool),
+    )
+
+
+def _keep(record: Rollouts, t: int, observation: Observation, *values: Tensor) -> None:
+    """Write what happened at step t (M, K + E, ...) into the roll-outs."""
+    each(lambda kept, seen: kept[:, :, t].copy_(seen), record.observation, observation)
+    rooms = record.action, record.log_prob, record.reward, record.alive
+    for kept, value in zip(rooms, values, strict=True):
+        kept[:, :, t] = value

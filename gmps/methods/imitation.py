@@ -7,34 +7,104 @@ takes its best scalar step size, chosen on the training tasks.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from gmps.experience.demos import DemoSet
+import torch
+from torch import Tensor
+
+from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
+from demokit.options import option
+from demokit.random import torch_stream
 from gmps.experience.observation import thinned
-from gmps.methods.gmps.algorithm import settle_step_size
-from gmps.methods.gmps.learner import Learned
-from gmps.methods.gmps.pretrain import imitation_step
-from gmps.methods.gmps.start import start
-from gmps.progress import ITERATIONS, Report, unheard
-from gmps.runs.folder import Run
+from gmps.gradient import (
+    GradientLearner,
+    loaded_advantage,
+    loaded_meta,
+    loaded_step_size,
+    make_advantage,
+)
+from gmps.method import Iteration, Method
+from gmps.options import (
+    GradientOptions,
+    ImitationOptions,
+    PolicyOptions,
+    RunOptions,
+    require_several,
+)
+from gmps.policies.meta_params import MetaParams
+from gmps.policies.standard import demo_statistics, make_policy, statistics_of
+from gmps.problem import Problem, Training
+from gmps.steps.imitation import imitation_step
 
-_LOG_EVERY = 100
+
+@dataclass(frozen=True, kw_only=True)
+class MultiTaskImitationOptions(GradientOptions, ImitationOptions, PolicyOptions, RunOptions):
+    """Of MultiTask Imitation."""
+
+    iterations: int = option(30, "Iterations of `steps` gradient steps.")
+    steps: int = option(100, "Gradient steps of an iteration.")
+
+    def __post_init__(self) -> None:
+        """See `RunOptions`."""
+        super().__post_init__()
+        require_several(self)
 
 
-def train_imitation(demos: DemoSet, run: Run, report: Report = unheard) -> Learned:
-    """Behaviour cloning with Adam; returns what was learned, its step size chosen."""
-    learned, optimizer, first = run.restore(start(run.config, demos))
-    config, part = learned.config, run.world.part(len(demos.tasks))
-    everything = demos.to(run.device).of_tasks(part.own).all()
-    report(ITERATIONS, first, config.imitation_steps)
-    for iteration in range(first, config.imitation_steps):
-        rng = np.random.default_rng([config.seed, iteration])
-        expert_actions = thinned(everything, config.outer_stride, rng).pooled()
-        loss = imitation_step(learned, optimizer, expert_actions, part)
-        if (iteration + 1) % _LOG_EVERY == 0 or iteration + 1 == config.imitation_steps:
-            learned.meta.require_finite(iteration)
-            scalars = {"loss": loss, "env_steps": float(learned.env_steps)}
-            run.log(iteration, scalars)
-            run.save(learned, optimizer, iteration + 1)
-        report(ITERATIONS, iteration + 1, config.imitation_steps)
-    return settle_step_size(learned, optimizer, run, report)
+def start(training: Training[MultiTaskImitationOptions]) -> GradientLearner:
+    """Fresh parameters, and constants taken from the demonstrations."""
+    options, demos = training.options, training.demonstrations
+    statistics = demo_statistics(demos, options.object_weight)
+    family, width = training.problem.family, options.bias_transform_width
+    policy = make_policy(options, family, training.problem.sees, statistics, width)
+    meta = MetaParams(policy.init(torch_stream(options.seed, "theta")), {})
+    advantage = make_advantage(options, demos, policy)
+    return GradientLearner.of(options, policy, meta, advantage, options.rollouts_per_task)
+
+
+def train(
+    training: Training[MultiTaskImitationOptions],
+    learner: GradientLearner,
+    state: Mapping[str, Tensor],
+    first: int,
+) -> Generator[Iteration]:
+    """Behaviour cloning with Adam."""
+    options, part, policy = training.options, training.part, learner.policy
+    meta = learner.meta.learnable()
+    optimizer = torch.optim.Adam(meta.leaves(), lr=options.outer_lr)
+    restore_optimizer(optimizer, state)
+    everything = training.demonstrations.of_tasks(part.own).all()
+    for iteration in range(first, options.iterations):
+        rng = training.stream("iteration", iteration)
+        for _ in range(options.steps):
+            shown = thinned(everything, options.outer_stride, rng).pooled()
+            loss = imitation_step(policy, meta, optimizer, shown, options, part)
+        meta.require_finite(iteration)
+        learner = replace(learner, meta=meta.frozen())
+        yield Iteration(learner, {"loss": loss}, 0, optimizer_tensors(optimizer))
+
+
+def load(
+    problem: Problem,
+    options: MultiTaskImitationOptions,
+    tensors: dict[str, Tensor],
+    header: dict[str, Any],
+) -> GradientLearner:
+    """The learner of a checkpoint."""
+    family, width = problem.family, options.bias_transform_width
+    policy = make_policy(options, family, problem.sees, statistics_of(tensors), width)
+    meta = loaded_meta(policy, tensors, step_sizes=False)
+    num, step_size = options.rollouts_per_task, loaded_step_size(header)
+    advantage = loaded_advantage(options, tensors, header)
+    return GradientLearner.of(options, policy, meta, advantage, num, step_size)
+
+
+METHOD = Method(
+    about="MultiTask Imitation: pre-training on all demonstrations, then fine-tuning",
+    source="Mendonca et al., 2019, section 5.3",
+    adapts="policy-gradient steps on all parameters, with the best step size",
+    options=MultiTaskImitationOptions,
+    module=__name__,
+    imitates=True,
+)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,13 +13,14 @@ from torch.nn.functional import linear
 
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Layers, Params, init_mlp, mlp
+from gmps.experience.actor import Seen
 from gmps.experience.observation import Observation
 from gmps.policies.encoder import PREFIX, Encoder
 
 _NUM_LAYERS = 3
-_PLACE_WEIGHT, _PLACE_BIAS = f"{PREFIX}place.weight", f"{PREFIX}place.bias"
+_OBJECT_WEIGHT, _OBJECT_BIAS = f"{PREFIX}place.weight", f"{PREFIX}place.bias"
 LATENT = "bias_transform"
-"""The parameter that stands for a task where roll-outs explore by latents."""
+"""The parameter that stands for a task where a latent is what adapts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +42,7 @@ class GaussianPolicy:
         bias_transform_width: B; 0 leaves the bias transformation out.
         initial_std, min_std: standard deviation at the start, and its floor.
         encoder: of images; None for states.
-        place_width: P, the last features, which say where the object is; 0 for states.
+        object_width: P, the last features, which say where the object is; 0 for states.
     """
 
     feature_mean: Tensor
@@ -49,7 +53,7 @@ class GaussianPolicy:
     initial_std: float = 0.2
     min_std: float = 0.135
     encoder: Encoder | None = None
-    place_width: int = 0
+    object_width: int = 0
 
     def init(self, rng: torch.Generator | None) -> Params:
         """Fresh parameters theta; those that make features have names in "encoder."."""
@@ -59,9 +63,9 @@ class GaussianPolicy:
         theta["log_std"] = torch.full((self.action_width,), self.initial_std).log()
         if self.encoder:
             theta |= self.encoder.init(rng)
-            num_seen = len(self.feature_mean) - self.place_width
-            theta[_PLACE_WEIGHT] = torch.zeros(self.place_width, num_seen)
-            theta[_PLACE_BIAS] = torch.zeros(self.place_width)
+            num_seen = len(self.feature_mean) - self.object_width
+            theta[_OBJECT_WEIGHT] = torch.zeros(self.object_width, num_seen)
+            theta[_OBJECT_BIAS] = torch.zeros(self.object_width)
         return theta
 
     def encode(self, params: Params, observation: Observation) -> Tensor:
@@ -75,20 +79,20 @@ class GaussianPolicy:
         seen = self.encoder(params, observation)
         num_seen = seen.shape[-1]
         standard = (seen - self.feature_mean[:num_seen]) / self.feature_scale[:num_seen]
-        place = linear(standard, params[_PLACE_WEIGHT], params[_PLACE_BIAS])
-        place = self.feature_mean[num_seen:] + self.feature_scale[num_seen:] * place
-        return torch.cat((seen, place), -1)
+        standard = linear(standard, params[_OBJECT_WEIGHT], params[_OBJECT_BIAS])
+        position = self.feature_mean[num_seen:] + self.feature_scale[num_seen:] * standard
+        return torch.cat((seen, position), -1)
 
-    def place_loss(self, features: Tensor, place: Tensor, weight: Tensor) -> Tensor:
+    def object_loss(self, features: Tensor, position: Tensor, weight: Tensor) -> Tensor:
         """Mean squared error of the features that say where the object is, in deviations.
 
-        `place` (..., P) is privileged: it trains the eyes, no policy sees it. `weight` (...,) is
+        `position` (..., P) is privileged: it trains the eyes, no policy sees it. `weight` (...,) is
         that of `mean_weights`. States have no such features, and no loss.
         """
-        if not self.place_width:
+        if not self.object_width:
             return features.new_zeros(())
-        columns = self.place_columns
-        error = (features[..., columns] - place) / self.feature_scale[columns]
+        columns = self.object_columns
+        error = (features[..., columns] - position) / self.feature_scale[columns]
         return (weight * error.square().mean(-1)).mean()
 
     def baseline_features(self, features: Tensor) -> Tensor:
@@ -97,14 +101,14 @@ class GaussianPolicy:
         Of images, the vectors and where the object seems to be, like a state; without the latter,
         all features.
         """
-        if self.encoder is None or not self.place_width:
+        if self.encoder is None or not self.object_width:
             return features
         return features[..., self.encoder.num_points :]
 
     @property
-    def place_columns(self) -> slice:
+    def object_columns(self) -> slice:
         """The features that say where the object is."""
-        return slice(len(self.feature_mean) - self.place_width, len(self.feature_mean))
+        return slice(len(self.feature_mean) - self.object_width, len(self.feature_mean))
 
     def dist(self, params: Params, observation: Observation) -> Gaussian:
         """Action distribution for observations or features (...)."""
@@ -132,6 +136,54 @@ class GaussianPolicy:
     def std(self, params: Params) -> Tensor:
         """The standard deviation (A,)."""
         return params["log_std"].exp().clamp_min(self.min_std)
+
+    def to(self, device: torch.device) -> GaussianPolicy:
+        """The same with its constants on a device."""
+        mean, scale = self.feature_mean.to(device), self.feature_scale.to(device)
+        return replace(self, feature_mean=mean, feature_scale=scale)
+
+
+class GaussianActor:
+    """Acts by a policy, in each task with parameters of its own.
+
+    Args:
+        policy: the pure functions.
+        params: (M, ...); what makes features of images is that of the first task, it never adapts.
+        latents: (M, K, S, Z), which stand for the bias transformation of every episode, one after
+            the other; they are the actor's memory. None leaves it as it is.
+        bounds: the S + 1 steps at which latents change.
+    """
+
+    def __init__(
+        self,
+        policy: GaussianPolicy,
+        params: Params,
+        latents: Tensor | None = None,
+        bounds: Sequence[int] = (0,),
+    ) -> None:
+        self.memory: Any = latents
+        self._policy, self._bounds = policy, bounds
+        self._eyes = {name: value[0] for name, value in params.items()}
+        head = torch.func.vmap(policy.head)
+        if latents is None:
+            self._heads = [head(params)]
+        else:
+            followed = [{**params, LATENT: latents[:, :, i]} for i in range(latents.shape[2])]
+            self._heads = [head(own) for own in followed]
+
+    def __call__(self, memory: Any, seen: Seen) -> tuple[Gaussian, Any]:
+        """See `Actor`."""
+        layers, std = self._heads[min(bisect_right(self._bounds, seen.t), len(self._heads)) - 1]
+        x = self._policy.standardised(self._policy.encode(self._eyes, seen.observation))
+        for i, (weight, bias) in enumerate(layers):
+            rows = bias if bias.ndim == 3 else bias[:, None]
+            x = torch.baddbmm(rows, x.relu_() if i else x, weight)
+        return Gaussian(x, std[:, None]), memory
+
+
+def replicate(params: Params, num_tasks: int) -> Params:
+    """The same parameters for every task, with a leading axis M (no copy)."""
+    return {name: value.detach().expand(num_tasks, *value.shape) for name, value in params.items()}
 
 
 @dataclass(frozen=True)

@@ -2,154 +2,159 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
-from demokit.learning.checkpoint import (
-    check_tensors,
-    explain_content,
-    load_checkpoint,
-    save_checkpoint,
-)
+from demokit.learning.checkpoint import explain_content, load_checkpoint, save_checkpoint
 from demokit.types import Task
-from gmps.options import TrainConfig
-from gmps.methods.gmps.critic import PREFIX as CRITIC
-from gmps.methods.gmps.latents import Exploration
-from gmps.methods.gmps.learner import Learned, adapted_part
-from gmps.methods.gmps.objective import MetaParams
-from gmps.methods.gmps.start import base_advantage, make_policy
+from gmps.method import MetaLearner, Method, find_method
+from gmps.options import RunOptions
+from gmps.policies.meta_params import section
+from gmps.problem import Problem, Spent
+from gmps.runs.older import KIND as OLDER
+from gmps.runs.older import modernised
 from gmps.runs.stopping import Best
 
 CHECKPOINT = "checkpoint.safetensors"
-_MOST_SEGMENTS = 10_000
+KIND = "meta-learner"
+_LEARNER, _BEST, _STATE = "learner.", "best.", "state."
 
 
-def save(path: Path, learned: Learned, extra: dict[str, Tensor], progress: dict[str, Any]) -> None:
-    """Write a checkpoint; `extra` (the optimiser) and `progress` come back from `load`."""
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a run has come to.
+
+    Attributes:
+        method: its name.
+        options: the method's.
+        problem: what it was trained on.
+        learner: what it has learned so far.
+        spent: environment steps, by what they were for.
+        iteration: how many are done.
+        finished: whether training has come to its end, all choices made.
+        best: the best learner so far, of training that may stop early.
+        demos: `DemoSet.digest` of the demonstrations; empty where there were none, or where an old
+            checkpoint does not say.
+    """
+
+    method: str
+    options: RunOptions
+    problem: Problem
+    learner: MetaLearner
+    spent: Spent = field(default_factory=Spent)
+    iteration: int = 0
+    finished: bool = False
+    best: Best | None = None
+    demos: str = ""
+
+    def to(self, device: torch.device) -> Trained:
+        """The same on a device."""
+        best = self.best and self.best._replace(learner=self.best.learner.to(device))
+        return replace(self, learner=self.learner.to(device), best=best)
+
+
+def save(path: Path, trained: Trained, state: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint; `state`, of the method's training, comes back from `load`."""
+    best = trained.best
+    kept = best.learner.tensors() if best else {}
     tensors = {
-        **{f"theta.{name}": value for name, value in learned.meta.theta.items()},
-        **{f"alpha.{name}": value for name, value in learned.meta.step_sizes.items()},
-        **{f"extra.{name}": value for name, value in extra.items()},
-        "observation_mean": learned.policy.feature_mean,
-        "observation_scale": learned.policy.feature_scale,
+        **_named(_LEARNER, trained.learner.tensors()),
+        **_named(_BEST, {n: value.clone() for n, value in kept.items()}),  # no memory is shared
+        **_named(_STATE, state),
     }
-    best = learned.best
-    if best is not None:
-        tensors |= {f"best_theta.{name}": value for name, value in best.meta.theta.items()}
-        tensors |= {f"best_alpha.{name}": value for name, value in best.meta.step_sizes.items()}
-    columns = learned.advantage.radial_columns
-    if learned.advantage.centers is not None:
-        tensors["centers"] = learned.advantage.centers
+    problem = trained.problem
     header = {
-        "kind": "gmps",
-        "config": asdict(learned.config),
-        "family": learned.family_name,
-        "model_hash": learned.family.model_hash,
-        "reward": learned.reward,
-        "tasks": [asdict(task) for task in learned.tasks],
-        "vision": asdict(learned.sees) if isinstance(learned.sees, Vision) else None,
-        "radial_columns": [columns.start, columns.stop] if columns else None,
-        "radial_width": learned.advantage.radial_width,
-        "segments": learned.exploration.segments if learned.exploration else None,
-        "later_lr": learned.later_lr,
-        "env_steps": learned.env_steps,
-        "experts": dict(learned.experts),
-        "demos": learned.demos,
-        **({} if best is None else {"best": {"score": best.score, "waited": best.waited}}),
-        "progress": progress,
+        "kind": KIND,
+        "method": trained.method,
+        "options": asdict(trained.options),
+        "family": problem.family_name,
+        "model_hash": problem.family.model_hash,
+        "reward": problem.reward,
+        "tasks": [asdict(task) for task in problem.tasks],
+        "vision": asdict(problem.sees) if isinstance(problem.sees, Vision) else None,
+        "learner": trained.learner.header(),
+        "spent": asdict(trained.spent),
+        "iteration": trained.iteration,
+        "finished": trained.finished,
+        "demos": trained.demos,
     }
+    if best:
+        scores = {"score": best.score, "waited": best.waited}
+        header["best"] = {**scores, "learner": best.learner.header()}
     save_checkpoint(path, tensors, header)
 
 
-def load(path: Path) -> tuple[Learned, dict[str, Tensor], dict[str, Any]]:
-    """Read a run folder or a checkpoint file: what was learned, `extra` and `progress`.
+def load(path: Path) -> tuple[Trained, dict[str, Tensor]]:
+    """Read a run folder or a checkpoint file: what was learned, and the training's state.
 
     Raises:
-        DemokitError: no checkpoint, a damaged one, or one of another physics.
+        DemokitError: no checkpoint, a damaged one, one of a method that is not installed, or of
+            another physics.
     """
     path = path / CHECKPOINT if path.is_dir() else path
     tensors, header = load_checkpoint(path)
-    if header.get("kind") != "gmps":
-        raise DemokitError(f"{path} is a checkpoint of '{header.get('kind')}', not of gmps.")
+    if header.get("kind") not in (KIND, OLDER):
+        raise DemokitError(f"{path} is a checkpoint of '{header.get('kind')}', not of meta-train.")
     with explain_content(path):
-        learned = _from_parts(tensors, header)
-        extra, progress = _section(tensors, "extra."), dict(header["progress"])
-        progress["iteration"] = int(progress["iteration"])
-        is_same = learned.family.model_hash == header["model_hash"]
+        if header["kind"] == OLDER:
+            tensors, header = modernised(tensors, header)
+        trained = _from_parts(path, tensors, header)
+        problem = trained.problem
+        is_same = problem.family.model_hash == header["model_hash"]
     if not is_same:
         raise DemokitError(
-            f"{path} was trained on another model of {learned.family_name}: train again."
+            f"{path} was trained on another model of {problem.family_name}: train again."
         )
-    return learned, extra, progress
+    return trained, section(tensors, _STATE)
 
 
-def _from_parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> Learned:
-    config = TrainConfig(**header["config"])
-    columns, images = header["radial_columns"], header.get("vision")
+def _from_parts(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Trained:
+    method = _method(path, str(header["method"]))
+    options = method.options(**header["options"])
+    problem = _problem(header)
+
+    def learner(prefix: str, own: dict[str, Any]) -> MetaLearner:
+        return method.code.load(problem, options, section(tensors, prefix), own)
+
+    best = None
+    if "best" in header:
+        held = header["best"]
+        own = learner(_BEST, held["learner"])
+        best = Best(own, float(held["score"]), int(held["waited"]))
+    return Trained(
+        str(header["method"]),
+        options,
+        problem,
+        learner(_LEARNER, header["learner"]),
+        Spent.of(header["spent"]),
+        int(header["iteration"]),
+        bool(header["finished"]),
+        best,
+        str(header["demos"]),
+    )
+
+
+def _problem(header: Mapping[str, Any]) -> Problem:
+    images = header["vision"]
     sees = Vision(**{**images, "cameras": tuple(images["cameras"])}) if images else "state"
-    tasks = tuple(Task(**{**task, "context": tuple(task["context"])}) for task in header["tasks"])
-    exploration = None
-    if config.explores_latents:
-        segments = int(header["segments"])
-        if not 1 <= segments <= _MOST_SEGMENTS:
-            raise ValueError(f"{segments} segments")
-        exploration = Exploration.over(tasks, segments, config.temperature)
-    policy = make_policy(
-        config,
-        header["family"],
-        sees,
-        tensors["theta.log_std"].shape[0],
-        tensors["observation_mean"],
-        tensors["observation_scale"],
-        exploration,
-    )
-    meta = _meta(tensors, config)
-    theta = {name: each for name, each in meta.theta.items() if not name.startswith(CRITIC)}
-    check_tensors(theta, lambda: policy.init(None), "parameters")
-    if config.is_meta:
-        adapts = adapted_part(config, theta)
-        check_tensors(meta.step_sizes, lambda: adapts.init_step_sizes(theta, 0.0), "step sizes")
-    return Learned(
-        config,
-        header["family"],
-        header["reward"],
-        tasks,
-        sees,
-        policy,
-        meta,
-        replace(
-            base_advantage(config),
-            centers=tensors.get("centers"),
-            radial_columns=slice(*columns) if columns else None,
-            radial_width=float(header["radial_width"]),
-        ),
-        exploration,
-        None if header["later_lr"] is None else float(header["later_lr"]),
-        int(header["env_steps"]),
-        {str(name): int(steps) for name, steps in header.get("experts", {}).items()},
-        Best(_meta(tensors, config, "best_"), **header["best"]) if "best" in header else None,
-        str(header.get("demos", "")),
-    )
+    tasks = (Task(**{**task, "context": tuple(task["context"])}) for task in header["tasks"])
+    return Problem(str(header["family"]), str(header["reward"]), sees, tuple(tasks))
 
 
-def _meta(tensors: dict[str, Tensor], config: TrainConfig, prefix: str = "") -> MetaParams:
-    theta = _section(tensors, f"{prefix}theta.")
-    for name, value in theta.items():
-        value.requires_grad_(not name.startswith(CRITIC))
-    alpha = _section(tensors, f"{prefix}alpha.")
-    for value in alpha.values():
-        value.requires_grad_(config.learn_step_sizes)
-    return MetaParams(theta, alpha)
+def _method(path: Path, name: str) -> Method:
+    try:
+        return find_method(name)
+    except DemokitError as error:
+        raise DemokitError(f"{path} is of a method that is not installed here. {error}") from None
 
 
-def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in tensors.items()}
+

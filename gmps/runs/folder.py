@@ -1,40 +1,32 @@
-"""A run's folder: configuration, scalars (CSV and TensorBoard), checkpoint."""
+"""A run's folder: what `TrainingFolder` keeps, and the checkpoint of a method's training."""
 
 from __future__ import annotations
 
 import csv
-import json
 import math
-import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from demokit.errors import DemokitError
-from demokit.reading import read_json
 from demokit.learning.device import find_device
-from demokit.learning.runs import Hold, ScalarLog, optimizer_tensors, restore_optimizer, versions
-from demokit.writing import csv_text, write_whole
-from gmps.runs.checkpoint import CHECKPOINT, load, save
-from gmps.options import TrainConfig
+from demokit.learning.folder import CONFIG, METRICS, TrainingFolder
+from demokit.reading import read_json
 from gmps.distributed import ALONE, World
-from gmps.methods.gmps.learner import Learned
+from gmps.options import RunOptions
+from gmps.runs.checkpoint import CHECKPOINT, Trained, load, save
 
-CONFIG, METRICS = "config.json", "metrics.csv"
 FACTS, CURVES = "facts.json", "curves"
 """What is measured about a run stays in its folder, see `gmps.comparison.contender`."""
-STEP_SIZES = "step_sizes"
-AGGREGATED = "aggregated.hdf5"
-_OF_DEMOS = {
+_FORGET = (FACTS, CURVES, "step_sizes.csv", "aggregated.hdf5")
+_OF_PROBLEM = {
     "family_name": "family",
     "tasks": "tasks",
     "sees": "observations",
     "reward": "reward",
-    "demos": "episodes",
 }
 
 
@@ -42,155 +34,120 @@ class Run:
     """One training run, written to a folder as it goes.
 
     Args:
-        folder: where; created when missing.
-        config: the run's configuration, kept in config.json.
-        demos: path of the demonstrations, kept there too.
+        path: the folder; created when missing.
+        method: the name of the method.
+        options: its options, kept in config.json.
+        source: what is learned from, kept there too: the path of the demonstrations, or the tasks.
         world: the processes of the run; the first reads and writes for all.
 
+    Attributes:
+        state: what the method's training needs besides the learner, as last saved.
+
     Raises:
-        DemokitError: the folder holds a run and neither `resume` nor `overwrite` is given, or
-            it holds a run of another configuration; or another process trains there.
+        DemokitError: see `TrainingFolder`.
     """
 
     def __init__(
         self,
-        folder: Path,
-        config: TrainConfig,
-        demos: str,
+        path: Path,
+        method: str,
+        options: RunOptions,
+        source: str,
         *,
         resume: bool = False,
         overwrite: bool = False,
         world: World = ALONE,
     ) -> None:
-        self.folder, self.config, self.world = folder, config, world
-        self.device = find_device(config.device)
-        self.iteration = 0
-        self._hold: Hold | None = None
-        self._options = asdict(config)
-        self.resumed = world.from_main(lambda: self._prepare(resume, overwrite))
-        self._log: ScalarLog | None = None
-        if world.is_main and not self.resumed:
-            settings = {"config": self._options, "demos": demos, "versions": versions()}
-            write_whole(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
-        if world.is_main:
-            self._log = ScalarLog(folder, "iteration", fresh=not self.resumed)
+        self.path, self.method, self.options, self.world = path, method, options, world
+        self.device = find_device(options.device)
+        self.state: Mapping[str, Tensor] = {}
+        self._folder: TrainingFolder | None = None
+
+        def open_folder() -> bool:
+            self._folder = TrainingFolder(
+                path,
+                {"method": method, "options": asdict(options)},
+                extras={"demos": source},
+                defaults={each.name: each.default for each in fields(options)},
+                forget=_FORGET,
+                resume=resume,
+                overwrite=overwrite,
+            )
+            return self._folder.resumed
+
+        self.resumed = world.from_main(open_folder)
 
     @property
     def checkpoint(self) -> Path:
         """The run's one checkpoint file."""
-        return self.folder / CHECKPOINT
+        return self.path / CHECKPOINT
 
     @property
     def metrics(self) -> Path:
-        """The scalars, a row per logged iteration."""
-        return self.folder / METRICS
+        """The scalars, a row per iteration."""
+        return self.path / METRICS
 
-    def restore(self, fresh: Learned) -> tuple[Learned, torch.optim.Adam, int]:
-        """What to train, its optimiser, and the first iteration still to do."""
-        learned, state, self.iteration = self.world.from_main(lambda: self._found(fresh))
-        learned = learned.to(self.device)
-        optimizer = torch.optim.Adam(learned.meta.leaves(), lr=self.config.outer_lr)
-        restore_optimizer(optimizer, state)
-        return learned, optimizer, self.iteration
+    def restore(self, fresh: Trained) -> Trained:
+        """What to go on from, on the run's device; `state` is that of its training."""
+        trained, self.state = self.world.from_main(lambda: self._found(fresh))
+        self.state = {name: value.to(self.device) for name, value in self.state.items()}
+        return trained.to(self.device)
 
-    def save(self, learned: Learned, optimizer: torch.optim.Adam, iteration: int) -> None:
-        """Checkpoint after `iteration` iterations: training continues from it bit for bit."""
-        self.iteration = iteration
-        if self.world.is_main:
-            progress = {"iteration": iteration}
-            save(self.checkpoint, learned, optimizer_tensors(optimizer), progress)
+    def save(self, trained: Trained, state: Mapping[str, Tensor]) -> None:
+        """Checkpoint: training continues from it bit for bit."""
+        self.state = state
+        if self._folder:
+            with self._folder.writing():
+                save(self.checkpoint, trained, state)
 
-    def log(self, iteration: int, scalars: dict[str, float]) -> None:
+    def log(self, iteration: int, scalars: Mapping[str, float]) -> None:
         """Append a row to metrics.csv and to TensorBoard."""
-        if self._log:
-            self._log.add(iteration, scalars)
+        if self._folder:
+            self._folder.log(iteration, scalars)
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write a small table NAME.csv."""
-        if not self.world.is_main:
-            return
-        write_whole(self.folder / f"{name}.csv", csv_text(list(rows[0]), rows))
+        if self._folder:
+            self._folder.write_rows(name, rows)
 
     def close(self) -> None:
-        """Flush TensorBoard, and leave the folder to others."""
-        if self._log:
-            self._log.close()
-        if self._hold:
-            self._hold.release()
+        """Leave the folder to others."""
+        if self._folder:
+            self._folder.close()
 
-    def _found(self, fresh: Learned) -> tuple[Learned, dict[str, Tensor], int]:
-        """What is trained, the optimiser's state, and iterations: from the checkpoint, if any."""
+    def _found(self, fresh: Trained) -> tuple[Trained, Mapping[str, Tensor]]:
+        """What is trained, and the state: from the checkpoint, if any."""
         if not self.resumed:
-            return fresh, {}, 0
-        learned, state, progress = load(self.checkpoint)
-        for name, what in _OF_DEMOS.items():
-            if getattr(learned, name) not in ("", getattr(fresh, name)):
-                raise DemokitError(
-                    f"{self.folder} was started with other demonstrations (other {what}): resume "
-                    "with those, or start another run."
-                )
-        assert self._log is not None
-        self._log.drop_from(progress["iteration"])
-        return learned, state, progress["iteration"]
+            return fresh, {}
+        trained, state = load(self.checkpoint)
+        for name, what in _OF_PROBLEM.items():
+            if getattr(trained.problem, name) != getattr(fresh.problem, name):
+                raise self._other(what)
+        if trained.demos not in ("", fresh.demos):
+            raise self._other("episodes")
+        assert self._folder is not None
+        if not trained.finished:
+            self._folder.drop_from(trained.iteration)
+        return trained, state
 
-    def _prepare(self, resume: bool, overwrite: bool) -> bool:
-        """Make the folder ready; returns whether there is a checkpoint to continue from."""
-        exists = self.checkpoint.exists() or self.metrics.exists()
-        if exists and not (resume or overwrite):
-            raise DemokitError(
-                f"{self.folder} already holds a run: continue it with --resume, replace it with "
-                "--overwrite, or name another --output-dir."
-            )
-        self._hold = Hold(self.folder)
-        if exists and resume:
-            self._require_same_config()
-            if self.checkpoint.exists():
-                return True
-        self._forget()
-        return False
-
-    def _forget(self) -> None:
-        """Remove what is said about an earlier run in this folder."""
-        for name in (CHECKPOINT, FACTS, f"{STEP_SIZES}.csv", AGGREGATED):
-            (self.folder / name).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / CURVES, ignore_errors=True)
-
-    def _require_same_config(self) -> None:
-        try:
-            before = read_json(self.folder / CONFIG)["config"]
-        except (OSError, ValueError, KeyError) as error:
-            raise DemokitError(
-                f"{self.folder / CONFIG} cannot be read ({error}): start again with --overwrite."
-            ) from None
-        # An option that the run did not know yet had the effect of its default.
-        before = asdict(TrainConfig()) | before
-        changed = [
-            name
-            for name, value in self._options.items()
-            if before[name] != value and name != "device"
-        ]
-        if changed:
-            raise DemokitError(
-                f"{self.folder} was started with another {changed[0]} "
-                f"({before[changed[0]]}): resume with that value, or start another run."
-            )
+    def _other(self, what: str) -> DemokitError:
+        return DemokitError(
+            f"{self.path} was started with other demonstrations (other {what}): resume with "
+            "those, or start another run."
+        )
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run as a line of a table; what its last logged iteration measured, NaN where nothing."""
+    """A run as a line of a table; what was last measured of it, NaN where nothing."""
 
     folder: Path
-    family: str
-    config: TrainConfig
-    iteration: int
-    finished: bool
-    env_steps: int
+    trained: Trained
     scalars: Mapping[str, float]
 
 
-def demos_of(folder: Path) -> str | None:
-    """The demonstrations that a run was started with; None where its folder does not say."""
+def source_of(folder: Path) -> str | None:
+    """What a run was started with, see `Run`; None where its folder does not say."""
     try:
         return str(read_json(folder / CONFIG)["demos"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -214,16 +171,7 @@ def _trains_an_expert(folder: Path) -> bool:
 
 def summarise(folder: Path) -> RunSummary:
     """What a run has come to; raises DemokitError when its checkpoint cannot be read."""
-    learned, _, progress = load(folder)
-    return RunSummary(
-        folder,
-        learned.family_name,
-        learned.config,
-        progress["iteration"],
-        learned.later_lr is not None,
-        learned.env_steps,
-        _last_scalars(folder / METRICS),
-    )
+    return RunSummary(folder, load(folder)[0], _last_scalars(folder / METRICS))
 
 
 def _last_scalars(metrics: Path) -> dict[str, float]:

@@ -6,7 +6,7 @@ every task on the same roll-outs it is used on, GAE, and normalisation per task.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +57,10 @@ class Advantage:
         scale = (centred.square().sum() / alive.sum()).sqrt() + 1e-8
         normalised: Tensor = centred / scale
         return normalised.to(observation.dtype)
+
+    def to(self, device: torch.device) -> Advantage:
+        """The same on a device."""
+        return self if self.centers is None else replace(self, centers=self.centers.to(device))
 
     def _values(self, observation: Tensor, reward: Tensor, alive: Tensor) -> Tensor:
         """Ridge regression of the returns on the features, evaluated where it was fitted."""

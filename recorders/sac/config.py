@@ -18,7 +18,7 @@ PRECISIONS = ("bf16", "float32")
 class SacConfig:
     """The configuration of one training; see the fields' help."""
 
-    seed: int = option(0, "Seed of networks, exploration and start noise.")
+    seed: int = option(0, "Seed of networks, exploration and start noise.", zero=True)
     total_steps: int = option(
         2_000_000, "Environment steps of the training; with --per-task, of each task's."
     )
@@ -31,11 +31,13 @@ class SacConfig:
     # The algorithm.
     hidden_width: int = option(256, "Units in each of the two hidden layers.")
     learning_rate: float = option(5e-4, "Step size of Adam, for all parts.")
-    discount: float = option(0.99, "Discount per control step.")
+    discount: float = option(0.99, "Discount per control step.", at_most=1)
     n_steps: int = option(5, "Rewards summed before bootstrapping.")
-    tau: float = option(0.005, "Share of the critic that its target takes at each update.")
+    tau: float = option(
+        0.005, "Share of the critic that its target takes at each update.", at_most=1
+    )
     reward_scale: float = option(0.1, "The dense reward is multiplied by this.")
-    entropy_per_action: float = option(-1.0, "Target entropy, per action component.")
+    entropy_per_action: float = option(-1.0, "Target entropy, per action component.", signed=True)
     initial_temperature: float = option(0.1, "Entropy coefficient at the start; it is learned.")
     # Book-keeping and speed.
     eval_every: int = option(64_000, "Evaluate and write a checkpoint every so many steps.")
@@ -51,6 +53,7 @@ class SacConfig:
         0,
         "Torch threads of the updates; 0 takes all cores but one, at most four. With more threads "
         "than idle cores, updates are many times slower.",
+        zero=True,
     )
     device: str = option(
         "cpu", "Where the networks live and are updated; simulations stay on the CPU.", DEVICES
@@ -58,9 +61,7 @@ class SacConfig:
 
     def __post_init__(self) -> None:
         """Check choices and ranges; raises DemokitError naming the option."""
-        check_options(self, may_be_zero=("seed", "threads"), signed=("entropy_per_action",))
-        if max(self.discount, self.tau) > 1:
-            raise DemokitError("Options discount and tau: at most 1.")
+        check_options(self)
         needed = (self.n_steps - 1) * self.num_envs
         if self.warmup_steps < needed:
             raise DemokitError(

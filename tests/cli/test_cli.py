@@ -16,7 +16,7 @@ from demokit.cli import main
 from demokit.data import open_dataset
 
 DEMOKIT = str(Path(sys.executable).parent / "demokit")
-HEAVY = ("torch", "mujoco", "gymnasium", "minari", "h5py", "gmps.methods.gmps.algorithm")
+HEAVY = ("torch", "mujoco", "gymnasium", "minari", "h5py", "gmps.loop")
 
 
 def run(*arguments, code=0):

@@ -5,17 +5,24 @@ from dataclasses import replace
 import numpy as np
 from devices import DEVICE
 
+from gmps.loop import train
+from gmps.method import find_method
+from gmps.policies.gaussian import GaussianActor
+from gmps.problem import Problem, Training
+from gmps.progress import unheard
+from gmps.runs.folder import Run
+
 NUM_TASKS, DEMOS = 3, 2
-SHORT = (
+_EVERY = (
     *("--demos-per-task", str(DEMOS)),
     *("--iterations", "4"),
-    *("--outer-steps", "2"),
     *("--rollouts-per-task", "3"),
-    *("--imitation-steps", "200"),
     *("--checkpoint-every", "1"),
     *("--threads", "1"),
     *("--device", DEVICE),
 )
+SHORT = (*_EVERY, "--outer-steps", "2")
+SHORT_IMITATION = (*_EVERY, "--method", "imitation", "--steps", "50")
 
 
 def cut(episode, steps):
@@ -30,3 +37,39 @@ def cut(episode, steps):
         truncations=np.zeros(steps, np.bool_),
         privileged={name: rows[: steps + 1] for name, rows in episode.privileged.items()},
     )
+
+
+def options_of(method="gmps", **changes):
+    """The options of a run of a few seconds."""
+    short = {"iterations": 4, "rollouts_per_task": 3, "checkpoint_every": 1, "device": DEVICE}
+    short |= {"imitation": {"steps": 2}}.get(method, {"outer_steps": 2})
+    return find_method(method).options(**{"demos_per_task": DEMOS, **short, **changes})
+
+
+def learner_of(demos, method="gmps", options=None):
+    """The learner before training, with the problem."""
+    problem, options = Problem.of(demos), options or options_of(method)
+    return find_method(method).code.start(Training(problem, options, demos)), problem
+
+
+def trained_in(folder, demos, method="gmps", options=None, report=unheard, **how):
+    """A run from where it is to its end, see `Run` and `train`."""
+    run = Run(folder, method, options or options_of(method), "demos", **how)
+    try:
+        return train(run, Problem.of(demos), demos, report)
+    finally:
+        run.close()
+
+
+def roll_outs(sampler, learner, seed=0, step=0):
+    """What a learner's explorer and exploiter do, knowing nothing."""
+    rngs = sampler.streams(np.random.default_rng(seed))
+    belief = learner.begin(sampler.num_tasks)
+    exploiter = learner.exploiter(belief, sampler.mean) if sampler.mean else None
+    return sampler(learner.explorer(belief, step, sampler.explore, rngs), rngs, exploiter)
+
+
+def acted(sampler, policy, params, seed=0):
+    """Roll-outs of a policy with parameters (M, ...), sampled and by its mean."""
+    actor = GaussianActor(policy, params)
+    return sampler(actor, sampler.streams(np.random.default_rng(seed)), actor)

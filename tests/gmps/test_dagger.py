@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from devices import DEVICE
-from short_run import DEMOS, NUM_TASKS, SHORT, cut
+from short_run import DEMOS, NUM_TASKS, SHORT, cut, learner_of, options_of, trained_in
 
 from demokit.data import open_dataset
 from demokit.envs.batch import SimBatch
@@ -14,30 +13,16 @@ from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.learning.checkpoint import load_checkpoint
 from gmps.experience.demos import load_demos
-from gmps.experience.sampler import replicate
-from gmps.methods.gmps.algorithm import train
 from gmps.methods.gmps.dagger import AdaptedPolicies, expert_share, is_round
-from gmps.methods.gmps.start import start
-from gmps.options import TrainConfig
+from gmps.policies.gaussian import GaussianActor, replicate
 from gmps.progress import ITERATIONS
-from gmps.runs.folder import Run
 
 EPISODES = 3
 
 
 def config(**changes):
-    defaults = {
-        "demos_per_task": DEMOS,
-        "iterations": 4,
-        "outer_steps": 2,
-        "rollouts_per_task": 3,
-        "checkpoint_every": 1,
-        "dagger": True,
-        "dagger_every": 1,
-        "dagger_episodes": EPISODES,
-        "device": DEVICE,
-    }
-    return TrainConfig(**{**defaults, **changes})
+    asked = {"dagger": True, "dagger_every": 1, "dagger_episodes": EPISODES}
+    return options_of(**{**asked, **changes})
 
 
 @pytest.fixture
@@ -55,9 +40,9 @@ def test_the_experts_share_decays():
 
 
 def test_the_adapted_policies_act_and_the_expert_labels(demos):
-    learned = start(config(), demos)
+    learner, _ = learner_of(demos)
     expert = load_expert("scripted", "point")
-    phi = {n: v.clone() for n, v in replicate(learned.meta.theta, NUM_TASKS).items()}
+    phi = {n: v.clone() for n, v in replicate(learner.meta.theta, NUM_TASKS).items()}
     phi["2.bias"][1] += 5.0
     sims = SimBatch(demos.family, NUM_TASKS * 2)
     contexts = np.array([task.context for task in demos.tasks]).repeat(2, axis=0)
@@ -65,7 +50,9 @@ def test_the_adapted_policies_act_and_the_expert_labels(demos):
 
     def decide(share):
         rngs = np.random.default_rng(0).spawn(NUM_TASKS)
-        source = AdaptedPolicies(learned, phi, 2, expert, share, rngs)
+        actor = GaussianActor(learner.policy, phi)
+        shape, device = (NUM_TASKS, 2), torch.device("cpu")
+        source = AdaptedPolicies(actor, shape, expert, share, rngs, device)
         return source.decide(observation, sims.privileged())
 
     own, mixed, third = (decide(np.array(share)) for share in ([0, 0, 0], [1, 1, 1], [0, 0, 1]))
@@ -79,7 +66,7 @@ def test_the_adapted_policies_act_and_the_expert_labels(demos):
 
 
 def test_rounds_leave_a_dataset_that_says_who_did_what(demos, tmp_path):
-    learned = train(demos, Run(tmp_path / "run", config(dagger_mixing=0.5), "demos"))
+    found = trained_in(tmp_path / "run", demos, options=config(dagger_mixing=0.5))
     expert = load_expert("scripted", "point")
     with open_dataset(tmp_path / "run" / "aggregated.hdf5") as dataset:
         episodes = list(dataset)
@@ -93,15 +80,16 @@ def test_rounds_leave_a_dataset_that_says_who_did_what(demos, tmp_path):
         np.testing.assert_array_equal(episode.actions[by_expert], labels[:-1][by_expert])
         assert 0 < by_expert.mean() < 1
     # Queried roll-outs count like all others.
-    without = train(demos, Run(tmp_path / "plain", config(dagger=False), "demos"))
-    assert learned.env_steps - without.env_steps == len(episodes) * 20
+    without = trained_in(tmp_path / "plain", demos, options=options_of())
+    assert found.spent.meta_training - without.spent.meta_training == len(episodes) * 20
+    assert found.spent.experts == {}  # a script was not trained
 
 
 def test_aggregated_roll_outs_have_the_experts_labels_whatever_is_demonstrated(
     point_demos, tmp_path
 ):
     executed = load_demos(point_demos, DEMOS, labels="executed")
-    train(executed, Run(tmp_path / "run", config(iterations=2, labels="executed"), "demos"))
+    trained_in(tmp_path / "run", executed, options=config(iterations=2, labels="executed"))
     with open_dataset(tmp_path / "run" / "aggregated.hdf5") as dataset:
         added = executed.aggregated(list(dataset)).action[:, executed.num_recorded :]
         advice = [episode.privileged["expert_action"][:-1] for episode in dataset]
@@ -117,7 +105,7 @@ def test_the_random_expert_is_not_asked(point_demos, tmp_path, invoke):
 
 
 def test_aggregated_roll_outs_replay_bit_for_bit(demos, tmp_path):
-    train(demos, Run(tmp_path / "run", config(), "demos"))
+    trained_in(tmp_path / "run", demos, options=config())
     with open_dataset(tmp_path / "run" / "aggregated.hdf5") as dataset:
         episode = dataset[len(dataset) - 1]
     sims = SimBatch(demos.family, 1)
@@ -138,10 +126,10 @@ def test_resuming_gives_the_same_bits_and_the_same_dataset(demos, tmp_path, stop
             raise KilledError
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train(demos, Run(whole, config(), "demos"))
+    trained_in(whole, demos, options=config())
     with pytest.raises(KilledError):
-        train(demos, Run(cut, config(), "demos"), die)
-    train(demos, Run(cut, config(), "demos", resume=True))
+        trained_in(cut, demos, options=config(), report=die)
+    trained_in(cut, demos, options=config(), resume=True)
     expected, _ = load_checkpoint(whole / "checkpoint.safetensors")
     found, _ = load_checkpoint(cut / "checkpoint.safetensors")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -200,7 +188,7 @@ def test_a_lost_dataset_is_not_resumed_without(point_demos, tmp_path, invoke):
     asked = ("meta-train", "--demos", point_demos, "--output-dir", folder, *SHORT, "--dagger")
     asked = (*asked, "--dagger-every", 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gmps.methods.gmps.algorithm.settle_step_size", killed)
+        patch.setattr("gmps.loop._settled", killed)
         invoke(*asked, exit_code=1)
     (folder / "aggregated.hdf5").unlink()
     assert "bring the file back" in invoke(*asked, "--resume", exit_code=1).output

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from devices import DEVICE
-from short_run import SHORT
+from short_run import SHORT, SHORT_IMITATION
 
 from demokit.data import open_dataset
 from demokit.learning.checkpoint import load_checkpoint
 from gmps.distributed import ALONE, WHOLE, Part, World
 
-RUN = (*SHORT, "--iterations", "4", "--outer-steps", "5", "--eval-every", "2")
+RUN = (*SHORT, "--outer-steps", "5", "--eval-every", "2")
+IMITATION = (*SHORT_IMITATION, "--outer-stride", "3", "--tuning-tasks", "1")
 TOLERANCE = 1e-5
 
 
@@ -28,7 +29,8 @@ def command(num, demos, folder, *options):
     started = (sys.executable, "-m")
     if num > 1:
         started = (*started, "torch.distributed.run", "--nproc-per-node", str(num), "-m")
-    given = ("--demos", demos, "--output-dir", folder, *RUN, *options)
+    every = options if "imitation" in options else (*RUN, *options)
+    given = ("--demos", demos, "--output-dir", folder, *every)
     return [*started, "demokit", "meta-train", *map(str, given)]
 
 
@@ -54,7 +56,7 @@ def require_same(folder, other):
     assert header == its
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        if name.startswith(("theta.", "alpha.")):
+        if name.startswith(("learner.theta.", "learner.alpha.")):
             torch.testing.assert_close(found[name], value, rtol=TOLERANCE, atol=TOLERANCE)
 
 
@@ -62,11 +64,8 @@ def require_same(folder, other):
     "options",
     [
         (),
-        pytest.param(("--explore", "latent"), marks=pytest.mark.slow),
-        pytest.param(
-            ("--method", "imitation", "--outer-stride", "3", "--tuning-tasks", "1"),
-            marks=pytest.mark.slow,
-        ),
+        pytest.param(("--method", "gmps-latent"), marks=pytest.mark.slow),
+        pytest.param(IMITATION, marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_train_as_one_does(point_demos, tmp_path, options):

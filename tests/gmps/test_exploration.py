@@ -3,28 +3,28 @@
 import numpy as np
 import pytest
 import torch
-from short_run import DEMOS, SHORT
+from short_run import DEMOS, SHORT, learner_of, options_of, roll_outs
 
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks
 from demokit.types import Task
 from gmps.evaluation import evaluate
-from gmps.experience.demos import load_demos
-from gmps.experience.sampler import Sampler, replicate
-from gmps.methods.gmps.critic import init_critic, learn, predicted
+from gmps.experience.demos import DemoBatch, load_demos
+from gmps.experience.sampler import Sampler
+from gmps.methods.gmps.critic import Critic
+from gmps.methods.gmps.latent import Followed, LatentActor, LatentLearner
 from gmps.methods.gmps.latents import (
-    Exploration,
     LatentBatch,
+    LatentSpace,
     LatentStep,
     count_segments,
+    latent_surrogate,
     segment_bounds,
 )
-from gmps.methods.gmps.objective import Demos, MetaObjective, MetaParams
-from gmps.methods.gmps.start import start
-from gmps.options import TrainConfig
-from gmps.policies.gaussian import LATENT, GaussianPolicy
+from gmps.methods.gmps.objective import MetaObjective
+from gmps.policies.gaussian import LATENT, GaussianActor, GaussianPolicy, replicate
+from gmps.policies.meta_params import MetaParams
 from gmps.runs.checkpoint import load
-from gmps.steps.losses import latent_surrogate
 
 
 def tasks_at(*contexts):
@@ -35,7 +35,7 @@ LINE = tasks_at(*((float(x), 0.5) for x in range(5)))  # mean 2, standard deviat
 
 
 def space(segments=1, temperature=0.25, tasks=LINE):
-    return Exploration.over(tasks, segments, temperature)
+    return LatentSpace.over(tasks, segments, temperature)
 
 
 def test_a_step_of_size_one_leads_to_the_weighted_mean():
@@ -66,22 +66,27 @@ def test_the_surrogate_is_the_weighted_negative_log_density():
     )
 
 
-def test_places_are_the_standardised_contexts():
-    places = space().places
+def test_latents_of_tasks_are_the_standardised_contexts():
+    latents = space().tasks
     expected = (np.arange(5) - 2) / np.std(np.arange(5), ddof=1)
-    np.testing.assert_allclose(places[:, 0], expected, rtol=1e-6)
-    assert (places[:, 1] == 0).all()  # all tasks agree: no division by zero
-    np.testing.assert_allclose(space().of(LINE[1:3]), places[1:3])
+    np.testing.assert_allclose(latents[:, 0], expected, rtol=1e-6)
+    assert (latents[:, 1] == 0).all()  # all tasks agree: no division by zero
+    np.testing.assert_allclose(space().of(LINE[1:3]), latents[1:3])
 
 
-def test_as_many_latents_as_tasks_lie_around_every_place():
+def test_the_unit_of_a_context_does_not_matter():
+    small = tasks_at(*((1e-6 * x, 0.5) for x in range(5)))
+    torch.testing.assert_close(space(tasks=small).tasks, space().tasks)
+
+
+def test_as_many_latents_as_tasks_lie_around_every_one():
     exploration = space()
-    drawn = exploration.latents(torch.zeros(3, 2), 5, 0, np.random.default_rng(0))
+    drawn = exploration.drawn(5, 0, np.random.default_rng(0).spawn(3))
     assert drawn.shape == (3, 5, 1, 2)
-    gap = float(exploration.places[1, 0] - exploration.places[0, 0])
+    gap = float(exploration.tasks[1, 0] - exploration.tasks[0, 0])
     for latents in drawn[:, :, 0, 0]:
         # Each is moved by at most half of the way to one of the three nearest.
-        off = torch.cdist(latents[:, None], exploration.places[:, :1]).min(0).values
+        off = torch.cdist(latents[:, None], exploration.tasks[:, :1]).min(0).values
         assert (off < 2 * gap).all()
     assert not torch.equal(drawn[0], drawn[1])
 
@@ -90,14 +95,13 @@ def test_fewer_latents_than_tasks_are_spread_over_all_of_them():
     """Two groups of tasks, far apart: two latents, one in the middle of each."""
     groups = tasks_at((0.0, 0.5), (0.5, 0.5), (1.0, 0.5), (10.0, 0.5), (11.0, 0.5))
     exploration = space(tasks=groups)
-    drawn = exploration.latents(torch.zeros(1, 2), 2, 0, np.random.default_rng(0))[0, :, 0]
+    drawn = exploration.drawn(2, 0, [np.random.default_rng(0)])[0, :, 0]
     found = drawn[drawn[:, 0].argsort()] * exploration.scale + exploration.mean
     torch.testing.assert_close(found, torch.tensor([[0.5, 0.5], [10.5, 0.5]]))
 
 
-def test_later_steps_draw_nearer_and_nearer_to_their_center():
-    center = torch.tensor([[3.0, -1.0]])
-    steps = [space().latents(center, 2000, n, np.random.default_rng(7)) - center for n in range(4)]
+def test_later_steps_draw_nearer_and_nearer():
+    steps = [space().drawn(2000, n, [np.random.default_rng(7)]) for n in range(4)]
     spread = torch.stack([latents[..., 0].abs().mean() for latents in steps])
     torch.testing.assert_close(spread / spread[0], 1 / torch.arange(1.0, 5.0), atol=0.02, rtol=0)
 
@@ -126,14 +130,12 @@ def test_without_differences_no_latent_is_preferred():
 
 def test_what_was_paid_after_an_episodes_end_does_not_count(point_demos):
     """Episode 0 earns nothing before its end, and much after it."""
-    learned = start(TrainConfig(explore="latent", critic=False), load_demos(point_demos, DEMOS))
-    tasks = learned.tasks[:1]
-    sampler = Sampler(learned.family, tasks, learned.reward, explore=3)
-    theta, rng = replicate(learned.meta.theta, 1), np.random.default_rng(0)
-    rollouts = sampler(learned.policy, theta, rng, learned.latents(theta, 3, 0, rng))
-    rollouts.reward[:] = torch.tensor([9.0, 1.0, 2.0]).view(1, 3, 1)
-    rollouts.alive[0, 0] = False
-    weight = learned.inner_batch(rollouts).weight[0]
+    options = options_of("gmps-latent", critic=False)
+    learner, problem = learner_of(load_demos(point_demos, DEMOS), "gmps-latent", options)
+    explored = roll_outs(problem.sampler(problem.tasks[:1], explore=3), learner).explored
+    explored.rollouts.reward[:] = torch.tensor([9.0, 1.0, 2.0]).view(1, 3, 1)
+    explored.rollouts.alive[0, 0] = False
+    weight = learner.shown(explored).weight[0]
     best, nothing, little = (
         weight[i :: len(weight) // 3][0] for i in (2 * len(weight) // 3, 0, len(weight) // 3)
     )
@@ -146,41 +148,48 @@ def paid(latent, place):
 
 
 def critic_of(exploration, rounds=30, num=40):
-    """Parameters with a critic that has seen `rounds` of roll-outs paid by `paid`."""
-    rng, center = np.random.default_rng(0), torch.tensor([0.5, -0.5])
-    theta = {LATENT: center, **init_critic(torch.Generator().manual_seed(0), 2)}
-    place = exploration.places[:, None].expand(-1, num, -1).flatten(0, 1)
+    """A critic that has seen `rounds` of roll-outs paid by `paid`."""
+    rngs = np.random.default_rng(0).spawn(len(exploration.tasks))
+    critic = Critic.init(torch.Generator().manual_seed(0), 2)
+    task = exploration.tasks[:, None].expand(-1, num, -1).flatten(0, 1)
     for _ in range(rounds):
-        latent = exploration.latents(exploration.places * 0, num, 0, rng)[:, :, 0].flatten(0, 1)
-        learn(theta, latent, place, 100 + 7 * paid(latent, place))
-    return theta
+        latent = exploration.drawn(num, 0, rngs)[:, :, 0].flatten(0, 1)
+        critic = critic.taught(latent, task, 100 + 7 * paid(latent, task))
+    return critic
 
 
 def test_the_critic_finds_a_goal_between_the_roll_outs():
     """A goal that no roll-out reached: what they were paid says how far away it is."""
     square = tasks_at(*((float(x), float(y)) for x in range(4) for y in range(4)))
     exploration = space(tasks=square)
-    theta = critic_of(exploration)
+    critic, origin = critic_of(exploration), torch.tensor([0.5, -0.5])
     rng, goal = np.random.default_rng(1), torch.tensor([0.15, -0.3])
-    center = theta[LATENT][None]
-    latent = exploration.latents(center, 8, 0, rng)[:, :, 0]
-    score = 100 + 7 * paid(latent - center, goal)
-    found = exploration.by_critic(theta, latent, score)
-    by_critic = (found.weight[..., None] * found.latent).sum(1) - center
+    latent = origin + exploration.drawn(8, 0, [rng])[:, :, 0]
+    score = 100 + 7 * paid(latent - origin, goal)
+    noise = torch.from_numpy(rng.standard_normal((1, 1000, 2), np.float32))
+    found = exploration.by_critic(critic, latent, score, origin, noise)
+    by_critic = (found.weight[..., None] * found.latent).sum(1) - origin
     best = exploration.by_score(latent, score)
-    by_score = (best.weight[..., None] * best.latent).sum(1) - center
+    by_score = (best.weight[..., None] * best.latent).sum(1) - origin
     assert (by_critic - goal).norm() < 0.2
     assert (by_critic - goal).norm() < 0.5 * (by_score - goal).norm()
 
 
 def test_scores_without_differences_teach_no_differences():
     exploration = space()
-    theta = {LATENT: torch.zeros(2), **init_critic(torch.Generator().manual_seed(0), 2)}
-    latent = exploration.latents(torch.zeros(5, 2), 8, 0, np.random.default_rng(0))[:, :, 0]
-    places = exploration.places[:, None].expand_as(latent)
+    critic = Critic.init(torch.Generator().manual_seed(0), 2)
+    latent = exploration.drawn(8, 0, np.random.default_rng(0).spawn(5))[:, :, 0]
+    task = exploration.tasks[:, None].expand_as(latent)
     for _ in range(20):
-        learn(theta, latent.flatten(0, 1), places.flatten(0, 1), torch.zeros(40))
-    assert predicted(theta, latent, places).abs().max() < 0.1
+        critic = critic.taught(latent.flatten(0, 1), task.flatten(0, 1), torch.zeros(40))
+    assert critic.predicted(latent, task).abs().max() < 0.1
+
+
+def test_a_critic_that_learns_is_another_one():
+    critic = Critic.init(torch.Generator().manual_seed(0), 2)
+    before = {name: value.clone() for name, value in critic.tensors().items()}
+    critic.taught(torch.randn(9, 2), torch.randn(9, 2), torch.randn(9))
+    assert all(torch.equal(before[name], value) for name, value in critic.tensors().items())
 
 
 @pytest.mark.parametrize(("arrival", "segments"), [(5, 10), (10, 5), (16, 3), (17, 2), (60, 1)])
@@ -217,15 +226,18 @@ def test_roll_outs_follow_their_latents():
     tasks = make_tasks(family, "uniform", "train", num_tasks=2)
     sampler = Sampler(family, tasks, "dense", explore=2, mean=1)
     latents = torch.tensor([[1.0, 0], [0, 1.0]]).expand(2, 2, 2, 2)  # right, then up
-    found = sampler(policy, replicate(theta, 2), np.random.default_rng(0), latents)
-    noise = found.action[:, :2] - torch.cat(
+    params = replicate(theta, 2)
+    explorer = LatentActor(policy, params, Followed(latents, torch.zeros(0)), [0, 10, 20])
+    rngs = sampler.streams(np.random.default_rng(0))
+    explored, judged = sampler(explorer, rngs, GaussianActor(policy, params))
+    noise = explored.rollouts.action - torch.cat(
         (latents[:, :, :1].expand(-1, -1, 10, -1), latents[:, :, 1:].expand(-1, -1, 10, -1)), 2
     )
     assert noise.abs().max() < 0.135 * 5  # nothing but the noise around the latents
     assert noise.mean().abs() < 0.05
-    torch.testing.assert_close(found.action[:, 2], theta[LATENT].expand(2, 20, 2))
-    assert found.latent.shape == (2, 3, 2, 2)
-    assert torch.equal(found.latent[:, 2, 0], theta[LATENT].expand(2, 2))
+    own = theta[LATENT].expand(2, 1, 20, 2)
+    torch.testing.assert_close(judged.rollouts.action, own)
+    assert torch.equal(explored.memory.latents, latents)
 
 
 def test_the_meta_gradient_goes_through_the_latent_step():
@@ -240,13 +252,16 @@ def test_the_meta_gradient_goes_through_the_latent_step():
         torch.randn(3, 5, 2, generator=rng).double(),
         torch.rand(3, 5, generator=rng).double().softmax(1),
     )
-    demos = Demos(
+    demos = DemoBatch(
         torch.randn(3, 7, 3, generator=rng).double(),
         torch.randn(3, 7, 2, generator=rng).double(),
         torch.zeros(3, 7, 0).double(),
         torch.ones(3, 7).double(),
     )
-    objective = MetaObjective(policy, LatentStep(), "squared", 0.5, places)
+    step = torch.func.vmap(LatentStep(), in_dims=(None, None, 0))
+    objective = MetaObjective(
+        policy, lambda meta, shown: step(*meta, shown), "squared", 0.5, places
+    )
     names = list(theta)
 
     def loss(step_size, *values):
@@ -258,32 +273,36 @@ def test_the_meta_gradient_goes_through_the_latent_step():
 
 
 def test_only_the_latent_adapts(point_demos):
-    learned = start(TrainConfig(explore="latent"), load_demos(point_demos, DEMOS))
-    assert learned.spec.names == (LATENT,)
-    assert learned.meta.step_sizes.keys() == {LATENT}
-    assert (learned.meta.theta[LATENT] == 0).all()
-    assert learned.meta.theta[LATENT].shape == (2,)  # a goal in the plane
+    learner, problem = learner_of(load_demos(point_demos, DEMOS), "gmps-latent")
+    assert learner.meta.step_sizes.keys() == {LATENT}
+    assert (learner.meta.theta[LATENT] == 0).all()
+    assert learner.meta.theta[LATENT].shape == (2,)  # a goal in the plane
+    explored = roll_outs(problem.sampler(problem.tasks, explore=3), learner).explored
+    belief = learner.begin(len(problem.tasks))
+    after = learner.adapt(belief, 0, explored.rollouts, explored.memory)
+    moved = {name for name, value in after.items() if not torch.equal(value, belief[name])}
+    assert moved == {LATENT}
 
 
 def test_one_step_finds_a_goal_that_pays_only_nearby(tmp_path, invoke):
     demos, folder = tmp_path / "point.hdf5", tmp_path / "latent-0"
     invoke("record", "--env", "point", "--tasks", 10, "--episodes-per-task", DEMOS, "--out", demos)
-    options = ("--explore", "latent", "--reward", "sparse", *SHORT, "--rollouts-per-task", 10)
+    options = ("--method", "gmps-latent", "--reward", "sparse", *SHORT, "--rollouts-per-task", 10)
     length = ("--iterations", 8, "--outer-steps", 100, "--outer-lr", 0.01)
     invoke("meta-train", "--demos", demos, "--output-dir", folder, *options, *length)
-    learned, _, _ = load(folder)
-    assert learned.exploration.segments == load_demos(demos, DEMOS).segments()
-    curve = evaluate(learned, learned.tasks, num_steps=1, rollouts_per_task=10, seed=0)
-    before, after = curve.mean.success.mean(1)
+    trained, _ = load(folder)
+    assert isinstance(trained.learner, LatentLearner)
+    found = evaluate(trained.learner, trained.problem, trained.problem.tasks, num_steps=1, seed=0)
+    before, after = found.mean.success.mean(1)
     assert before < 0.3
     assert after > before + 0.4
 
 
-def test_the_command_says_what_the_step_is(point_demos, tmp_path, invoke):
+def test_no_step_size_is_searched_for(point_demos, tmp_path, invoke):
     folder = tmp_path / "latent-0"
     found = invoke(
         *("meta-train", "--demos", point_demos, "--output-dir", folder),
-        *("--explore", "latent", *SHORT),
+        *("--method", "gmps-latent", *SHORT),
     )
-    assert "learned" in found.output
+    assert "step size" not in found.output
     assert not (folder / "step_sizes.csv").exists()

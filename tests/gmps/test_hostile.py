@@ -16,10 +16,10 @@ from gmps.runs.checkpoint import load
 MOST_GROWTH_KB = 200_000
 
 
-@pytest.fixture(scope="module", params=["policy", "latent"])
+@pytest.fixture(scope="module", params=["gmps", "gmps-latent"])
 def sound(request, point_demos, tmp_path_factory, invoke):
     folder = tmp_path_factory.mktemp("run") / "point"
-    extra = ("--explore", request.param, "--no-critic")
+    extra = ("--method", request.param)
     invoke("meta-train", "--demos", point_demos, "--output-dir", folder, *SHORT, *extra)
     return folder
 
@@ -75,7 +75,7 @@ def changed(**values):
 
 
 def configured(**values):
-    return lambda tensors, header: (tensors, {**header, "config": {**header["config"], **values}})
+    return lambda tensors, header: (tensors, {**header, "options": {**header["options"], **values}})
 
 
 def resized(name, tensor):
@@ -85,39 +85,42 @@ def resized(name, tensor):
 def huge_layers(tensors, header):
     """Small tensors that say nothing about how large the layers between them would be."""
     width = 2**17
-    header = {**header, "config": {**header["config"], "hidden_width": width}}
-    return {**tensors, "theta.0.bias": torch.zeros(width)}, header
+    header = {**header, "options": {**header["options"], "hidden_width": width}}
+    return {**tensors, "learner.theta.0.bias": torch.zeros(width)}, header
 
 
 WRONG = {
     "huge layers": huge_layers,
     "huge width": configured(hidden_width=10**12),
-    "huge bias transformation": configured(bias_transform_width=10**13, explore="policy"),
     "many roll-outs": configured(rollouts_per_task=10**9),
     "width as text": configured(hidden_width="100"),
     "width as fraction": configured(hidden_width=1e2),
-    "rate as list": configured(inner_lr=[1]),
-    "rate is infinite": configured(inner_lr=float("inf")),
-    "flag as number": configured(second_order=1),
+    "rate as list": configured(outer_lr=[1]),
+    "rate is infinite": configured(outer_lr=float("inf")),
+    "flag as number": configured(dagger=1),
     "unknown option": configured(nothing=1),
-    "config as list": changed(config=[1]),
+    "options as list": changed(options=[1]),
+    "method as list": changed(method=["gmps"]),
+    "no such method": changed(method="gpms"),
     "family as list": changed(family=["point"]),
     "no family": changed(family=None),
     "tasks as number": changed(tasks=3),
     "tasks nested": changed(tasks=[[[]]]),
     "images of nothing": changed(vision={"cameras": 3}),
-    "experts as list": changed(experts=[1]),
-    "steps as text": changed(env_steps="many"),
-    "steps infinite": changed(env_steps=float("inf")),
-    "rate later as list": changed(later_lr=[1]),
-    "progress as number": changed(progress=1),
-    "progress without iteration": changed(progress={}),
-    "iteration as list": changed(progress={"iteration": []}),
+    "spent as list": changed(spent=[1]),
+    "experts as list": changed(spent={"experts": [1]}),
+    "steps as text": changed(spent={"meta_training": "many", "experts": {}}),
+    "steps infinite": changed(spent={"meta_training": float("inf"), "experts": {}}),
+    "learner as list": changed(learner=[1]),
+    "learner of lists": changed(learner={"step_size": [1], "segments": [1]}),
+    "a million segments": changed(learner={"step_size": "x", "segments": 10**6}),
+    "iteration as list": changed(iteration=[]),
+    "no iteration": lambda tensors, header: (tensors, {"kind": header["kind"]}),
     "best as number": changed(best=3),
     "best of nothing": changed(best={"score": "x", "waited": 0, "more": 1}),
-    "no standard deviation": resized("theta.log_std", torch.zeros(())),
-    "whole numbers": resized("theta.0.weight", torch.zeros(4, 100, dtype=torch.int64)),
-    "other step sizes": resized("alpha.0.weight", torch.zeros(1)),
+    "no standard deviation": resized("learner.theta.log_std", torch.zeros(())),
+    "whole numbers": resized("learner.theta.0.weight", torch.zeros(4, 100, dtype=torch.int64)),
+    "other step sizes": resized("learner.alpha.0.weight", torch.zeros(1)),
 }
 
 

@@ -6,47 +6,45 @@ import numpy as np
 import pytest
 import torch
 from devices import DEVICE
+from short_run import acted, learner_of, options_of, roll_outs, trained_in
 
 from demokit.data import open_dataset
 from demokit.envs import make_family
 from demokit.learning.checkpoint import load_checkpoint
 from demokit.types import Task
-from gmps.evaluation import choose_step_size
-from gmps.experience.demos import load_demos
+from gmps.experience.demos import DemoBatch, load_demos
 from gmps.experience.observation import thinned
-from gmps.experience.sampler import Sampler, replicate
-from gmps.methods.gmps.algorithm import train
-from gmps.methods.gmps.material import Material
-from gmps.methods.gmps.objective import Demos, MetaObjective, MetaParams
-from gmps.methods.gmps.start import start
-from gmps.options import TrainConfig
+from gmps.experience.sampler import Sampler
+from gmps.methods.gmps.objective import MetaObjective
+from gmps.methods.gmps.outer_samples import OuterSamples
 from gmps.policies.encoder import Encoder, spatial_softmax
-from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
+from gmps.policies.gaussian import AdaptSpec, GaussianPolicy, replicate
+from gmps.policies.meta_params import MetaParams
 from gmps.progress import ITERATIONS
 from gmps.runs.checkpoint import load
-from gmps.runs.folder import Run
 from gmps.steps.inner import InnerBatch, InnerStep
+from gmps.tuning import choose_step_size
 
 HAND = "hand_pos_w_m"
 ENCODER = Encoder(("image",), (HAND,))
 NUM_TASKS, DEMOS = 2, 2
 EPSILON = 1e-7
-TINY = (
-    *("--demos-per-task", DEMOS, "--iterations", 2, "--outer-steps", 3, "--rollouts-per-task", 2),
-    *("--outer-stride", 10, "--encode-every", 2, "--pretrain-steps", 2, "--tuning-tasks", 1),
-    *("--imitation-steps", 3, "--checkpoint-every", 1, "--threads", 1),
+_EVERY = (
+    *("--demos-per-task", DEMOS, "--iterations", 2, "--rollouts-per-task", 2),
+    *("--outer-stride", 10, "--tuning-tasks", 1, "--checkpoint-every", 1, "--threads", 1),
     *("--device", DEVICE),
 )
+TINY = (*_EVERY, "--outer-steps", 3, "--encode-every", 2, "--pretrain-steps", 2)
+TINY_IMITATION = (*_EVERY, "--method", "imitation", "--steps", 3)
+SMALL = {"demos_per_task": DEMOS, "outer_steps": 3, "outer_stride": 10, "encode_every": 2}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_step_sizes():
     """Three candidates instead of twelve: their roll-outs are most of a tiny run's time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gmps.evaluation._MAX_CANDIDATES", 1)
-        patch.setattr(
-            "gmps.methods.gmps.algorithm.choose_step_size", partial(choose_step_size, grid=(0.01,))
-        )
+        patch.setattr("gmps.tuning._MAX_CANDIDATES", 1)
+        patch.setattr("gmps.loop.choose_step_size", partial(choose_step_size, grid=(0.01,)))
         yield
 
 
@@ -75,15 +73,15 @@ def images(rng, *shape):
     return torch.randint(256, (*shape, 48, 64, 3), generator=rng, dtype=torch.uint8)
 
 
-def policy_of_images(place_width=3, hidden_width=8):
-    num = ENCODER.num_points + 3 + place_width
+def policy_of_images(object_width=3, hidden_width=8):
+    num = ENCODER.num_points + 3 + object_width
     return GaussianPolicy(
         torch.zeros(num),
         torch.ones(num),
         3,
         hidden_width=hidden_width,
         encoder=ENCODER,
-        place_width=place_width,
+        object_width=object_width,
     )
 
 
@@ -146,10 +144,11 @@ def problem_of_images():
 
     behaviour = torch.full((1, 6), -1e3).double()
     batch = InnerBatch(seen(6), 0.3 * normal(1, 6, 3), behaviour, normal(1, 6))
-    demos = Demos(seen(5), normal(1, 5, 3), normal(1, 5, 3), torch.ones(1, 5).double())
+    demos = DemoBatch(seen(5), normal(1, 5, 3), normal(1, 5, 3), torch.ones(1, 5).double())
     # The importance ratio is held at 1, its bound: finite differences would move it.
+    inner = InnerStep(policy, spec, ratio_clip=1.0)
     objective = MetaObjective(
-        policy, InnerStep(policy, spec, ratio_clip=1.0), "squared", 0.3, place_weight=0.7
+        policy, lambda meta, own: inner.from_shared(*meta, own), "squared", 0.3, object_weight=0.7
     )
     return objective, MetaParams(theta, step_sizes), batch, demos
 
@@ -161,7 +160,7 @@ def test_meta_gradient_of_the_eyes_agrees_with_finite_differences(name):
     def value(tensor):
         moved = MetaParams({**meta.theta, name: tensor}, meta.step_sizes)
         losses = objective.losses(moved, batch, demos, demos.pooled())
-        return losses.post + 0.3 * losses.pre + 0.7 * losses.place
+        return losses.post + 0.3 * losses.pre + 0.7 * losses.position
 
     at = meta.theta[name].clone().requires_grad_()
     whole = MetaParams({**meta.theta, name: at}, meta.step_sizes)
@@ -176,7 +175,7 @@ def test_meta_gradient_of_the_eyes_agrees_with_finite_differences(name):
 
 def test_losses_of_kept_features_are_those_of_the_images():
     objective, meta, batch, demos = problem_of_images()
-    encode = objective.inner.policy.encode
+    encode = objective.policy.encode
     with torch.no_grad():
         direct = objective.losses(meta, batch, demos, demos.pooled())
         kept = [x._replace(observation=encode(meta.theta, x.observation)) for x in (batch, demos)]
@@ -187,13 +186,12 @@ def test_losses_of_kept_features_are_those_of_the_images():
 
 def test_the_eyes_learn_in_every_so_many_steps(push_demos):
     demos = load_demos(push_demos, DEMOS)
-    learned = start(TrainConfig(demos_per_task=DEMOS, encode_every=3, outer_stride=10), demos)
-    sampler = Sampler(demos.family, demos.tasks, "dense", explore=2, sees=demos.sees)
-    rng = np.random.default_rng(0)
-    rollouts = sampler(learned.policy, replicate(learned.meta.theta, NUM_TASKS), rng)
-    batches = rollouts.inner_batch(learned.advantages(rollouts))
-    material = Material(batches, demos, demos.all())
-    drawn = [material.drawn(step, learned, rng) for step in range(4)]
+    options = options_of(demos_per_task=DEMOS, encode_every=3, outer_stride=10)
+    learner, problem = learner_of(demos, options=options)
+    explored = roll_outs(problem.sampler(problem.tasks, explore=2), learner).explored
+    rng, policy = np.random.default_rng(0), learner.policy
+    samples = OuterSamples(learner.shown(explored), demos, demos.all(), policy, options)
+    drawn = [samples.drawn(step, learner.meta.theta, rng) for step in range(4)]
     assert [isinstance(parts[0].observation, dict) for parts in drawn] == [True, False, False, True]
     assert drawn[0][0].observation["image"].shape == (NUM_TASKS, 10, 48, 64, 3)
     assert drawn[1][0].observation is drawn[2][0].observation
@@ -203,7 +201,7 @@ def test_the_eyes_learn_in_every_so_many_steps(push_demos):
 
 def test_thinning_takes_every_stride_th_sample_of_all_parts_alike():
     time = torch.arange(20.0).expand(3, 20)
-    demos = Demos({"a": time, "b": -time}, time[..., None], time[..., None], time)
+    demos = DemoBatch({"a": time, "b": -time}, time[..., None], time[..., None], time)
     thin = thinned(demos, 5, np.random.default_rng(0))
     first = int(thin.weight[0, 0])
     assert thin.weight[1].tolist() == [first, first + 5, first + 10, first + 15]
@@ -217,21 +215,15 @@ def test_no_privileged_term_reaches_an_image_policy():
     family = make_family("push")
     policy = policy_of_images()
     theta = policy.init(torch.Generator().manual_seed(0))
-    rollouts = [
-        Sampler(
-            family,
-            [Task("push", "t", tuple(context), "train")],
-            "dense",
-            explore=1,
-            mean=1,
-            sees="vision",
-        )(policy, replicate(theta, 1), np.random.default_rng(3))
-        for context in (family.context.low, family.context.high)
-    ]
-    first, second = rollouts
+    found = []
+    for context in (family.context.low, family.context.high):
+        tasks = [Task("push", "t", tuple(context), "train")]
+        sampler = Sampler(family, tasks, "dense", explore=1, sees="vision")
+        found.append(acted(sampler, policy, replicate(theta, 1), 3).explored.rollouts)
+    first, second = found
     assert set(first.observation) == {"image", HAND}
     assert first.observation["image"].dtype == torch.uint8
-    assert first.observation["image"].shape == (1, 2, 50, 48, 64, 3)
+    assert first.observation["image"].shape == (1, 1, 50, 48, 64, 3)
     for key in first.observation:
         assert torch.equal(first.observation[key], second.observation[key])
     assert torch.equal(first.action, second.action)
@@ -240,7 +232,7 @@ def test_no_privileged_term_reaches_an_image_policy():
 def test_the_baseline_sees_where_the_policy_says_the_object_is():
     features = torch.arange(38.0).expand(4, 38)
     assert policy_of_images().baseline_features(features)[0].tolist() == [32, 33, 34, 35, 36, 37]
-    assert policy_of_images(place_width=0).baseline_features(features).shape == (4, 38)
+    assert policy_of_images(object_width=0).baseline_features(features).shape == (4, 38)
 
 
 def test_demonstrated_images_and_places_are_the_recorded_ones(push_demos):
@@ -252,14 +244,14 @@ def test_demonstrated_images_and_places_are_the_recorded_ones(push_demos):
         demos.observation["image"][0, 0], episode.observations["image"][:-1]
     )
     places = episode.privileged["block_pos_w_m"][:-1].astype(np.float32)
-    np.testing.assert_array_equal(demos.place[0, 0], places)
+    np.testing.assert_array_equal(demos.object_position[0, 0], places)
 
 
 def test_a_run_on_images_from_demonstrations_to_evaluation(push_run, invoke, tmp_path):
-    learned, _, progress = load(push_run)
-    assert progress == {"iteration": 2}
-    assert (learned.sees.height, learned.sees.width) == (48, 64)
-    assert not any(name.startswith("encoder.") for name in learned.meta.step_sizes)
+    trained, _ = load(push_run)
+    assert trained.iteration == 2
+    assert (trained.problem.sees.height, trained.problem.sees.width) == (48, 64)
+    assert not any(name.startswith("encoder.") for name in trained.learner.meta.step_sizes)
     with open_dataset(push_run / "aggregated.hdf5") as queried:
         assert queried[0].observations["image"].shape == (51, 48, 64, 3)
     args = ("--num-tasks", 1, "--adapt-steps", 1, "--rollouts", 2, "--output-dir", tmp_path / "c")
@@ -271,18 +263,8 @@ class KilledError(Exception):
 
 
 def test_resuming_on_images_gives_the_same_bits(push_demos, tmp_path):
-    config = TrainConfig(
-        demos_per_task=DEMOS,
-        iterations=2,
-        outer_steps=3,
-        rollouts_per_task=2,
-        outer_stride=10,
-        encode_every=2,
-        pretrain_steps=2,
-        checkpoint_every=1,
-        tuning_tasks=1,
-        threads=1,
-        device=DEVICE,
+    options = options_of(
+        **SMALL, iterations=2, rollouts_per_task=2, pretrain_steps=2, tuning_tasks=1, threads=1
     )
     demos = load_demos(push_demos, DEMOS)
 
@@ -290,20 +272,16 @@ def test_resuming_on_images_gives_the_same_bits(push_demos, tmp_path):
         if (stage, done) == (ITERATIONS, 2):  # after the row is logged, before the checkpoint
             raise KilledError
 
-    whole = Run(tmp_path / "whole", config, "demos")
-    train(demos, whole)
+    trained_in(tmp_path / "whole", demos, options=options)
     with pytest.raises(KilledError):
-        train(demos, Run(tmp_path / "cut", config, "demos"), die)
-    train(demos, Run(tmp_path / "cut", config, "demos", resume=True))
-    expected, _ = load_checkpoint(whole.checkpoint)
+        trained_in(tmp_path / "cut", demos, options=options, report=die)
+    trained_in(tmp_path / "cut", demos, options=options, resume=True)
+    expected, _ = load_checkpoint(tmp_path / "whole" / "checkpoint.safetensors")
     found, _ = load_checkpoint(tmp_path / "cut" / "checkpoint.safetensors")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_imitation_on_images(push_demos, invoke, tmp_path):
     folder = tmp_path / "imitation-0"
-    invoke(
-        *("meta-train", "--demos", push_demos, "--method", "imitation", "--output-dir", folder),
-        *TINY,
-    )
-    assert load(folder)[0].meta.step_sizes == {}
+    invoke("meta-train", "--demos", push_demos, "--output-dir", folder, *TINY_IMITATION)
+    assert load(folder)[0].learner.meta.step_sizes == {}

@@ -9,8 +9,10 @@ import gmps.methods.gmps.objective
 import gmps.steps.inner_shared
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import mlp
-from gmps.methods.gmps.objective import Demos, MetaObjective, MetaParams
+from gmps.experience.demos import DemoBatch
+from gmps.methods.gmps.objective import MetaObjective
 from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
+from gmps.policies.meta_params import MetaParams
 from gmps.steps.inner import InnerBatch, InnerStep
 from gmps.steps.inner_shared import surrogate_gradient
 from gmps.steps.losses import behaviour_cloning, inner_surrogate, mean_weights
@@ -44,7 +46,7 @@ def problem():
     # Roll-outs of another policy: importance weights away from 1.
     behaviour = policy.dist(theta, observation).log_prob(action) + 0.3 * normal(NUM_TASKS, SAMPLES)
     batches = InnerBatch(observation, action, behaviour, normal(NUM_TASKS, SAMPLES))
-    demos = Demos(
+    demos = DemoBatch(
         normal(NUM_TASKS, 20, OBSERVATION),
         normal(NUM_TASKS, 20, ACTION),
         torch.zeros(NUM_TASKS, 20, 0),
@@ -53,9 +55,24 @@ def problem():
     return policy, spec, MetaParams(theta, alpha), batches, demos
 
 
-def objective_of(policy, spec, *, ratio_gradient, outer_loss="squared", pre_update_weight=0.0):
-    inner = InnerStep(policy, spec, ratio_clip=10.0, ratio_gradient=ratio_gradient)
-    return MetaObjective(policy, inner, outer_loss, pre_update_weight)
+class OneTask:
+    """L_BC(phi_i, D_i) of one task, word by word: what the meta-objective computes for many."""
+
+    def __init__(self, policy, spec, *, ratio_gradient, outer_loss="squared"):
+        self.policy, self.outer_loss = policy, outer_loss
+        self.inner = InnerStep(policy, spec, ratio_clip=10.0, ratio_gradient=ratio_gradient)
+
+    def loss(self, meta, batch, demos):
+        phi = self.inner(meta.theta, meta.step_sizes, batch)
+        dist = self.policy.dist(phi, demos.observation)
+        return behaviour_cloning(dist, demos.action, demos.weight, kind=self.outer_loss)
+
+    def objective(self, pre_update_weight, dtype=None):
+        def adapted(meta, batches):
+            return self.inner.for_tasks(*meta, batches, dtype)
+
+        bf16 = dtype is not None
+        return MetaObjective(self.policy, adapted, self.outer_loss, pre_update_weight, bf16=bf16)
 
 
 def task(batch, index):
@@ -84,21 +101,21 @@ def directional(gradient, direction):
 @pytest.mark.parametrize("index", range(NUM_TASKS))
 def test_meta_gradient_agrees_with_finite_differences(problem, ratio_gradient, outer_loss, index):
     policy, spec, meta, batches, demos = problem
-    objective = objective_of(policy, spec, ratio_gradient=ratio_gradient, outer_loss=outer_loss)
+    one = OneTask(policy, spec, ratio_gradient=ratio_gradient, outer_loss=outer_loss)
     batch, demo = task(batches, index), task(demos, index)
     weight = policy.dist(meta.theta, batch.observation).log_prob(batch.action)
     log_ratio = weight - batch.behaviour_log_prob
 
     def value(at):
         if ratio_gradient:
-            return objective.task_loss(at, batch, demo)
+            return one.loss(at, batch, demo)
         # The stopped gradient means: the weights stay what they are at theta. Shifting the
         # behaviour's log-probability with the policy's keeps them there.
         log_prob = policy.dist(at.theta, batch.observation).log_prob(batch.action)
         held = batch._replace(behaviour_log_prob=log_prob.detach() - log_ratio)
-        return objective.task_loss(at, held, demo)
+        return one.loss(at, held, demo)
 
-    gradient = torch.func.grad(objective.task_loss)(meta, batch, demo)
+    gradient = torch.func.grad(one.loss)(meta, batch, demo)
     rng = torch.Generator().manual_seed(index)
     for _ in range(5):
         direction = MetaParams(
@@ -113,12 +130,12 @@ def test_meta_gradient_agrees_with_finite_differences(problem, ratio_gradient, o
         assert abs(analytic - numeric) < 1e-4 * abs(numeric)
 
 
-def gradients_of(objective, meta, batches, demos):
+def gradients_of(one, objective, meta, batches, demos):
     """Losses and gradients by every leaf: task by task, and as training computes them."""
     for leaf in meta.leaves():
         leaf.requires_grad_(True)
     flat = demos.pooled()
-    single = [objective.task_loss(meta, task(batches, i), task(demos, i)) for i in range(NUM_TASKS)]
+    single = [one.loss(meta, task(batches, i), task(demos, i)) for i in range(NUM_TASKS)]
     before = policy_loss(objective, meta, flat)
     loss = torch.stack(single).mean() + objective.pre_weight * before
     expected = torch.autograd.grad(loss, meta.leaves())
@@ -142,18 +159,16 @@ def test_training_steps_along_the_gradient_of_the_mean_of_the_tasks(
     policy, spec, meta, batches, demos = problem
     for module in (gmps.methods.gmps.objective, gmps.steps.inner_shared):
         monkeypatch.setitem(module._SAMPLES_AT_ONCE, "cpu", at_once)
-    objective = objective_of(
-        policy, spec, ratio_gradient=ratio_gradient, outer_loss=outer_loss, pre_update_weight=0.3
-    )
-    expected, found = gradients_of(objective, meta, batches, demos)
+    one = OneTask(policy, spec, ratio_gradient=ratio_gradient, outer_loss=outer_loss)
+    expected, found = gradients_of(one, one.objective(0.3), meta, batches, demos)
     for e, f in zip(expected, found, strict=True):
         torch.testing.assert_close(f.to(e.dtype), e, rtol=1e-6, atol=1e-9)
 
 
 def test_bf16_gradients_are_right_to_about_two_digits(problem):
     policy, spec, meta, batches, demos = problem
-    objective = replace(objective_of(policy, spec, ratio_gradient=False), bf16=True)
-    expected, found = gradients_of(objective, meta, batches, demos)
+    one = OneTask(policy, spec, ratio_gradient=False)
+    expected, found = gradients_of(one, one.objective(0.0, torch.bfloat16), meta, batches, demos)
     e, f = (torch.cat([part.flatten() for part in parts]) for parts in (expected, found))
     assert 1e-4 * e.norm() < (f - e).norm() < 0.05 * e.norm()
 
@@ -190,13 +205,13 @@ def test_the_step_by_hand_differentiates_by_its_inputs_too(problem):
 def test_second_order_term_is_there(problem):
     """Without the gradient through the inner gradient, the meta-gradient would be another."""
     policy, spec, meta, batches, demos = problem
-    objective = objective_of(policy, spec, ratio_gradient=False)
+    one = OneTask(policy, spec, ratio_gradient=False)
     batch, demo = task(batches, 0), task(demos, 0)
-    full = torch.func.grad(objective.task_loss)(meta, batch, demo).theta
-    phi = objective.inner(meta.theta, meta.step_sizes, batch)
+    full = torch.func.grad(one.loss)(meta, batch, demo).theta
+    phi = one.inner(meta.theta, meta.step_sizes, batch)
 
     def first_order(params):
-        return objective.task_loss(
+        return one.loss(
             MetaParams(params, {n: torch.zeros_like(a) for n, a in meta.step_sizes.items()}),
             batch,
             demo,
@@ -208,7 +223,7 @@ def test_second_order_term_is_there(problem):
 
 def test_zero_step_size_returns_theta(problem):
     policy, spec, meta, batches, _ = problem
-    inner = objective_of(policy, spec, ratio_gradient=False).inner
+    inner = OneTask(policy, spec, ratio_gradient=False).inner
     phi = inner(meta.theta, spec.init_step_sizes(meta.theta, 0.0), task(batches, 0))
     for name, value in meta.theta.items():
         assert torch.equal(phi[name], value)
@@ -216,7 +231,7 @@ def test_zero_step_size_returns_theta(problem):
 
 def test_what_does_not_adapt_stays(problem):
     policy, spec, meta, batches, _ = problem
-    inner = objective_of(policy, spec, ratio_gradient=False).inner
+    inner = OneTask(policy, spec, ratio_gradient=False).inner
     phi = inner(meta.theta, meta.step_sizes, task(batches, 0))
     assert torch.equal(phi["log_std"], meta.theta["log_std"])
     assert not torch.equal(phi["bias_transform"], meta.theta["bias_transform"])

@@ -3,30 +3,36 @@
 import numpy as np
 import pytest
 import torch
+from short_run import acted
 
 from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks
+from demokit.learning.distributions import Gaussian
 from demokit.types import Task
-from gmps.experience.sampler import Sampler, replicate
-from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
+from gmps.experience.sampler import Sampler
+from gmps.policies.gaussian import AdaptSpec, GaussianPolicy, replicate
 from gmps.steps.advantage import Advantage
 from gmps.steps.inner import InnerBatch, InnerStep
 
 
-class Spy(GaussianPolicy):
-    """Keeps what it is shown."""
+class Spy:
+    """An actor that keeps what it is shown, and stands still."""
 
-    seen: list[torch.Tensor]
+    memory = 0
 
-    def dist(self, params, observation):
-        self.seen.append(observation)
-        return super().dist(params, observation)
+    def __init__(self, width):
+        self.width, self.seen = width, []
+
+    def __call__(self, memory, seen):
+        self.seen.append((memory, seen))
+        still = torch.zeros(*seen.reward.shape, self.width)
+        return Gaussian(still, torch.full_like(still, 0.1)), memory + 1
 
 
-def policy_for(family, kind=GaussianPolicy):
+def policy_for(family):
     zeros = torch.zeros(family.observation_width)
-    return kind(zeros, zeros + 1, len(family.actions))
+    return GaussianPolicy(zeros, zeros + 1, len(family.actions))
 
 
 def tasks_with(family, contexts):
@@ -40,12 +46,16 @@ def test_no_privileged_term_reaches_a_policy(name):
     policy = policy_for(family)
     theta = policy.init(torch.Generator().manual_seed(0))
     low, high = (tasks_with(family, [c]) for c in (family.context.low, family.context.high))
-    rollouts = [
-        Sampler(family, tasks, "dense", explore=2, mean=1)(
-            policy, replicate(theta, 1), np.random.default_rng(3)
-        )
+    found = [
+        acted(Sampler(family, tasks, "dense", explore=2, mean=1), policy, replicate(theta, 1))
         for tasks in (low, high)
     ]
+    of_both = ([gathered.rollouts for gathered in each] for each in found)
+    for rollouts in zip(*of_both, strict=True):
+        same(name, rollouts)
+
+
+def same(name, rollouts):
     assert torch.equal(rollouts[0].observation, rollouts[1].observation)
     assert torch.equal(rollouts[0].action, rollouts[1].action)
     if name == "point":  # the robots are paid for what an untrained policy does not do
@@ -53,21 +63,56 @@ def test_no_privileged_term_reaches_a_policy(name):
 
 
 @pytest.mark.parametrize("name", ["point", "push", "door"])
-def test_a_policy_is_shown_the_observation_terms_and_nothing_else(name):
+def test_an_actor_is_shown_the_observation_terms_and_nothing_else(name):
     family = make_family(name)
-    policy = policy_for(family, Spy)
-    object.__setattr__(policy, "seen", [])
-    theta = policy.init(torch.Generator().manual_seed(0))
-    tasks = tasks_with(family, [family.context.low])
-    Sampler(family, tasks, "dense", explore=1)(
-        policy, replicate(theta, 1), np.random.default_rng(3)
-    )
+    spy, width = Spy(len(family.actions)), len(family.actions)
+    tasks = tasks_with(family, [family.context.low, family.context.high])
+    sampler = Sampler(family, tasks, "dense", explore=2)
+    explored, _ = sampler(spy, sampler.streams(np.random.default_rng(3)))
     observed = [term for term in family.terms if term.group == "observation"]
-    assert {tuple(x.shape) for x in policy.seen} == {(1, sum(term.width for term in observed))}
+    _, first = spy.seen[0]
+    assert first._fields == ("t", "observation", "action", "reward", "alive")
+    assert first.observation.shape == (2, 2, sum(term.width for term in observed))
+    assert (first.action == 0).all()
+    assert (first.reward == 0).all()
+    assert first.action.shape == (2, 2, width)
     sims = SimBatch(family, 1)
     sims.reset(np.array([family.context.low]), [7])
     parts = [sims.privileged()[term.name] for term in observed]
     np.testing.assert_array_equal(sims.observe(), np.concatenate(parts, 1).astype(np.float32))
+    # What it remembers and sees of the step before is its own, and that of the step before.
+    rollouts = explored.rollouts
+    for t, (memory, seen) in enumerate(spy.seen):
+        assert (memory, seen.t) == (t, t)
+        assert torch.equal(seen.observation, rollouts.observation[:, :, t])
+        if t:
+            assert torch.equal(seen.action, rollouts.action[:, :, t - 1])
+            assert torch.equal(seen.reward, rollouts.reward[:, :, t - 1])
+    assert explored.memory == family.horizon
+
+
+def test_two_actors_share_the_simulations_and_nothing_else():
+    family = make_family("point")
+    one, other = Spy(2), Spy(2)
+    sampler = Sampler(family, tasks_with(family, [(0.5, 0.5)]), "dense", explore=3, mean=2)
+    explored, judged = sampler(one, sampler.streams(np.random.default_rng(0)), other)
+    assert one.seen[0][1].reward.shape == (1, 3)
+    assert other.seen[0][1].reward.shape == (1, 2)
+    assert explored.rollouts.reward.shape == (1, 3, 20)
+    assert judged.success.shape == (1, 2)
+    assert (judged.rollouts.action == 0).all()
+    assert (explored.rollouts.action != 0).all()
+
+
+def test_how_many_episodes_a_task_has_changes_no_others():
+    """Each task has random numbers of its own."""
+    family = make_family("point")
+    policy = policy_for(family)
+    theta = policy.init(torch.Generator().manual_seed(0))
+    tasks = make_tasks(family, "uniform", "train", num_tasks=3)
+    whole = acted(Sampler(family, tasks, "dense", explore=2), policy, replicate(theta, 3))
+    fewer = acted(Sampler(family, tasks[:2], "dense", explore=2), policy, replicate(theta, 2))
+    torch.testing.assert_close(whole.explored.rollouts.action[:2], fewer.explored.rollouts.action)
 
 
 def test_each_task_acts_by_its_own_parameters():
@@ -78,9 +123,9 @@ def test_each_task_acts_by_its_own_parameters():
     params["2.bias"][1] += 1.0
     tasks = tasks_with(family, [family.context.low, family.context.low])
     sampler = Sampler(family, tasks, "dense", explore=1, mean=1)
-    rollouts = sampler(policy, params, np.random.default_rng(0))
+    rollouts = acted(sampler, policy, params).judged.rollouts
     alone = policy.dist({name: value[1] for name, value in params.items()}, rollouts.observation[1])
-    torch.testing.assert_close(rollouts.action[1, 1], alone.mean[1])
+    torch.testing.assert_close(rollouts.action[1], alone.mean)
     assert not torch.allclose(rollouts.action[0], rollouts.action[1])
 
 
@@ -89,9 +134,8 @@ def test_recorded_log_probabilities_are_the_policys():
     policy = policy_for(family)
     theta = policy.init(torch.Generator().manual_seed(0))
     tasks = make_tasks(family, "uniform", "train", num_tasks=2)
-    rollouts = Sampler(family, tasks, "dense", explore=2)(
-        policy, replicate(theta, 2), np.random.default_rng(0)
-    )
+    sampler = Sampler(family, tasks, "dense", explore=2)
+    rollouts = acted(sampler, policy, replicate(theta, 2)).explored.rollouts
     again = policy.dist(theta, rollouts.observation).log_prob(rollouts.action)
     torch.testing.assert_close(rollouts.log_prob, again)
 
@@ -101,10 +145,9 @@ def test_mean_episodes_have_no_action_noise():
     policy = policy_for(family)
     theta = policy.init(torch.Generator().manual_seed(0))
     sampler = Sampler(family, tasks_with(family, [(0.5, 0.5)]), "dense", explore=1, mean=1)
-    rollouts = sampler(policy, replicate(theta, 1), np.random.default_rng(0))
-    expected = policy.dist(theta, rollouts.observation).mean
-    torch.testing.assert_close(rollouts.action[:, 1], expected[:, 1])
-    assert not torch.allclose(rollouts.action[:, 0], expected[:, 0])
+    explored, judged = (found.rollouts for found in acted(sampler, policy, replicate(theta, 1)))
+    torch.testing.assert_close(judged.action, policy.dist(theta, judged.observation).mean)
+    assert not torch.allclose(explored.action, policy.dist(theta, explored.observation).mean)
 
 
 @pytest.mark.usefixtures("frail_ants")
@@ -114,9 +157,8 @@ def test_the_inner_step_ignores_what_follows_an_episodes_end():
     policy = policy_for(family)
     theta = policy.init(torch.Generator().manual_seed(0))
     tasks = tasks_with(family, [(0.1,), (1.2,)])
-    rollouts = Sampler(family, tasks, "dense", explore=6)(
-        policy, replicate(theta, 2), np.random.default_rng(0)
-    )
+    sampler = Sampler(family, tasks, "dense", explore=6)
+    rollouts = acted(sampler, policy, replicate(theta, 2)).explored.rollouts
     alive = rollouts.alive
     assert alive[:, :, 0].all()
     assert len(alive.sum(-1).unique()) > 1
@@ -126,7 +168,8 @@ def test_the_inner_step_ignores_what_follows_an_episodes_end():
     spec = AdaptSpec.all_but(theta, "log_std")
     inner, sizes = InnerStep(policy, spec), spec.init_step_sizes(theta, 0.1)
     estimate = torch.func.vmap(Advantage(0.99, 1.0))
-    batch = rollouts.inner_batch(estimate(rollouts.observation, rollouts.reward, rollouts.alive))
+    advantage = estimate(rollouts.observation, rollouts.reward, rollouts.alive)
+    batch = InnerBatch.of(rollouts, advantage)
     batch = InnerBatch(*(values[0] for values in batch))
     kept = alive[0].flatten()
     cut = InnerBatch(*(values[kept] for values in batch))

@@ -9,62 +9,57 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from devices import DEVICE
-from short_run import DEMOS, NUM_TASKS, SHORT
+from short_run import (
+    DEMOS,
+    NUM_TASKS,
+    SHORT,
+    SHORT_IMITATION,
+    learner_of,
+    options_of,
+    trained_in,
+)
 
-import gmps.methods.gmps.algorithm
 from demokit.data import DatasetWriter, open_dataset
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.options import LABELS
 from gmps.experience.demos import load_demos
 from gmps.experience.observation import thinned
-from gmps.methods.gmps import critic
-from gmps.methods.gmps.algorithm import train
-from gmps.methods.gmps.start import start
-from gmps.methods.imitation import train_imitation
-from gmps.options import TrainConfig
+from gmps.methods.gmps import algorithm
 from gmps.progress import ITERATIONS
 from gmps.runs.checkpoint import load
 from gmps.runs.folder import CURVES, FACTS, Run
 from gmps.steps.inner import InnerBatch
 
+NUM_MONITOR = 20
 DATASETS = Path(__file__).parents[2] / "datasets"
-
-
-def config(**changes):
-    defaults = {
-        "demos_per_task": DEMOS,
-        "iterations": 4,
-        "outer_steps": 2,
-        "rollouts_per_task": 3,
-        "checkpoint_every": 1,
-        "device": DEVICE,
-    }
-    return TrainConfig(**{**defaults, **changes})
 
 
 @pytest.fixture
 def unsettled(monkeypatch):
     """Leave out the search for the later step size, which takes most of a short run."""
-    monkeypatch.setattr(
-        gmps.methods.gmps.algorithm, "settle_step_size", lambda learned, *_: learned
-    )
+    monkeypatch.setattr("gmps.loop._settled", lambda run, trained, *_: trained)
 
 
 def test_a_run_writes_what_it_says(point_run):
     settings = json.loads((point_run / "config.json").read_text())
-    assert settings["config"]["iterations"] == 4
+    assert settings["method"] == "gmps"
+    assert settings["options"]["iterations"] == 4
     rows = list(csv.DictReader((point_run / "metrics.csv").open()))
     assert [int(row["iteration"]) for row in rows] == [0, 1, 2, 3]
     steps = [float(row["env_steps"]) for row in rows]
-    # Demonstrations, then K roll-outs of 20 steps per task; the first iteration also adapts.
-    rollouts = NUM_TASKS * 3 * 20
-    assert steps[1] - steps[0] == rollouts
-    assert steps[0] == NUM_TASKS * DEMOS * 20 + rollouts + 2 * NUM_TASKS * (3 + 5) * 20
-    learned, _, progress = load(point_run)
-    assert progress == {"iteration": 4}
-    assert learned.later_lr in [
+    # Demonstrations, then K roll-outs of 20 steps per task and iteration.
+    demonstrations, rollouts = NUM_TASKS * DEMOS * 20, NUM_TASKS * 3 * 20
+    assert steps == [demonstrations + (i + 1) * rollouts for i in range(4)]
+    trained, _ = load(point_run)
+    assert (trained.iteration, trained.finished) == (4, True)
+    spent = trained.spent
+    assert (spent.demonstrations, spent.meta_training) == (demonstrations, 4 * rollouts)
+    # Twice, before and after a step, in the first iteration and the last.
+    assert spent.monitoring == 2 * 2 * NUM_MONITOR * (3 + 5) * 20
+    tried = len(list(csv.DictReader((point_run / "step_sizes.csv").open())))
+    assert spent.tuning == (2 + 2 * tried) * NUM_TASKS * (3 + 5) * 20
+    assert trained.learner.step_size in [
         float(row["step_size"]) for row in csv.DictReader((point_run / "step_sizes.csv").open())
     ]
     assert list((point_run / "tensorboard").iterdir())
@@ -78,49 +73,49 @@ class KilledError(Exception):
     ("stop_after", "changes"),
     [
         *((after, {}) for after in (-1, 0, 1, 2)),
-        (1, {"explore": "latent"}),
+        (1, {"method": "gmps-latent"}),
+        (1, {"method": "imitation"}),
         (1, {"learn_step_sizes": False}),
         (1, {"outer_schedule": "linear"}),
     ],
 )
 def test_resuming_gives_the_same_bits(point_demos, tmp_path, stop_after, changes):
     demos = load_demos(point_demos, DEMOS)
-    options = config(**changes)
-    whole = Run(tmp_path / "whole", options, "demos")
-    train(demos, whole)
-    folder = tmp_path / "cut"
+    method = {"method": "gmps", **changes}.pop("method")
+    options = options_of(method, **{n: v for n, v in changes.items() if n != "method"})
+    whole, folder = tmp_path / "whole", tmp_path / "cut"
+    trained_in(whole, demos, method, options)
 
     def die(stage, done, _):  # after the row is logged, before the checkpoint
         if (stage, done) == (ITERATIONS, stop_after + 2):
             raise KilledError
 
     with pytest.raises(KilledError):
-        train(demos, Run(folder, options, "demos"), die)
-    train(demos, Run(folder, options, "demos", resume=True))
-    expected, wanted_header = load_checkpoint(whole.checkpoint)
+        trained_in(folder, demos, method, options, die)
+    trained_in(folder, demos, method, options, resume=True)
+    expected, wanted_header = load_checkpoint(whole / "checkpoint.safetensors")
     found, header = load_checkpoint(folder / "checkpoint.safetensors")
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert header == wanted_header
-    assert (folder / "metrics.csv").read_text() == whole.metrics.read_text()
+    assert (folder / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(point_demos, tmp_path):
     demos = load_demos(point_demos, DEMOS)
     thetas = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run = Run(tmp_path / name, config(iterations=1, seed=seed), "demos")
-        thetas.append(train(demos, run).meta.theta["0.weight"])
+        options = options_of(iterations=1, seed=seed)
+        found = trained_in(tmp_path / name, demos, options=options)
+        thetas.append(found.learner.meta.theta["0.weight"])
     assert torch.equal(thetas[0], thetas[1])
     assert not torch.equal(thetas[0], thetas[2])
 
 
 def test_training_lowers_the_loss_after_adaptation(point_demos, tmp_path):
-    run = Run(
-        tmp_path / "run", config(iterations=10, outer_steps=10, rollouts_per_task=10), "demos"
-    )
-    train(load_demos(point_demos, DEMOS), run)
-    first, *_, last = csv.DictReader(run.metrics.open())
+    options = options_of(iterations=10, outer_steps=10, rollouts_per_task=10)
+    trained_in(tmp_path / "run", load_demos(point_demos, DEMOS), options=options)
+    first, *_, last = csv.DictReader((tmp_path / "run" / "metrics.csv").open())
     assert float(last["loss_post"]) < float(first["loss_post"])
     assert float(last["loss_post"]) < float(last["loss_pre"])
 
@@ -164,13 +159,13 @@ def test_the_persons_actions_are_learned_and_the_experts_on_demand(hand_demos, p
 
 def test_labels_are_chosen_on_the_command_line(hand_demos, tmp_path, invoke):
     """The same demonstrations, other labels: other demonstrations to what was trained."""
-    args = ("meta-train", "--demos", hand_demos, *SHORT, "--method", "imitation")
+    args = ("meta-train", "--demos", hand_demos, *SHORT_IMITATION)
     for kind in ("auto", "expert"):
         invoke(*args, "--labels", kind, "--output-dir", tmp_path / kind)
     auto, expert = (load(tmp_path / kind)[0] for kind in ("auto", "expert"))
     assert auto.demos == load_demos(hand_demos).digest() != expert.demos
     again = (*args, "--output-dir", tmp_path / "auto", "--resume", "--labels", "expert")
-    assert "another labels (auto)" in invoke(*again, exit_code=1).output
+    assert "another labels" in invoke(*again, exit_code=1).output
 
 
 def test_advice_that_is_not_there_is_one_sentence(ant_demos, tmp_path, invoke):
@@ -212,110 +207,107 @@ def test_what_follows_a_demonstrations_end_has_no_influence(uneven_demos, tmp_pa
         observation=torch.where(demos.alive[..., None], demos.observation, 50.0),
         action=torch.where(demos.alive[..., None], demos.action, -50.0),
     )
-    options = {"iterations": 1, "baseline": "radial"}
+    options = options_of(iterations=1, baseline="radial")
     first, second = (
-        train(given, Run(tmp_path / name, config(**options), "demos"))
+        trained_in(tmp_path / name, given, options=options).learner.meta.theta
         for name, given in (("a", demos), ("b", elsewhere))
     )
-    for name, value in first.meta.theta.items():
-        torch.testing.assert_close(second.meta.theta[name], value)
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value)
 
 
 def test_the_inner_loop_can_be_paid_another_reward_than_was_recorded(point_demos, tmp_path, invoke):
     folder = tmp_path / "sparse-0"
     args = ("meta-train", "--demos", point_demos, "--output-dir", folder, "--reward", "sparse")
     invoke(*args, *SHORT)
-    assert load(folder)[0].reward == "sparse"
+    assert load(folder)[0].problem.reward == "sparse"
     assert load_demos(point_demos, DEMOS).reward == "dense"
 
 
 @pytest.mark.usefixtures("frail_ants", "unsettled")
 def test_ants_that_fall_are_trained_on(ant_demos, still_ant, tmp_path):
     """Roll-outs and expert queries end early; the reward is not the one that was recorded."""
-    options = config(
+    options = options_of(
         iterations=2, initial_std=1.0, dagger=True, dagger_every=1, expert=str(still_ant)
     )
     demos = load_demos(ant_demos, DEMOS, "sparse")
-    learned = train(demos, Run(tmp_path / "ant-0", options, "demos"))
-    assert all(value.isfinite().all() for value in learned.meta.theta.values())
+    trained = trained_in(tmp_path / "ant-0", demos, options=options)
+    assert all(value.isfinite().all() for value in trained.learner.meta.theta.values())
     with open_dataset(tmp_path / "ant-0" / "aggregated.hdf5") as dataset:
         assert min(record.length for record in dataset.episodes) < 200
         assert dataset.metadata.reward == "sparse"
 
 
 @pytest.mark.usefixtures("unsettled")
-@pytest.mark.parametrize("explore", ["policy", "latent"])
-def test_step_sizes_stay_where_they_are_not_to_be_learned(point_demos, tmp_path, explore):
-    options = config(learn_step_sizes=False, explore=explore)
-    demos = load_demos(point_demos, DEMOS)
-    learned = train(demos, Run(tmp_path / "run", options, "demos"))
-    first = 1.0 if explore == "latent" else 0.1
-    assert all((size == first).all() for size in learned.meta.step_sizes.values())
+@pytest.mark.parametrize(("method", "first"), [("gmps", 0.1), ("gmps-latent", 1.0)])
+def test_step_sizes_stay_where_they_are_not_to_be_learned(point_demos, tmp_path, method, first):
+    options = options_of(method, learn_step_sizes=False)
+    trained = trained_in(tmp_path / "run", load_demos(point_demos, DEMOS), method, options)
+    assert all((size == first).all() for size in trained.learner.meta.step_sizes.values())
 
 
 @pytest.mark.usefixtures("unsettled")
 def test_without_the_meta_objective_only_imitation_is_left(point_demos, tmp_path):
     """Then the policy does not depend on what the roll-outs were paid; the critic does."""
-    options = config(explore="latent", post_weight=0.0, learn_step_sizes=False)
-    found = [
-        train(load_demos(point_demos, DEMOS, reward), Run(tmp_path / reward, options, "demos"))
+    options = options_of("gmps-latent", post_weight=0.0, learn_step_sizes=False)
+    one, other = (
+        trained_in(
+            tmp_path / reward, load_demos(point_demos, DEMOS, reward), "gmps-latent", options
+        ).learner.tensors()
         for reward in ("dense", "sparse")
-    ]
-    one, other = (run.meta.theta for run in found)
+    )
     differ = {name for name, value in one.items() if not torch.equal(other[name], value)}
     assert differ
-    assert all(name.startswith(critic.PREFIX) for name in differ)
+    assert all(name.startswith("critic.") for name in differ)
 
 
 @pytest.mark.usefixtures("unsettled")
-def test_the_linear_schedule_takes_smaller_and_smaller_steps(point_demos, tmp_path):
-    linear = config(outer_schedule="linear", outer_lr=0.1)
+def test_the_linear_schedule_takes_smaller_and_smaller_steps(point_demos, tmp_path, monkeypatch):
+    linear = options_of(outer_schedule="linear", outer_lr=0.1)
     assert [linear.outer_lr_in(i) for i in range(4)] == pytest.approx([0.1, 0.075, 0.05, 0.025])
-    assert config(outer_lr=0.1).outer_lr_in(3) == 0.1
-    used = []
+    assert options_of(outer_lr=0.1).outer_lr_in(3) == 0.1
+    used, step = [], algorithm.outer_step
 
-    class Watched(Run):
-        def save(self, learned, optimizer, iteration):
-            used.append(optimizer.param_groups[0]["lr"])
-            super().save(learned, optimizer, iteration)
+    def watched(objective, meta, optimizer, *others):
+        used.append(optimizer.param_groups[0]["lr"])
+        return step(objective, meta, optimizer, *others)
 
-    train(load_demos(point_demos, DEMOS), Watched(tmp_path / "run", linear, "demos"))
-    assert used == pytest.approx([0.1, 0.075, 0.05, 0.025])
+    monkeypatch.setattr(algorithm, "outer_step", watched)
+    trained_in(tmp_path / "run", load_demos(point_demos, DEMOS), options=linear)
+    assert used == pytest.approx([lr for lr in (0.1, 0.075, 0.05, 0.025) for _ in range(2)])
 
 
 def test_imitation_has_no_learned_step_sizes(point_demos, tmp_path, invoke):
     folder = tmp_path / "imitation-0"
-    options = ("--method", "imitation", "--output-dir", folder, *SHORT)
-    invoke("meta-train", "--demos", point_demos, *options)
-    learned, _, _ = load(folder)
-    assert learned.meta.step_sizes == {}
-    first = learned.step_sizes(0)["0.weight"]
-    torch.testing.assert_close(first, torch.full_like(first, learned.later_lr))
+    invoke("meta-train", "--demos", point_demos, "--output-dir", folder, *SHORT_IMITATION)
+    learner = load(folder)[0].learner
+    assert learner.meta.step_sizes == {}
+    first = learner.step_sizes(0)["0.weight"]
+    torch.testing.assert_close(first, torch.full_like(first, learner.step_size))
 
 
 def test_learned_step_sizes_serve_the_first_step_only(point_run):
-    learned, _, _ = load(point_run)
-    assert learned.step_sizes(0) is learned.meta.step_sizes
-    later = learned.step_sizes(1)["0.bias"]
-    torch.testing.assert_close(later, torch.full_like(later, learned.later_lr))
+    learner = load(point_run)[0].learner
+    assert torch.equal(learner.step_sizes(0)["0.bias"], learner.meta.step_sizes["0.bias"])
+    later = learner.step_sizes(1)["0.bias"]
+    torch.testing.assert_close(later, torch.full_like(later, learner.step_size))
 
 
 def test_later_step_sizes_decay(point_run):
     """Theta's own come first; the scalar is whole in step 1, halved in step 2, and again."""
-    learned, _, _ = load(point_run)
-    halved = replace(learned, config=replace(learned.config, later_decay=0.5), later_lr=0.8)
-    assert halved.step_sizes(0) is learned.meta.step_sizes
+    learner = load(point_run)[0].learner
+    halved = replace(learner, later_decay=0.5, step_size=0.8)
     found = [float(halved.step_sizes(step)["0.bias"][0]) for step in (1, 2, 3)]
     assert found == pytest.approx([0.8, 0.4, 0.2])
-    imitation = replace(halved, meta=learned.meta._replace(step_sizes={}))
+    imitation = replace(halved, meta=learner.meta._replace(step_sizes={}))
     assert float(imitation.step_sizes(0)["0.bias"][0]) == pytest.approx(0.8)
 
 
 def test_starting_point_standardises_observations(point_demos):
     demos = load_demos(point_demos, DEMOS)
-    learned = start(config(), demos)
+    learner, _ = learner_of(demos)
     flat = demos.observation.flatten(0, 2)
-    standard = (flat - learned.policy.feature_mean) / learned.policy.feature_scale
+    standard = (flat - learner.policy.feature_mean) / learner.policy.feature_scale
     torch.testing.assert_close(standard.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
     torch.testing.assert_close(standard.std(0), torch.ones(2))
 
@@ -332,7 +324,7 @@ def test_no_runs_is_one_sentence(tmp_path, invoke):
 
 
 def test_algorithm_1_is_one_visible_function():
-    lines = gmps.methods.gmps.algorithm.train.__code__
+    lines = algorithm.train.__code__
     assert max(line for _, _, line in lines.co_lines() if line) - lines.co_firstlineno < 60
 
 
@@ -395,7 +387,7 @@ def test_config_file_sets_options_and_refuses_unknown_ones(point_demos, tmp_path
     folder = tmp_path / "run"
     args = ("meta-train", "--demos", point_demos, "--demos-per-task", DEMOS)
     invoke(*args, "--output-dir", folder, "--config", good)
-    assert load(folder)[0].config.inner_lr == 0.25
+    assert load(folder)[0].options.inner_lr == 0.25
     refused = invoke(*args, "--config", bad, exit_code=2)
     assert "inner_lrr" in refused.output
     assert "inner-lr" in refused.output
@@ -413,14 +405,14 @@ def test_an_adapted_gymnasium_environment_can_be_trained_on(invoke, tmp_path):
         *("meta-train", "--demos", demos, "--demos-per-task", DEMOS, "--output-dir", folder),
         *options,
     )
-    assert load(folder)[0].family_name == "gym:Pusher-v5"
+    assert load(folder)[0].problem.family_name == "gym:Pusher-v5"
 
 
 def test_an_overwritten_run_leaves_nothing_of_the_old_one(point_run, point_demos, tmp_path, invoke):
     folder = tmp_path / "gmps-0"
     shutil.copytree(point_run, folder)
     invoke("evaluate", folder, "--num-tasks", 1, "--adapt-steps", 1)
-    Run(folder, config(), str(point_demos), overwrite=True).close()
+    Run(folder, "gmps", options_of(), str(point_demos), overwrite=True).close()
     for name in (FACTS, CURVES, "step_sizes.csv", "checkpoint.safetensors"):
         assert not (folder / name).exists()
 
@@ -448,7 +440,7 @@ def test_two_processes_do_not_train_in_one_folder(how, point_run, point_demos, t
     folder = tmp_path / "gmps-0"
     shutil.copytree(point_run, folder)
     args = ("meta-train", "--demos", point_demos, "--output-dir", folder, *SHORT)
-    first = Run(folder, load(folder)[0].config, str(point_demos), resume=True)
+    first = Run(folder, "gmps", load(folder)[0].options, str(point_demos), resume=True)
     before = (folder / "checkpoint.safetensors").read_bytes()
     assert "is being written by process" in invoke(*args, how, exit_code=1).output
     assert (folder / "checkpoint.safetensors").read_bytes() == before
@@ -458,15 +450,12 @@ def test_two_processes_do_not_train_in_one_folder(how, point_run, point_demos, t
 
 @pytest.mark.parametrize("method", ["gmps", "imitation"])
 def test_training_that_diverges_keeps_the_last_checkpoint(method, point_demos, tmp_path):
-    steps = {"imitation_steps": 300} if method == "imitation" else {}
-    run = Run(tmp_path / "run", config(method=method, outer_lr=1e30, **steps), "demos")
-    train_by = train_imitation if method == "imitation" else train
+    options, folder = options_of(method, outer_lr=1e30), tmp_path / "run"
     with pytest.raises(DemokitError, match=r"diverged in iteration .* smaller --outer-lr"):
-        train_by(load_demos(point_demos, DEMOS), run)
-    run.close()
-    if run.checkpoint.exists():
-        kept = load(run.checkpoint)[0].meta
-        assert all(bool(value.isfinite().all()) for value in kept.leaves())
+        trained_in(folder, load_demos(point_demos, DEMOS), method, options)
+    if (folder / "checkpoint.safetensors").exists():
+        kept = load(folder)[0].learner.tensors()
+        assert all(bool(value.isfinite().all()) for value in kept.values())
 
 
 def test_a_damaged_run_hides_no_other(point_run, tmp_path, invoke):
@@ -475,7 +464,7 @@ def test_a_damaged_run_hides_no_other(point_run, tmp_path, invoke):
     checkpoint = tmp_path / "bad-0" / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
     shutil.copytree(point_run, tmp_path / "odd-0")
-    (tmp_path / "odd-0" / "metrics.csv").write_text("iteration,return_post\n0,much\n")
+    (tmp_path / "odd-0" / "metrics.csv").write_text("iteration,return_after\n0,much\n")
     shutil.copytree(point_run, tmp_path / "expert-0")
     (tmp_path / "expert-0" / "config.json").write_text('{"family": "point", "task_set": "uniform"}')
     shown = invoke("runs", tmp_path).output
@@ -486,7 +475,7 @@ def test_a_damaged_run_hides_no_other(point_run, tmp_path, invoke):
 
 def test_a_checkpoint_of_other_parameters_is_one_sentence(point_run, tmp_path, invoke):
     tensors, header = load_checkpoint(point_run / "checkpoint.safetensors")
-    tensors["theta.0.weight"] = tensors["theta.0.weight"][:, :-1]
+    tensors["learner.theta.0.weight"] = tensors["learner.theta.0.weight"][:, :-1]
     save_checkpoint(tmp_path / "checkpoint.safetensors", tensors, header)
     refused = invoke("evaluate", tmp_path, exit_code=1)
     assert "its parameters are not those of its configuration" in refused.output

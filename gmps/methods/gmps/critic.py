@@ -1,9 +1,9 @@
-"""The critic of latents: what a roll-out that follows latent z is paid by the task at place p.
+"""The critic of latents: what a roll-out that follows latent z is paid by the task with latent p.
 
-It learns on the training tasks, whose places are known, from the roll-outs of meta-training. On a
-new task it is asked the other way round: which place explains what all the roll-outs were paid?
-Where a roll-out was paid a little, and where nothing, says as much about the goal as where it was
-paid best.
+It learns on the training tasks, whose latents are known, from the roll-outs of meta-training. On a
+new task it is asked the other way round: which p explains what all the roll-outs were paid? Where a
+roll-out was paid a little, and where nothing, says as much about the goal as where it was paid
+best.
 
 A learned critic of the roll-outs that explore is an idea of Gurumurthy et al. (2019); inferring the
 task from them that of PEARL (Rakelly et al., 2019), whose encoder this inversion replaces.
@@ -11,14 +11,15 @@ task from them that of PEARL (Rakelly et al., 2019), whose encoder this inversio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from demokit.learning.networks import Params, init_mlp, mlp
 
-PREFIX = "critic."
 _HIDDEN = (64, 64)
-_MEAN, _SCALE = f"{PREFIX}mean", f"{PREFIX}scale"
 _STEPS = 50
 _LR = 3e-3
 _WEIGHT_DECAY = 1e-3
@@ -26,60 +27,74 @@ _MIN_SCALE = 1e-6
 _MIN_ERROR = 0.1  # standard deviations of all scores: to agree closer says nothing more
 
 
-def init_critic(rng: torch.Generator, latent_width: int) -> Params:
-    """Fresh parameters, and the units of scores; the outer loop leaves them alone."""
-    network = init_mlp(rng, (2 * latent_width, *_HIDDEN, 1))
-    units = {_MEAN: torch.zeros(()), _SCALE: torch.ones(())}
-    return {**{PREFIX + name: value for name, value in network.items()}, **units}
+@dataclass(frozen=True, eq=False)
+class Critic:
+    """A network from latent and task to the score of a roll-out.
 
-
-def predicted(theta: Params, latent: Tensor, place: Tensor) -> Tensor:
-    """Standardised scores (...,) of latents (..., Z) on the tasks at places (..., Z)."""
-    layers = tuple(
-        (theta[f"{PREFIX}{i}.weight"], theta[f"{PREFIX}{i}.bias"]) for i in range(len(_HIDDEN) + 1)
-    )
-    return mlp(layers, torch.cat((latent - place, place), -1)).squeeze(-1)
-
-
-def learn(theta: Params, latent: Tensor, place: Tensor, score: Tensor) -> None:
-    """Some gradient steps, in place, on the squared error of one iteration's scores (N,).
-
-    Args:
-        theta: holds the critic; its units become those of these scores.
-        latent: what roll-outs followed, (N, Z), from the latent of theta.
-        place: of their tasks, (N, Z).
-        score: (N,).
+    Attributes:
+        network: its parameters.
+        mean, scale: the units of scores.
     """
-    theta[_MEAN].copy_(score.mean())
-    theta[_SCALE].copy_(score.std().clamp_min(_MIN_SCALE))
-    target = _standardised(theta, score)
-    critic = {
-        name: value.detach().clone().requires_grad_()
-        for name, value in theta.items()
-        if name.startswith(PREFIX) and name not in (_MEAN, _SCALE)
-    }
-    optimizer = torch.optim.AdamW(critic.values(), _LR, weight_decay=_WEIGHT_DECAY)
-    for _ in range(_STEPS):
-        optimizer.zero_grad()
-        loss = (predicted(critic, latent, place) - target).square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    for name, value in critic.items():
-        theta[name].copy_(value.detach())
+
+    network: Params
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def init(cls, rng: torch.Generator | None, latent_width: int) -> Critic:
+        """Fresh parameters."""
+        network = init_mlp(rng, (2 * latent_width, *_HIDDEN, 1))
+        return cls(network, torch.zeros(()), torch.ones(()))
+
+    def predicted(self, latent: Tensor, task: Tensor) -> Tensor:
+        """Standardised scores (...,) of latents (..., Z) on the tasks with latents (..., Z)."""
+        return _predicted(self.network, latent, task)
+
+    def taught(self, latent: Tensor, task: Tensor, score: Tensor) -> Critic:
+        """After some gradient steps on the squared error of one iteration's scores (N,).
+
+        Args:
+            latent: what roll-outs followed, (N, Z).
+            task: latents of their tasks, (N, Z).
+            score: (N,); the critic's units become those of these.
+        """
+        mean, scale = score.mean(), score.std().clamp_min(_MIN_SCALE)
+        target = (score - mean) / scale
+        learned = {n: v.detach().clone().requires_grad_() for n, v in self.network.items()}
+        optimizer = torch.optim.AdamW(learned.values(), _LR, weight_decay=_WEIGHT_DECAY)
+        for _ in range(_STEPS):
+            optimizer.zero_grad()
+            loss = (_predicted(learned, latent, task) - target).square().mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return Critic({name: value.detach() for name, value in learned.items()}, mean, scale)
+
+    def log_likelihood(self, latent: Tensor, score: Tensor, tasks: Tensor) -> Tensor:
+        """How well tasks (C, Z) explain one task's scores (E,) of latents (E, Z): (C,).
+
+        Errors are Gaussian and independent; how large they are is not known and integrated out
+        (under 1 / sigma). Up to a constant.
+        """
+        shape = len(tasks), *latent.shape
+        predicted = self.predicted(latent.expand(shape), tasks[:, None].expand(shape))
+        error = (score - self.mean) / self.scale - predicted
+        return -0.5 * len(score) * (error.square().mean(1) + _MIN_ERROR**2).log()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, for a checkpoint."""
+        return {**self.network, "mean": self.mean, "scale": self.scale}
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Critic:
+        """The inverse of `tensors`; raises KeyError."""
+        network = {n: value for n, value in tensors.items() if n not in ("mean", "scale")}
+        return cls(network, tensors["mean"], tensors["scale"])
+
+    def to(self, device: torch.device) -> Critic:
+        """The same on a device."""
+        return Critic.of_tensors({n: value.to(device) for n, value in self.tensors().items()})
 
 
-def log_likelihood(theta: Params, latent: Tensor, score: Tensor, places: Tensor) -> Tensor:
-    """How well places (C, Z) explain one task's scores (E,) of latents (E, Z): (C,).
-
-    Errors are Gaussian and independent; how large they are is not known and integrated out (under
-    1 / sigma). Up to a constant.
-    """
-    shape = len(places), *latent.shape
-    error = _standardised(theta, score) - predicted(
-        theta, latent.expand(shape), places[:, None].expand(shape)
-    )
-    return -0.5 * len(score) * (error.square().mean(1) + _MIN_ERROR**2).log()
-
-
-def _standardised(theta: Params, score: Tensor) -> Tensor:
-    return (score - theta[_MEAN]) / theta[_SCALE]
+def _predicted(network: Params, latent: Tensor, task: Tensor) -> Tensor:
+    layers = tuple((network[f"{i}.weight"], network[f"{i}.bias"]) for i in range(len(_HIDDEN) + 1))
+    return mlp(layers, torch.cat((latent - task, task), -1)).squeeze(-1)

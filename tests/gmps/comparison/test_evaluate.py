@@ -4,68 +4,85 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from short_run import SHORT
+from short_run import SHORT, learner_of, options_of, trained_in
 
 from demokit.envs.tasks import make_tasks
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from demokit.random import stream
 from gmps.comparison.outcomes import label_of
 from gmps.comparison.videos import _before_and_after
-from gmps.evaluation import adaptation_curve, choose_step_size
+from gmps.evaluation import meta_test
 from gmps.experience.demos import load_demos
-from gmps.experience.sampler import Sampler
-from gmps.methods.gmps.algorithm import train
-from gmps.options import TrainConfig
 from gmps.runs.checkpoint import load
-from gmps.runs.folder import CURVES, Run
-
-QUICK = {"iterations": 1, "outer_steps": 1, "rollouts_per_task": 3}
+from gmps.runs.folder import CURVES
+from gmps.tuning import choose_step_size
 
 
 @pytest.fixture
-def learned(point_run):
+def trained(point_run):
     return load(point_run)[0]
 
 
-def curve_of(learned, num_steps=2, **options):
-    tasks = make_tasks(learned.family, "uniform", "validation", num_tasks=4)
-    sampler = Sampler(learned.family, tasks, learned.reward, explore=3, mean=2)
-    return adaptation_curve(learned, sampler, np.random.default_rng(0), num_steps, **options)
+def curve_of(trained, learner=None, num_steps=2):
+    problem = trained.problem
+    tasks = make_tasks(problem.family, "uniform", "validation", num_tasks=4)
+    sampler = problem.sampler(tasks, explore=3, mean=2)
+    streams = partial(stream, 0, "test")
+    return meta_test(learner or trained.learner, sampler, streams, num_steps)
 
 
-def test_every_task_starts_from_theta(learned):
-    """A zero step size never leaves theta, whatever the number of steps."""
-    still = curve_of(learned, later_lr=0.0)
-    moved = curve_of(learned, later_lr=0.5)
+def test_the_first_step_is_the_learned_one(trained):
+    still = curve_of(trained, trained.learner.with_step_size(0.0))
+    moved = curve_of(trained, trained.learner.with_step_size(0.5))
     assert still.mean.episode_return.shape == (3, 4)
-    np.testing.assert_array_equal(
-        still.mean.episode_return[:2], moved.mean.episode_return[:2]
-    )  # the first step is the learned one in both
+    np.testing.assert_array_equal(still.mean.episode_return[:2], moved.mean.episode_return[:2])
     assert not np.array_equal(still.mean.episode_return[2], moved.mean.episode_return[2])
 
 
-def test_evaluation_leaves_theta_alone(learned):
-    before = {name: value.detach().clone() for name, value in learned.meta.theta.items()}
-    curve_of(learned)
-    assert all(torch.equal(before[name], value) for name, value in learned.meta.theta.items())
+def test_every_task_starts_from_theta_and_adapts_alone(trained):
+    """Other tasks beside it change nothing that a task learns or earns."""
+    problem = trained.problem
+    tasks = make_tasks(problem.family, "uniform", "validation", num_tasks=4)
+    found = [
+        meta_test(
+            trained.learner, problem.sampler(some, explore=3, mean=2), partial(stream, 0, "test"), 2
+        ).mean.episode_return
+        for some in (tasks, tasks[:2])
+    ]
+    np.testing.assert_allclose(found[0][:, :2], found[1], rtol=1e-5)
 
 
-def test_step_size_is_the_best_tried_and_has_worse_ones_on_both_sides(learned):
-    tuning = choose_step_size(learned, 0, grid=(1e-3, 1e-2))
+def test_evaluation_leaves_the_learner_alone(trained):
+    before = {name: value.clone() for name, value in trained.learner.tensors().items()}
+    curve_of(trained)
+    assert all(torch.equal(before[n], value) for n, value in trained.learner.tensors().items())
+
+
+def test_step_size_is_the_best_tried_and_has_worse_ones_on_both_sides(trained):
+    tuning = choose_step_size(trained.learner, trained.problem, 0, grid=(1e-3, 1e-2))
     assert tuning.best == max(tuning.scores, key=tuning.scores.get)
     assert min(tuning.scores) < tuning.best < max(tuning.scores)
-    assert tuning.env_steps == len(tuning.scores) * 4 * len(learned.tasks) * (3 + 5) * 20
+    # What comes before the first step with the scalar is rolled out once, steps 2 and 3 for each.
+    rolled_out = (2 + 2 * len(tuning.scores)) * len(trained.problem.tasks)
+    assert tuning.env_steps == rolled_out * (3 + 5) * 20
 
 
-def test_a_step_scale_of_zero_goes_nowhere(learned):
+def test_a_step_scale_of_zero_goes_nowhere(trained):
     """At zero every step leaves theta where it is, the learned one included."""
-    still = curve_of(learned, step_scale=0.0)
-    theta = curve_of(learned, num_steps=0)
-    np.testing.assert_array_equal(still.mean.episode_return[0], theta.mean.episode_return[0])
-    moved = curve_of(learned, step_scale=1.0)
+    still = curve_of(trained, trained.learner.scaled(0.0))
+    untrained = replace(
+        trained.learner, meta=trained.learner.meta._replace(step_sizes={}), step_size=0.0
+    )
+    stays = curve_of(trained, untrained)
+    np.testing.assert_array_equal(still.mean.episode_return, stays.mean.episode_return)
+    moved = curve_of(trained)
+    np.testing.assert_array_equal(still.mean.episode_return[0], moved.mean.episode_return[0])
     assert not np.array_equal(still.mean.episode_return[1], moved.mean.episode_return[1])
 
 
@@ -103,7 +120,7 @@ def test_evaluate_writes_table_picture_and_page(point_run, tmp_path, invoke):
         if (e["step"], e["actor"], e["measure"]) == (1, "mean", "success")
     ]
     assert entry["mean"] == pytest.approx(np.mean(own))
-    assert "environment steps" in (folder / "report.md").read_text()
+    assert "meta-training" in (folder / "report.md").read_text()
     assert "iterations" in (folder / "report.html").read_text()
 
 
@@ -206,9 +223,10 @@ def test_wrong_runs_are_one_sentence(tmp_path, invoke):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"config": {"optoin": 1}}, "another version"),
+        ({"options": {"optoin": 1}}, "another version"),
         ({"tasks": None}, "another version"),
         ({"kind": "sac"}, "of 'sac'"),
+        ({"method": "gpms"}, "of a method that is not installed here"),
         ({"model_hash": "0"}, "another model"),
         ({"family": "pusj"}, "did you mean 'push'"),
     ],
@@ -219,12 +237,12 @@ def test_checkpoints_that_do_not_fit_are_one_sentence(point_run, tmp_path, invok
     assert message in invoke("evaluate", tmp_path, exit_code=1).output
 
 
-def test_an_exploring_run_is_filmed_and_the_scale_counts(point_demos, tmp_path, invoke):
-    run = tmp_path / "explore-0"
-    invoke("meta-train", "--demos", point_demos, "--output-dir", run, "--explore", "latent", *SHORT)
-    learned = load(run)[0]
-    given = learned, learned.tasks, 4, "dense", 0
-    one, two, none = ([*_before_and_after(*given, scale)] for scale in (1.0, 1.0, 0.0))
+def test_an_exploring_run_is_filmed_and_the_scale_counts(point_demos):
+    learner, problem = learner_of(load_demos(point_demos), "gmps-latent")
+    given = problem, problem.tasks, 4, 0
+    one, two, none = (
+        [*_before_and_after(learner.scaled(scale), *given)] for scale in (1.0, 1.0, 0.0)
+    )
     np.testing.assert_array_equal(one[1].states, two[1].states)
     assert not np.array_equal(one[1].states, none[1].states)
     np.testing.assert_array_equal(none[1].states, none[0].states)
@@ -268,9 +286,9 @@ def test_a_damaged_curve_is_measured_again(damage, point_run, tmp_path, invoke):
 
 
 def test_an_unfinished_run_is_named(point_demos, tmp_path, invoke, monkeypatch):
-    monkeypatch.setattr("gmps.methods.gmps.algorithm.settle_step_size", lambda learned, *_: learned)
-    folder = tmp_path / "gmps-0"
-    train(load_demos(point_demos), Run(folder, TrainConfig(**QUICK), str(point_demos)))
+    monkeypatch.setattr("gmps.loop._settled", lambda run, trained, *_: trained)
+    folder, options = tmp_path / "gmps-0", options_of(iterations=1, outer_steps=1)
+    trained_in(folder, load_demos(point_demos), options=options)
     said = invoke("evaluate", folder, "--num-tasks", 1, "--adapt-steps", 1).stderr
     assert "gmps-0 is not finished" in said
     more = invoke("evaluate", folder, "--num-tasks", 1, "--adapt-steps", 2, exit_code=1).output

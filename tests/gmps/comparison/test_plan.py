@@ -8,8 +8,8 @@ from short_run import DEMOS, NUM_TASKS
 
 from gmps.comparison.campaign import Campaign
 from gmps.comparison.jobs import Job, run_side_by_side
-from gmps.comparison.plan import arguments, load_plan, train_options
-from gmps.options import TrainConfig
+from gmps.comparison.plan import PlannedRun, arguments, load_plan
+from gmps.methods.imitation import MultiTaskImitationOptions
 
 PLAN = f"""
 title = "A small plan"
@@ -24,7 +24,7 @@ num-tasks = 2
 about = "Meta-learned."
 
 [methods.imitation]
-train = {{ method = "imitation", imitation_steps = 100 }}
+train = {{ method = "imitation", steps = 50 }}
 
 [datasets.point]
 env = "point"
@@ -53,45 +53,43 @@ def plan(tmp_path):
 def test_every_method_and_seed_is_a_run(plan):
     found = load_plan(plan).trainings("dense")
     assert list(found) == ["gmps-3", "gmps-4", "imitation-3", "imitation-4"]
-    assert found["imitation-4"] == TrainConfig(
-        method="imitation",
-        seed=4,
-        imitation_steps=100,
-        demos_per_task=DEMOS,
-        iterations=2,
-        outer_steps=1,
-        rollouts_per_task=3,
-        threads=1,
+    options = MultiTaskImitationOptions(
+        seed=4, steps=50, demos_per_task=DEMOS, iterations=2, rollouts_per_task=3, threads=1
     )
+    assert found["imitation-4"] == PlannedRun("imitation", options)
+    assert found["gmps-3"].options.outer_steps == 1  # imitation has none
     assert list(load_plan(plan).trainings("sparse")) == ["imitation-3", "imitation-4"]
 
 
 def test_options_are_typed_as_a_person_would(plan):
-    config = load_plan(plan).trainings("sparse")["imitation-3"]
-    typed = arguments({**train_options(config), "dagger": False, "split": ["a", "b"]})
+    planned = load_plan(plan).trainings("sparse")["imitation-3"]
+    typed = arguments({**planned.typed(), "dagger": False, "split": ["a", "b"]})
+    assert typed[:2] == ["--method", "imitation"]
     assert "--reward sparse" in " ".join(typed)
+    assert "--steps 50" in " ".join(typed)
     assert typed[-5:] == ["--no-dagger", "--split", "a", "--split", "b"]
 
 
 def test_options_of_a_file_stand_under_those_of_the_plan(plan, tmp_path):
     preset = tmp_path / "preset.toml"
-    preset.write_text("imitation-steps = 7\nouter-lr = 0.5\n")
-    plan.write_text(PLAN.replace('method = "imitation",', f'config = "{preset}",'))
-    found = load_plan(plan).trainings("dense")["imitation-3"]
-    assert (found.outer_lr, found.imitation_steps) == (0.5, 100)
+    preset.write_text("steps = 7\nouter-lr = 0.5\n[gmps]\ninner-lr = 1\n")
+    plan.write_text(PLAN.replace('"imitation",', f'"imitation", config = "{preset}",'))
+    found = load_plan(plan).trainings("dense")["imitation-3"].options
+    assert (found.outer_lr, found.steps) == (0.5, 50)
 
 
 def test_a_comparison_s_file_counts_beside_a_method_s(plan, tmp_path):
     ours, theirs = tmp_path / "method.toml", tmp_path / "comparison.toml"
     ours.write_text("outer-lr = 0.5\niterations = 3\n")
-    theirs.write_text("outer-lr = 0.1\ndiscount = 0.5\n")
+    theirs.write_text("outer-lr = 0.1\ndiscount = 0.5\n[gmps]\ninner-lr = 0.7\n")
     plan.write_text(
-        PLAN.replace('method = "imitation",', f'config = "{ours}",').replace(
+        PLAN.replace('"imitation",', f'"imitation", config = "{ours}",').replace(
             "iterations = 2,", f'iterations = 2, config = "{theirs}",'
         )
     )
     found = load_plan(plan).trainings("dense")
-    both, one = found["imitation-3"], found["gmps-3"]
+    both, one = found["imitation-3"].options, found["gmps-3"].options
+    assert one.inner_lr == 0.7
     assert (both.outer_lr, both.discount, both.iterations) == (0.5, 0.5, 3)
     assert (one.outer_lr, one.discount, one.iterations) == (0.1, 0.5, 2)
 
@@ -104,15 +102,16 @@ def test_a_comparison_s_file_counts_beside_a_method_s(plan, tmp_path):
         ("demos = ", "demo = ", "did you mean 'demos'"),
         ('demos = "point"', 'demos = "piont"', "did you mean 'point'"),
         ('["imitation"]', '["imitate"]', "did you mean 'imitation'"),
-        ("imitation_steps =", "imitation_stesp =", "did you mean 'imitation_steps'"),
+        ("steps = 50", "stesp = 50", "did you mean 'steps'"),
         ('reward = "sparse"', 'reward = "sprase"', "is none of"),
         ("seeds = [3, 4]", "seeds = []", "needs seeds"),
         ("title", "[title", "not valid TOML"),
         ("seeds = [3, 4]", "seeds = 3", "seeds must be"),
         ("seeds = [3, 4]", "seeds = [3, 3]", "each seed once"),
-        ("imitation_steps = 100", "imitation_steps = '100'", "imitation_steps must be"),
-        ("imitation_steps = 100", "seed = 1", "leave out train.seed"),
-        ("imitation_steps = 100", "config = 3", "config must be"),
+        ("steps = 50", "steps = '50'", "steps must be"),
+        ("steps = 50", "dagger = true", "option of imitation"),
+        ("steps = 50", "seed = 1", "leave out train.seed"),
+        ("steps = 50", "config = 3", "config must be"),
         ('env = "point"', 'env = "point"\ntaskz = 2', "did you mean 'tasks'"),
         ("adapt-steps = 1", "adept-steps = 1", "adapt-steps"),
         ("adapt-steps = 1", "adapt-steps = 0", "evaluate: Invalid value for '--adapt-steps'"),
@@ -156,7 +155,7 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
     assert "| sparse | *expert* | 1.00 |" in text
     [run] = json.loads((out / "sparse/comparison/evaluation.json").read_text())["runs"]
     assert "Gap to the experts" in text
-    assert f"| sparse | imitation | {run['environment steps']:,} | 0 |" in text
+    assert f"| sparse | imitation | {run['demonstrations']:,} |" in text
     assert "## sparse: point, sparse reward, 2 validation tasks" in text
     assert "![sparse](results-sparse.png)" in text
     assert (page.parent / "results-sparse.png").exists()
@@ -166,7 +165,7 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
         *("record", "meta-train", "meta-train", "evaluate"),
         *("record", "evaluate"),
     ]
-    plan.write_text(PLAN.replace("imitation_steps = 100", "imitation_steps = 101"))
+    plan.write_text(PLAN.replace("steps = 50", "steps = 51"))
     again = invoke(*asked, "--only", "sparse", exit_code=1)
     assert "trained with other options" in again.output
     plan.write_text(PLAN.replace("[datasets.point]", "[datasets.other]").replace(

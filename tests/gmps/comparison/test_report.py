@@ -7,13 +7,13 @@ from gmps.comparison.outcomes import (
     ACTORS,
     MAIN,
     REFERENCE,
-    Place,
     Row,
+    TaskContext,
     curve,
-    read_places,
+    read_contexts,
     read_rows,
     references,
-    write_places,
+    write_contexts,
     write_rows,
 )
 from gmps.comparison.plot import pictures
@@ -65,9 +65,12 @@ def table():
 def test_the_table_survives_its_file(table, tmp_path):
     write_rows(tmp_path / "t.csv", table)
     assert read_rows(tmp_path / "t.csv") == table
-    places = [Place("t/0", SPLIT, {"a": 0.25}, (1.0, 2.0)), Place("t/1", SPLIT, {"a": 0.5}, (3, 4))]
-    write_places(tmp_path / "p.csv", places)
-    assert read_places(tmp_path / "p.csv") == places
+    contexts = [
+        TaskContext("t/0", SPLIT, {"a": 0.25}, (1.0, 2.0)),
+        TaskContext("t/1", SPLIT, {"a": 0.5}, (3, 4)),
+    ]
+    write_contexts(tmp_path / "p.csv", contexts)
+    assert read_contexts(tmp_path / "p.csv") == contexts
 
 
 def test_scores_are_runs_by_tasks(table):
@@ -163,8 +166,8 @@ def test_sweeps_have_a_table_and_a_picture(table, tmp_path):
     shown = captions["Success of the mean policy against roll-outs per step"]
     assert [line[:2] for line in shown.body] == [["bad", "5"], ["bad", "20"]]
     write_rows(tmp_path / "t.csv", [*table, *swept])
-    places = [Place(f"t/{i}", SPLIT, {"a": i}, ()) for i in range(2)]
-    write_places(tmp_path / "p.csv", places)
+    contexts = [TaskContext(f"t/{i}", SPLIT, {"a": i}, ()) for i in range(2)]
+    write_contexts(tmp_path / "p.csv", contexts)
     drawn = pictures(tmp_path / "t.csv", tmp_path / "p.csv")
     assert set(drawn) == {
         *("evaluation", "rollouts", "sweep-rollouts"),
@@ -175,7 +178,7 @@ def test_sweeps_have_a_table_and_a_picture(table, tmp_path):
 
 
 def test_every_task_has_a_line(table):
-    places = [Place(f"t/{i}", SPLIT, {"a": i / 2}, ()) for i in range(2)]
-    found = task_table(table, places, SPLIT)
+    contexts = [TaskContext(f"t/{i}", SPLIT, {"a": i / 2}, ()) for i in range(2)]
+    found = task_table(table, contexts, SPLIT)
     assert found.header[2:5] == ["bad, 0", "bad, 1", "bad, 3"]
     assert found.body[1][:5] == ["t/1", "0.5", "0% / 0.0", "50% / 3.0", "100% / 4.0"]

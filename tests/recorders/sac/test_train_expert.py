@@ -102,7 +102,7 @@ def test_what_the_expert_cost_is_carried_into_training(trained, tmp_path, invoke
     )
     trained_run = invoke(
         *("meta-train", "--demos", path, "--demos-per-task", "2", "--iterations", "3"),
-        *("--outer-steps", "2", "--rollouts-per-task", "3", "--imitation-steps", "50"),
+        *("--outer-steps", "2", "--rollouts-per-task", "3"),
         *("--dagger", "--dagger-every", "1", "--expert", expert, "--threads", "1"),
         *("--output-dir", run),
     )

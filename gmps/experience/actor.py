@@ -1,0 +1,54 @@
+"""Who acts in M x K simulations: a function of what can be seen, and of its own memory."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from gmps.experience.observation import Observation
+
+
+class Seen(NamedTuple):
+    """What actors see before a step of M x K simulations; there is no task in it.
+
+    `t` counts the steps of the episode from 0; `observation` (M, K, ...); `action` (M, K, A) and
+    `reward` (M, K) are those of the step before, zero before the first; `alive` (M, K) bool is
+    false behind an episode's end, where nothing counts any more.
+    """
+
+    t: int
+    observation: Observation
+    action: Tensor
+    reward: Tensor
+    alive: Tensor
+
+
+class ActionDistribution(Protocol):
+    """What an actor might do, of batch shape (M, K); `Gaussian` is one."""
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Actions (M, K, A) from standard normal noise of that shape; zero noise: the mean."""
+        ...
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Joint log-density (M, K) of actions (M, K, A)."""
+        ...
+
+
+class Actor(Protocol):
+    """Whoever acts in M x K simulations.
+
+    Attributes:
+        memory: what it remembers at the first step; None for most. What it remembers at the end
+            reaches `MetaLearner.adapt`.
+    """
+
+    @property
+    def memory(self) -> Any:
+        """At the first step."""
+        ...
+
+    def __call__(self, memory: Any, seen: Seen) -> tuple[ActionDistribution, Any]:
+        """What it might do now, and what it remembers afterwards."""
+        ...

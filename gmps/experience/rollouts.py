@@ -1,0 +1,54 @@
+"""Roll-outs as tensors: all that a method may learn a new task from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from gmps.experience.observation import Observation, each
+
+
+@dataclass(frozen=True, eq=False)
+class Rollouts:
+    """Episodes of M tasks, K each, of T steps: no task, no success.
+
+    `observation` (M, K, T, ...), `action` (M, K, T, A) before clipping, `log_prob` and `reward`
+    (M, K, T), `alive` (M, K, T) bool. Episodes that end before T keep stepping, unpaid: they are
+    alive up to and with the step that ends them, and their later rewards are 0.
+    """
+
+    observation: Observation
+    action: Tensor
+    log_prob: Tensor
+    reward: Tensor
+    alive: Tensor
+
+    def episodes(self, chosen: slice) -> Rollouts:
+        """The roll-outs of these episodes of every task."""
+        return Rollouts(
+            each(lambda values: values[:, chosen], self.observation),
+            self.action[:, chosen],
+            self.log_prob[:, chosen],
+            self.reward[:, chosen],
+            self.alive[:, chosen],
+        )
+
+
+class Gathered(NamedTuple):
+    """What one actor did: its roll-outs, what it remembers, and success (M, K) at their ends.
+
+    Methods are given the first two; success judges them.
+    """
+
+    rollouts: Rollouts
+    memory: Any
+    success: Tensor
+
+
+class Sampled(NamedTuple):
+    """Of the same simulations: what explored, and what acted by its mean (perhaps no episode)."""
+
+    explored: Gathered
+    judged: Gathered

@@ -1,0 +1,175 @@
+"""What is to be learned, and what a method is given to learn it with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+
+from demokit.envs import make_family
+from demokit.envs.family import Family
+from demokit.envs.tasks import task_sets
+from demokit.envs.vision import Vision
+from demokit.errors import DemokitError
+from demokit.random import stream
+from demokit.types import Task
+from gmps.distributed import WHOLE, Part
+from gmps.experience.demos import DemoSet
+from gmps.experience.sampler import Sampler
+from gmps.options import RunOptions
+from gmps.progress import Report, unheard
+
+_UNDIVIDED, _EXPERTS = "not told apart", "experts"
+PARTS = (
+    "demonstrations",
+    "expert's training",
+    "meta-training",
+    _UNDIVIDED,
+    "choice of step size",
+    "monitoring",
+)
+"""What environment steps are spent on, in words."""
+
+Options = TypeVar("Options", bound=RunOptions, covariant=True)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Tasks of a family to learn from, what pays, and what is seen.
+
+    Attributes:
+        family_name: of the tasks.
+        reward: "dense" or "sparse".
+        sees: "state", or the images that policies act from.
+        tasks: the training tasks.
+    """
+
+    family_name: str
+    reward: str
+    sees: str | Vision
+    tasks: tuple[Task, ...]
+
+    @classmethod
+    def of(cls, demos: DemoSet) -> Problem:
+        """What was demonstrated."""
+        return cls(demos.family.name, demos.reward, demos.sees, demos.tasks)
+
+    @cached_property
+    def family(self) -> Family:
+        """The task family."""
+        return make_family(self.family_name)
+
+    @property
+    def task_set(self) -> tuple[str, int]:
+        """The task set that the training tasks are of, and the seed of its draws; else ("", 0)."""
+        label = self.tasks[0].id.split("/")[1:2]
+        name, _, seed = (label[0] if label else "").partition("-")
+        known = name in task_sets(self.family)
+        return (name, int(seed) if seed.isdigit() else 0) if known else ("", 0)
+
+    def sampler(
+        self, tasks: tuple[Task, ...], *, explore: int, mean: int = 0, **others: Any
+    ) -> Sampler:
+        """Roll-outs of tasks of the family; `others` are those of `Sampler`."""
+        return Sampler(
+            self.family, tasks, self.reward, explore=explore, mean=mean, sees=self.sees, **others
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Training(Generic[Options]):
+    """One training: what, with which options, and where.
+
+    Attributes:
+        problem: what is to be learned.
+        options: the method's.
+        demos: the demonstrations, on the device; None for methods that need none.
+        device: where it computes.
+        part: which of the tasks are this process's.
+        folder: of the run.
+        report: told how far it is.
+    """
+
+    problem: Problem
+    options: Options
+    demos: DemoSet | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    part: Part = WHOLE
+    folder: Path = Path()
+    report: Report = unheard
+
+    @property
+    def demonstrations(self) -> DemoSet:
+        """The demonstrations, of a method that needs them."""
+        if self.demos is None:
+            raise DemokitError("This method learns from demonstrations: name them with --demos.")
+        return self.demos
+
+    def stream(self, *purpose: str | int) -> np.random.Generator:
+        """Random numbers of this run for a purpose."""
+        return stream(self.options.seed, *purpose)
+
+    def sampler(self, *, explore: int, mean: int = 0) -> Sampler:
+        """Roll-outs of the training tasks, this process's part of them."""
+        return self.problem.sampler(
+            self.problem.tasks, explore=explore, mean=mean, part=self.part, device=self.device
+        )
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Environment steps that a run has taken, by what they were for.
+
+    Attributes:
+        demonstrations: of recording the whole dataset.
+        meta_training: roll-outs that the method learned from, labelled ones among them.
+        monitoring: what only watched it learn.
+        tuning: of the choice of step sizes.
+        experts: SHA-256 of each trained expert that demonstrated or answered -> its training.
+        undivided: all but the experts' in one, of runs of demokit 0.1.
+    """
+
+    demonstrations: int = 0
+    meta_training: int = 0
+    monitoring: int = 0
+    tuning: int = 0
+    experts: Mapping[str, int] = field(default_factory=dict)
+    undivided: int = 0
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Spent:
+        """From a header, as `asdict` gives it; raises TypeError or ValueError."""
+        steps: dict[str, Any] = {
+            name: int(value) for name, value in content.items() if name != _EXPERTS
+        }
+        experts = {str(name): int(value) for name, value in dict(content[_EXPERTS]).items()}
+        return replace(cls(**steps), experts=experts)
+
+    @property
+    def expert_training(self) -> int:
+        """Of all experts."""
+        return sum(self.experts.values())
+
+    @property
+    def needed(self) -> int:
+        """What the method could not have done without: the axis of sample efficiency."""
+        needed = self.demonstrations + self.expert_training + self.meta_training
+        return needed + self.undivided
+
+    def parts(self) -> dict[str, int]:
+        """Environment steps by what they were for, see `PARTS`."""
+        spent = (
+            self.demonstrations,
+            self.expert_training,
+            self.meta_training,
+            self.undivided,
+            self.tuning,
+            self.monitoring,
+        )
+        named = zip(PARTS, spent, strict=True)
+        return {what: steps for what, steps in named if steps or what != _UNDIVIDED}

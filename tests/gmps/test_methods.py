@@ -1,0 +1,240 @@
+"""Every method of the registry keeps the protocol; and one that comes from another package."""
+
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from short_run import DEMOS, NUM_TASKS, SHORT, learner_of, options_of, roll_outs, trained_in
+
+from demokit.learning.checkpoint import load_checkpoint
+from demokit.types import Task
+from gmps import method as registry
+from gmps.experience.demos import load_demos
+from gmps.experience.rollouts import Rollouts
+from gmps.method import HasStepSize, find_method, method_names
+from gmps.problem import Problem, Training
+from gmps.runs.checkpoint import Trained, load, save
+
+PACKAGES = Path(__file__).parents[1] / "packages"
+METHODS = ("gmps", "gmps-latent", "imitation")
+K = 4
+
+
+@pytest.fixture
+def other_package(monkeypatch):
+    """A method of a package that is installed beside demokit."""
+    monkeypatch.syspath_prepend(PACKAGES)
+    monkeypatch.setenv("PYTHONPATH", str(PACKAGES))
+    registry._entries.cache_clear()
+    yield "random-search"
+    registry._entries.cache_clear()
+
+
+@pytest.fixture
+def demos(point_demos):
+    return load_demos(point_demos, DEMOS)
+
+
+def ready(demos, name):
+    """A learner that can adapt, and its problem."""
+    learner, problem = learner_of(demos, name)
+    if isinstance(learner, HasStepSize):
+        learner = learner.with_step_size(0.01)
+    return learner, problem
+
+
+def copies(belief):
+    return {name: value.clone() for name, value in belief.items()}
+
+
+def test_the_registry_has_these_methods():
+    assert method_names() == METHODS
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_shapes_of_beliefs_and_of_what_actors_do(demos, name):
+    learner, problem = ready(demos, name)
+    sampler = problem.sampler(problem.tasks, explore=K, mean=2)
+    for step in range(2):
+        explored, judged = roll_outs(sampler, learner, step=step)
+        assert explored.rollouts.action.shape == (NUM_TASKS, K, 20, 2)
+        assert explored.success.shape == (NUM_TASKS, K)
+        assert judged.success.shape == (NUM_TASKS, 2)
+        belief = learner.begin(NUM_TASKS)
+        after = learner.adapt(belief, step, explored.rollouts, explored.memory)
+        assert {n: v.shape for n, v in after.items()} == {n: v.shape for n, v in belief.items()}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_adapting_changes_nothing_in_place(demos, name):
+    learner, problem = ready(demos, name)
+    before, belief = copies(learner.tensors()), learner.begin(NUM_TASKS)
+    believed = copies(belief)
+    explored = roll_outs(problem.sampler(problem.tasks, explore=K), learner).explored
+    seen = explored.rollouts.reward.clone()
+    after = learner.adapt(belief, 0, explored.rollouts, explored.memory)
+    assert any(not torch.equal(after[n], believed[n]) for n in after)
+    assert all(torch.equal(belief[n], value) for n, value in believed.items())
+    assert all(torch.equal(learner.tensors()[n], value) for n, value in before.items())
+    assert torch.equal(explored.rollouts.reward, seen)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_context_reaches_an_actor_or_an_adaptation(demos, name):
+    """Tasks that differ, and are paid alike, are acted and adapted to bit for bit alike."""
+    learner, problem = ready(demos, name)
+    found = []
+    for context in ((0.2, 0.2), (0.9, -0.4)):
+        tasks = (Task("point", "t/0", context, "validation"),)
+        explored = roll_outs(problem.sampler(tasks, explore=K), learner).explored
+        rollouts, memory, _ = explored
+        paid = torch.linspace(0, 1, K * 20).view(1, K, 20)
+        alike = Rollouts(
+            rollouts.observation, rollouts.action, rollouts.log_prob, paid, rollouts.alive
+        )
+        found.append((rollouts.action, learner.adapt(learner.begin(1), 0, alike, memory)))
+    (one, phi), (other, psi) = found
+    assert torch.equal(one, other)
+    assert all(torch.equal(phi[name], psi[name]) for name in phi)
+    held = {each.name for each in fields(Rollouts)}
+    assert held == {"observation", "action", "log_prob", "reward", "alive"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_checkpoint_brings_back_the_learner(demos, name, tmp_path):
+    learner, problem = ready(demos, name)
+    options, path = options_of(name), tmp_path / "checkpoint.safetensors"
+    save(path, Trained(name, options, problem, learner, finished=True), {"a": torch.ones(2)})
+    found, state = load(path)
+    assert (found.method, found.options, found.problem) == (name, options, problem)
+    assert torch.equal(state["a"], torch.ones(2))
+    assert found.learner.header() == learner.header()
+    wanted = learner.tensors()
+    assert found.learner.tensors().keys() == wanted.keys()
+    assert all(torch.equal(found.learner.tensors()[n], value) for n, value in wanted.items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_options_of_other_methods_are_refused(point_demos, tmp_path, invoke, name):
+    own = {each.name for each in fields(find_method(name).options)}
+    for other in METHODS:
+        foreign = {each.name: each for each in fields(find_method(other).options)}
+        for option in sorted(foreign.keys() - own)[:2]:
+            typed = f"--{option.replace('_', '-')}"
+            given = (typed,) if isinstance(foreign[option].default, bool) else (typed, "1")
+            args = ("meta-train", "--method", name, "--demos", point_demos, *given)
+            refused = invoke(*args, "--output-dir", tmp_path / "run", exit_code=2).output
+            assert f"{typed} is an option of" in refused
+            assert f"not of {name}: leave it out." in refused
+
+
+def test_help_shows_the_options_of_one_method(invoke):
+    shown = invoke("meta-train", "--method", "imitation", "--help").output
+    assert "--steps" in shown
+    assert "--outer-steps" not in shown
+    assert "--outer-steps" in invoke("meta-train", "--help").output
+    assert "gmps-latent" in invoke("methods").output
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--dagger-every", 3), "Option --dagger-every has no effect without --dagger"),
+        (("--encode-every", 3), "Option --encode-every has no effect without images"),
+    ],
+)
+def test_options_without_effect_are_refused(point_demos, tmp_path, invoke, given, said):
+    args = ("meta-train", "--demos", point_demos, *SHORT, "--output-dir", tmp_path / "run")
+    assert said in invoke(*args, *given, exit_code=1).output
+
+
+def test_what_is_learned_from_is_one_thing(point_demos, invoke):
+    both = invoke("meta-train", "--demos", point_demos, "--env", "point", exit_code=2).output
+    assert "Name --demos or --env, not both" in both
+    needed = invoke("meta-train", "--env", "point", exit_code=2).output
+    assert "gmps learns from demonstrations" in needed
+
+
+def test_no_room_below_imports_a_method():
+    root = Path(registry.__file__).parent
+    for room in ("policies", "steps", "experience", "runs", "comparison"):
+        for path in (root / room).rglob("*.py"):
+            assert "gmps.methods" not in path.read_text(), path
+    for name in ("loop", "evaluation", "tuning", "method", "problem", "gradient", "cli"):
+        assert "import gmps.methods" not in (root / f"{name}.py").read_text()
+        assert "from gmps.methods" not in (root / f"{name}.py").read_text()
+
+
+OTHER = ("--iterations", 3, "--rollouts-per-task", 5, "--checkpoint-every", 1, "--threads", 1)
+
+
+def test_a_method_of_another_package_needs_no_demonstrations(other_package, tmp_path, invoke):
+    asked = ("meta-train", "--method", other_package, "--env", "point", "--tasks", 4, *OTHER)
+    invoke(*asked, "--reward", "sparse", "--output-dir", tmp_path / "sparse-0")
+    trained, _ = load(tmp_path / "sparse-0")
+    assert (trained.problem.reward, len(trained.problem.tasks)) == ("sparse", 4)
+    assert (trained.spent.demonstrations, trained.spent.meta_training) == (0, 3 * 4 * 5 * 20)
+    shown = invoke("runs", tmp_path).output
+    assert other_package in shown
+    assert "spread" in invoke("meta-train", "--method", other_package, "--help").output
+
+
+def test_it_takes_tasks_and_reward_of_demonstrations(other_package, point_demos, tmp_path, invoke):
+    asked = ("meta-train", "--method", other_package, "--demos", point_demos, *OTHER)
+    invoke(*asked, "--output-dir", tmp_path / "search-0")
+    trained, _ = load(tmp_path / "search-0")
+    assert trained.problem == Problem.of(load_demos(point_demos, DEMOS))
+
+
+def test_it_resumes_to_the_bit(other_package, demos, tmp_path):
+    options = find_method(other_package).options(iterations=3, rollouts_per_task=5, threads=1)
+    whole = trained_in(tmp_path / "whole", demos, other_package, options)
+    training = Training(whole.problem, options)
+    code = find_method(other_package).code
+    first = next(code.train(training, code.start(training), {}, 0))
+    rest = list(code.train(training, first.learner, first.state, 1))
+    assert torch.equal(rest[-1].learner.center, whole.learner.center)
+    found, _ = load_checkpoint(tmp_path / "whole" / "checkpoint.safetensors")
+    assert torch.equal(found["learner.center"], whole.learner.center)
+
+
+def test_it_is_evaluated_and_compared(other_package, point_run, tmp_path, invoke):
+    asked = ("meta-train", "--method", other_package, "--env", "point", *OTHER)
+    invoke(*asked, "--output-dir", tmp_path / "search-0")
+    small = ("--num-tasks", 3, "--adapt-steps", 1, "--output-dir", tmp_path / "c")
+    shown = invoke("evaluate", point_run, tmp_path / "search-0", *small).output
+    assert "search" in shown
+    assert "gmps" in shown
+    refused = ("--step-scale", 0.5, "--output-dir", tmp_path / "d", "--num-tasks", 1)
+    said = invoke("evaluate", tmp_path / "search-0", *refused, exit_code=1).output
+    assert "adapts without step sizes (random-search)" in said
+
+
+def test_a_run_of_a_method_that_is_gone_is_one_sentence(other_package, tmp_path, invoke):
+    asked = ("meta-train", "--method", other_package, "--env", "point", *OTHER)
+    invoke(*asked, "--output-dir", tmp_path / "search-0")
+    command = [sys.executable, "-m", "demokit.cli.program", "evaluate", tmp_path / "search-0"]
+    command = [sys.executable, "-c", "from demokit.cli import main; main()", *command[3:]]
+    without = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ended = subprocess.run(command, env=without, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "of a method that is not installed here" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_episodes_of_several_trials_are_averaged(other_package, demos):
+    """One episode a step: five trials of every task, each with random numbers of its own."""
+    from gmps.evaluation import evaluate
+
+    options = find_method(other_package).options(rollouts_per_task=1)
+    problem = Problem.of(demos)
+    learner = find_method(other_package).code.start(Training(problem, options))
+    curve = evaluate(learner, problem, problem.tasks, num_steps=1, seed=0)
+    assert curve.mean.success.shape == (2, NUM_TASKS)
+    fifths = np.round(curve.stochastic.success * 5)
+    np.testing.assert_allclose(curve.stochastic.success * 5, fifths, atol=1e-6)
