@@ -9,7 +9,7 @@ import mujoco
 
 from demokit.types import FloatArray
 
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 
 
 class Scene(Protocol):
@@ -48,6 +48,11 @@ class Hands(Protocol):
         ...
 
 
+def physics_of(model: mujoco.MjModel, state: FloatArray) -> FloatArray:
+    """MuJoCo's part of a recorded state (S,); adapted environments keep more behind it."""
+    return state[: mujoco.mj_stateSize(model, STATE)]
+
+
 def restore(model: mujoco.MjModel, data: mujoco.MjData, state: FloatArray) -> None:
-    """Put a recorded state (S,) into `data`; adapted environments keep more behind MuJoCo's."""
-    mujoco.mj_setState(model, data, state[: mujoco.mj_stateSize(model, _STATE)], _STATE)
+    """Put a recorded state (S,) into `data`."""
+    mujoco.mj_setState(model, data, physics_of(model, state), STATE)

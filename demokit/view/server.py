@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from http import HTTPStatus
@@ -21,6 +20,7 @@ from demokit.view.wire import (
     Answer,
     Gone,
     Line,
+    drop,
     read_request,
     send_answer,
 )
@@ -39,8 +39,6 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 _PAGE = re.compile(r"sid=([0-9A-Za-z]{1,64})")
-
-Greet = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
 
 
 class Server:
@@ -69,18 +67,16 @@ class Server:
         self._thread: threading.Thread | None = None
         self._begun, self._end = threading.Event(), asyncio.Event()
 
-    def start(self, inside: socket.socket, greet: Greet) -> None:
-        """Let visitors in; and greet who connects to a second socket."""
-        run = self._run({self._gate.server: self._welcome, inside: greet})
-        self._thread = threading.Thread(target=asyncio.run, args=(run,), daemon=True)
+    def start(self) -> None:
+        """Let visitors in."""
+        self._thread = threading.Thread(target=asyncio.run, args=(self._run(),), daemon=True)
         self._thread.start()
         self._begun.wait()
 
-    async def _run(self, greeters: Mapping[socket.socket, Greet]) -> None:
+    async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(_be_quiet_about_handles)
-        for where, greet in greeters.items():
-            await asyncio.start_server(greet, sock=where, limit=HEAD_BYTES)
+        await asyncio.start_server(self._welcome, sock=self._gate.server, limit=HEAD_BYTES)
         self._begun.set()
         await self._end.wait()
 
@@ -89,6 +85,7 @@ class Server:
         self.call(self._end.set)
         if self._thread is not None:
             self._thread.join(STOP_S)
+        self._gate.server.close()
 
     def call(self, act: Callable[[], object]) -> None:
         """Have something done in the thread of the server."""
@@ -125,7 +122,7 @@ class Server:
         if len(self._waiting) > MAX_WAITING:
             oldest = next(iter(self._waiting))
             del self._waiting[oldest]
-            oldest.transport.abort()
+            drop(oldest)
         try:
             protocol = ServerProtocol(max_size=MESSAGE_BYTES)
             request = await read_request(reader, protocol)
@@ -139,7 +136,7 @@ class Server:
             pass  # it has left, or the server ends
         finally:
             self._waiting.pop(writer, None)
-            writer.transport.abort()
+            drop(writer)
 
     def _found(self, request: Request) -> Answer | None:
         """What is at the path of a request; None for the WebSocket of a page."""
@@ -168,7 +165,7 @@ class Server:
         try:
             await self._serve[path](line, page)
         finally:
-            if lines[page] is line:
+            if lines.get(page) is line:
                 del lines[page]
 
 

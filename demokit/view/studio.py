@@ -1,10 +1,12 @@
-"""MuJoCo's page behind our gate: what stands in for the server of `mujoco.studio`.
+"""What MuJoCo's page in a browser asks for, and no more than it needs.
 
-The studio's own listens to everybody: it asks no page where it comes from, hands out the model,
-takes files, and lets any page take the controls. This one speaks with the same page and no more:
+The page is `mujoco.studio`'s; the server is ours. The studio's own listens to everybody: it asks no
+page where it comes from, takes files, and lets any page take the controls. It also draws an
+interface for the page that drives, in native code that a page which comes and goes can crash; our
+panel needs none, so that page is greeted, and drawn nothing.
 
     GET /, /assets/..., /model   the page with our panel, its parts, the model
-    /ui                          what moves the page that drives: NetImgui's stream
+    /ui                          open for the page that drives, as long as it does
     /state                       the simulation as it is now, and who drives
     /panel                       keys, buttons, words
 """
@@ -13,11 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import socket
-import stat
-import threading
 import zlib
 from collections.abc import Mapping
 from functools import cache
@@ -35,11 +33,9 @@ from demokit.view.wire import Answer, Line, first_to_end
 
 TAKEN = 4001
 PRESS_S, MESSAGE_S = 0.005, 0.001  # no person presses faster, no page draws faster
-STUDIO_S = 10.0
-GRANT_S = 5.0
+GREETING_S, GRANT_S = 10.0, 5.0
 IN_FLIGHT, ACKNOWLEDGE_S = 8, 2.0
-CAMERA_BYTES, COMMAND_BYTES, PIECE_BYTES = 256, 4096, 65536
-COMMANDS = (0, 2)  # NetImgui's version and input: fonts, clipboards and the like go the other way
+CAMERA_BYTES = 256
 KINDS = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript",
@@ -51,73 +47,44 @@ NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, b"There is no such thing here.")
 
 
 class Studio:
-    """In place of the module `mujoco.studio.web.web_server`, and of its `WebServer`.
-
-    The studio calls what has its names, from its own thread.
+    """Serves one simulation to MuJoCo's page, in as many browsers as there is room for.
 
     Args:
         gate: listens, and says who may pass.
         panel: what the pages show and press.
+        model: the model, as the page reads it.
 
     Attributes:
-        started: set once pages are let in.
+        crc32: the checksum of the model, which each state names.
     """
 
-    def __init__(self, gate: Gate, panel: Panel) -> None:
-        self._gate, self._panel, self._seat = gate, panel, Seat()
-        lines = {"/ui": self._serve_ui, "/state": self._serve_state, "/panel": self._serve_panel}
-        self._server = Server(gate, self._answer, lines)
-        self._inside = socket.create_server(("127.0.0.1", 0))
-        self._stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._streamed = asyncio.Event()
-        self._model, self._crc32 = b"", 0
-        self._state = b""
+    def __init__(self, gate: Gate, panel: Panel, model: bytes) -> None:
+        self._panel, self._seat = panel, Seat()
+        self._model, self.crc32 = model, zlib.crc32(model)
+        self._state: bytes | None = None
         self._camera: bytes | None = None
         self._granted: str | None = None
-        self.started = threading.Event()
+        lines = {"/ui": self._serve_ui, "/state": self._serve_state, "/panel": self._serve_panel}
+        self._server = Server(gate, self._answer, lines)
+        self._server.start()
 
-    def bind_public_socket(self, _host: str, _port: int) -> socket.socket:
-        """See `mujoco.studio`: by itself it listens on all interfaces."""
-        return self._gate.server
-
-    def bind_loopback_socket(self, _port: int) -> socket.socket:
-        """See `mujoco.studio`: its own end of the stream connects there, and nobody else may."""
-        return self._inside
-
-    def WebServer(self, *, mjb_data: bytes, **_more: object) -> Studio:  # noqa: N802
-        """See `mujoco.studio`."""
-        self.update_model(mjb_data)
-        return self
-
-    def start(self) -> None:
-        """See `mujoco.studio`."""
-        self._server.start(self._inside, self._meet)
-        self.started.set()
-
-    def stop(self, reason: str = "") -> None:  # noqa: ARG002
-        """See `mujoco.studio`; may be called twice."""
+    def close(self) -> None:
+        """Let nobody in any more."""
         self._server.stop()
 
-    def update_model(self, mjb_data: bytes, crc32: int | None = None) -> None:
-        """See `mujoco.studio`."""
-        self._model, self._crc32 = mjb_data, zlib.crc32(mjb_data) if crc32 is None else crc32
-
-    def update_state(self, payload: bytes) -> None:
-        """See `mujoco.studio`: a page that is late sees the latest only."""
-        self._state = payload
+    def show(self, state: bytes) -> None:
+        """The simulation as it is now; a page that is late sees the latest only."""
+        self._state = state
         self.tell()
-
-    def take_client_camera(self) -> bytes | None:
-        """See `mujoco.studio`: how the page that drives has turned the picture."""
-        camera, self._camera = self._camera, None
-        return camera
-
-    def pop_theme(self) -> None:
-        """See `mujoco.studio`: the colours stay."""
 
     def tell(self) -> None:
         """There may be something to tell the pages."""
         self._server.call(self._server.ring)
+
+    def take_camera(self) -> bytes | None:
+        """How the page that drives has turned the picture, if it did since it was asked last."""
+        camera, self._camera = self._camera, None
+        return camera
 
     def _answer(self, path: str, query: str) -> Answer:
         if path == "/model":
@@ -128,7 +95,7 @@ class Studio:
 
     def _answer_model(self, query: Mapping[str, list[str]]) -> Answer:
         """The model, its size, or a part of it."""
-        model, crc32 = self._model, str(self._crc32)
+        model, crc32 = self._model, str(self.crc32)
         if query.get("crc32", [crc32]) != [crc32]:
             return NOT_FOUND
         if "total_bytes" in query:
@@ -176,7 +143,7 @@ class Studio:
             self._server.ring()
 
     async def _tell_state(self, line: Line, page: str, flow: _Flow) -> None:
-        roster, state = "", b""
+        roster, state = "", None
         with self._server.bell() as bell:
             while await bell.wait():
                 bell.clear()
@@ -187,10 +154,10 @@ class Studio:
                     self._granted = None
                     await line.send("grant")
                 await flow.wait()
-                if self._state is not state:
-                    state = self._state
+                if (latest := self._state) is not None and latest is not state:
+                    state = latest
                     flow.sent()
-                    await line.send(state)
+                    await line.send(latest)
 
     async def _hear(self, line: Line, page: str, flow: _Flow) -> None:
         """What a page says of itself; whatever else the studio would take is ignored.
@@ -228,7 +195,7 @@ class Studio:
             self._server.ring()
             asyncio.get_running_loop().call_later(GRANT_S, self._grant)
 
-    # What moves the page that drives.
+    # Whose page drives.
 
     async def _serve_ui(self, line: Line, page: str) -> None:
         if not self._seat.take(page):
@@ -236,7 +203,11 @@ class Studio:
             return
         self._server.ring()
         try:
-            await self._bridge(line, page)
+            await self._greet(line)
+            self._panel.drive(page)
+            self._server.ring()
+            while await line.receive():
+                await asyncio.sleep(MESSAGE_S)
         finally:
             if self._server.line("/ui", page) is line:
                 self._seat.leave(page)
@@ -244,80 +215,10 @@ class Studio:
                 asyncio.get_running_loop().call_later(RELOAD_S, self._grant)
             self._server.ring()
 
-    async def _bridge(self, line: Line, page: str) -> None:
-        """Lead a page to the studio, which begins anew with each: it connects again by itself."""
-        self._streamed.clear()
-        if self._stream is not None:
-            self._stream[1].transport.abort()
-            self._stream = None
-        async with asyncio.timeout(STUDIO_S):
-            await self._streamed.wait()
-            begun = await line.receive()
-        assert self._stream is not None
-        reader, writer = self._stream
-        try:
-            await _pass_on(begun, writer)
-            await first_to_end(_from_page(line, writer), self._to_page(reader, line, page))
-        finally:
-            writer.transport.abort()
-
-    async def _to_page(self, reader: asyncio.StreamReader, line: Line, page: str) -> None:
-        while data := await reader.read(PIECE_BYTES):
-            await line.send(data)
-            self._panel.drive(page)
-
-    def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Somebody connects to the inside; only the studio, in this process, has business there."""
-        if not is_own(writer.get_extra_info("peername")):
-            writer.transport.abort()
-            return
-        if self._stream is not None:
-            self._stream[1].transport.abort()
-        self._stream = reader, writer
-        self._streamed.set()
-
-
-async def _from_page(line: Line, writer: asyncio.StreamWriter) -> None:
-    while True:
-        await _pass_on(await line.receive(), writer)
-        await asyncio.sleep(MESSAGE_S)
-
-
-async def _pass_on(message: str | bytes, writer: asyncio.StreamWriter) -> None:
-    if isinstance(message, bytes) and is_command(message):
-        writer.write(message)
-        await writer.drain()
-
-
-def is_command(message: bytes) -> bool:
-    """Whether it is one whole command of NetImgui that a page has reason to send."""
-    size = int.from_bytes(message[:4], "little")
-    return 8 <= size == len(message) <= COMMAND_BYTES and message[4] in COMMANDS
-
-
-def is_own(address: tuple[str, int]) -> bool:
-    """Whether the socket with that address is one of this process."""
-    try:
-        handles = list(map(int, os.listdir("/dev/fd")))
-    except OSError:
-        return False  # no handle is left to look with: it comes again
-    return any(_address(handle) == address for handle in handles)
-
-
-def _address(handle: int) -> object:
-    """The address of a socket; None for what is none, or was closed meanwhile."""
-    try:
-        if not stat.S_ISSOCK(os.fstat(handle).st_mode):
-            return None
-        mine = socket.socket(fileno=handle)
-    except OSError:
-        return None
-    try:
-        return mine.getsockname()
-    except OSError:
-        return None
-    finally:
-        mine.detach()
+    async def _greet(self, line: Line) -> None:
+        """The page says its version of NetImgui, and wants to hear the same."""
+        async with asyncio.timeout(GREETING_S):
+            await line.send(await line.receive())
 
 
 @cache

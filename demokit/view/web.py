@@ -1,45 +1,22 @@
-"""A page in a browser, through `mujoco.studio`: needs no display where it runs."""
+"""A page in a browser, MuJoCo's own: needs no display where it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
-from typing import Any
-from unittest import mock
 
 import mujoco
 import numpy as np
-from mujoco.studio import launch_web, messages, plugin, viewer_protocol, web_viewer
+from mujoco.studio import ux
+from mujoco.studio.web import client_camera, state_payload
 
 from demokit.envs.family import Family
-from demokit.envs.render import look_through, make_camera
-from demokit.errors import DemokitError
+from demokit.envs.render import make_camera
 from demokit.types import FloatArray
 from demokit.view.gate import Gate
 from demokit.view.panel import Panel
-from demokit.view.scene import Hands, restore
+from demokit.view.scene import STATE, Hands, physics_of
 from demokit.view.studio import Studio
-
-START_S = 30
-
-
-class _Picture(plugin.ViewerPlugin):  # type: ignore[misc]
-    """Runs in the viewer's thread, for every frame of a connected browser."""
-
-    def __init__(self, family: Family) -> None:
-        self.goals: Mapping[str, FloatArray] = {}
-        self._family = family
-        self._aimed_at: mujoco.MjModel | None = None
-
-    @messages.handler()  # type: ignore[untyped-decorator]
-    def on_gui(self, _: messages.BuildGuiEvent) -> None:
-        """Aim the camera, once, and draw the goal."""
-        if self.viewer.model is not self._aimed_at:
-            self._aimed_at = self.viewer.model
-            look_through(self.viewer.camera, _free_camera(self._family))
-        self.viewer.extra_geoms[:] = [
-            _marker(self._family, name, position) for name, position in self.goals.items()
-        ]
 
 
 class WebPage:
@@ -72,14 +49,14 @@ class WebPage:
     ) -> None:
         self._family = family
         self._model = copy(family.model)
-        self._data = mujoco.MjData(self._model)
-        self._picture = _Picture(family)
+        self._camera, self._turned = _free_camera(family), client_camera.ClientCameraSync()
+        self._look = mujoco.MjvPerturb(), mujoco.MjvOption(), self._model
+        self._flags = mujoco.MjvScene(self._model, 1).flags.tolist()
         self._panel = Panel(buttons, keys, hands)
         gate = Gate(listen, port)
         self.address = gate.address
-        self._studio = Studio(gate, self._panel)
-        self._handle = _launch(self._studio, self._picture)
-        self._handle.set_model(self._model, data=self._data)
+        self._studio = Studio(gate, self._panel, state_payload.serialize_model_bundle(self._model))
+        self._closed = False
 
     @property
     def visited(self) -> bool:
@@ -88,7 +65,7 @@ class WebPage:
 
     def is_open(self) -> bool:
         """See `Scene`: browsers come and go, the page stays."""
-        return bool(self._handle.is_running())
+        return not self._closed
 
     def say(self, words: Sequence[tuple[str, str]]) -> None:
         """See `Scene`."""
@@ -97,25 +74,36 @@ class WebPage:
 
     def show(self, state: FloatArray, context: FloatArray) -> None:
         """See `Scene`."""
-        restore(self._model, self._data, state)
-        self._picture.goals = self._family.goal_marker(context)
-        self._handle.sync()
+        physics = np.ascontiguousarray(physics_of(self._model, state), np.float64)
+        goals = self._family.goal_marker(context).items()
+        self._studio.show(
+            state_payload.serialize_state_payload(
+                self._studio.crc32,
+                STATE,
+                physics.tobytes(),
+                self._camera,
+                *self._look,
+                self._flags,
+                [_marker(self._family, name, position_w_m) for name, position_w_m in goals],
+                self._input(),
+            )
+        )
+
+    def _input(self) -> state_payload.ViewerInputState:
+        """The person turns the picture on the page, which says so afterwards."""
+        if (camera := self._studio.take_camera()) is not None:
+            self._turned.apply(self._camera, camera)
+        return state_payload.ViewerInputState(
+            mouse_focus=True,
+            keyboard_focus=True,
+            camera_index=ux.TUMBLE_CAMERA_IDX,
+            camera_generation=self._turned.update_generation(self._camera),
+        )
 
     def close(self) -> None:
         """See `Scene`."""
-        self._handle.close()
-        self._studio.stop()
-
-
-def _launch(server: Studio, picture: _Picture) -> Any:
-    """Start the viewer with that server in place of its own, and without its chat."""
-    web_viewer.print = lambda *_words, **_manner: None
-    with mock.patch.object(web_viewer, "web_server", server):
-        config = viewer_protocol.ViewerConfig(gfx="web", title="demokit")
-        handle = launch_web.launch(config, plugins=[picture])
-        if not server.started.wait(START_S):
-            raise DemokitError("The web view did not start: use --view png.")
-    return handle
+        self._closed = True
+        self._studio.close()
 
 
 def _free_camera(family: Family) -> mujoco.MjvCamera:

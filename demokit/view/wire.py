@@ -90,6 +90,12 @@ async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
         await writer.drain()
 
 
+def drop(writer: asyncio.StreamWriter) -> None:
+    """End a connection at once, whatever became of it."""
+    with contextlib.suppress(AttributeError):  # Python 3.11: it has ended, and its loop is gone
+        writer.transport.abort()
+
+
 class Line:
     """A WebSocket, once its request is accepted; `send` and `receive` raise OSError or Gone."""
 
@@ -171,7 +177,7 @@ class Line:
 
     def drop(self) -> None:
         """End it at once."""
-        self._writer.transport.abort()
+        drop(self._writer)
 
     async def _flush(self) -> None:
         for data in self._protocol.data_to_send():

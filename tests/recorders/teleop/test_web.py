@@ -20,7 +20,7 @@ from recorders.teleop.keys import NAMED_KEYS, PLAIN_KEYS, load_bindings
 from recorders.teleop.web import WebRoom
 
 PERIOD_S = 0.02
-NO_FRAMES = "window.requestAnimationFrame = () => 0"
+NO_FRAMES = "Module.pauseMainLoop()"
 needs_browser = pytest.mark.skipif(
     chromium() is None, reason="needs a browser: apt install chromium"
 )
