@@ -1,5 +1,6 @@
 # Every target sets up what is missing; `make help` lists them.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON312 ?= $(shell command -v python3.12 || echo python3.13)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -10,7 +11,7 @@ EXPERTS ?= ant:1728000 push:704000 door:832000
 # Rendering without a display; MuJoCo reads it.
 export MUJOCO_GL ?= egl
 
-.PHONY: help setup demo results pictures datasets experts test test-all lint type bench clean
+.PHONY: help setup demo results pictures datasets experts test test-all peers lint type bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +59,12 @@ test: $(READY)  ## the tests, without the slow ones
 test-all: $(READY)  ## all tests
 	$(BIN)/python -m pytest -n 2 -m "not realtime"
 	$(BIN)/python -m pytest -m realtime
+
+peers:  ## environments of LeRobot (needs Python 3.12) and robomimic in .peers, for tests/data/peers
+	test -x .peers/robomimic/bin/python || $(PYTHON) -m venv .peers/robomimic
+	.peers/robomimic/bin/python -m pip install --quiet -r tests/data/peers/robomimic.txt
+	test -x .peers/lerobot/bin/python || $(PYTHON312) -m venv .peers/lerobot
+	.peers/lerobot/bin/python -m pip install --quiet -r tests/data/peers/lerobot.txt
 
 lint: $(READY)  ## ruff: lint and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

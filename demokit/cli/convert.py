@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from demokit.data.convert import Loss
+    from demokit.data.convert.inventory import Loss
 
 
 @click.command()

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from demokit.cli.list import list_datasets
+from demokit.errors import DemokitError
 from demokit.text import say
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from demokit.data.convert.recognise import Recognised
     from demokit.data.metadata import ArraySpec
     from demokit.data.store import Dataset
     from demokit.data.summary import ArrayRange, Summary
@@ -43,16 +45,24 @@ def inspect(
 ) -> None:
     """Show what a dataset contains: tasks, success, returns, ranges, provenance.
 
-    Without a dataset, list those there are.
+    Without a dataset, list those there are. Of a file or folder of another program, say what it is
+    and which command reads it.
     """
     from demokit.cli.console import say_json
     from demokit.data import open_dataset
+    from demokit.data.convert.recognise import recognise
+    from demokit.data.paths import resolve
     from demokit.data.summary import summarize
 
     if dataset is None:
         if (episode, plot, html) != (None, None, None):
             raise click.UsageError("Which dataset? Name its file, or its Minari id.", context)
         context.invoke(list_datasets, as_json=as_json)
+        return
+    foreign = recognise(resolve(dataset))
+    if foreign is not None:
+        _check_whole(foreign, episode, plot, html)
+        say_json(foreign.to_json()) if as_json else _print_foreign(foreign)
         return
     found = open_dataset(dataset)
     _draw(found, plot, html)
@@ -79,6 +89,27 @@ def _draw(dataset: Dataset, plot: Path | None, html: Path | None) -> None:
 
         write_page(dataset, html)
         say(f"Page: {html}", err=True)
+
+
+def _check_whole(foreign: Recognised, *options: object) -> None:
+    """Raise DemokitError when an option asks for more than what a file of others is."""
+    if any(option is not None for option in options):
+        how = f"import it first, with {foreign.command}" if foreign.command else foreign.advice
+        raise DemokitError(f"{foreign.path} is {foreign.what}: {how}.")
+
+
+def _print_foreign(foreign: Recognised) -> None:
+    from demokit.cli.console import console, table
+
+    rows = table(f"{foreign.path} is not a demokit dataset", "", "")
+    rows.add_row("what", foreign.what)
+    for label, text in foreign.contents.items():
+        rows.add_row(label, text)
+    console().print(rows)
+    if foreign.command:
+        say(f"Read it with: {foreign.command}")
+    else:
+        say(f"No command here reads it: {foreign.advice}.")
 
 
 def _episode(dataset: Dataset, index: int) -> dict[str, Any]:

@@ -114,6 +114,11 @@ def _explain_open(path: Path, error: Exception) -> DemokitError:
         )
     if number:
         return DemokitError(f"{path} cannot be read: {reason(error)}.")
+    if "already open for write" in text:
+        return DemokitError(
+            f"{path} is being written by another program, or by one that ended without closing it: "
+            "wait until it is done; if none writes it, use a copy that `h5clear -s` was run on."
+        )
     if "truncated" in text:
         return DemokitError(f"{path} is truncated: copy it again from its source.")
     if not h5py.is_hdf5(path):

@@ -88,18 +88,30 @@ class StoredArray(NamedTuple):
         return values
 
 
+class Claims:
+    """What is read together: no more memory than the file justifies."""
+
+    def __init__(self) -> None:
+        self._claimed = self._stored = self._size = 0
+
+    def add(self, array: StoredArray) -> None:
+        """Count an array in; raises DemokitError when that is too much."""
+        self._size = self._size or h5i.get_file_id(array.data).get_filesize()
+        self._claimed += array.claimed_bytes
+        self._stored += _stored_bytes(array)
+        justified = max(_FREE_BYTES, _MOST_RATIO * self._stored)
+        if self._stored > self._size or self._claimed > justified:
+            raise DemokitError(
+                f"Array {array.path}, with what is read beside it, claims {self._claimed} bytes, "
+                "which are not in the file."
+            )
+
+
 def check_claims(arrays: Iterable[StoredArray]) -> None:
     """Raise DemokitError unless the arrays, read together, take memory that the file justifies."""
-    claimed = stored = size = 0
+    together = Claims()
     for array in arrays:
-        size = size or h5i.get_file_id(array.data).get_filesize()
-        claimed += array.claimed_bytes
-        stored += _stored_bytes(array)
-        if stored > size or claimed > max(_FREE_BYTES, _MOST_RATIO * stored):
-            raise DemokitError(
-                f"Array {array.path}, with what is read beside it, claims {claimed} bytes, which "
-                "are not in the file."
-            )
+        together.add(array)
 
 
 def _stored_bytes(array: StoredArray) -> int:

@@ -28,6 +28,11 @@ from demokit.types import Array, Episode, Task
 PRIVILEGED = "infos/privileged"
 _COMPRESSED_FROM_BYTES = 2**15
 _CHUNK_BYTES = 2**17
+# What is known of an episode besides its arrays and options.
+RECORD_ATTRIBUTES = (
+    *("id", "total_steps", "seed", "task_id", "context", "split", "success", "return"),
+    *("recorder", "sha256", "record_sha256"),
+)
 _STEP_ARRAYS = ("actions", "rewards", "terminations", "truncations")
 _TREES = ("observations", PRIVILEGED)  # an array, or a group of them
 
@@ -199,7 +204,8 @@ def _is_storable(value: Any) -> bool:
         return False
 
 
-def _nested_options(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def nested_options(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The reset options among the attributes of an episode."""
     nested: dict[str, Any] = {}
     for path, value in attributes.items():
         head, *names = path.split("/")
@@ -297,7 +303,7 @@ def read_record(group: h5py.Group, index: int, family: str) -> EpisodeRecord:
         success=bool(attributes["success"]),
         episode_return=float(attributes["return"]),
         recorder=str(attributes["recorder"]),
-        options=MappingProxyType(_nested_options(attributes)),
+        options=MappingProxyType(nested_options(attributes)),
         digest=str(attributes.get("sha256", "")),
         record_digest=str(attributes.get("record_sha256", "")),
     )

@@ -50,11 +50,28 @@ class ArraySpec:
             numeric = False
         if not numeric or not all(isinstance(n, int) and n >= 0 for n in self.shape):
             raise DemokitError(f"A space of {self.dtype} {self.shape} is no array of numbers.")
+        least, greatest = self._limits()
+        if not float(least) <= self.low <= self.high <= float(greatest):
+            raise DemokitError(
+                f"A space of {self.dtype} cannot have the bounds [{self.low}, {self.high}]."
+            )
+
+    def _limits(self) -> tuple[float, float]:
+        """The least and the greatest number of the dtype."""
+        kind = np.dtype(self.dtype).kind
+        if kind == "f":
+            return -math.inf, math.inf
+        if kind == "b":
+            return 0, 1
+        found = np.iinfo(self.dtype)
+        return int(found.min), int(found.max)
 
     def to_json(self) -> dict[str, Any]:
         """As Minari writes a Box, but bounds of several axes, such as images', are one number."""
         shape = self.shape if len(self.shape) == 1 else ()
-        low, high = (np.full(shape, bound, self.dtype) for bound in (self.low, self.high))
+        least, greatest = self._limits()
+        bounds = max(self.low, least), min(self.high, greatest)
+        low, high = (np.full(shape, bound, self.dtype) for bound in bounds)
         return {
             "type": "Box",
             "dtype": self.dtype,
@@ -373,8 +390,8 @@ def check_schema(attributes: Mapping[str, Any], where: str) -> None:
     """Raise DemokitError unless the attributes are those of a dataset this version reads."""
     if "demokit_schema_version" not in attributes:
         raise DemokitError(
-            f"{where} is HDF5 but not a demokit dataset, as it lacks 'demokit_schema_version': a "
-            "Minari dataset is imported with `demokit convert --from minari`."
+            f"{where} is HDF5 but not a demokit dataset, as it lacks 'demokit_schema_version': "
+            "`demokit inspect` says what it is, and how it is imported."
         )
     schema = int(attributes["demokit_schema_version"])
     if schema > SCHEMA_VERSION:

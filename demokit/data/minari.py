@@ -35,6 +35,9 @@ _TAKEN_OVER = (
     "description",
 )
 
+# What a dataset of ours has in Minari's metadata.json.
+METADATA_KEYS = (*_TAKEN_OVER, "dataset_id", "env_spec", "author")
+
 
 def register(path: str | Path, dataset_id: str) -> Path:
     """Make a dataset known to Minari; returns the folder it now has under the local root.

@@ -153,9 +153,21 @@ def test_lerobot_folder_has_every_file_and_column(images, tmp_path):
     wanted = ["episode_index", "tasks", "length", "data/chunk_index", "data/file_index"]
     assert {*wanted, "dataset_from_index", "dataset_to_index"} <= set(episodes)
     stats = json.loads((tmp_path / "l/meta/stats.json").read_text())
-    assert set(stats["action"]) == {"min", "max", "mean", "std", "count"}
+    quantiles = {"q01", "q10", "q50", "q90", "q99"}
+    assert set(stats["action"]) == {"min", "max", "mean", "std", "count"} | quantiles
     actions = np.stack(table["action"])
+    np.testing.assert_allclose(stats["action"]["mean"], actions.mean(0), rtol=1e-5)
     np.testing.assert_allclose(stats["action"]["std"], actions.std(0), rtol=1e-5)
+    halves = [np.quantile(rows, 0.5, axis=0) for rows in np.split(actions, [5])]
+    np.testing.assert_allclose(stats["action"]["q50"], np.mean(halves, 0), rtol=1e-5)
+    pixels = np.concatenate([episode.observations["cam"][:-1] for episode in images]) / 255
+    pictures = stats["observation.images.cam"]
+    for name in stats["action"]:
+        assert np.shape(pictures[name]) == ((1,) if name == "count" else (3, 1, 1))
+    assert pictures["count"] == [10]
+    np.testing.assert_allclose(np.ravel(pictures["mean"]), pixels.mean((0, 1, 2)))
+    np.testing.assert_allclose(np.ravel(pictures["std"]), pixels.std((0, 1, 2)))
+    assert np.shape(episodes["stats/observation.images.cam/min"][0]) == (3,)
 
 
 def foreign_lerobot(dataset, folder, more_features):
@@ -182,8 +194,8 @@ def test_lerobot_frames_may_be_cut_anyhow(dataset, tmp_path, rows, statistics):
 
 
 @needs_arrow
-def test_lerobot_of_others(dataset, tmp_path):
-    """Without our columns: no last observation, no contexts, and it says so."""
+def test_lerobot_of_ours_that_lost_what_lerobot_does_not_know(dataset, tmp_path):
+    """Without our columns: no last observation, no model, and it says so; all else comes back."""
     from pyarrow import parquet
 
     foreign_lerobot(dataset, tmp_path / "l", {})
@@ -192,14 +204,23 @@ def test_lerobot_of_others(dataset, tmp_path):
     table = table.drop([name for name in table.column_names if name.startswith("demokit")])
     parquet.write_table(table, episodes)
     losses = import_dataset(tmp_path / "l", "lerobot", tmp_path / "b.hdf5")
-    assert {"state", "last observation", "context"} <= {loss.what for loss in losses}
+    assert {loss.what for loss in losses} == {
+        *("state", "model", "last observation", "context", "seed", "meta/info.json fps")
+    }
     after = open_dataset(tmp_path / "b.hdf5")
     assert not after.metadata.provenance.restorable
     assert "last observation" in after.metadata.provenance.missing
     np.testing.assert_array_equal(after[1].observations[:-1], dataset[1].observations[:-1])
     np.testing.assert_array_equal(after[1].observations[-1], dataset[1].observations[-2])
-    np.testing.assert_array_equal(after[1].actions, dataset[1].actions)
-    assert after.episodes[1].task.id == "point/lerobot/point-test-train-01"
+    for mine, other in zip(dataset, after, strict=True):
+        np.testing.assert_array_equal(mine.actions, other.actions)
+        np.testing.assert_array_equal(mine.rewards, other.rewards)
+        np.testing.assert_array_equal(mine.terminations, other.terminations)
+        np.testing.assert_array_equal(mine.truncations, other.truncations)
+        for name, rows in mine.privileged.items():
+            np.testing.assert_array_equal(other.privileged[name][:-1], rows[:-1])
+        assert mine.task.id == other.task.id
+    assert not validate(tmp_path / "b.hdf5").errors
 
 
 @needs_arrow
@@ -243,7 +264,7 @@ def test_minari_of_others(tmp_path):
             episode["truncations"] = [False] * 3
             episode["infos/success"] = [False, False, False, True]
     losses = {loss.what for loss in import_dataset(tmp_path / "m", "minari", tmp_path / "b.hdf5")}
-    assert losses == {"state", "model", "context", "infos"}
+    assert losses == {"state", "model", "context", "metadata.json env_spec"}
     after = open_dataset(tmp_path / "b.hdf5")
     assert set(after[0].observations) == {"at", "goal.place"}
     assert after[1].success
@@ -424,4 +445,4 @@ def test_lerobot_of_others_with_text(dataset, tmp_path):
     text = {"instruction": {"dtype": "string", "shape": [1], "names": None}}
     foreign_lerobot(dataset, tmp_path / "l", text)
     losses = dict(import_dataset(tmp_path / "l", "lerobot", tmp_path / "b.hdf5"))
-    assert "string" in losses["instruction"]
+    assert "instruction" in losses

@@ -5,8 +5,10 @@ import io
 import os
 import pickle
 import resource
+import shutil
 import subprocess
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -295,12 +297,13 @@ def test_push(push, tmp_path):
     folder, goals = push
     losses = import_dataset(folder, "gmps-release", tmp_path / "b.hdf5", license="MIT")
     assert {loss.what for loss in losses} == {
-        *("state", "model", "last observation", "env_infos", "double precision")
+        *("state", "model", "last observation", "seed"),
+        *("env_infos/reachDist", "observations", "tasks_pool obj_init_pos"),
     }
     dataset = open_dataset(tmp_path / "b.hdf5")
     about = dataset.metadata
     assert (about.family, about.horizon, about.license) == ("push", 50, "MIT")
-    assert set(about.provenance.missing) == {"state", "model", "last observation"}
+    assert set(about.provenance.missing) == {"state", "model", "last observation", "seed"}
     assert not about.provenance.restorable
     assert [r.task.context for r in dataset.episodes] == [tuple(goal) for goal in goals]
     assert [r.success for r in dataset.episodes] == [True, True, False]
@@ -351,6 +354,49 @@ def test_ant(ant, tmp_path):
     assert dataset.metadata.family == "ant"
 
 
+def test_extra_arrays_of_any_size_are_named(ant, tmp_path):
+    """The release's own ant experts have some; one that is empty is neither true nor false."""
+    (first, *rest) = read_pickle(ant / "0.pkl")
+    first |= {"terminals": np.zeros(200, bool), "qpos": np.zeros((200, 15)), "none": np.zeros(0)}
+    first["deep"] = {"one": {"two": [1.0]}, 3: "x", "again": first["env_infos"]}
+    write(ant / "0.pkl", [first, *rest], "protocol 2")
+    losses = dict(import_dataset(ant, "gmps_release", tmp_path / "b.hdf5", env="ant"))
+    assert {"terminals", "qpos", "none", "deep/one/two", "deep/3", "env_infos/reachDist"} <= set(
+        losses
+    )
+    assert "in 1 of 40" in losses["qpos"]
+    assert len(open_dataset(tmp_path / "b.hdf5")) == 40
+
+
+def test_an_episode_that_is_not_sound_is_named(ant, tmp_path):
+    (first, *rest) = read_pickle(ant / "1.pkl")
+    broken = {**first, "actions": first["actions"][:-2]}
+    write(ant / "1.pkl", [first, broken, 3, *rest[2:]], "joblib")
+    write(ant / "notes.pkl", [1], "joblib")
+    losses = dict(import_dataset(ant, "gmps_release", tmp_path / "b.hdf5", env="ant"))
+    assert "198 actions and" in losses["1.pkl episode 1"]
+    assert "no dict" in losses["1.pkl episode 2"]
+    assert "notes.pkl" in losses
+    assert len(open_dataset(tmp_path / "b.hdf5")) == 38
+
+
+@pytest.mark.parametrize("name", ["joblib", "protocol0", "protocol1", "protocol2"])
+def test_pickles_of_python_2(name, tmp_path):
+    """Written by Python 2.7 itself, see python2/make.py; its arrays are texts of bytes."""
+    path = Path(__file__).parent / "python2" / f"{name}.pkl"
+    _, second = read_pickle(path)
+    rng = np.random.RandomState(1)
+    np.testing.assert_array_equal(second["observations"], rng.normal(size=(5, 3)).astype("f4"))
+    np.testing.assert_array_equal(second["actions"], rng.uniform(-1, 1, (5, 2)).astype("f4"))
+    np.testing.assert_array_equal(second["rewards"], np.linspace(-1, 1, 5))
+    np.testing.assert_array_equal(second["env_infos"]["dist"], np.arange(5))
+    assert (second["note"], second["count"]) == ("caf\xe9", 200)
+    shutil.copy(path, tmp_path / "0.pkl")
+    losses = dict(import_dataset(tmp_path, "gmps_release", tmp_path / "b.hdf5", env="arm"))
+    assert {"env_infos/dist", "env_infos/name", "note", "count"} <= set(losses)
+    np.testing.assert_array_equal(open_dataset(tmp_path / "b.hdf5")[1].actions, second["actions"])
+
+
 def test_without_the_tasks_it_cannot_be_meta_trained_on(ant, tmp_path):
     pytest.importorskip("torch")
     from gmps.experience.demos import load_demos
@@ -375,10 +421,10 @@ def test_episodes_that_do_not_fit(tmp_path):
     rng = np.random.default_rng(3)
     good = episodes(1, 50, 6, 3, rng)
     for content, message in [
-        ([], "no episodes"),
-        ([3], "no dict with the arrays"),
-        ([{"observations": np.zeros((50, 6))}], "no dict with the arrays"),
-        ([{**good[0], "actions": np.zeros(50)}], "actions of"),
+        ([], "no episode"),
+        ([3], "(?i)no dict with the arrays"),
+        ([{"observations": np.zeros((50, 6))}], "(?i)no dict with the arrays"),
+        ([{**good[0], "actions": np.zeros((50, 2, 2))}], "actions of"),
         ([{**good[0], "actions": np.zeros((9, 3))}], "9 actions and"),
         ([{**good[0], "actions": np.full((50, 3), np.nan)}], "not finite"),
         ([{**good[0], "rewards": np.zeros(7)}], "rewards"),

@@ -440,7 +440,7 @@ ERRORS = {
     "text": "is not an HDF5 file",
     "empty": "is not an HDF5 file",
     "truncated": "is truncated",
-    "foreign": "not a demokit dataset.*demokit convert --from minari",
+    "foreign": "not a demokit dataset.*demokit inspect",
     "newer": "schema version 99.*upgrade",
     "no tasks": "metadata of .* is damaged",
     "no group": "is damaged",

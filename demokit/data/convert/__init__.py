@@ -6,15 +6,16 @@ not hold and what stands in its place, and the dataset keeps that list (`Provena
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from demokit.data.assembly import check_output
+from demokit.data.convert.inventory import Inventory, Loss
 from demokit.data.files import explain_damage
 from demokit.data.layout import digest, record_of
 from demokit.data.metadata import DatasetMetadata
@@ -31,23 +32,19 @@ _ADVICE = "choose another place with -o."
 FORMATS = {"gmps_release": False, "lerobot": True, "minari": True, "robomimic": True}
 
 
-class Loss(NamedTuple):
-    """Something that a conversion cannot carry, and why or what stands in its place."""
-
-    what: str
-    why: str
-
-
 @dataclass(frozen=True, eq=False)
 class Imported:
     """What a reader found: metadata, the episodes (read one at a time), and what is lost.
 
-    `own` says that demokit wrote the source, which then states its task family.
+    `inventory` knows what became of everything in the source once the episodes were read;
+    `losses` is what stands in the place of what the source never held. `own` says that demokit
+    wrote the source, which then states its task family.
     """
 
     metadata: DatasetMetadata
     episodes: Iterable[Episode]
-    losses: tuple[Loss, ...]
+    inventory: Inventory
+    losses: tuple[Loss, ...] = ()
     own: bool = False
 
 
@@ -121,10 +118,12 @@ def import_dataset(
         found: Imported = module.read(source, env)
         _check_stated(found, source, env, license)
         metadata = found.metadata if license is None else replace(found.metadata, license=license)
-        if not dry_run:
+        if dry_run:
+            deque(found.episodes, maxlen=0)
+        else:
             with DatasetWriter(target, metadata, overwrite=overwrite) as writer:
                 _fill(writer, found.episodes)
-    return found.losses
+    return found.losses + found.inventory.losses()
 
 
 def _check_stated(found: Imported, source: Path, env: str | None, license: str | None) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
-from demokit.data.convert import Imported, Loss
+from demokit.data.convert import Imported
+from demokit.data.convert.inventory import Inventory, Loss, Part, attribute, listed
 from demokit.data.metadata import (
     ArraySpec,
     DatasetMetadata,
@@ -19,105 +22,116 @@ from demokit.data.metadata import (
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode, Task
 
+_Name = TypeVar("_Name", bound=Hashable)
 NO_CONTEXT = (0.0,)
 _NOT_STORED = {
     "state": "the simulator's state was not stored: episodes cannot be restored or re-simulated",
     "model": "the simulation's model was not stored: its hash is empty",
 }
+_STATE_ALONE = "it is kept, but the model that it belongs to is not known: it restores nothing"
 _STAND_INS = {
     "last observation": "the observation before it is repeated, so that there are T+1 rows",
     "context": "0 stands in its place: the source does not describe tasks by numbers",
     "success": "every episode counts as failed",
     "rewards": "0 stands in their place",
+    "seed": "0 stands in its place: what reset the episodes was not stored",
+    "end": "every episode counts as truncated: the source says that it ended, not how",
 }
+_EXACT_IN_FLOAT64 = 2**53
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """An episode of T steps as other formats hold it; None is what they do not say.
 
-    `observations` has T or T+1 rows; `privileged` T+1; `task` names the task within `split`.
+    `observations` have T or T+1 rows, and `privileged` too; a plain observation has the name "".
+    `task` names the task within `split`; `terminated` is false for an episode that was cut off.
     """
 
     task: str
-    observations: Array | Mapping[str, Array]
+    observations: Mapping[str, Array]
     actions: Array
     rewards: Array | None
-    terminated: bool = False
+    terminated: bool | None = None
     success: bool | None = None
     context: tuple[float, ...] | None = None
     split: str = "train"
     seed: int | None = None
     privileged: Mapping[str, Array] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class About:
+    """What a source says of itself, and how the dataset shall be called.
+
+    `origin` is the format, as the provenance names it; a None `horizon` is the longest episode,
+    a None `task_set` the origin.
+    """
+
+    origin: str
+    family: str
+    horizon: int | None = None
+    task_set: str | None = None
+    expert: str = "unknown"
+    operator: str | None = None
+    description: str = ""
 
 
 @dataclass
 class _Survey:
     """What a first pass over the trajectories finds."""
 
-    space: Space
-    actions: ArraySpec
     scale: Array
-    tasks: dict[str, Task]
+    tasks: dict[str, Task] = field(default_factory=dict)
     longest: int = 0
-    missing: dict[str, str] = field(default_factory=lambda: dict(_NOT_STORED))
+    episodes: int = 0
+    lacking: Counter[str] = field(default_factory=Counter)
+    types: dict[str, str] = field(default_factory=dict)
 
 
 def import_foreign(
-    trajectories: Callable[[], Iterator[Trajectory]],
-    *,
-    origin: str,
-    family: str,
-    horizon: int | None = None,
-    task_set: str | None = None,
-    license: str | None = None,
+    inventory: Inventory,
+    parts: Callable[[], Iterator[Part]],
+    read: Callable[[Part], Trajectory],
+    about: About,
     losses: tuple[Loss, ...] = (),
 ) -> Imported:
-    """A dataset from trajectories, which are read twice: to survey them, and to write them.
+    """A dataset from the parts of a source, which are read twice: to survey them, and to write.
+
+    An episode that is not sound is left out, with the reason in the inventory.
 
     Args:
-        trajectories: starts a pass over them.
-        origin: the format, as the provenance names it.
-        family: the task family.
-        horizon: the longest an episode may be, in steps; None takes the longest there is.
-        task_set: name of the task set; None takes `origin`.
-        license: the licence, where the source states it.
-        losses: what the reader itself left out.
+        inventory: of the source.
+        parts: starts a pass over its episodes.
+        read: makes a trajectory of one, or raises DemokitError with what is wrong with it.
+        about: what is known of all of them.
+        losses: what the reader itself changed.
 
     Raises:
-        DemokitError: no episodes, or episodes that do not fit each other.
+        DemokitError: no sound episode.
     """
-    survey = _survey(trajectories(), family)
+    source = _Source(inventory, parts, read, about.family)
+    survey, space, actions = _survey(source, about.family)
+    missing = _missing(survey)
     metadata = DatasetMetadata(
-        family=family,
+        family=about.family,
         reward="dense",
-        horizon=max(horizon or 0, survey.longest),
-        task_set=task_set or origin,
+        horizon=max(about.horizon or 0, survey.longest),
+        task_set=about.task_set or about.origin,
         tasks=tuple(survey.tasks.values()),
-        observation_space=survey.space,
-        action_space=survey.actions,
+        observation_space=space,
+        action_space=actions,
         model_hash="",
         mujoco_version="unknown",
-        provenance=Provenance(origin, "unknown", None, None, missing=survey.missing),
-        license=license,
-        description=f"Imported from {origin}: see its provenance for what is missing.",
+        provenance=Provenance(
+            about.origin, about.expert, None, None, operator=about.operator, missing=missing
+        ),
+        description=about.description
+        or f"Imported from {about.origin}: see its provenance for what is missing.",
     )
-    lost = tuple(Loss(what, why) for what, why in survey.missing.items())
-    episodes = _Episodes(trajectories, survey, origin)
-    return Imported(metadata, episodes, lost + losses)
-
-
-@dataclass(frozen=True, eq=False)
-class _Episodes:
-    """Iterable as often as asked, one episode in memory at a time."""
-
-    trajectories: Callable[[], Iterator[Trajectory]]
-    survey: _Survey
-    origin: str
-
-    def __iter__(self) -> Iterator[Episode]:
-        for trajectory in self.trajectories():
-            yield _episode(trajectory, self.survey, self.origin)
+    lost = tuple(Loss(what, why) for what, why in missing.items())
+    return Imported(metadata, _Episodes(source, survey, about), inventory, lost + losses)
 
 
 def plain_name(text: str) -> str:
@@ -125,62 +139,269 @@ def plain_name(text: str) -> str:
     return re.sub(r"[^-\w.]+", "-", text).strip("-").lower() or "unnamed"
 
 
-def _survey(trajectories: Iterator[Trajectory], family: str) -> _Survey:
-    found: _Survey | None = None
-    for index, trajectory in enumerate(trajectories):
-        _check(trajectory, index)
-        space = _space_of(trajectory.observations)
-        actions = ArraySpec(trajectory.actions.shape[1:], str(trajectory.actions.dtype), -1.0, 1.0)
-        if found is None:
-            found = _Survey(space, actions, np.ones(actions.shape), {})
-        if (space, actions) != (found.space, found.actions):
+def distinct(names: Iterable[_Name], *ways: Callable[[_Name], str]) -> dict[_Name, str]:
+    """Name -> new name, one to one.
+
+    A name is changed in the first of the `ways` that makes no two alike; where all do, the last
+    one gets a number.
+    """
+    left, found = list(dict.fromkeys(names)), dict[_Name, str]()
+    for way in ways:
+        counts = Counter([*found.values(), *map(way, left)])
+        found |= {name: way(name) for name in left if counts[way(name)] == 1}
+        left = [name for name in left if name not in found]
+    for name in left:
+        taken = set(found.values())
+        numbered = (f"{ways[-1](name)}-{number}" for number in range(1, len(taken) + 2))
+        found[name] = next(new for new in numbered if new not in taken)
+    return found
+
+
+def observed(part: Part, places: Mapping[str, str]) -> dict[str, Array]:
+    """The observations of a part: name -> rows; what holds no rows of numbers is explained.
+
+    Args:
+        part: the episode.
+        places: place in the part -> name of the observation.
+    """
+    found = {}
+    for place, name in places.items():
+        try:
+            rows = np.asarray(part[place])
+        except DemokitError as problem:
+            part.explain(place, f"left out: {problem}")
+            continue
+        if rows.ndim and rows.dtype.kind in "fiub":
+            found[name] = rows
+        else:
+            part.explain(place, f"left out: {rows.dtype} {rows.shape} is no row of numbers")
+    return found
+
+
+def terminated(part: Part, terminations: str, truncations: str, dones: str) -> bool | None:
+    """Whether the last step ended the episode by itself; None where the source does not say.
+
+    Args:
+        part: the episode.
+        terminations: place of a flag per step, set where the task ended.
+        truncations: set where the episode was cut off.
+        dones: set for either: it says that an episode ended, not how.
+    """
+    ended, cut, done = (part.flag(name) for name in (terminations, truncations, dones))
+    if ended is not None:
+        return ended
+    if cut or done is False:
+        return False
+    return done if cut is not None else None
+
+
+def truth(part: Part, name: str) -> bool | None:
+    """A thing that is true or false; None where it is not there, or is something else."""
+    try:
+        value = np.asarray(part.get(name))
+    except DemokitError as problem:
+        part.explain(name, f"left out: {problem}")
+        return None
+    if value.size == 1 and value.dtype.kind in "biuf" and value.item() in (0, 1):
+        return bool(value.item())
+    part.explain(name, "left out: it is neither true nor false")
+    return None
+
+
+def seed_of(part: Part) -> int | None:
+    """The seed in an episode's attributes, where it is one."""
+    name = attribute("seed")
+    try:
+        value = np.asarray(part.get(name, ""))
+    except DemokitError:
+        value = np.asarray("")
+    if value.shape == () and value.dtype.kind in "iu" and value >= 0:
+        return int(value)
+    part.explain(name, "left out: it is no whole number of at least 0")
+    return None
+
+
+class _Source:
+    """The sound episodes of a source, all of one kind: that of the first one."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        parts: Callable[[], Iterator[Part]],
+        read: Callable[[Part], Trajectory],
+        family: str,
+    ) -> None:
+        self.inventory, self._parts, self._read, self._family = inventory, parts, read, family
+        self._kind: object = None
+        self.types: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        self.inventory.begin()
+        for part in self._parts():
+            try:
+                read = self._read(part)
+                if not read.observations:
+                    raise DemokitError(f"it has no observations that can be read{_reasons(part)}")
+                found = _sound(read)
+                self._check_kind(found)
+                _task(found, self._family)  # its context and split may be unusable
+            except DemokitError as problem:
+                self.inventory.leave_out(part.name, f"left out: {problem}")
+                continue
+            self.types.update(_changed_types(read, found))
+            yield found
+            self.inventory.keep(part)
+
+    def _check_kind(self, found: Trajectory) -> None:
+        kind = space_of(found.observations), found.actions.shape[1:], found.actions.dtype
+        self._kind = self._kind or kind
+        if kind != self._kind:
             raise DemokitError(
-                f"Episode {index} of the source has other shapes or types than episode 0: a "
-                "dataset holds episodes of one kind."
+                "it has other names, shapes or types than the first episode, and a dataset holds "
+                "episodes of one kind"
             )
-        _note(found, trajectory, family)
-    if found is None:
-        raise DemokitError("The source has no episodes.")
-    if (found.scale > 1).any():
-        found.missing["action range"] = (
+
+
+def _reasons(part: Part) -> str:
+    said = [f"{name}: {why}" for name, why in part.reasons.items()]
+    return f" ({listed(said)})" if said else ""
+
+
+def _survey(source: _Source, family: str) -> tuple[_Survey, Space, ArraySpec]:
+    first, survey = None, _Survey(np.ones(1))
+    for trajectory in source:
+        first = first or trajectory
+        _note(survey, trajectory, family)
+    if first is None:
+        problem = source.inventory.first_problem()
+        raise DemokitError(
+            f"The source has no episode that can be imported ({problem})."
+            if problem
+            else "The source has no episodes."
+        )
+    survey.types = source.types
+    space, actions = space_of(first.observations), first.actions
+    return survey, space, ArraySpec(actions.shape[1:], str(actions.dtype), -1.0, 1.0)
+
+
+def _note(survey: _Survey, trajectory: Trajectory, family: str) -> None:
+    """Add what a trajectory brings, and what it lacks, to the survey."""
+    task = _task(trajectory, family)
+    if survey.tasks.setdefault(task.id, task) != task:
+        raise DemokitError(f"The source gives task {task.id} two different contexts or splits.")
+    greatest = np.abs(trajectory.actions).max(0).astype(float)
+    survey.scale = np.maximum(survey.scale, greatest)
+    survey.longest = max(survey.longest, len(trajectory.actions))
+    survey.episodes += 1
+    lacks = {
+        "state": "state" not in trajectory.privileged,
+        "last observation": _is_short(trajectory),
+        "context": trajectory.context is None,
+        "success": trajectory.success is None,
+        "rewards": trajectory.rewards is None,
+        "seed": trajectory.seed is None,
+        "end": trajectory.terminated is None,
+    }
+    survey.lacking.update(what for what, is_so in lacks.items() if is_so)
+
+
+def _missing(survey: _Survey) -> dict[str, str]:
+    """What the source does not hold, and what stands in its place."""
+    missing = dict(_NOT_STORED)
+    if not survey.lacking["state"]:
+        missing["state"] = _STATE_ALONE
+    for what, stands in _STAND_INS.items():
+        count = survey.lacking[what]
+        if 0 < count < survey.episodes:
+            stands = f"{stands.replace('every', 'such an')} (in {count} of {survey.episodes})"
+        if count:
+            missing[what] = stands
+    if (survey.scale > 1).any():
+        missing["action range"] = (
             "actions were divided by their greatest magnitudes "
-            f"{json.dumps(found.scale.tolist())} to fit [-1, 1]"
+            f"{json.dumps(survey.scale.tolist())} to fit [-1, 1]"
+        )
+    return {**missing, **survey.types}
+
+
+def _sound(found: Trajectory) -> Trajectory:
+    """The trajectory with arrays as demokit holds them; raises DemokitError where it cannot."""
+    actions = _actions(found.actions)
+    steps = len(actions)
+    rows = {len(values) for values in found.observations.values()}
+    if not rows <= {steps, steps + 1} or len(rows) > 1:
+        raise DemokitError(f"it has {steps} actions and {sorted(rows)} observations")
+    for name, values in found.privileged.items():
+        if len(values) not in (steps, steps + 1):
+            raise DemokitError(f"it has {steps} actions and {len(values)} rows of {name}")
+    sound = replace(
+        found,
+        actions=actions,
+        rewards=_rewards(found.rewards, steps),
+        observations={name: _observation(values) for name, values in found.observations.items()},
+    )
+    _check_finite(sound)
+    return sound
+
+
+def _actions(actions: Array) -> Array:
+    """One vector of floating-point numbers per step; one number is a vector of one."""
+    if actions.ndim and not len(actions):
+        raise DemokitError("it has no steps")
+    found = _floats(actions[:, None] if actions.ndim == 1 else actions)
+    if found.dtype.kind != "f" or found.ndim != 2 or not found.shape[1]:
+        raise DemokitError(
+            f"it has actions of {actions.dtype} {actions.shape}, not steps of one vector"
         )
     return found
 
 
-def _check(trajectory: Trajectory, index: int) -> None:
-    """Raise DemokitError when arrays do not fit each other."""
-    actions, steps = trajectory.actions, len(trajectory.actions)
-    if actions.dtype.kind != "f" or actions.ndim != 2 or not steps:
-        raise DemokitError(
-            f"Episode {index} of the source has actions of {actions.dtype} {actions.shape}: "
-            "demokit holds steps of one vector of floating-point numbers each."
-        )
-    rows = {len(values) for values in _named(trajectory.observations).values()}
-    if not rows or not rows <= {steps, steps + 1} or len(rows) > 1:
-        raise DemokitError(
-            f"Episode {index} of the source has {steps} actions and {sorted(rows)} observations."
-        )
-    if not np.isfinite(actions).all():
-        raise DemokitError(f"Episode {index} of the source has actions that are not finite.")
+def _rewards(rewards: Array | None, steps: int) -> Array | None:
+    if rewards is None:
+        return None
+    if rewards.size != steps or rewards.dtype.kind not in "fiub":
+        raise DemokitError(f"it has {steps} actions and rewards of {rewards.dtype} {rewards.shape}")
+    return rewards.reshape(steps).astype(np.float64)
 
 
-def _note(found: _Survey, trajectory: Trajectory, family: str) -> None:
-    """Add what a trajectory brings, and what it lacks, to the survey."""
-    task = _task(trajectory, family)
-    if found.tasks.setdefault(task.id, task) != task:
-        raise DemokitError(f"The source gives task {task.id} two different contexts.")
-    greatest = np.abs(trajectory.actions).max(0).astype(float)
-    found.scale = np.maximum(found.scale, greatest)
-    found.longest = max(found.longest, len(trajectory.actions))
-    lacks = {
-        "last observation": _last_is_missing(trajectory),
-        "context": trajectory.context is None,
-        "success": trajectory.success is None,
-        "rewards": trajectory.rewards is None,
+def _check_finite(found: Trajectory) -> None:
+    arrays = {"actions": found.actions, "rewards": found.rewards}
+    arrays |= {f"observations {name}".strip(): rows for name, rows in found.observations.items()}
+    arrays |= {f"privileged {name}": rows for name, rows in found.privileged.items()}
+    for name, values in arrays.items():
+        if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise DemokitError(f"it has {name} that are not finite")
+
+
+def _changed_types(read: Trajectory, found: Trajectory) -> dict[str, str]:
+    """What was neither a floating-point number nor a pixel, and is one now."""
+    pairs = {"actions": (read.actions, found.actions)}
+    for name, rows in found.observations.items():
+        pairs[f"observation {name}".strip()] = read.observations[name], rows
+    return {
+        f"type of {name}": f"{before.dtype} in the source, {after.dtype} here: the same numbers"
+        for name, (before, after) in pairs.items()
+        if before.dtype.kind != after.dtype.kind
     }
-    found.missing.update({what: _STAND_INS[what] for what, is_so in lacks.items() if is_so})
+
+
+def _observation(rows: Array) -> Array:
+    """Observations as demokit holds them: pixels as they are, all others floating-point."""
+    return rows if rows.dtype in (np.uint8, np.uint16) else _floats(rows)
+
+
+def _floats(rows: Array) -> Array:
+    """Numbers as floating-point ones that hold each of them exactly, in this machine's order."""
+    if rows.dtype.kind == "f":
+        size = min(rows.dtype.itemsize, 8)
+        return rows.astype(f"f{size}", copy=False)
+    if rows.dtype.kind not in "iub":
+        return rows
+    if rows.dtype.itemsize <= 2:
+        return rows.astype(np.float32)
+    if rows.size and max(abs(int(rows.min())), abs(int(rows.max()))) > _EXACT_IN_FLOAT64:
+        raise DemokitError("it has whole numbers too great for a floating-point one")
+    return rows.astype(np.float64)
 
 
 def _task(trajectory: Trajectory, family: str) -> Task:
@@ -188,42 +409,55 @@ def _task(trajectory: Trajectory, family: str) -> Task:
     return Task(family, task_id, trajectory.context or NO_CONTEXT, trajectory.split)
 
 
-def _last_is_missing(trajectory: Trajectory) -> bool:
-    rows = next(iter(_named(trajectory.observations).values()))
+def _is_short(trajectory: Trajectory) -> bool:
+    """Whether the observation after the last action is missing."""
+    rows = next(iter(trajectory.observations.values()))
     return len(rows) == len(trajectory.actions)
 
 
-def _episode(trajectory: Trajectory, survey: _Survey, origin: str) -> Episode:
+@dataclass(frozen=True, eq=False)
+class _Episodes:
+    """Iterable as often as asked, one episode in memory at a time."""
+
+    source: _Source
+    survey: _Survey
+    about: About
+
+    def __iter__(self) -> Iterator[Episode]:
+        for trajectory in self.source:
+            yield _episode(trajectory, self.survey, self.about)
+
+
+def _episode(trajectory: Trajectory, survey: _Survey, about: About) -> Episode:
     steps = len(trajectory.actions)
-    task = _task(trajectory, next(iter(survey.tasks.values())).family)
+    task = _task(trajectory, about.family)
     ended = np.zeros(steps, np.bool_)
     ended[-1] = True
-    terminated = ended & trajectory.terminated
+    terminated = ended & bool(trajectory.terminated)
     rewards = np.zeros(steps) if trajectory.rewards is None else trajectory.rewards
     actions = trajectory.actions / survey.scale.astype(trajectory.actions.dtype)
     context = np.tile(np.array(task.context), (steps + 1, 1))
+    privileged = {n: _with_last(rows, steps) for n, rows in trajectory.privileged.items()}
+    observations = {n: _with_last(rows, steps) for n, rows in trajectory.observations.items()}
     return Episode(
         task=task,
-        observations=_with_last(trajectory),
+        observations=observations[""] if set(observations) == {""} else observations,
         # Division may round up.
         actions=np.clip(actions, -1, 1).astype(trajectory.actions.dtype),
-        rewards=np.asarray(rewards, np.float64),
+        rewards=rewards,
         terminations=terminated,
         truncations=ended & ~terminated,
-        privileged={"context": context, **trajectory.privileged},
+        privileged={"context": context, **privileged},
         seed=trajectory.seed or 0,
         success=bool(trajectory.success),
-        recorder=origin,
+        recorder=about.origin,
+        options=trajectory.options,
     )
 
 
-def _with_last(trajectory: Trajectory) -> Array | Mapping[str, Array]:
-    """The observations with T+1 rows."""
-    if not _last_is_missing(trajectory):
-        return trajectory.observations
-    if isinstance(trajectory.observations, Mapping):
-        return {name: repeat_last(rows) for name, rows in trajectory.observations.items()}
-    return repeat_last(trajectory.observations)
+def _with_last(rows: Array, steps: int) -> Array:
+    """The rows with the last one of T repeated."""
+    return repeat_last(rows) if len(rows) == steps else rows
 
 
 def repeat_last(rows: Array) -> Array:
@@ -231,21 +465,13 @@ def repeat_last(rows: Array) -> Array:
     return np.concatenate([rows, rows[-1:]])
 
 
-def _named(observations: Array | Mapping[str, Array]) -> Mapping[str, Array]:
-    return observations if isinstance(observations, Mapping) else {"": observations}
-
-
-def _space_of(observations: Array | Mapping[str, Array]) -> Space:
-    if isinstance(observations, Mapping):
-        return {name: _spec_of(rows) for name, rows in sorted(observations.items())}
-    return _spec_of(observations)
+def space_of(observations: Mapping[str, Array]) -> Space:
+    """The space of observations by name; of one without a name, its own."""
+    specs = {name: _spec_of(rows) for name, rows in sorted(observations.items())}
+    return specs[""] if set(specs) == {""} else specs
 
 
 def _spec_of(rows: Array) -> ArraySpec:
-    if rows.dtype.kind not in "fu":
-        raise DemokitError(
-            f"The source has observations of {rows.dtype}: demokit holds floating-point numbers "
-            "and images (uint8)."
-        )
-    bounds = (0.0, 255.0) if rows.dtype == np.uint8 else (-np.inf, np.inf)
+    whole = rows.dtype.kind == "u"
+    bounds = (0.0, float(np.iinfo(rows.dtype).max)) if whole else (-np.inf, np.inf)
     return ArraySpec(rows.shape[1:], str(rows.dtype), *bounds)

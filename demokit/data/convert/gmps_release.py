@@ -7,14 +7,22 @@ and "rewards" (T,); `tasks_pool.pkl` holds the tasks in order. There is no last 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from demokit.data.convert import Imported, Loss
-from demokit.data.convert.foreign import Trajectory, import_foreign, plain_name, repeat_last
+from demokit.data.convert import Imported
+from demokit.data.convert.foreign import (
+    About,
+    Trajectory,
+    import_foreign,
+    plain_name,
+    repeat_last,
+)
+from demokit.data.convert.inventory import Inventory, Part
 from demokit.data.convert.pickles import read_pickle
 from demokit.errors import DemokitError
 from demokit.types import Array, FloatArray
@@ -35,29 +43,27 @@ def read(source: Path, env: str | None) -> Imported:
         DemokitError: no episodes there, or pickles that are not those of the release.
     """
     files = _files(source)
-    goals = _goals(source / f"{_TASKS}.pkl")
-    first = next(_episodes(files[0]))
+    pool = _pool(source / f"{_TASKS}.pkl")
+    first = _first(files)
     family = _family(first, env)
     known = _known(family)
-    found = {index: _context(goal, known) for index, goal in goals.items()}
+    found = {index: _context(_goal(task), known) for index, task in enumerate(pool)}
     contexts = {index: context for index, context in found.items() if context is not None}
     names = _paper_names(known, contexts) if known else {}
+    inventory = Inventory(_head(source, files, pool), ())
 
-    def trajectories() -> Iterator[Trajectory]:
-        for path in files:
-            context = contexts.get(int(path.stem))
-            task = names.get(int(path.stem), f"{ORIGIN}/train/{int(path.stem):02d}")
-            for episode in _episodes(path):
-                yield _trajectory(episode, task, context, known)
+    def trajectory(part: Part) -> Trajectory:
+        index = int(part.name.partition(".")[0])
+        task = names.get(index, f"{ORIGIN}/train/{index:02d}")
+        return _trajectory(part, task, contexts.get(index), known)
 
-    return import_foreign(
-        trajectories,
-        origin=ORIGIN,
-        family=family,
+    about = About(
+        ORIGIN,
+        family,
         horizon=known.horizon if known else None,
         task_set="paper" if names else None,
-        losses=_left_out(first),
     )
+    return import_foreign(inventory, partial(_parts, files), trajectory, about)
 
 
 def _files(source: Path) -> list[Path]:
@@ -69,41 +75,74 @@ def _files(source: Path) -> list[Path]:
     return sorted(files, key=lambda path: int(path.stem))
 
 
-def _episodes(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The episodes of one task's file, checked."""
-    content = read_pickle(path)
-    episodes = content if isinstance(content, list | tuple) else [content]
-    for index, episode in enumerate(episodes):
-        if not isinstance(episode, dict) or not all(
-            isinstance(episode.get(name), np.ndarray) for name in _ARRAYS
-        ):
-            raise DemokitError(
-                f"{path}: episode {index} is no dict with the arrays {', '.join(_ARRAYS)}."
-            )
-        if episode["observations"].ndim != 2 or episode["rewards"].ndim != 1:
-            raise DemokitError(f"{path}: episode {index} has arrays of another shape.")
-        yield episode
-    if not episodes:
-        raise DemokitError(f"{path} holds no episodes.")
+def _parts(files: Iterable[Path]) -> Iterator[Part]:
+    """The episodes of the files, one file in memory at a time."""
+    for path in files:
+        content = read_pickle(path)
+        episodes = content if isinstance(content, list | tuple) else [content]
+        for index, episode in enumerate(episodes):
+            things = _flat(episode, "", set()) if isinstance(episode, dict) else {}
+            yield Part(f"{path.name} episode {index}", things)
 
 
-def _goals(path: Path) -> dict[int, tuple[float, ...]]:
-    """Number of a task -> its goal; empty when the release's list of tasks is not there."""
+def _flat(content: Mapping[Any, Any], prefix: str, seen: set[int]) -> dict[str, Any]:
+    """Path -> what gives the value, of all in a dict of dicts; what is empty holds nothing."""
+    seen.add(id(content))  # a small pickle can hold one dict very often
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        path = f"{prefix}{name if isinstance(name, str) else repr(name)}"
+        if isinstance(value, dict) and id(value) not in seen:
+            found |= _flat(value, f"{path}/", seen)
+        elif not (isinstance(value, dict | list | tuple) and not value):
+            found[path] = partial(_itself, value)
+    return found
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _first(files: Iterable[Path]) -> Part:
+    """The first episode that has the arrays of the release."""
+    for part in _parts(files):
+        if all(isinstance(part.get(name), np.ndarray) for name in _ARRAYS):
+            return part
+    raise DemokitError(f"No dict with the arrays {', '.join(_ARRAYS)}: there is no episode.")
+
+
+def _head(source: Path, files: list[Path], pool: Sequence[Any]) -> Part:
+    """What stands beside the episodes: other pickles, and what the list of tasks holds."""
+    others = {path.name for path in source.glob("*.pkl")} - {path.name for path in files}
+    things = sorted(others - {f"{_TASKS}.pkl"})
+    tasks = [task for task in pool if isinstance(task, dict)]
+    keys = dict.fromkeys(str(key) for task in tasks for key in task)
+    things += [f"{_TASKS} {key}" for key in keys if "goal" not in key]
+    numbers = {int(path.stem) for path in files}
+    things += [f"{_TASKS} {index}" for index in range(len(pool)) if index not in numbers]
+    head = Part(source.name, dict.fromkeys(things, lambda: None))
+    for index in range(len(pool)):
+        head.explain(f"{_TASKS} {index}", "left out: the task has no episodes")
+    return head
+
+
+def _pool(path: Path) -> Sequence[Any]:
+    """The tasks by their numbers; empty when the release's list of tasks is not there."""
     if not path.exists():
-        return {}
+        return ()
     pool = read_pickle(path)
     tasks = pool.get(_TASKS) if isinstance(pool, dict) else pool
-    if not isinstance(tasks, list | tuple | np.ndarray):
+    if not isinstance(tasks, list | tuple | np.ndarray) or np.ndim(tasks) == 0:
         raise DemokitError(f"{path} holds no list of tasks.")
-    goals = {index: _goal(task) for index, task in enumerate(tasks)}
-    return {index: goal for index, goal in goals.items() if goal is not None}
+    return list(tasks)
 
 
-def _context(goal: tuple[float, ...], family: Any) -> tuple[float, ...] | None:
+def _context(goal: tuple[float, ...] | None, family: Any) -> tuple[float, ...] | None:
     """The context that a goal is in demokit's family; None when it is none there.
 
     The release's ant has goals (x, y) on a ring, the family here their angle.
     """
+    if goal is None:
+        return None
     if family is None or len(goal) == family.context.width:
         return goal
     if family.context.names == ("goal_angle",) and len(goal) == 2:
@@ -122,12 +161,13 @@ def _goal(task: Any) -> tuple[float, ...] | None:
     return tuple(values.astype(float).tolist()) or None
 
 
-def _family(episode: Mapping[str, Any], env: str | None) -> str:
+def _family(episode: Part, env: str | None) -> str:
     """Name of the family: `env`, or the one that fits the first episode."""
     from demokit.envs import family_names, make_family
 
-    steps, width = episode["observations"].shape
-    sizes = width, episode["actions"].shape[-1]
+    shapes = np.shape(episode["observations"]), np.shape(episode["actions"])
+    steps, width = (shapes[0] + (0, 0))[:2]
+    sizes = width, (shapes[1] or (0,))[-1]
     families = {name: make_family(name) for name in ([env] if env else family_names())
                 if name in family_names()}  # fmt: skip
     fitting = [n for n, f in families.items() if (f.observation_width, len(f.actions)) == sizes]
@@ -163,19 +203,37 @@ def _paper_names(family: Any, contexts: Mapping[int, tuple[float, ...]]) -> dict
 
 
 def _trajectory(
-    episode: Mapping[str, Any], task: str, context: tuple[float, ...] | None, family: Any
+    part: Part, task: str, context: tuple[float, ...] | None, family: Any
 ) -> Trajectory:
-    observations = np.asarray(episode["observations"], np.float32)
+    arrays = {name: part.get(name) for name in _ARRAYS}
+    missing = [name for name, rows in arrays.items() if not isinstance(rows, np.ndarray)]
+    if missing:
+        raise DemokitError(f"it is no dict with the arrays {', '.join(_ARRAYS)}")
+    if arrays["observations"].ndim != 2 or arrays["rewards"].ndim != 1:
+        raise DemokitError("it has observations or rewards of another shape")
+    observations, actions = (_rounded(part, name, arrays[name]) for name in _ARRAYS[:2])
     privileged, success = _terms(observations, context, family)
+    cut = family is not None and len(actions) == family.horizon
     return Trajectory(
         task=task,
-        observations=observations,
-        actions=np.asarray(episode["actions"], np.float32),
-        rewards=np.asarray(episode["rewards"], np.float64),
+        observations={"": observations},
+        actions=actions,
+        rewards=arrays["rewards"],
+        terminated=False if cut else None,
         success=success,
         context=context,
         privileged=privileged,
     )
+
+
+def _rounded(part: Part, name: str, rows: Array) -> Array:
+    """Numbers of double precision as those of single precision, which is said; others unchanged."""
+    if rows.dtype != np.float64:
+        return rows
+    single = rows.astype(np.float32)
+    if not np.array_equal(rows, single, equal_nan=True):
+        part.explain(name, "rounded from double to single precision")
+    return single
 
 
 def _terms(
@@ -193,21 +251,3 @@ def _terms(
     except KeyError:  # success depends on a term that is not observed
         return terms, None
     return {**terms, "success": solved}, bool(solved[-1])
-
-
-def _left_out(episode: Mapping[str, Any]) -> tuple[Loss, ...]:
-    """What the release holds besides, by an example; and the rounding."""
-    losses = []
-    for name, value in sorted(episode.items(), key=lambda item: str(item[0])):
-        if name in _ARRAYS or not value:
-            continue
-        inside = ", ".join(sorted(map(str, value))) if isinstance(value, dict) else "values"
-        losses.append(Loss(str(name), f"{inside}: not part of a demokit dataset"))
-    rounded = any(
-        not np.array_equal(values, values.astype(np.float32))
-        for values in (episode["observations"], episode["actions"])
-        if math.prod(values.shape)
-    )
-    if rounded:
-        losses.append(Loss("double precision", "observations and actions become float32"))
-    return tuple(losses)

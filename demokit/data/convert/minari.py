@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from demokit.data.convert import Imported, Loss
-from demokit.data.convert.foreign import Trajectory, import_foreign, plain_name
+from demokit.data.convert import Imported
+from demokit.data.convert.foreign import (
+    About,
+    Trajectory,
+    distinct,
+    import_foreign,
+    observed,
+    plain_name,
+    seed_of,
+    terminated,
+)
+from demokit.data.convert.heap import read_blobs
+from demokit.data.convert.inventory import (
+    Inventory,
+    Loss,
+    Part,
+    attribute,
+    attributes,
+    hdf5_things,
+)
+from demokit.data.convert.pictures import decode
 from demokit.data.files import open_hdf5
-from demokit.data.hdf5 import names, open_group, read_arrays, read_attributes
+from demokit.data.hdf5 import StoredArray, names, open_group
+from demokit.data.layout import PRIVILEGED, RECORD_ATTRIBUTES, episode_arrays, nested_options
 from demokit.data.metadata import default_dataset_id
-from demokit.data.minari import describe_namespaces, write_copy
+from demokit.data.minari import METADATA_KEYS, describe_namespaces, write_copy
 from demokit.data.store import Dataset, FinishedFile
 from demokit.errors import DemokitError
-from demokit.reading import parse_json, parse_object, read_bytes
-from demokit.types import Array
+from demokit.reading import MALFORMED, parse_json, parse_object, read_bytes
+from demokit.types import Array, Episode
 
 _FILE = "main_data.hdf5"
 _METADATA = "metadata.json"
+_EPISODE = re.compile(r"episode_[0-9]{1,18}")
+_SUCCESS = ("infos/success", "infos/is_success")
+_LAYOUT = (
+    *("total_episodes", "total_steps", "data_format", "jpeg_encoding", "minari_version"),
+    *("dataset_id", "dataset_size"),
+)
 
 
 def place(dataset: Dataset, target: Path) -> Path:
@@ -57,27 +84,21 @@ def read(source: Path, env: str | None) -> Imported:
     """A Minari dataset (its folder, its `data` folder or its file) as a dataset of ours.
 
     Raises:
-        DemokitError: not Minari's layout, or spaces that demokit cannot hold.
+        DemokitError: not Minari's layout, or no episode that demokit can hold.
     """
     file = _file(source)
-    with open_hdf5(file) as opened:
-        own = "demokit_schema_version" in opened.attrs
-        episodes = sorted((n for n in names(opened) if n[8:].isdecimal()), key=lambda n: int(n[8:]))
-    if own:
-        found = FinishedFile(file)
-        return Imported(found.metadata, Dataset(found).verified(), (), own=True)
-    about = _metadata(file.with_name(_METADATA))
-    name = str(about.get("dataset_id") or file.parent.parent.name)
-    family = env or plain_name(_env_id(about) or name)
-    task = f"minari/{plain_name(name)}"
-
-    def trajectories() -> Iterator[Trajectory]:
-        for episode in episodes:
-            with open_hdf5(file) as opened:
-                yield _trajectory(open_group(opened, episode), task)
-
+    found = _Episodes(file)
+    head = found.inventory.head
+    if attribute("demokit_schema_version") in head:
+        finished = FinishedFile(file)
+        head.understood(*head.names(attribute("")), *map(_in_metadata, METADATA_KEYS))
+        return Imported(finished.metadata, _Own(found, finished), found.inventory, own=True)
+    about = _About(head, file)
     return import_foreign(
-        trajectories, origin="minari", family=family, losses=_left_out(file, episodes)
+        found.inventory,
+        partial(found.parts, _pictures(head)),
+        lambda part: _trajectory(part, f"minari/{plain_name(about.name)}"),
+        about.describe(env),
     )
 
 
@@ -89,6 +110,10 @@ def _file(source: Path) -> Path:
     for file in (source, source / _FILE, source / "data" / _FILE):
         if file.is_file():
             return file
+    for metadata in (source / _METADATA, source / "data" / _METADATA):
+        kept = _metadata(metadata).get("data_format") if metadata.is_file() else None
+        if kept not in (None, "hdf5"):
+            raise DemokitError(f"{source} is kept as {kept}: demokit reads Minari's HDF5 files.")
     raise DemokitError(f"{source} is no Minari dataset: it holds no data/{_FILE}.")
 
 
@@ -99,52 +124,175 @@ def _metadata(path: Path) -> dict[str, Any]:
         raise DemokitError(f"{path} cannot be read ({error}): Minari needs it too.") from error
 
 
-def _env_id(about: Mapping[str, Any]) -> str | None:
-    try:
-        return str(parse_json(about["env_spec"])["id"])
-    except (KeyError, TypeError, ValueError):
-        return None
+def _in_metadata(name: str) -> str:
+    return f"{_METADATA} {name}"
 
 
-def _trajectory(episode: h5py.Group, task: str) -> Trajectory:
-    arrays = read_arrays(episode)
-    if not {"actions", "rewards", "terminations"} <= set(arrays):
-        raise DemokitError(
-            "The Minari dataset has spaces that demokit cannot hold: actions must be one vector."
+class _Episodes:
+    """The episodes of a file as parts, and what metadata.json says of them."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        with open_hdf5(file) as opened:
+            tops = names(opened)
+            things = attributes(opened)
+        self.names = sorted(filter(_EPISODE.fullmatch, tops), key=lambda name: int(name[8:]))
+        things |= {name: _constant(None) for name in tops if name not in self.names}
+        metadata = file.with_name(_METADATA)
+        own = attribute("demokit_schema_version") in things
+        if metadata.exists() or not own:
+            about = _metadata(metadata).items()
+            things |= {_in_metadata(name): _constant(value) for name, value in about}
+        self.inventory = Inventory(Part(_FILE, things), self.names)
+
+    def parts(self, pictures: Mapping[str, tuple[int, ...]]) -> Iterator[Part]:
+        """A pass over the episodes; `pictures` are the shapes of observations that may be JPEG."""
+        readers = {path: partial(_read_pictures, shape=shape) for path, shape in pictures.items()}
+        with open_hdf5(self.file) as opened:
+            for name in self.names:
+                yield Part(name, hdf5_things(open_group(opened, name), readers))
+
+
+def _constant(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+class _Own:
+    """Episodes of a file of ours, with what Minari added to it named."""
+
+    def __init__(self, found: _Episodes, finished: FinishedFile) -> None:
+        self._found, self._finished = found, finished
+
+    def __iter__(self) -> Iterator[Episode]:
+        inventory = self._found.inventory
+        inventory.begin()
+        known = {f"episode_{index}" for index in range(self._finished.num_episodes)}
+        for name in self._found.names:
+            if name not in known:
+                inventory.leave_out(name, "left out: another program added it, without a task")
+        parts = (part for part in self._found.parts({}) if part.name in known)
+        # Minari's order is by number, and so is ours.
+        for part, episode in zip(parts, Dataset(self._finished).verified(), strict=True):
+            yield episode
+            part.understood(*(path for path, _ in episode_arrays(episode)))
+            part.understood(*map(attribute, RECORD_ATTRIBUTES), *part.names(attribute("options/")))
+            inventory.keep(part)
+
+
+class _About:
+    """What metadata.json says of a dataset of others."""
+
+    def __init__(self, head: Part, file: Path) -> None:
+        self._head = head
+        head.understood(*map(_in_metadata, _LAYOUT))
+        self.name = str(head.get(_in_metadata("dataset_id")) or file.parent.parent.name)
+
+    def describe(self, env: str | None) -> About:
+        """The names for the dataset."""
+        authors = self._head.get(_in_metadata("author")) or []
+        authors = authors if isinstance(authors, list) else [authors]
+        family = env or plain_name(self._env_id() or self.name)
+        return About(
+            "minari",
+            family,
+            expert=str(self._head.get(_in_metadata("algorithm_name")) or "unknown"),
+            operator=", ".join(map(str, authors)) or None,
+            description=str(self._head.get(_in_metadata("description")) or ""),
         )
-    seed = read_attributes(episode).get("seed")
+
+    def _env_id(self) -> str | None:
+        try:
+            name = parse_json(self._head[_in_metadata("env_spec")])["id"]
+        except (DemokitError, *MALFORMED):
+            return None
+        self._head.explain(_in_metadata("env_spec"), "only its id is kept, as the family")
+        return str(name)
+
+
+def _pictures(head: Part) -> dict[str, tuple[int, ...]]:
+    """Path -> shape of the observations whose space Minari stores as JPEG."""
+    why = "shapes and types are those of the arrays; its bounds are not kept"
+    for name in ("observation_space", "action_space"):
+        head.explain(_in_metadata(name), why)
+    try:
+        space = parse_object(head.get(_in_metadata("observation_space")) or "{}")
+        return dict(_picture_shapes(space, "observations"))
+    except MALFORMED as error:
+        raise DemokitError(f"The observation_space of {_METADATA} is damaged ({error}).") from error
+
+
+def _picture_shapes(space: Mapping[str, Any], path: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    inside = space.get("subspaces", {})
+    if isinstance(inside, list):
+        inside = {f"_index_{index}": part for index, part in enumerate(inside)}
+    for name, part in inside.items():
+        yield from _picture_shapes(part, f"{path}/{name}")
+    shape = tuple(map(int, space.get("shape", ()))) if space.get("dtype") == "uint8" else ()
+    if len(shape) in (2, 3):
+        yield path, shape
+
+
+def _read_pictures(stored: StoredArray, *, shape: tuple[int, ...]) -> Array:
+    """Pictures as they are or, where a row of them is a row of bytes, from JPEG."""
+    if stored.shape[1:] == shape:
+        return stored.read()
+    # Rows of bytes of one length are an ordinary array.
+    same = stored.is_numeric
+    rows = [row.tobytes() for row in stored.read()] if same else read_blobs(stored)
+    found = decode(rows, (shape[0], shape[1]))
+    if found.shape[1:] != shape:
+        raise DemokitError(f"its pictures are {found.shape[1:]}, not {shape}")
+    return found
+
+
+def _trajectory(part: Part, task: str) -> Trajectory:
+    if "actions" not in part and part.names("actions/"):
+        raise DemokitError("its actions are several arrays, not one vector")
+    actions = part["actions"]
+    part.understood(attribute("id"))
+    steps = np.array(len(actions))
+    part.repeats(attribute("total_steps"), steps, "it is not the number of actions")
+    options = part.names(attribute("options/"))
+    privileged = observed(part, _below(part, PRIVILEGED))
+    success = _success(part, len(actions))
+    if success is not None and len(success) == len(actions) + 1:
+        privileged.setdefault("success", success)
     return Trajectory(
         task=task,
-        observations=_observations(arrays),
-        actions=arrays["actions"],
-        rewards=arrays["rewards"],
-        terminated=bool(arrays["terminations"][-1:].any()),
-        success=_success(arrays),
-        seed=int(seed) if isinstance(seed, int | np.integer) and seed >= 0 else None,
+        observations=_observations(part),
+        actions=actions,
+        rewards=part.get("rewards"),
+        terminated=terminated(part, "terminations", "truncations", "dones"),
+        success=None if success is None else bool(success[-1]),
+        seed=seed_of(part),
+        privileged=privileged,
+        options=nested_options({name.removeprefix(attribute("")): part[name] for name in options}),
     )
 
 
-def _observations(arrays: Mapping[str, Array]) -> Array | Mapping[str, Array]:
-    """The observation, or its parts with `.` between the names of nested ones."""
-    if "observations" in arrays:
-        return arrays["observations"]
-    start = "observations/"
-    return {
-        name.removeprefix(start).replace("/", "."): rows
-        for name, rows in arrays.items()
-        if name.startswith(start)
-    }
+def _below(part: Part, path: str) -> dict[str, str]:
+    """Place -> name, one to one, of the arrays below a group; `.` is between nested names."""
+    start = f"{path}/"
+    return distinct(part.names(start), lambda name: name.removeprefix(start).replace("/", "."))
 
 
-def _success(arrays: Mapping[str, Array]) -> bool | None:
-    rows = arrays.get("infos/success", arrays.get("infos/is_success"))
-    return None if rows is None or not len(rows) else bool(rows[-1])
+def _observations(part: Part) -> dict[str, Array]:
+    """The observation, or its parts by name."""
+    whole = {"observations": ""} if "observations" in part else {}
+    return observed(part, whole or _below(part, "observations"))
 
 
-def _left_out(file: Path, episodes: list[str]) -> tuple[Loss, ...]:
-    if not episodes:
-        return ()
-    with open_hdf5(file) as opened:
-        infos = [n.removeprefix("infos/") for n in read_arrays(open_group(opened, episodes[0]))
-                 if n.startswith("infos/")]  # fmt: skip
-    return (Loss("infos", f"left out: {', '.join(infos)}"),) if infos else ()
+def _success(part: Part, steps: int) -> Array | None:
+    """Whether the task was solved, by row, where the infos say it."""
+    for name in _SUCCESS:
+        rows = observed(part, {name: name} if name in part else {}).get(name)
+        if rows is None:
+            continue
+        if (
+            rows.size == len(rows)
+            and steps <= len(rows) <= steps + 1
+            and np.isin(rows, (0, 1)).all()
+        ):
+            return rows.reshape(-1).astype(np.bool_)
+        part.explain(name, "left out: it does not say true or false once per step")
+    return None

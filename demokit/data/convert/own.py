@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from demokit.data.convert.foreign import Trajectory
+from demokit.data.convert.inventory import Inventory, Part
 from demokit.data.layout import EpisodeRecord
 from demokit.data.metadata import DatasetMetadata
 from demokit.errors import DemokitError
@@ -79,9 +81,59 @@ def episode_from_json(text: str, arrays: Arrays, metadata: DatasetMetadata, wher
         raise DemokitError(f"What demokit kept in {where} is damaged ({error}).") from error
 
 
+@dataclass(frozen=True, eq=False)
+class OwnEpisodes:
+    """The episodes of an export of ours, read as often as asked; one that is not whole stops it."""
+
+    inventory: Inventory
+    parts: Callable[[], Iterator[Part]]
+    read: Callable[[Part], Episode]
+
+    def __iter__(self) -> Iterator[Episode]:
+        self.inventory.begin()
+        for part in self.parts():
+            try:
+                episode = self.read(part)
+            except DemokitError as problem:
+                text = str(problem)
+                raise DemokitError(f"{part.name} of demokit's export is damaged: {text}") from None
+            yield episode
+            self.inventory.keep(part)
+
+
+def restored(found: Trajectory, part: Part, place: str, family: str) -> Trajectory:
+    """What `record_json` kept at a place of a part whose source no longer says that it is ours."""
+    if place not in part:
+        return found
+    about = _loads(part[place], part.name)
+    try:
+        task = about["task"]
+        return replace(
+            found,
+            task=str(task["id"]).removeprefix(f"{family}/"),
+            context=tuple(map(float, task["context"])),
+            split=str(task["split"]),
+            seed=int(about["seed"]),
+            success=bool(about["success"]),
+            options=dict(about["options"]),
+        )
+    except MALFORMED as error:
+        raise DemokitError(f"what demokit kept in it is damaged ({error})") from error
+
+
 def named_observations(episode: Episode) -> Mapping[str, Array]:
     """The observations with a name each."""
     return {name or PLAIN_NAME: rows for name, rows in episode.named_observations().items()}
+
+
+def success_after(episode: Episode) -> Array:
+    """Success after each action (T,); where it was not recorded, at the end alone."""
+    after = episode.privileged.get("success")
+    if after is not None and after.shape == (len(episode) + 1,):
+        return after[1:].astype(np.bool_)
+    solved = np.zeros(len(episode), np.bool_)
+    solved[-1] = episode.success
+    return solved
 
 
 def _loads(text: str, where: str) -> dict[str, Any]:

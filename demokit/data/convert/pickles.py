@@ -89,10 +89,10 @@ class _Array:
         self.order = "F" if is_fortran else "C"
 
     def make(self) -> Array:
-        data = self.data.make() if isinstance(self.data, _Encoded) else self.data
-        if not isinstance(self.dtype, _DType) or not isinstance(data, bytes | bytearray):
+        data = _bytes_of(self.data)
+        if not isinstance(self.dtype, _DType) or data is None:
             raise _RefusedError("arrays of objects")
-        flat = np.frombuffer(bytes(data), self.dtype.make())
+        flat = np.frombuffer(data, self.dtype.make())
         native = flat.astype(flat.dtype.newbyteorder("="))
         return native.reshape(self.shape, order="F" if self.order == "F" else "C")
 
@@ -127,8 +127,8 @@ class _Scalar:
         self.dtype, self.data = dtype, data
 
     def make(self) -> Any:
-        data = self.data.make() if isinstance(self.data, _Encoded) else self.data
-        if not isinstance(data, bytes):
+        data = _bytes_of(self.data)
+        if data is None:
             raise _RefusedError("a scalar of objects")
         return np.frombuffer(data, self.dtype.make())[0].item()
 
@@ -145,11 +145,30 @@ class _Encoded:
         return self.text.encode("latin1")
 
 
-class _Mapping(dict[Any, Any]):
-    """`collections.OrderedDict` or `defaultdict`, as a plain dict."""
+def _bytes_of(data: object) -> bytes | None:
+    """Bytes, however they were written; Python 2 has texts for them. None for anything else."""
+    if isinstance(data, _Encoded):
+        return data.make()
+    if isinstance(data, str):
+        return data.encode("latin1")
+    return bytes(data) if isinstance(data, bytes | bytearray) else None
 
-    def __init__(self, *_: object) -> None:
+
+class _Mapping(dict[Any, Any]):
+    """`collections.OrderedDict`, as a plain dict; Python 2 gives its items as an argument."""
+
+    def __init__(self, items: object = (), *_: object) -> None:
         super().__init__()
+        for name, value in items if isinstance(items, list | tuple) else ():
+            _check_key(name)
+            self[name] = value
+
+
+def _no_bytes(*arguments: object) -> bytes:
+    """`bytes()`: how old protocols write none."""
+    if arguments:
+        raise _RefusedError("bytes made of something")
+    return b""
 
 
 def _new_array(*_: object) -> _Array:
@@ -168,7 +187,10 @@ _ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _DType,
     ("numpy", "ndarray"): _Array,
     ("joblib.numpy_pickle", "NumpyArrayWrapper"): _JoblibArray,
+    ("sklearn.externals.joblib.numpy_pickle", "NumpyArrayWrapper"): _JoblibArray,
     ("_codecs", "encode"): _Encoded,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "bytes"): _no_bytes,
     ("collections", "OrderedDict"): _Mapping,
     **{(core + "multiarray", "_reconstruct"): _new_array for core in _NUMPY_CORES},
     **{(core + "multiarray", "scalar"): _Scalar for core in _NUMPY_CORES},
@@ -236,7 +258,8 @@ class _Reader(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)
+        # What Python 2 wrote as a text may be bytes: latin1 keeps each of them.
+        super().__init__(file, encoding="latin1")
         self._file, self.file_size = file, len(file.getbuffer())
         self.dispatch = _Opcodes(type(self).dispatch)  # type: ignore[misc]
 

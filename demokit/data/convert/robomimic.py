@@ -3,36 +3,64 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from demokit.data.convert import Imported, Loss
-from demokit.data.convert.foreign import Trajectory, import_foreign, plain_name
+from demokit.data.convert import Imported
+from demokit.data.convert.foreign import (
+    About,
+    Trajectory,
+    distinct,
+    import_foreign,
+    observed,
+    plain_name,
+    seed_of,
+    terminated,
+    truth,
+)
+from demokit.data.convert.heap import read_blobs
+from demokit.data.convert.inventory import (
+    Inventory,
+    Loss,
+    Part,
+    at_once,
+    attribute,
+    attributes,
+    hdf5_things,
+    listed,
+)
 from demokit.data.convert.own import (
     KEY,
+    PLAIN_NAME,
     Arrays,
+    OwnEpisodes,
     episode_from_json,
     metadata_from_json,
     metadata_json,
     named_observations,
     record_json,
+    restored,
 )
 from demokit.data.files import open_hdf5, written_hdf5
-from demokit.data.hdf5 import StoredArray, names, open_group, read_arrays, read_attributes, walk
+from demokit.data.hdf5 import StoredArray, names, open_group, walk
 from demokit.data.layout import EpisodeRecord
 from demokit.data.metadata import DatasetMetadata
 from demokit.data.minari import gym_spec
 from demokit.data.store import Dataset
 from demokit.errors import DemokitError
-from demokit.reading import parse_json
+from demokit.reading import MALFORMED, parse_json
 from demokit.types import Array, Episode
 
 _MASKS = {"train": "train", "validation": "valid", "ood": "ood", "monitor": "monitor"}
 _SPLITS = {mask: split for split, mask in _MASKS.items()}
+_MASK = "mask "
+_DEMO = re.compile(r"demo_?[0-9]{1,18}")
 _GYM_TYPE = 2  # robomimic's number for Gym environments
 
 
@@ -46,7 +74,7 @@ def is_export(place: Path) -> bool:
     try:
         with open_hdf5(place) as file:
             own = "demokit_schema_version" in file.attrs
-            return not own and bool(open_group(file, "data"))
+            return not own and "data" in names(file)
     except DemokitError:
         return False
 
@@ -125,101 +153,191 @@ def read(source: Path, env: str | None) -> Imported:
     Raises:
         DemokitError: not robomimic's layout, or damaged.
     """
-    with open_hdf5(source) as file:
-        if "data" not in names(file):
-            raise DemokitError(f"{source} is no robomimic file: it has no group 'data'.")
-        data = open_group(file, "data")
-        demos = sorted((n for n in names(data) if n[5:].isdecimal()), key=lambda n: int(n[5:]))
-        about, masks = read_attributes(data), _masks(file)
-    if KEY in about:
-        metadata = metadata_from_json(str(about[KEY]), str(source))
-        return Imported(metadata, _Own(source, demos, metadata), (), own=True)
-    family = env or plain_name(_env_name(str(about.get("env_args", "")), source))
-    splits = {n: _SPLITS[k] for k in _SPLITS for n in masks.get(k, ())}
+    found = _Demos(source)
+    head, splits = found.inventory.head, _splits(found)
+    head.understood(attribute("total"))
+    if attribute(KEY) in head:
+        metadata = metadata_from_json(str(head[attribute(KEY)]), str(source))
+        head.understood(attribute("env_args"))
 
-    def trajectories() -> Iterator[Trajectory]:
-        for name in demos:
-            yield _trajectory(_read_demo(source, name)[1], splits.get(name, "train"))
+        def episode(part: Part) -> Episode:
+            whole = _own(part, metadata)
+            _check_mask(head, part.name, splits, whole.task.split)
+            return whole
 
+        episodes = OwnEpisodes(found.inventory, found.parts, episode)
+        return Imported(metadata, episodes, found.inventory, own=True)
+    family = env or plain_name(_env_name(head, source))
     return import_foreign(
-        trajectories, origin="robomimic", family=family, losses=_left_out(source, demos)
+        found.inventory,
+        found.parts,
+        lambda part: _trajectory(part, splits.get(part.name, "train"), family),
+        About("robomimic", family),
     )
 
 
-def _masks(file: h5py.File) -> dict[str, set[str]]:
-    """Name of a mask -> the demos in it."""
+class _Demos:
+    """The demos of a file as parts, by their numbers."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+        with open_hdf5(source) as file:
+            tops = names(file)
+            if "data" not in tops:
+                raise DemokitError(f"{source} is no robomimic file: it has no group 'data'.")
+            data = open_group(file, "data")
+            inside = names(data)
+            self.names = sorted(filter(_DEMO.fullmatch, inside), key=_number)
+            things = {**attributes(data), **_masks(file), **attributes(file, "/")}
+        others = {*tops} - {"data", "mask"} | {f"data/{n}" for n in {*inside} - {*self.names}}
+        things |= dict.fromkeys(sorted(others), lambda: None)
+        self.inventory = Inventory(Part("data", things), self.names)
+
+    def parts(self) -> Iterator[Part]:
+        """A pass over the demos; what they hold is read when it is asked for."""
+        with open_hdf5(self._source) as file:
+            for name in self.names:
+                yield Part(name, hdf5_things(open_group(file, f"data/{name}")))
+
+
+def _number(name: str) -> int:
+    return int(re.sub(r"\D", "", name))
+
+
+def _masks(file: h5py.File) -> dict[str, Callable[[], Any]]:
     if "mask" not in names(file):
         return {}
     found = walk(open_group(file, "mask"))
-    return {k: set(rows.read_texts()) for k, rows in found if isinstance(rows, StoredArray)}
+    masks = {name: rows for name, rows in found if isinstance(rows, StoredArray)}
+    return {f"{_MASK}{name}": at_once(partial(_texts, rows)) for name, rows in masks.items()}
 
 
-class _Own:
-    """Episodes that demokit exported."""
-
-    def __init__(self, source: Path, names: list[str], metadata: DatasetMetadata) -> None:
-        self._source, self._names, self._metadata = source, names, metadata
-
-    def __iter__(self) -> Iterator[Episode]:
-        for name in self._names:
-            record, demo = _read_demo(self._source, name)
-            now, after = _under(demo, "obs"), _under(demo, "next_obs")
-            arrays = Arrays(
-                {k: np.concatenate([now[k], after[k][-1:]]) for k in now},
-                demo["actions"],
-                demo["rewards"],
-                demo["terminations"],
-                demo["truncations"],
-                _under(demo, "privileged"),
-            )
-            where = f"{self._source} ({name})"
-            yield episode_from_json(record, arrays, self._metadata, where)
+def _texts(rows: StoredArray) -> list[str]:
+    """A row of texts, of one length as robomimic writes them, or not."""
+    return rows.read_texts() if rows.dtype.kind == "S" else [t.decode() for t in read_blobs(rows)]
 
 
-def _read_demo(source: Path, name: str) -> tuple[str, dict[str, Array]]:
-    """Our record of a demo ("" in files of others), and its arrays by path."""
-    with open_hdf5(source) as file:
-        demo = open_group(file, f"data/{name}")
-        return str(read_attributes(demo).get(KEY, "")), read_arrays(demo)
+def _splits(found: _Demos) -> dict[str, str]:
+    """Demo -> split, of those that a mask with a split's name lists."""
+    head, splits = found.inventory.head, dict[str, str]()
+    for mask, split in _SPLITS.items():
+        members = _members(head, f"{_MASK}{mask}")
+        strangers = sorted({*members} - {*found.names})
+        if strangers:
+            head.explain(f"{_MASK}{mask}", f"names demos that are not there: {listed(strangers)}")
+        if not splits.keys().isdisjoint(members):
+            head.explain(f"{_MASK}{mask}", "names demos of another mask, which is followed")
+        splits = {**dict.fromkeys(members, split), **splits}
+    return splits
 
 
-def _under(arrays: dict[str, Array], group: str) -> dict[str, Array]:
-    start = f"{group}/"
-    return {name.removeprefix(start): rows for name, rows in arrays.items() if
-            name.startswith(start)}  # fmt: skip
+def _check_mask(head: Part, demo: str, splits: Mapping[str, str], split: str) -> None:
+    """Say where a mask puts a demo of ours into another split than its task is in."""
+    said = splits.get(demo, split)
+    if said != split:
+        why = f"says otherwise of {demo} than its task, which is in '{split}'"
+        head.explain(f"{_MASK}{_MASKS[said]}", why)
 
 
-def _env_name(text: str, source: Path) -> str:
+def _members(head: Part, mask: str) -> list[str]:
     try:
-        return str(parse_json(text)["env_name"])
-    except (ValueError, KeyError, TypeError) as error:
+        return list(head.get(mask, ()))
+    except DemokitError as problem:
+        head.explain(mask, f"left out: {problem}")
+        return []
+
+
+def _own(part: Part, metadata: DatasetMetadata) -> Episode:
+    """A demo that demokit exported."""
+    observed_names = [name or PLAIN_NAME for name in metadata.space_items()]
+    now = {name: part[f"obs/{name}"] for name in observed_names}
+    after = {name: part[f"next_obs/{name}"] for name in observed_names}
+    arrays = Arrays(
+        {name: np.concatenate([now[name], after[name][-1:]]) for name in now},
+        part["actions"],
+        part["rewards"],
+        part["terminations"],
+        part["truncations"],
+        _privileged(part),
+    )
+    episode = episode_from_json(str(part[attribute(KEY)]), arrays, metadata, part.name)
+    repeated = {"dones": episode.terminations | episode.truncations}
+    repeated |= {f"next_obs/{name}": arrays.observations[name][1:] for name in now}
+    if "state" in episode.privileged:
+        repeated["states"] = episode.privileged["state"][:-1]
+    for name, rows in repeated.items():
+        part.repeats(name, rows, "it says something else than the arrays that are kept")
+    part.understood(attribute("num_samples"))
+    return episode
+
+
+def _privileged(part: Part) -> dict[str, Array]:
+    """What demokit's exports keep from learners."""
+    start = "privileged/"
+    return observed(part, {name: name.removeprefix(start) for name in part.names(start)})
+
+
+def _env_name(head: Part, source: Path) -> str:
+    """The environment's name, as robomimic or, in its raw files, robosuite has it."""
+    try:
+        name = parse_json(head[attribute("env_args")])["env_name"]
+        head.explain(attribute("env_args"), "only its env_name is kept, as the family")
+        return str(name)
+    except (DemokitError, *MALFORMED) as error:
+        if attribute("env") in head:
+            return str(head[attribute("env")])
         raise DemokitError(
             f"{source} does not say its environment (data.attrs['env_args']): name it with --env."
         ) from error
 
 
-def _trajectory(demo: dict[str, Array], split: str) -> Trajectory:
-    """A demo of others; `next_obs`, where it is stored, has the last observation."""
-    now, after = _under(demo, "obs"), _under(demo, "next_obs")
-    if set(now) <= set(after):
-        now = {name: np.concatenate([rows, after[name][-1:]]) for name, rows in now.items()}
-    rewards = demo.get("rewards")
-    return Trajectory(
-        task=f"robomimic/{split}/00",
-        observations=now,
-        actions=demo["actions"],
-        rewards=rewards,
-        terminated=bool(demo["dones"][-1]) if "dones" in demo else False,
-        # robomimic's environments pay a reward for success and nothing else.
-        success=None if rewards is None else bool(rewards[-1] > 0),
-        split=split,
+def _trajectory(part: Part, split: str, family: str) -> Trajectory:
+    """A demo of others."""
+    part.explain("states", "left out: they are of a simulation that demokit cannot restore")
+    actions, rewards = part["actions"], part.get("rewards")
+    part.repeats(
+        attribute("num_samples"), np.array(len(actions)), "it is not the number of actions"
     )
-
-
-def _left_out(source: Path, demos: list[str]) -> tuple[Loss, ...]:
-    found = [Loss("success", "read from the reward of the last step: above 0 is a success")]
-    if demos and "states" in _read_demo(source, demos[0])[1]:
-        found.append(
-            Loss("states", "left out: they are of a simulation that demokit cannot restore")
+    if not part.names("obs/") and "states" in part:
+        raise DemokitError(
+            "it has the simulator's states and no observations: robomimic's "
+            "dataset_states_to_obs makes these"
         )
-    return tuple(found)
+    found = Trajectory(
+        task=f"robomimic/{split}/00",
+        observations=_observations(part),
+        actions=actions,
+        rewards=rewards,
+        terminated=terminated(part, "terminations", "truncations", "dones"),
+        success=_success(part, rewards),
+        split=split,
+        seed=seed_of(part),
+        privileged=_privileged(part),
+    )
+    return restored(found, part, attribute(KEY), family)
+
+
+def _observations(part: Part) -> dict[str, Array]:
+    """The observations; where all have a next one, with the last row from there."""
+    places = distinct(part.names("obs/"), lambda name: name.removeprefix("obs/").replace("/", "."))
+    now = observed(part, places)
+    nexts = {f"next_{place}": name for place, name in places.items() if name in now}
+    if not all(place in part for place in nexts):
+        return now
+    after = observed(part, nexts)
+    if {n: rows.shape for n, rows in after.items()} != {n: rows.shape for n, rows in now.items()}:
+        raise DemokitError("its next_obs do not fit its obs")
+    found = {name: np.concatenate([rows, after[name][-1:]]) for name, rows in now.items()}
+    why = "its rows are not the next ones of obs; only the last one is kept"
+    for place, name in nexts.items():
+        part.repeats(place, found[name][1:], why)
+    return found
+
+
+def _success(part: Part, rewards: Array | None) -> bool | None:
+    """As the demo says it (Isaac Lab); else its last reward, where these are only 0 and 1."""
+    said = truth(part, attribute("success"))
+    if said is not None or rewards is None or not np.isin(rewards, (0, 1)).all():
+        return said
+    part.explain("rewards", "kept, and read as success too: they are only 0 and 1")
+    return bool(rewards[-1:].any())

@@ -1,0 +1,62 @@
+"""How LeRobot 3.0 lays its folders out, and where demokit's exports keep what has none there."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from demokit.data.convert.own import KEY
+from demokit.data.metadata import ArraySpec
+from demokit.errors import DemokitError
+from demokit.types import Array
+
+VERSION = "v3.0"
+CHUNK = "chunk-000/file-000.parquet"
+CHUNKS_SIZE = 1000
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+INFO = "meta/info.json"
+LAST = f"{KEY}/last/"  # columns of meta/episodes with the last row of an array, as bytes
+OBSERVATION, PRIVILEGED = "observation.", "privileged."
+INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+STEPS = {
+    "next.reward": "rewards",
+    "next.terminated": "terminations",
+    "next.truncated": "truncations",
+}
+
+
+def library(name: str) -> Any:
+    """A module that only this format needs; raises DemokitError when it is not installed."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise DemokitError(
+            "LeRobot's format needs pyarrow and pandas: pip install 'demokit[convert]'."
+        ) from error
+
+
+def arrow_library() -> tuple[Any, Any]:
+    """The module pyarrow and its Parquet part; raises DemokitError."""
+    return library("pyarrow"), library("pyarrow.parquet")
+
+
+def column_of(name: str, dtype: str, shape: tuple[int, ...]) -> str:
+    """The column of an observation; `shape` is that of one row."""
+    return f"{OBSERVATION}images.{name}" if is_picture(dtype, shape) else f"{OBSERVATION}{name}"
+
+
+def column_of_space(name: str, space: ArraySpec) -> str:
+    """The column of an observation of this space."""
+    return column_of(name, space.dtype, space.shape)
+
+
+def are_pictures(rows: Array) -> bool:
+    """Whether rows are pictures, which LeRobot keeps as such."""
+    return is_picture(str(rows.dtype), rows.shape[1:])
+
+
+def is_picture(dtype: str, shape: tuple[int, ...]) -> bool:
+    """Whether an array of this kind is a picture: (height, width, 3), uint8."""
+    return np.dtype(dtype) == np.uint8 and len(shape) == 3 and shape[-1] == 3
