@@ -157,4 +157,3 @@ def _method(path: Path, name: str) -> Method:
 
 def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}{name}": value for name, value in tensors.items()}
-

@@ -1,0 +1,46 @@
+"""Runs of demokit 0.1 stay readable: its checkpoints, and what an archive says of its runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gmps.comparison.contender import Facts
+from gmps.evaluation import evaluate
+from gmps.runs.checkpoint import load
+
+OLDER = Path(__file__).parent / "older"
+ARCHIVE = Path(__file__).parents[2] / "docs" / "results"
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "action", "step_size", "env_steps"),
+    [
+        # What demokit 0.1 said of these runs, at the point (0.3, -0.2).
+        ("gmps", "gmps", (-0.09625754505395889, 0.03921900689601898), 0.09, 74_200),
+        ("latent", "gmps-latent", (0.08655709028244019, 0.06758730113506317), None, 9_400),
+        ("imitation", "imitation", (0.2647342085838318, -0.12082228809595108), 0.09, 65_400),
+    ],
+)
+def test_old_checkpoints_act_and_adapt(name, method, action, step_size, env_steps):
+    trained, _ = load(OLDER / f"{name}.safetensors")
+    learner = trained.learner
+    found = learner.policy.dist(learner.meta.theta, torch.tensor([0.3, -0.2])).mean
+    torch.testing.assert_close(found, torch.tensor(action))
+    assert (trained.method, trained.finished, trained.iteration) == (method, True, 2)
+    assert getattr(learner, "step_size", None) == step_size
+    assert trained.spent.undivided == trained.spent.needed == env_steps
+    tasks = trained.problem.tasks[:2]
+    curve = evaluate(learner, trained.problem, tasks, num_steps=1, seed=0)
+    assert curve.mean.episode_return.shape == (2, 2)
+
+
+def test_old_facts_say_the_same_by_todays_names():
+    facts = Facts.of(ARCHIVE / "push" / "gmps-explore-0")
+    said = json.loads((ARCHIVE / "push" / "gmps-explore-0" / "facts.json").read_text())
+    assert facts.method == "gmps-latent"
+    assert facts.differing() == {"outer_stride": 4, "demos_per_task": 10}
+    assert facts.spent.undivided == said["env_steps"]
+    assert facts.versions == said["versions"]
+    assert facts.finished
