@@ -3,11 +3,15 @@
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from demokit.cli import main
+from gmps import method as registry
+
+PACKAGES = Path(__file__).parent / "packages"
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +24,16 @@ def invoke():
         return result
 
     return call
+
+
+@pytest.fixture
+def other_package(monkeypatch):
+    """The name of a method whose package is installed beside demokit."""
+    monkeypatch.syspath_prepend(PACKAGES)
+    monkeypatch.setenv("PYTHONPATH", str(PACKAGES))
+    registry._entries.cache_clear()
+    yield "random-search"
+    registry._entries.cache_clear()
 
 
 @pytest.fixture

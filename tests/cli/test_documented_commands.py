@@ -8,6 +8,7 @@ import click
 import pytest
 
 from demokit.cli import main
+from demokit.cli.config import SECTION
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -25,6 +26,8 @@ def commands():
 def given(command, args):
     """The parameters and their values, as far as they do not depend on files."""
     context = click.Context(command)
+    if "--method" in args:
+        context.meta[SECTION] = args[args.index("--method") + 1]
     values, rest, _ = command.make_parser(context).parse_args(list(args))
     if isinstance(command, click.Group):
         _, chosen, rest = command.resolve_command(context, rest)
@@ -36,6 +39,7 @@ def given(command, args):
     return values
 
 
+@pytest.mark.usefixtures("other_package")
 @pytest.mark.parametrize("command", sorted(set(commands())))
 def test_the_command_line_takes_it(command):
     given(main, shlex.split(command, comments=True)[1:])

@@ -1,6 +1,7 @@
 """Every method of the registry keeps the protocol; and one that comes from another package."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -20,19 +21,9 @@ from gmps.method import HasStepSize, find_method, method_names
 from gmps.problem import Problem, Training
 from gmps.runs.checkpoint import Trained, load, save
 
-PACKAGES = Path(__file__).parents[1] / "packages"
+ROOT = Path(__file__).parents[2]
 METHODS = ("gmps", "gmps-latent", "imitation")
 K = 4
-
-
-@pytest.fixture
-def other_package(monkeypatch):
-    """A method of a package that is installed beside demokit."""
-    monkeypatch.syspath_prepend(PACKAGES)
-    monkeypatch.setenv("PYTHONPATH", str(PACKAGES))
-    registry._entries.cache_clear()
-    yield "random-search"
-    registry._entries.cache_clear()
 
 
 @pytest.fixture
@@ -160,14 +151,31 @@ def test_what_is_learned_from_is_one_thing(point_demos, invoke):
     assert "gmps learns from demonstrations" in needed
 
 
-def test_no_room_below_imports_a_method():
+RUNS_METHODS = ("loop", "evaluation", "tuning", "runs", "comparison", "cli")
+"""What trains and judges methods, whichever they are: modules and rooms."""
+
+
+def imported_of_gmps(path):
+    """What a file names of gmps where it imports."""
+    return set(re.findall(r"^ *(?:from|import) gmps\.(\S+)", path.read_text(), re.MULTILINE))
+
+
+def test_no_room_imports_a_method_and_no_method_what_runs_it_or_another():
+    """The table of rooms in docs/methods.md."""
     root = Path(registry.__file__).parent
-    for room in ("policies", "steps", "experience", "runs", "comparison"):
-        for path in (root / room).rglob("*.py"):
-            assert "gmps.methods" not in path.read_text(), path
-    for name in ("loop", "evaluation", "tuning", "method", "problem", "gradient", "cli"):
-        assert "import gmps.methods" not in (root / f"{name}.py").read_text()
-        assert "from gmps.methods" not in (root / f"{name}.py").read_text()
+    for path in root.rglob("*.py"):
+        room, *inner = path.relative_to(root).with_suffix("").parts
+        names = imported_of_gmps(path)
+        own = f"methods.{inner[0]}" if room == "methods" else ""
+        methods = {name for name in names if name.split(".")[0] == "methods"}
+        assert all(own and name.startswith(own) for name in methods), path
+        if room in ("methods", "policies", "steps", "experience", "gradient"):
+            assert not {name.split(".")[0] for name in names} & {*RUNS_METHODS}, path
+
+
+def test_the_page_on_methods_shows_the_whole_of_one():
+    shown = (ROOT / "tests" / "packages" / "random_search.py").read_text()
+    assert f"```python\n{shown}```" in (ROOT / "docs" / "methods.md").read_text()
 
 
 OTHER = ("--iterations", 3, "--rollouts-per-task", 5, "--checkpoint-every", 1, "--threads", 1)
