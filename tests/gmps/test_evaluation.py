@@ -1,0 +1,183 @@
+"""Meta-test: who teaches, who is judged, and what counts, by actors of known actions."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from demokit.envs import make_family
+from demokit.envs.tasks import make_tasks
+from demokit.learning.distributions import Gaussian
+from demokit.random import stream
+from demokit.types import Step, Task
+from gmps.evaluation import evaluate, meta_test, num_trials, stages
+from gmps.experience.sampler import Sampler
+from gmps.problem import Problem
+
+K, E, T = 3, 2, 20
+TASKS = tuple(Task("point", f"t/{i}", (0.5, 0.1 * i), "validation") for i in range(4))
+PROBLEM = Problem("point", "dense", "state", TASKS)
+
+
+class Still:
+    """Acts by one number in all components; without noise worth the name."""
+
+    memory = "remembered"
+
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, memory, seen):
+        mean = self.value[:, None, None].expand(*seen.reward.shape, 2)
+        return Gaussian(mean, torch.full_like(mean, 1e-6)), memory
+
+
+class Counter:
+    """A belief counts the steps; explorers act by it plus one half, exploiters by it."""
+
+    episodes_per_step = K
+
+    def __init__(self):
+        self.taught = []
+
+    def begin(self, num_tasks):
+        return torch.zeros(num_tasks)
+
+    def explorer(self, belief, step, _num, rngs):
+        assert (belief == 0.1 * step).all()
+        assert len(rngs) == len(belief)
+        return Still(belief + 0.5)
+
+    def exploiter(self, belief, _num):
+        return Still(belief)
+
+    def adapt(self, belief, step, gathered, memory):
+        self.taught.append((step, gathered, memory))
+        return belief + 0.1
+
+
+def streams(step):
+    return stream(0, "test", step)
+
+
+def sampler_of(tasks=TASKS, **options):
+    return PROBLEM.sampler(tasks, explore=K, mean=E, **options)
+
+
+def test_the_explorer_teaches_and_the_exploiter_is_judged():
+    learner = Counter()
+    found = list(stages(learner, sampler_of(), streams, 2))
+    assert [stage.step for stage in found] == [0, 1, 2]
+    for stage, (step, gathered, memory) in zip(found, learner.taught, strict=False):
+        assert (step, memory) == (stage.step, "remembered")
+        assert gathered.reward.shape == (len(TASKS), K, T)
+        torch.testing.assert_close(
+            gathered.action, torch.full((len(TASKS), K, T, 2), 0.5 + 0.1 * step), atol=1e-4, rtol=0
+        )
+        judged = stage.sampled.judged.rollouts
+        assert judged.action.shape == (len(TASKS), E, T, 2)
+        torch.testing.assert_close(judged.action, torch.full_like(judged.action, 0.1 * step))
+    assert len(learner.taught) == 2
+
+
+def test_a_curve_is_of_what_was_judged():
+    curve = meta_test(Counter(), sampler_of(), streams, 1)
+    found = list(stages(Counter(), sampler_of(), streams, 1))
+    for step, stage in enumerate(found):
+        judged, explored = stage.sampled.judged, stage.sampled.explored
+        for outcome, own in ((curve.mean, judged), (curve.stochastic, explored)):
+            earned = own.rollouts.reward.sum(-1).mean(1)
+            np.testing.assert_allclose(outcome.episode_return[step], earned, rtol=1e-6)
+    assert not np.array_equal(curve.mean.episode_return, curve.stochastic.episode_return)
+    assert curve.episodes_per_step == K
+
+
+def test_a_later_start_goes_on_as_the_whole_does():
+    whole = meta_test(Counter(), sampler_of(), streams, 3)
+    *_, start = stages(Counter(), sampler_of(), streams, 1)
+    rest = meta_test(Counter(), sampler_of(), streams, 3, start)
+    np.testing.assert_array_equal(rest.mean.episode_return, whole.mean.episode_return[1:])
+
+
+def test_what_is_judged_pays_the_reward_that_is_asked_for():
+    sparse = evaluate(Counter(), PROBLEM, TASKS, num_steps=0, seed=0, reward="sparse")
+    dense = evaluate(Counter(), PROBLEM, TASKS, num_steps=0, seed=0)
+    assert (sparse.mean.episode_return >= 0).all()
+    assert (dense.mean.episode_return < 0).all()
+
+
+def test_few_episodes_a_step_are_several_trials():
+    assert [num_trials(k) for k in (1, 4, 5, 20)] == [5, 5, 1, 1]
+    once = evaluate(Counter(), PROBLEM, TASKS, num_steps=0, seed=0, episodes_per_step=5)
+    often = evaluate(Counter(), PROBLEM, TASKS, num_steps=0, seed=0, episodes_per_step=1)
+    assert once.mean.success.shape == often.mean.success.shape == (1, len(TASKS))
+    # The same policy, judged five times as often: its trials are those of its own task.
+    np.testing.assert_allclose(often.mean.episode_return, once.mean.episode_return, rtol=0.15)
+
+
+class Ending:
+    """Simulations of a task that end when the test says, and succeed when it says."""
+
+    def __init__(self, sims, ends, succeeds):
+        self._sims, self._ends, self._succeeds, self._t = sims, ends, succeeds, 0
+
+    def __getattr__(self, name):
+        return getattr(self._sims, name)
+
+    def reset(self, *args, **named):
+        self._t = 0
+        return self._sims.reset(*args, **named)
+
+    def step(self, action):
+        found = self._sims.step(action)._asdict()
+        num = len(found["reward"])
+        found["terminated"] = np.full(num, self._t == self._ends)
+        found["success"] = np.full(num, self._succeeds(self._t))
+        found["reward"] = np.full(num, 1.0)
+        self._t += 1
+        return Step(**found)
+
+
+@pytest.mark.parametrize(
+    ("ends", "succeeds", "earned", "success"),
+    [
+        (4, lambda t: t <= 4, 5, 1.0),  # what comes after the end takes nothing away
+        (4, lambda t: t > 4, 5, 0.0),  # and gives nothing
+        (T - 1, lambda t: t == T - 1, T, 1.0),
+        (T, lambda t: t == 3, T, 0.0),  # only the end counts
+    ],
+)
+def test_success_and_return_are_those_until_the_end(ends, succeeds, earned, success):
+    sampler = sampler_of()
+    sampler._sims = Ending(sampler._sims, ends, succeeds)
+    curve = meta_test(Counter(), sampler, streams, 0)
+    assert (curve.mean.episode_return == earned).all()
+    assert (curve.mean.success == success).all()
+    [stage] = stages(Counter(), sampler, streams, 0)
+    alive = stage.sampled.explored.rollouts.alive
+    assert alive[..., : ends + 1].all()
+    assert not alive[..., ends + 1 :].any()
+
+
+def test_what_an_actor_sees_of_an_end():
+    seen = []
+
+    class Watching(Still):
+        def __call__(self, memory, what):
+            seen.append((what.alive.all().item(), what.reward.max().item()))
+            return super().__call__(memory, what)
+
+    sampler = Sampler(make_family("point"), TASKS, "dense", explore=K)
+    sampler._sims = Ending(sampler._sims, 4, lambda t: True)
+    sampler(Watching(torch.zeros(len(TASKS))), sampler.streams(streams(0)))
+    # Paid in the step before, up to and with the one that ended the episode.
+    assert seen == [(True, 0.0), *[(True, 1.0)] * 4, (False, 1.0), *[(False, 0.0)] * (T - 6)]
+
+
+def test_tasks_beside_it_change_nothing_of_a_task():
+    tasks = make_tasks(make_family("point"), "uniform", "validation", num_tasks=4)
+    whole, fewer = (
+        meta_test(Counter(), sampler_of(tasks[:num]), partial(stream, 0, "t"), 1) for num in (4, 2)
+    )
+    np.testing.assert_array_equal(whole.mean.episode_return[:, :2], fewer.mean.episode_return)
