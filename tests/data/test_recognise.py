@@ -105,6 +105,13 @@ def test_only_a_whole_answer_is_given(tmp_path, invoke):
     assert "`demokit inspect` says what it is" in said
 
 
+def test_an_import_of_another_format_names_the_right_one(tmp_path, invoke):
+    path = hdf5(tmp_path / "r.hdf5", data__demo_0__obs__x=ROWS)
+    for name in ("minari", "lerobot", "gmps-release"):
+        said = invoke("convert", path, "--from", name, "-o", tmp_path / "o.hdf5", exit_code=1)
+        assert "a robomimic file: use --from robomimic" in said.stderr
+
+
 def test_damaged_files_are_not_recognised_and_still_explained(tmp_path, invoke):
     path = hdf5(tmp_path / "r.hdf5", data__demo_0__obs__x=ROWS)
     with h5py.File(path, "r+") as file:

@@ -113,6 +113,7 @@ def import_dataset(
     if source.resolve() == target.resolve():
         raise DemokitError("The source cannot be the output too: choose another -o.")
     require_unlocked(source)
+    _check_format(source, name)
     check_output(behind_link(target), overwrite=overwrite)
     with explain_damage(source):
         found: Imported = module.read(source, env)
@@ -124,6 +125,15 @@ def import_dataset(
             with DatasetWriter(target, metadata, overwrite=overwrite) as writer:
                 _fill(writer, found.episodes)
     return found.losses + found.inventory.losses()
+
+
+def _check_format(source: Path, name: str) -> None:
+    """Raise DemokitError for a source of another format that demokit reads."""
+    from demokit.data.convert.recognise import recognise
+
+    found = recognise(source)
+    if found and found.format and found.format != name.replace("_", "-"):
+        raise DemokitError(f"{source} is {found.what}: use --from {found.format}.")
 
 
 def _check_stated(found: Imported, source: Path, env: str | None, license: str | None) -> None:

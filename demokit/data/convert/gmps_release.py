@@ -22,7 +22,7 @@ from demokit.data.convert.foreign import (
     plain_name,
     repeat_last,
 )
-from demokit.data.convert.inventory import Inventory, Part
+from demokit.data.convert.inventory import Inventory, Part, listed
 from demokit.data.convert.pickles import read_pickle
 from demokit.errors import DemokitError
 from demokit.types import Array, FloatArray
@@ -118,11 +118,15 @@ def _head(source: Path, files: list[Path], pool: Sequence[Any]) -> Part:
     keys = dict.fromkeys(str(key) for task in tasks for key in task)
     things += [f"{_TASKS} {key}" for key in keys if "goal" not in key]
     numbers = {int(path.stem) for path in files}
-    things += [f"{_TASKS} {index}" for index in range(len(pool)) if index not in numbers]
-    head = Part(source.name, dict.fromkeys(things, lambda: None))
-    for index in range(len(pool)):
-        head.explain(f"{_TASKS} {index}", "left out: the task has no episodes")
+    alone = [str(index) for index in range(len(pool)) if index not in numbers]
+    without = f"tasks {listed(alone)} of {_TASKS}"
+    head = Part(source.name, dict.fromkeys(things + [without] * bool(alone), _nothing))
+    head.explain(without, "left out: they have no episodes")
     return head
+
+
+def _nothing() -> None:
+    """What stands beside the episodes is named, not read."""
 
 
 def _pool(path: Path) -> Sequence[Any]:

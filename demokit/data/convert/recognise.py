@@ -29,6 +29,7 @@ class Recognised:
         path: the file or folder.
         what: the format, in words.
         contents: label -> what it holds.
+        format: as `demokit convert --from` names it; "" where that does not read it.
         command: the command that reads it; "" when demokit cannot.
         advice: what to do where there is no command.
     """
@@ -36,6 +37,7 @@ class Recognised:
     path: Path
     what: str
     contents: dict[str, str] = field(default_factory=dict)
+    format: str = ""
     command: str = ""
     advice: str = ""
 
@@ -87,9 +89,8 @@ def _datasets(path: Path) -> Recognised | None:
     found = sorted(file.name for file in path.glob("*.hdf5"))
     if not found:
         return None
-    return Recognised(
-        path, "a folder", {"HDF5 files": listed(found)}, f"demokit list {_quoted(path)}"
-    )
+    contents = {"HDF5 files": listed(found)}
+    return Recognised(path, "a folder", contents, command=_command("list", path))
 
 
 def _release(folder: Path) -> Recognised | None:
@@ -100,7 +101,7 @@ def _release(folder: Path) -> Recognised | None:
         return None
     contents = {"tasks": f"{len(numbered)} pickles, {numbered[0]}.pkl to {numbered[-1]}.pkl"}
     what = "a folder of pickles, one per task, as the GMPS release has them"
-    return Recognised(folder, what, contents, _import("gmps-release", folder))
+    return _importable(folder, what, contents, "gmps-release")
 
 
 def _lerobot(path: Path) -> Recognised:
@@ -112,14 +113,11 @@ def _lerobot(path: Path) -> Recognised:
         "rate": f"{info.get('fps')} frames a second",
         "features": listed([f"{n} ({_feature(f)})" for n, f in features.items()]),
     }
-    known = version == VERSION
-    return Recognised(
-        path,
-        f"a LeRobot dataset, version {version}",
-        contents,
-        _import("lerobot", path) if known else "",
-        "" if known else f"convert it to {VERSION} with LeRobot's own tools first",
-    )
+    what = f"a LeRobot dataset, version {version}"
+    if version == VERSION:
+        return _importable(path, what, contents, "lerobot")
+    advice = f"convert it to {VERSION} with LeRobot's own tools first"
+    return Recognised(path, what, contents, advice=advice)
 
 
 def _feature(feature: Any) -> str:
@@ -152,7 +150,7 @@ def _demos(path: Path, data: h5py.Group, demos: list[str]) -> Recognised:
     arrays = _arrays(first) if isinstance(first, h5py.Group) else []
     contents = {"demos": f"{len(demos)}, such as {demos[0]}", "arrays of it": listed(arrays)}
     if any(array.startswith("obs") for array in arrays):
-        return Recognised(path, "a robomimic file", contents, _import("robomimic", path))
+        return _importable(path, "a robomimic file", contents, "robomimic")
     return Recognised(
         path,
         "a raw robosuite recording: states of the simulator and actions, no observations",
@@ -163,14 +161,10 @@ def _demos(path: Path, data: h5py.Group, demos: list[str]) -> Recognised:
 
 def _minari(path: Path, first: h5py.Group, count: int) -> Recognised:
     contents = {"episodes": str(count), "arrays of the first": listed(_arrays(first))}
-    known = path.with_name("metadata.json").is_file()
-    return Recognised(
-        path,
-        "a Minari dataset",
-        contents,
-        _import("minari", path) if known else "",
-        "" if known else "put Minari's metadata.json beside it: it was copied without",
-    )
+    if path.with_name("metadata.json").is_file():
+        return _importable(path, "a Minari dataset", contents, "minari")
+    advice = "put Minari's metadata.json beside it: it was copied without"
+    return Recognised(path, "a Minari dataset", contents, advice=advice)
 
 
 def _arrays(group: h5py.Group) -> list[str]:
@@ -183,13 +177,10 @@ def _shape(shape: Any) -> str:
     return " x ".join(map(str, shape)) or "single"
 
 
-def _import(name: str, path: Path) -> str:
-    return f"{_command('convert', path)} --from {name} -o NAME.hdf5"
+def _importable(path: Path, what: str, contents: dict[str, str], name: str) -> Recognised:
+    command = f"{_command('convert', path)} --from {name} -o NAME.hdf5"
+    return Recognised(path, what, contents, name, command)
 
 
 def _command(command: str, path: Path) -> str:
-    return f"demokit {command} {_quoted(path)}"
-
-
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
+    return f"demokit {command} {shlex.quote(str(path))}"
