@@ -53,10 +53,12 @@ def count_labels(dataset: Dataset) -> LabelSteps:
     """
     steps: Counter[str] = Counter()
     for index, record in enumerate(dataset.episodes):
-        expert = int(_advised(dataset, index, 0, record.length, AUTO).sum())
-        steps["expert"] += expert
-        steps["person" if record.recorder == TELEOP else "executed"] += record.length - expert
-        steps["with_advice"] += record.length * holds_advice(dataset, index)
+        advised, kind = 0, "person" if record.recorder == TELEOP else "executed"
+        if holds_advice(dataset, index):
+            advised = int(_advised(dataset, index, 0, record.length, AUTO).sum())
+            steps["with_advice"] += record.length
+        steps["expert"] += advised
+        steps[kind] += record.length - advised
     return LabelSteps(**steps)
 
 
@@ -102,7 +104,7 @@ def holds_advice(dataset: Dataset, index: int) -> bool:
     """Whether an expert's advice stands in every state of an episode; a random one gives none."""
     record = dataset.episodes[index]
     experts = (record.recorder, dataset.metadata.expert_of(record.index))
-    return RANDOM not in experts and _ADVICE in dataset.names(index)
+    return RANDOM not in experts and dataset.holds(index, _ADVICE)
 
 
 def require_advice(dataset: Dataset, indices: Sequence[int]) -> None:
@@ -123,7 +125,7 @@ def _advised(dataset: Dataset, index: int, start: int, stop: int, kind: str) -> 
         return np.zeros(stop - start, np.bool_)
     asked = dataset.episodes[index].recorder == DAGGER
     # Without a word on who acted it was the expert: only its own recordings may leave that out.
-    if kind == EXPERT or asked or _BY_EXPERT not in dataset.names(index):
+    if kind == EXPERT or asked or not dataset.holds(index, _BY_EXPERT):
         return np.ones(stop - start, np.bool_)
     by_expert = dataset.window(index, start, stop, [_BY_EXPERT])[_BY_EXPERT]
     if by_expert.shape != (stop - start,):

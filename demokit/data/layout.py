@@ -361,15 +361,21 @@ def read_window(
     return {name: array.read_rows(start, stop) for name, array in stored.items()}
 
 
-def array_names(group: h5py.Group) -> frozenset[str]:
-    """The short names of an episode's arrays, such as privileged/state; reads no array."""
-    return frozenset(path.removeprefix("infos/") for path in _stored_arrays(group))
+def holds_array(group: h5py.Group, name: str) -> bool:
+    """Whether an episode has the array of a short name, such as privileged/state."""
+    links, parts = group.id.links, _path_of(name).encode().split(b"/")
+    return all(links.exists(b"/".join(parts[:depth])) for depth in range(1, len(parts) + 1))
+
+
+def _path_of(name: str) -> str:
+    """The path in the group of an array's short name."""
+    return f"infos/{name}" if name.startswith("privileged/") else name
 
 
 def _open_named(group: h5py.Group, name: str) -> StoredArray:
     """The array of a short name, such as privileged/state."""
     try:
-        return open_array(group, f"infos/{name}" if name.startswith("privileged/") else name)
+        return open_array(group, _path_of(name))
     except (KeyError, TypeError, RuntimeError):
-        known = ", ".join(sorted(array_names(group)))
+        known = ", ".join(sorted(path.removeprefix("infos/") for path in _stored_arrays(group)))
         raise DemokitError(f"Episode has no array '{name}': it has {known}.") from None

@@ -16,10 +16,10 @@ from demokit.data.files import DAMAGE, explain_damage, open_file, open_hdf5
 from demokit.data.hdf5 import names, read_attributes
 from demokit.data.layout import (
     EpisodeRecord,
-    array_names,
     episode_arrays,
     episode_group,
     episode_name,
+    holds_array,
     read_episode,
     read_record,
     read_window,
@@ -286,10 +286,10 @@ class Dataset:
         _check_specs(self.metadata, rows, self.path)
         return rows
 
-    def names(self, index: int) -> frozenset[str]:
-        """The names of an episode's arrays, as `window` takes them."""
+    def holds(self, index: int, name: str) -> bool:
+        """Whether an episode has an array of that name, as `window` takes it; reads none."""
         with self._source.group(self._position(index)) as group:
-            return array_names(group)
+            return holds_array(group, name)
 
     def verify(self, index: int) -> Episode:
         """The episode; raises DemokitError when it is not as it was written."""

@@ -12,6 +12,7 @@ import pytest
 
 from demokit.data import ArraySpec, DatasetWriter, open_dataset
 from demokit.data.convert import export_dataset, import_dataset
+from demokit.data.labels import count_labels
 from demokit.data.validation import validate
 from demokit.errors import DemokitError
 
@@ -58,6 +59,32 @@ def test_there_and_back_is_bit_for_bit(name, kind, tmp_path, request):
     assert after.episodes == before.episodes  # with the digests of all arrays
     for index in range(len(after)):
         after.verify(index)
+
+
+@pytest.fixture
+def half_advised(tmp_path, metadata, make_episode):
+    """Two episodes by hand, without an expert and with one."""
+    with DatasetWriter(tmp_path / "h.hdf5", replace(metadata, license="MIT")) as writer:
+        for i, without in enumerate((["expert_action"], [])):
+            episode = make_episode(i)
+            terms = {n: rows for n, rows in episode.privileged.items() if n not in without}
+            terms["by_expert"] = np.zeros(len(episode) + 1, bool)
+            writer.add(replace(episode, privileged=terms, recorder="teleop"))
+        return open_dataset(writer.finish())
+
+
+@pytest.mark.parametrize("name", ["minari", "robomimic"])
+def test_labels_go_there_and_back(name, half_advised, tmp_path):
+    after = there_and_back(half_advised, name, tmp_path)
+    assert after.episodes == half_advised.episodes
+    assert count_labels(after) == count_labels(half_advised) == (10, 0, 0, 5)
+
+
+@needs_arrow
+def test_lerobot_has_one_set_of_columns(half_advised, tmp_path):
+    with pytest.raises(DemokitError, match=r"Episode 1 and .* both have privileged.expert_action"):
+        export_dataset(half_advised, "lerobot", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", EXPORTS)

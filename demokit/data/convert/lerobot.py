@@ -99,6 +99,7 @@ def export(dataset: Dataset, target: Path) -> None:
     for index, (record, episode) in enumerate(episodes):
         counters = _counters(len(episode), index, start, tasks[record.task.id], fps)
         arrays = {**_frames(episode, columns), **counters}
+        _check_columns(arrays, features, index)
         frames = _table(arrow, arrays, features)
         writer = writer or parquet.ParquetWriter(target / "data" / CHUNK, frames.schema)
         writer.write_table(frames, row_group_size=len(episode))
@@ -147,6 +148,16 @@ def _frames(episode: Episode, columns: Mapping[str, str]) -> dict[str, Array]:
         "next.success": success_after(episode),
         **{f"{PRIVILEGED}{name}": rows[:-1] for name, rows in episode.privileged.items()},
     }
+
+
+def _check_columns(arrays: Mapping[str, Array], features: Mapping[str, Any], index: int) -> None:
+    """Raise DemokitError unless an episode has the columns of the first one."""
+    differing = sorted(arrays.keys() ^ features.keys())
+    if differing:
+        raise DemokitError(
+            f"Episode {index} and episode 0 do not both have {', '.join(differing)}: LeRobot wants "
+            "the same columns in all; convert what was merged file by file."
+        )
 
 
 def _features(frames: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
