@@ -58,23 +58,27 @@ def compare(
     Everything continues where it stopped: run the same command again. What fails is reported at
     the end and does not keep the others from being done. Exits with 1 when anything failed.
     """
+    from demokit.lock import Lock
     from gmps.comparison.campaign import Campaign
     from gmps.comparison.plan import load_plan
 
-    # Whoever ends this process ends the runs that it started.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Whoever ends this process, or closes its terminal, ends the runs that it started.
+    for each in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(each) == signal.SIG_DFL:  # under nohup it is ignored
+            signal.signal(each, signal.default_int_handler)
     folder = output_dir or Path("runs") / plan.stem
     page = page or folder / "results.md"
     campaign = Campaign(load_plan(plan), folder, page, jobs, num_seeds, archive)
     chosen = campaign.chosen(only)
-    failed = dict[str, str]()
-    for name in chosen:
-        if dry_run:
+    if dry_run:
+        for name in chosen:
             _print(campaign.left(name))
-        else:
+        return
+    failed = dict[str, str]()
+    with Lock(folder, "name another --output-dir.", inside=True):
+        for name in chosen:
             failed |= _carry_out(campaign, name)
-    if not dry_run:
-        say(f"Page:  {campaign.page}", f"Index: {folder / 'index.html'}")
+    say(f"Page:  {campaign.page}", f"Index: {folder / 'index.html'}")
     for what, why in failed.items():
         say(f"Error: {what}: {why}", err=True)
     ctx.exit(1 if failed else 0)

@@ -1,4 +1,4 @@
-"""Commands that run side by side, each with a log of its own."""
+"""Commands that run side by side, each with a log of its own, and end with who started them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from signal import Signals
+from threading import Event, Thread
 
 _POLL_S = 1.0
 _PATIENCE_S = 30.0
-_PROGRAM = "import sys; sys.argv[0] = 'demokit'; from demokit.cli import main; main()"
+_PROGRAM = "from gmps.comparison.jobs import run_command; run_command()"
+_ERROR = "Error: "
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ def run_side_by_side(
 ) -> dict[str, str]:
     """Run every job, `num` at a time; returns name -> why it failed, for those that did.
 
-    Ctrl-C ends the jobs that run, and is raised again.
+    Ctrl-C ends the jobs that run, and is raised again. They end with this process however it
+    ends, also when it is killed.
 
     Args:
         jobs: in the order in which they begin.
@@ -61,23 +64,32 @@ def run_side_by_side(
 def _run(job: Job, num: int, stop: Event) -> str:
     """Run one job; returns why it failed, or nothing."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
+    job.log.unlink(missing_ok=True)  # whoever still writes there does not write here
     threads = max(1, (os.cpu_count() or 1) // num)
-    with job.log.open("w") as log:
-        process = subprocess.Popen(
+    with (
+        job.log.open("w") as log,
+        subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, *job.arguments],
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        )
+        ) as process,
+    ):
         while process.poll() is None:
             if stop.wait(_POLL_S / 5):
                 _end(process)
                 return "interrupted"
-    if process.returncode == 0:
-        return ""
-    lines = job.log.read_text(errors="replace").strip().splitlines()
-    said = lines[-1] if lines else f"it ended with exit code {process.returncode}"
-    return f"{said} (see {job.log})"
+    return f"{_why(process.returncode, job.log)} (see {job.log})" if process.returncode else ""
+
+
+def _why(code: int, log: Path) -> str:
+    """The error that a command which failed has said, or what ended it."""
+    if code < 0:
+        return f"it was ended by signal {-code}, {Signals(-code).name}"
+    lines = log.read_text(errors="replace").strip().splitlines()
+    errors = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)]
+    return (errors or lines or [f"it ended with exit code {code}"])[-1]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -87,3 +99,28 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def run_command() -> None:
+    """Run the demokit command that the arguments are, as a job: it ends with its parent.
+
+    Standard input is a pipe of which the parent has the other end, and nobody else: the kernel
+    closes it when the parent ends, however that happens.
+    """
+    lifeline = os.dup(0)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    end_after(lambda: os.read(lifeline, 1))
+    from demokit.cli import main
+
+    main(prog_name="demokit")
+
+
+def end_after(wait: Callable[[], object]) -> None:
+    """End this process at once when `wait` returns, which runs beside everything else."""
+
+    def watch() -> None:
+        wait()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

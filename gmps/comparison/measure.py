@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,6 +22,7 @@ from demokit.learning.folder import versions
 from demokit.random import stream
 from demokit.types import Task
 from gmps.comparison.contender import Contender, Measured
+from gmps.comparison.jobs import end_after
 from gmps.comparison.outcomes import (
     BY_ROLLOUTS,
     BY_STEP_SCALE,
@@ -260,7 +261,10 @@ def _measure_side_by_side(
 
 
 def _begin(threads: int) -> None:
-    """In a process that measures: Ctrl-C ends it at once."""
+    """In a process that measures: Ctrl-C ends it at once, and so does its parent's end."""
+    parent = parent_process()
+    assert parent is not None
+    end_after(parent.join)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.set_num_threads(threads)
 

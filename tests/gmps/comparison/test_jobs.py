@@ -1,0 +1,146 @@
+"""Jobs end with whoever started them, keep their logs to themselves, and say why they failed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from short_run import DEMOS, NUM_TASKS, SHORT
+
+from gmps.comparison.jobs import Job, run_side_by_side
+
+PATIENCE_S = 300
+
+PLAN = f"""
+title = "A long plan"
+seeds = [0]
+
+[methods.gmps]
+train = {{ iterations = 100000, outer_steps = 1, rollouts_per_task = 3, demos_per_task = {DEMOS} }}
+
+[datasets.point]
+env = "point"
+tasks = {NUM_TASKS}
+episodes-per-task = {DEMOS}
+
+[comparisons.dense]
+demos = "point"
+"""
+
+
+def wait_for(condition):
+    """Wait until a condition holds, which it does sooner or later; returns what it gave."""
+    end = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def ended(process):
+    """Whether a process that is no child of ours has ended; one that nobody waited for has."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def holder(folder):
+    """The process that holds a folder, once there is one."""
+    try:
+        return int(json.loads((folder / ".lock").read_text())["process"])
+    except (OSError, ValueError):
+        return None
+
+
+def comparing(plan, out):
+    command = (sys.executable, "-m", "demokit", "compare", plan, "--output-dir", out)
+    return subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def plan(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN)
+    return path
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
+def test_trainings_end_with_the_comparison_however_it_ends(plan, tmp_path, how, invoke):
+    out = tmp_path / "out"
+    process = comparing(plan, out)
+    training = wait_for(lambda: holder(out / "dense" / "gmps-0"))
+    assert holder(out) == process.pid
+    if how == signal.SIGHUP:
+        refused = invoke("compare", plan, "--output-dir", out, exit_code=1).output
+        assert f"{out} is being written by process {process.pid} (`" in refused
+        assert f"compare {plan} --output-dir {out}`, since " in refused
+        assert len(refused.strip().splitlines()) == 1
+    process.send_signal(how)
+    process.wait()
+    wait_for(lambda: ended(training))
+    if how != signal.SIGKILL:
+        return
+    # The same command goes on at once: nobody holds its folders.
+    again = comparing(plan, out)
+    try:
+        wait_for(lambda: holder(out / "dense" / "gmps-0") not in (None, training))
+        assert again.poll() is None
+    finally:
+        again.kill()
+        again.wait()
+
+
+MEASURING = """
+import os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from gmps.comparison.measure import _begin
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, get_context("spawn"), _begin, (1,)) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        time.sleep(1000)
+"""
+
+
+def test_processes_that_measure_end_with_the_evaluation(tmp_path):
+    script = tmp_path / "measuring.py"
+    script.write_text(MEASURING)
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE)
+    worker = int(process.stdout.readline())
+    assert not ended(worker)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: ended(worker))
+
+
+def test_a_job_that_was_killed_is_not_its_last_line_of_progress(point_demos, tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "run.log"
+    options = (*SHORT, "--iterations", "100000", "--output-dir", folder)
+    job = Job("run", ("meta-train", "--demos", str(point_demos), *map(str, options)), log)
+
+    def kill():
+        training = wait_for(lambda: holder(folder))
+        wait_for(lambda: " of 100000" in log.read_text())
+        os.kill(training, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    failed = run_side_by_side([job], 1)
+    killer.join()
+    assert failed == {"run": f"it was ended by signal 9, SIGKILL (see {log})"}
+
+
+def test_a_log_that_somebody_still_writes_is_left_to_them(tmp_path):
+    log = tmp_path / "job.log"
+    with log.open("w") as theirs:
+        failed = run_side_by_side([Job("bad", ("record", "--env", "piont"), log)], 1)
+        print("saved 1 of 2 (0.1/s)", file=theirs, flush=True)
+    assert failed["bad"] == f"Unknown environment 'piont': did you mean 'point'? (see {log})"
+    assert "saved" not in log.read_text()
