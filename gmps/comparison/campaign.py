@@ -151,7 +151,8 @@ class Campaign:
         folder = self.folder / name / run
         if self._folder_of(name, run) != folder:
             return 100
-        return 100 * _logged(folder) // planned.options.iterations
+        # The last row may be the one after the step size was chosen.
+        return min(100, 100 * _logged(folder) // planned.options.iterations)
 
 
 def is_finished(folder: Path, planned: PlannedRun, demos: str) -> bool:

@@ -148,6 +148,7 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
     out, page = tmp_path / "out", tmp_path / "docs" / "results.md"
     asked = ("compare", plan, "--output-dir", out, "--page", page, "--num-seeds", 1)
     invoke(*asked, "--only", "sparse")
+    assert Campaign(load_plan(plan), out, page, jobs=1, num_seeds=1).trained("sparse") == 100
     text = page.read_text()
     assert text.startswith("# A small plan\n\nMade by a test.\n")
     assert "- **gmps**: Meta-learned.\n" in text
