@@ -275,34 +275,31 @@ def read_attributes(node: h5py.Group) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for index in range(min(count, MOST_ATTRIBUTES + 1)):
         attribute = h5a.open(node.id, index=index)
-        dtype = _attribute_type(attribute)
-        if dtype is None:
+        dtype, shape = _numpy_type(attribute), attribute.shape
+        if dtype is None or shape is None:
             continue
-        left -= dtype.itemsize * math.prod(attribute.shape)
+        left -= dtype.itemsize * math.prod(shape)
         if left < 0 or count > MOST_ATTRIBUTES:
             raise DemokitError(
                 f"{node.name} has {count} attributes, too many or too large: at most "
                 f"{MOST_ATTRIBUTES} of {MOST_ATTRIBUTE_BYTES >> 20} MiB together are read."
             )
-        found[attribute.name.decode()] = _attribute(node, attribute, dtype)
+        name = attribute.name
+        if dtype.kind == "O" and shape:
+            value = node.attrs[name]
+        else:  # several times faster than going through `node.attrs`
+            values = np.empty(shape, dtype)
+            attribute.read(values)
+            value = values if shape else values[()]
+        found[name.decode()] = value.decode() if isinstance(value, bytes) else value
     return found
 
 
-def _attribute_type(attribute: h5a.AttrID) -> np.dtype[Any] | None:
-    """The type; None for what is neither numbers nor text, or holds nothing."""
+def _numpy_type(attribute: h5a.AttrID) -> np.dtype[Any] | None:
+    """The type of numbers or text; None for any other."""
     try:
         dtype = attribute.dtype
     except TypeError:  # numpy has no such type
         return None
-    is_read = dtype.kind in _NUMBERS or h5py.check_string_dtype(dtype)
-    return dtype if is_read and attribute.shape is not None else None
-
-
-def _attribute(node: h5py.Group, attribute: h5a.AttrID, dtype: np.dtype[Any]) -> Any:
-    if dtype.kind == "O" and attribute.shape:
-        return node.attrs[attribute.name]
-    # Several times faster than going through `node.attrs`.
-    values = np.empty(attribute.shape, dtype)
-    attribute.read(values)
-    value = values if attribute.shape else values[()]
-    return value.decode() if isinstance(value, bytes) else value
+    is_read = dtype.kind in _NUMBERS + _TEXT or h5py.check_string_dtype(dtype)
+    return dtype if is_read else None
