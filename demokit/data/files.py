@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import subprocess
 import sys
@@ -33,7 +34,14 @@ DAMAGE = (
 )
 _SUPERBLOCK_VERSION_AT = 8
 _OLD_FORMAT = 2
-_PROBE_LIMIT_S = 60
+_PROBE_LIMIT_S = 10
+_PROBE_S_PER_BYTE = 4 / 2**30
+GREEDY = 3
+"""What `demokit.data.probe` exits with when structures take more memory than they have."""
+
+
+class RefusedError(DemokitError):
+    """Something in a file that is not read, whatever file it is: `explain_damage` says which."""
 
 
 @contextmanager
@@ -55,7 +63,7 @@ def open_file(path: Path) -> h5py.File:
     """
     try:
         check_is_file(path)
-        _probe(path)
+        _probe_old(path)
         # A dataset is replaced by renaming, never changed in place: a lock that the file system
         # cannot give is not needed.
         return h5py.File(path, "r", locking="best-effort")
@@ -63,24 +71,30 @@ def open_file(path: Path) -> h5py.File:
         raise _explain_open(path, error) from error
 
 
-def _probe(path: Path) -> None:
-    """Walk a file of the older format in a process of its own: damaged, it could crash this one."""
+def _probe_old(path: Path) -> None:
+    """Probe a file of the older format, whose structures have no checksums."""
     with path.open("rb") as file:
         head = file.read(_SUPERBLOCK_VERSION_AT + 1)
     if len(head) > _SUPERBLOCK_VERSION_AT and head[_SUPERBLOCK_VERSION_AT] < _OLD_FORMAT:
-        status = path.stat()
-        _walk_apart(str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns)
+        probe(path)
+
+
+def probe(path: Path) -> None:
+    """Read the structures of a file in a process of its own: damaged, they could crash this one.
+
+    Raises:
+        DemokitError: reading them crashes, never ends, or takes far more memory than they have.
+    """
+    status = path.stat()
+    _walk_apart(str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
-def _walk_apart(path: str, *_: int) -> None:
-    """Raise DemokitError when reading the structures of `path` crashes or never ends."""
-    command = [sys.executable, "-m", "demokit.data.probe", path]
-    try:
-        code = subprocess.run(command, timeout=_PROBE_LIMIT_S, capture_output=True).returncode
-    except subprocess.TimeoutExpired:
-        code = -1
-    if code < 0:
+def _walk_apart(path: str, _inode: int, size: int, _changed: int) -> None:
+    limit_s = _PROBE_LIMIT_S + size * _PROBE_S_PER_BYTE
+    command = [sys.executable, "-m", "demokit.data.probe", path, str(math.ceil(limit_s))]
+    code = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode
+    if code < 0 or code == GREEDY:
         raise DemokitError(f"{path} is damaged (HDF5 cannot read it): take it from a backup.")
 
 
@@ -89,6 +103,8 @@ def explain_damage(path: Path) -> Iterator[None]:
     """Turn what h5py and numpy raise on missing or broken content into a DemokitError."""
     try:
         yield
+    except RefusedError as error:
+        raise DemokitError(f"{path}: {error}") from error
     except DAMAGE as error:
         if errno_of(error):
             raise DemokitError(f"{path} cannot be read: {reason(error)}.") from error
@@ -98,11 +114,13 @@ def explain_damage(path: Path) -> Iterator[None]:
 
 
 def check_is_file(path: Path) -> None:
-    """Raise DemokitError when `path` is missing or a directory."""
+    """Raise DemokitError when `path` is missing, a directory, or a pipe, socket or device."""
     if path.is_dir():
         raise DemokitError(f"{path} is a directory, not a dataset: name the .hdf5 file in it.")
     if not path.exists():
         raise DemokitError(f"There is no dataset at {path}: check the path, or record one.")
+    if not path.is_file():
+        raise DemokitError(f"{path} is a pipe, socket or device: a dataset is a regular file.")
 
 
 def _explain_open(path: Path, error: Exception) -> DemokitError:

@@ -8,14 +8,16 @@ before its claim is compared with what the file holds.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5g, h5i, h5l, h5o, h5s, h5z
+from h5py import h5a, h5d, h5f, h5g, h5i, h5l, h5o, h5s, h5z
 
-from demokit.errors import DemokitError
+from demokit.data.files import RefusedError, probe
 from demokit.types import Array
 
 MOST_DEPTH = 32
@@ -52,7 +54,7 @@ class StoredArray(NamedTuple):
     def check(self) -> None:
         """Raise DemokitError unless it holds numbers that are in this file, all of them."""
         if not self.is_numeric:
-            raise DemokitError(f"Array {self.path} holds no numbers.")
+            raise RefusedError(f"Array {self.path} holds no numbers.")
         check_claims([self])
 
     def read(self) -> Array:
@@ -64,7 +66,7 @@ class StoredArray(NamedTuple):
         """Rows start:stop, as a slice has them; raises DemokitError as `check`."""
         self.check()
         if not self.shape:
-            raise DemokitError("A single number was found where an array should be.")
+            raise RefusedError("A single number was found where an array should be.")
         first, last, _ = slice(start, stop).indices(self.shape[0])
         count = (max(last - first, 0), *self.shape[1:])
         values = np.empty(count, self.dtype)
@@ -77,7 +79,7 @@ class StoredArray(NamedTuple):
     def read_texts(self) -> list[str]:
         """The texts of a row of fixed-length ones; raises DemokitError for anything else."""
         if self.dtype.kind != _TEXT or len(self.shape) != 1:
-            raise DemokitError(f"Array {self.path} is no row of texts.")
+            raise RefusedError(f"Array {self.path} is no row of texts.")
         check_claims([self])
         return [text.decode() for text in self._values().tolist()]
 
@@ -101,7 +103,7 @@ class Claims:
         self._stored += _stored_bytes(array)
         justified = max(_FREE_BYTES, _MOST_RATIO * self._stored)
         if self._stored > self._size or self._claimed > justified:
-            raise DemokitError(
+            raise RefusedError(
                 f"Array {array.path}, with what is read beside it, claims {self._claimed} bytes, "
                 "which are not in the file."
             )
@@ -128,11 +130,11 @@ def _check_chunks(array: StoredArray, stored: int) -> None:
     filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
     layout = plan.get_layout()
     if layout == h5d.VIRTUAL or plan.get_external_count() or filters - _FILTERS:
-        raise DemokitError(f"Array {array.path} is stored in a way that demokit does not read.")
+        raise RefusedError(f"Array {array.path} is stored in a way that demokit does not read.")
     chunk = math.prod(plan.get_chunk()) if layout == h5d.CHUNKED else 0
     needed = max(array.claimed_bytes, array.dtype.itemsize * chunk)
     if array.claimed_bytes and needed > stored * (_MOST_EXPANSION if filters else 1):
-        raise DemokitError(f"Array {array.path} claims {needed} bytes, which are not in the file.")
+        raise RefusedError(f"Array {array.path} claims {needed} bytes, which are not in the file.")
 
 
 def names(group: h5py.Group) -> list[str]:
@@ -150,12 +152,12 @@ def _links(group: h5py.Group) -> list[tuple[str, int]]:
     try:
         return [(name.decode(), kind) for name, kind in found]
     except UnicodeDecodeError as error:
-        raise DemokitError(f"A name in {group.name} is no UTF-8 text.") from error
+        raise RefusedError(f"A name in {group.name} is no UTF-8 text.") from error
 
 
 def _check_hard(kind: int, path: str) -> None:
     if kind != h5l.TYPE_HARD:
-        raise DemokitError(f"{path} is a link to somewhere else: it is not followed.")
+        raise RefusedError(f"{path} is a link to somewhere else: it is not followed.")
 
 
 def walk(top: h5py.Group) -> Iterator[tuple[str, h5py.Group | StoredArray]]:
@@ -186,7 +188,7 @@ class _Walk:
     ) -> Iterator[tuple[str, h5py.Group | StoredArray]]:
         self._count += group.id.get_num_objs()
         if depth == MOST_DEPTH or self._count > MOST_NODES:
-            raise DemokitError(
+            raise RefusedError(
                 f"{prefix.rstrip('/') or group.name} holds more than {MOST_DEPTH} levels of groups "
                 f"or {MOST_NODES} groups and arrays: it is not read."
             )
@@ -194,7 +196,7 @@ class _Walk:
             path = prefix + name
             _check_hard(kind, path)
             if h5o.get_info(group.id, name.encode()).rc > 1:
-                raise DemokitError(f"{path} stands in the file under two names: it is not read.")
+                raise RefusedError(f"{path} stands in the file under two names: it is not read.")
             node = _opened(group, name.encode(), path)
             if node is not None:
                 yield path, node
@@ -231,7 +233,7 @@ def open_group(group: h5py.Group, path: str) -> h5py.Group:
     """The group at `path`; raises as `lookup`, and DemokitError where an array is."""
     node = lookup(group, path)
     if not isinstance(node, h5py.Group):
-        raise DemokitError(f"{path} is an array, where a group should be.")
+        raise RefusedError(f"{path} is an array, where a group should be.")
     return node
 
 
@@ -239,7 +241,7 @@ def open_array(group: h5py.Group, path: str) -> StoredArray:
     """The array at `path`, which can be read; raises as `lookup` and `StoredArray.check`."""
     node = lookup(group, path)
     if not isinstance(node, StoredArray):
-        raise DemokitError(f"{path} is a group, where an array should be.")
+        raise RefusedError(f"{path} is a group, where an array should be.")
     node.check()
     return node
 
@@ -265,8 +267,11 @@ def read_all(arrays: Mapping[str, StoredArray]) -> dict[str, Array]:
     return {name: stored._values() for name, stored in arrays.items()}
 
 
-def read_attributes(node: h5py.Group) -> dict[str, Any]:
+def read_attributes(node: h5py.Group, *, probed: bool = False) -> dict[str, Any]:
     """All attributes that are numbers or text; others, and those that hold nothing, are ignored.
+
+    Texts of variable length stand in the one structure of HDF5 that never has a checksum: they
+    are read in a process of their own first, unless that was done.
 
     Raises:
         DemokitError: more than MOST_ATTRIBUTES, or larger than MOST_ATTRIBUTE_BYTES together.
@@ -280,11 +285,13 @@ def read_attributes(node: h5py.Group) -> dict[str, Any]:
             continue
         left -= dtype.itemsize * math.prod(shape)
         if left < 0 or count > MOST_ATTRIBUTES:
-            raise DemokitError(
+            raise RefusedError(
                 f"{node.name} has {count} attributes, too many or too large: at most "
                 f"{MOST_ATTRIBUTES} of {MOST_ATTRIBUTE_BYTES >> 20} MiB together are read."
             )
         name = attribute.name
+        if dtype.kind == "O" and not probed:
+            _probe_file_of(node)
         if dtype.kind == "O" and shape:
             value = node.attrs[name]
         else:  # several times faster than going through `node.attrs`
@@ -303,3 +310,10 @@ def _numpy_type(attribute: h5a.AttrID) -> np.dtype[Any] | None:
         return None
     is_read = dtype.kind in _NUMBERS + _TEXT or h5py.check_string_dtype(dtype)
     return dtype if is_read else None
+
+
+def _probe_file_of(node: h5py.Group) -> None:
+    path = Path(os.fsdecode(h5f.get_name(node.id)))
+    # A file that we write ourselves has no name here.
+    if path.exists():
+        probe(path)

@@ -1,5 +1,7 @@
 """What a file of a stranger may do to its readers: nothing but hold numbers and text."""
 
+import os
+import resource
 from hashlib import sha256
 
 import h5py
@@ -8,6 +10,7 @@ import pytest
 
 from demokit.data import hdf5, open_dataset
 from demokit.data.convert import import_dataset
+from demokit.data.files import open_file
 from demokit.data.repair import repair
 from demokit.data.share import make_bundle, pull
 from demokit.data.validation import validate
@@ -247,3 +250,46 @@ def test_masks_that_are_no_rows_of_texts_are_named(rows, message, tmp_path):
             file["mask/valid"] = rows
     said = dict(import_dataset(path, "robomimic", tmp_path / "out.hdf5", env="point"))
     assert message in said["mask valid"]
+
+
+@pytest.mark.parametrize("libver", ["earliest", "v110"])
+def test_texts_of_variable_length_are_read(libver, tmp_path):
+    """Some peers write them; the file is probed first, in either format."""
+    with h5py.File(tmp_path / "a.hdf5", "w", libver=(libver, "v110")) as file:
+        file.attrs["one"], file.attrs["some"] = "text", ["a", "bc"]
+    with open_file(tmp_path / "a.hdf5") as file:
+        found = hdf5.read_attributes(file)
+    assert found["one"] == "text"
+    assert found["some"].tolist() == ["a", "bc"]
+
+
+def test_one_text_named_a_thousand_times_takes_no_memory(tmp_path):
+    """A megabyte in the file that would be two gigabytes in memory."""
+    count, long = 2000, 2**20
+    path = tmp_path / "a.hdf5"
+    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+        file.attrs["some"] = ["x" * long] + ["y" * 99] * (count - 1)
+    content = path.read_bytes()
+    rows = count.to_bytes(8, "little") * 2  # now, and at most: they end the shape
+    first = content.index(rows, content.index(b"some")) + len(rows)
+    one = content[first : first + 16]  # length, address and index of a text
+    path.write_bytes(content[:first] + one * count + content[first + 16 * count :])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DemokitError, match="HDF5 cannot read it"):
+        open_file(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.hdf5")
+    for read in (open_dataset, validate, repair, make_bundle):
+        with pytest.raises(DemokitError, match="a pipe, socket or device"):
+            read(tmp_path / "a.hdf5")
+    with pytest.raises(DemokitError, match="a pipe, socket or device"):
+        import_dataset(tmp_path / "a.hdf5", "robomimic", tmp_path / "out.hdf5")
+
+
+def test_refusals_say_in_which_file(dataset_path):
+    spoil(dataset_path, "episode_0/infos", soft)
+    with pytest.raises(DemokitError, match=rf"{dataset_path}: infos/x is a link"):
+        open_dataset(dataset_path)[0]
