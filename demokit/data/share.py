@@ -1,8 +1,9 @@
 """Handing datasets on: bundles of a dataset, its card, its licence's name and checksums.
 
-A bundle is a zip archive, a folder, anything that fsspec opens, or a Hugging Face dataset
-repository. It holds NAME.hdf5, README.md (the card), LICENSE and SHA256SUMS, nothing else. What
-comes back is read by these names alone, with limits, and checked before it takes its place.
+A bundle is a zip archive, a folder, anything that fsspec opens, an http or https address, or a
+Hugging Face dataset repository. It holds NAME.hdf5, README.md (the card), LICENSE and SHA256SUMS,
+nothing else. What comes back is read by these names alone, with limits, and checked before it
+takes its place.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ import shutil
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
-from typing import IO, Any, Protocol
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from typing import IO, Any, Protocol, cast
 
 from demokit.data.assembly import check_output, open_settled, write_lock
 from demokit.data.card import put_card, render_card
 from demokit.data.edit import file_sha256
+from demokit.data.fetch import SCHEMES, fetch
 from demokit.data.store import Dataset
 from demokit.data.summary import summarize
 from demokit.data.validation import validate
@@ -137,6 +139,8 @@ def push(bundle: Bundle, place: str, *, public: bool = False, overwrite: bool = 
     if public:
         raise DemokitError("--public is for Hugging Face repositories: who reads a folder or URL "
                            "is decided there.")  # fmt: skip
+    if place.startswith(SCHEMES):
+        raise DemokitError(f"{place} can only be read: push to a folder, a store or hf:USER/NAME.")
     files, root = _file_system(place)
     with _explained(f"write {place}"):
         taken = [n for n in (bundle.path.name, *bundle.small) if files.exists(f"{root}/{n}")]
@@ -188,7 +192,7 @@ def pull(
             dataset; the target is not touched then.
     """
     target = behind_link(target)
-    with write_lock(target), _source(place) as source:
+    with write_lock(target), _source(place, target, limit_bytes) as source:
         check_output(target, overwrite=overwrite)
         sums, name = _read_sums(source, place)
         card = _read_small(source, CARD, sums, place)
@@ -204,7 +208,7 @@ def pull(
 class _Source(Protocol):
     """Where a bundle's files are read from."""
 
-    def open(self, name: str) -> IO[bytes]: ...
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]: ...
 
 
 @dataclass(frozen=True)
@@ -212,39 +216,97 @@ class _FileSystemSource:
     files: Any
     root: str
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
         path = f"{self.root}/{name}"
-        if "file" in _protocols(self.files) and os.path.islink(path):
-            raise DemokitError(f"{path} is a link: it is not followed.")
-        stream: IO[bytes] = self.files.open(path, "rb")
+        if "file" in _protocols(self.files):
+            _check_plain(path)
+        stream: AbstractContextManager[IO[bytes]] = self.files.open(path, "rb")
         return stream
+
+
+@dataclass(frozen=True)
+class _WebSource:
+    root: str
+
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        return fetch(f"{self.root}/{name}")
 
 
 @dataclass(frozen=True)
 class _ZipSource:
     archive: zipfile.ZipFile
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
         return self.archive.open(name)
 
 
 @contextmanager
-def _source(place: str) -> Iterator[_Source]:
+def _source(place: str, target: Path, limit_bytes: int) -> Iterator[_Source]:
+    is_archive = place.endswith(".zip")
+    if place.startswith(SCHEMES):
+        if not is_archive:
+            yield _WebSource(place.rstrip("/"))
+            return
+        with _fetched(place, target, limit_bytes) as stream, _archive(stream, place) as source:
+            yield source
+        return
     hub = _HUB.fullmatch(place)
     files, root = _file_system(f"hf://datasets/{hub[1]}" if hub else place)
-    if not place.endswith(".zip"):
+    if not is_archive:
         yield _FileSystemSource(files, root)
         return
     with _explained(f"read {place}"):
+        if "file" in _protocols(files):
+            _check_plain(root, may_be_link=True)
         stream = files.open(root, "rb")
-    with stream:
-        try:
-            archive = zipfile.ZipFile(stream)
-            size = stream.seek(0, os.SEEK_END)
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise DemokitError(f"{place} is no archive that `demokit share pack` made.") from error
+    with stream, _archive(stream, place) as source:
+        yield source
+
+
+@contextmanager
+def _fetched(place: str, target: Path, limit_bytes: int) -> Iterator[IO[bytes]]:
+    """An archive on the web, fetched to the target's disk: its members are read from its end."""
+    folder = target.parent if target.parent.is_dir() else None
+    with NamedTemporaryFile(dir=folder, prefix=f".{target.stem}-", suffix=".zip") as copy:
+        with _explained(f"read {place}"), fetch(place) as stream:
+            _copied(stream, cast("IO[bytes]", copy), limit_bytes, place)
+        yield cast("IO[bytes]", copy)
+
+
+@contextmanager
+def _archive(stream: IO[bytes], place: str) -> Iterator[_Source]:
+    try:
+        size = stream.seek(0, os.SEEK_END)
+        archive = zipfile.ZipFile(cast("IO[bytes]", _ShortReads(stream)))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise DemokitError(f"{place} is no archive that `demokit share pack` made.") from error
+    with archive:
         _check_members(archive, size, place)
         yield _ZipSource(archive)
+
+
+@dataclass(frozen=True)
+class _ShortReads:
+    """A file of which nobody reads much at once: zipfile takes a whole table of members."""
+
+    stream: IO[bytes]
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.stream.read(2 * _CHUNK_BYTES if size < 0 else min(size, 2 * _CHUNK_BYTES))
+        if len(data) == 2 * _CHUNK_BYTES:
+            raise ValueError("a table of members longer than that of any bundle")
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _check_plain(path: str, *, may_be_link: bool = False) -> None:
+    """Raise DemokitError unless a regular file is there: reading a pipe would never end."""
+    if os.path.islink(path) and not may_be_link:
+        raise DemokitError(f"{path} is a link: it is not followed.")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DemokitError(f"{path} is no regular file: it is not read.")
 
 
 def _check_members(archive: zipfile.ZipFile, size: int, place: str) -> None:
