@@ -25,9 +25,10 @@ from gmps.options import RunOptions
 from gmps.progress import Report, unheard
 
 _UNDIVIDED, _EXPERTS = "not told apart", "experts"
+_EXPERTS_TRAINING = "expert's training"
 PARTS = (
     "demonstrations",
-    "expert's training",
+    _EXPERTS_TRAINING,
     "meta-training",
     _UNDIVIDED,
     "choice of step size",
@@ -162,7 +163,7 @@ class Spent:
         return needed + self.undivided
 
     def parts(self) -> dict[str, int]:
-        """Environment steps by what they were for, see `PARTS`."""
+        """Environment steps by what they were for, those of `PARTS` that are told apart."""
         spent = (
             self.demonstrations,
             self.expert_training,
@@ -171,5 +172,5 @@ class Spent:
             self.tuning,
             self.monitoring,
         )
-        named = zip(PARTS, spent, strict=True)
-        return {what: steps for what, steps in named if steps or what != _UNDIVIDED}
+        told = (_EXPERTS_TRAINING, _UNDIVIDED) if self.undivided else set(PARTS) - {_UNDIVIDED}
+        return {what: steps for what, steps in zip(PARTS, spent, strict=True) if what in told}

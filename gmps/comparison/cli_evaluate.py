@@ -87,9 +87,10 @@ def evaluate(
     """Fine-tune runs on held-out tasks by reward alone, and compare them.
 
     Runs whose folders differ only in a last number (gmps-0, gmps-1) are seeds of one method.
-    From theta, on each task: roll-outs, one policy-gradient step, roll-outs, ... Writes
-    report.html and report.md, evaluation.csv, evaluation.json and pictures. What was measured is
-    kept in the runs' folders: the same command continues an interrupted evaluation.
+    On each task: episodes, an adaptation step from them, episodes, ... Methods are compared after
+    equal numbers of episodes, whatever their steps take. Writes report.html and report.md,
+    evaluation.csv, evaluation.json and pictures. What was measured is kept in the runs' folders:
+    the same command continues an interrupted evaluation.
     """
     from demokit.cli.console import progress
     from gmps.comparison.contender import contenders
@@ -136,7 +137,7 @@ def _film(runs: list[Contender], protocol: Protocol, videos: int, folder: Path) 
 
 
 def _print_tables(comparison: Comparison) -> None:
-    """The verdict, and success and return by adaptation step; the page has the rest."""
+    """The verdict, and success and return by episodes; the page has the rest."""
     from gmps.comparison.outcomes import splits
     from gmps.comparison.report import plain_tables, verdict
 

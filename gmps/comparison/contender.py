@@ -24,10 +24,13 @@ from demokit.writing import write_whole
 from gmps.comparison.outcomes import Row, Variant, label_of, read_about, read_rows, write_rows
 from gmps.method import HasStepSize, find_method
 from gmps.options import differing_options
-from gmps.problem import Spent
+from gmps.problem import PARTS, Spent
 from gmps.runs.checkpoint import CHECKPOINT, Trained, load
 from gmps.runs.folder import CURVES, FACTS
 from gmps.runs.older import modern_facts
+
+NEEDED = "needed to learn"
+"""The environment steps that a method could not have done without, see `Spent.needed`."""
 
 
 @dataclass(frozen=True)
@@ -165,14 +168,16 @@ class Contender:
         return load(self.path)[0]
 
     def budget(self) -> dict[str, Any]:
-        """What it took, as a row of the report."""
+        """What it took, as a row of the report; empty where a run of demokit 0.1 does not say."""
         facts = self.facts
         differing = ", ".join(f"{name}={value}" for name, value in facts.differing().items())
         return {
             "run": self.path.name,
             "method": facts.method,
             "seed": facts.seed,
+            **dict.fromkeys(PARTS, ""),
             **facts.spent.parts(),
+            NEEDED: "" if facts.spent.undivided else facts.spent.needed,
             "step size": f"{facts.step_size:.3g}" if facts.step_size else "-",
             "options other than default": differing or "none",
         }

@@ -56,8 +56,8 @@ class Row:
     success: float
 
     @property
-    def spent(self) -> int:
-        """Roll-outs of the task that adaptation has used."""
+    def episodes(self) -> int:
+        """Of the task, that adaptation has learned from: the axis of every comparison."""
         return self.step * self.rollouts
 
 
@@ -188,14 +188,14 @@ def splits(rows: Iterable[Row]) -> list[str]:
 
 
 def scores(rows: Iterable[Row], measure: str) -> dict[int, FloatArray]:
-    """Adaptation step -> the measure of every run in every task, (runs, tasks).
+    """Episodes on the new task -> the measure of every run in every task, (runs, tasks).
 
     The rows are those of one method, actor, split and variant.
     """
     cells: dict[int, dict[str, list[float]]] = {}
     for row in rows:
-        cells.setdefault(row.step, {}).setdefault(row.task, []).append(getattr(row, measure))
-    return {step: np.array(list(tasks.values())).T for step, tasks in sorted(cells.items())}
+        cells.setdefault(row.episodes, {}).setdefault(row.task, []).append(getattr(row, measure))
+    return {spent: np.array(list(tasks.values())).T for spent, tasks in sorted(cells.items())}
 
 
 def curve(

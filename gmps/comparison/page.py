@@ -9,14 +9,16 @@ from string import Template
 
 from demokit.page import data_uri, facts, image, style, table, tile
 from demokit.text import on_page
+from gmps.comparison.episodes import counted
 from gmps.comparison.outcomes import labels, references, select, splits
 from gmps.comparison.report import (
     DIGITS,
     NAMES,
     Comparison,
     Table,
-    after_one_step,
+    after_equal_episodes,
     headline,
+    milestones,
     run_table,
     tables,
     task_table,
@@ -25,8 +27,8 @@ from gmps.comparison.report import (
 from gmps.comparison.videos import Film
 
 _LEAD = (
-    "From theta, on each task: roll-outs, one policy-gradient step on their reward, roll-outs, "
-    "and so on. Every task starts from theta; only rewards and observations are seen."
+    "On each task: some episodes, an adaptation step from their rewards and observations, more "
+    "episodes, and so on. Every task starts from what training left and sees no other."
 )
 
 
@@ -38,7 +40,7 @@ def page(comparison: Comparison, pictures: Mapping[str, Path], films: Sequence[F
         lead=_LEAD,
         style=style(),
         sections="\n".join(_sections(comparison, pictures, films)),
-        runs=_plain(run_table(comparison.runs)),
+        runs=_captioned(run_table(comparison.runs)),
         facts=facts(comparison.facts),
         options="\n".join(_options(comparison)),
     )
@@ -52,8 +54,7 @@ def _sections(
         yield f'<p class="verdict">{on_page(verdict(comparison.rows, split))}</p>'
         yield f'<section class="tiles">{"".join(_tiles(comparison, split))}</section>'
     yield "<h2>Adaptation</h2>"
-    for name in ("evaluation", "rollouts"):
-        yield _wide(pictures[name])
+    yield _wide(pictures["evaluation"])
     if films:
         yield '<h2>Before, after, and the expert</h2><section class="films">'
         yield from map(_video, films)
@@ -81,8 +82,9 @@ def _tiles(comparison: Comparison, split: str) -> Iterator[str]:
     rows, measure = comparison.rows, headline(comparison.rows, split)
     digits, name = DIGITS[measure], NAMES[measure]
     for label in labels(rows):
-        value = after_one_step(rows, label, measure, split).mean()
-        yield tile(f"{name} of {label} after one step", f"{value:.{digits}f}")
+        value = after_equal_episodes(rows, label, measure, split).mean()
+        episodes = counted(milestones(rows, split)[label][1])
+        yield tile(f"{name} of {label} after {episodes}", f"{value:.{digits}f}")
     for label, line in references(rows, measure, split=split).items():
         yield tile(f"{name} of {label}", f"{line.mean():.{digits}f}")
     tasks = len({row.task for row in select(rows, split=split)})
@@ -104,6 +106,10 @@ def _video(film: Film) -> str:
 
 def _plain(found: Table) -> str:
     return table(found.header, found.body)
+
+
+def _captioned(found: Table) -> str:
+    return f"<p>{on_page(found.caption)}.</p>{_plain(found)}"
 
 
 def _folded(found: Table) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 
@@ -10,18 +10,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.ticker import MaxNLocator
 
 from demokit.figure import Figure
 from demokit.page import write_picture
 from demokit.types import FloatArray
 from demokit.writing import AS_IT_WAS
+from gmps.comparison.episodes import counted, episodes_per_step, shared, shown
 from gmps.comparison.outcomes import (
     BOUNDS,
     BY_ROLLOUTS,
     BY_STEP_SCALE,
     MAIN,
     MEASURES,
+    REFERENCE,
     Row,
     TaskContext,
     curve,
@@ -33,7 +34,7 @@ from gmps.comparison.outcomes import (
     select,
     splits,
 )
-from gmps.comparison.report import headline, shown_steps
+from gmps.comparison.report import headline, milestones
 from gmps.comparison.statistics import Bounds, interval
 
 DPI = 140
@@ -45,6 +46,7 @@ _STYLES = {"mean": "-", "stochastic": ":"}
 _NAMES = {"episode_return": "return", "success": "success rate"}
 _SUCCESS_LIMITS = -0.04, 1.06
 _MAP = "viridis"
+_WIDELY = 4
 
 
 def pictures(table: Path, contexts: Path) -> dict[str, Figure]:
@@ -55,13 +57,11 @@ def pictures(table: Path, contexts: Path) -> dict[str, Figure]:
         contexts: the CSV that `outcomes.write_contexts` wrote.
     """
     rows, where = read_rows(table), read_contexts(contexts)
-    drawn = {"evaluation": adaptation(rows), "rollouts": over_rollouts(rows)}
-    for name, sweep, column in (
-        ("sweep-rollouts", BY_ROLLOUTS, "rollouts"),
-        ("sweep-step-size", BY_STEP_SCALE, "step_scale"),
-    ):
-        if select(rows, sweep=sweep):
-            drawn[name] = swept(rows, sweep, column)
+    drawn = {"evaluation": adaptation(rows)}
+    if select(rows, sweep=BY_ROLLOUTS):
+        drawn["sweep-rollouts"] = over_rollouts(rows)
+    if select(rows, sweep=BY_STEP_SCALE):
+        drawn["sweep-step-size"] = over_step_sizes(rows)
     for split in splits(rows):
         drawn[f"map-{split}"] = task_map(rows, where, split)
         drawn[f"tasks-{split}"] = small_multiples(rows, split)
@@ -77,19 +77,24 @@ def save(figures: dict[str, Figure], folder: Path) -> dict[str, Path]:
 
 
 def adaptation(rows: Sequence[Row]) -> Figure:
-    """Success and return against adaptation steps (as Fig. 6 of the GMPS paper).
+    """Success and return against episodes on the new task (as Fig. 6 of the GMPS paper).
 
-    Solid lines act by the policy's mean, dotted ones sample from it. A row of panels per split.
+    Solid lines act by the policy's mean, dotted ones sample from it; a marker is an adaptation
+    step. A row of panels per split.
     """
-    return _grid(rows, _steps_panel, "solid: acts by the policy's mean; dotted: samples from it")
+    note = "solid: acts by the policy's mean; dotted: samples from it; a marker: an adaptation step"
+    return _grid(rows, _adaptation_panel, note)
 
 
 def over_rollouts(rows: Sequence[Row]) -> Figure:
-    """Success and return against the roll-outs that adaptation has spent on a task.
+    """The same for the smallest and the largest K of a sweep, and for the main curve's."""
+    note = "acts by the policy's mean; K episodes a step; a marker: an adaptation step"
+    return _grid(rows, _rollouts_panel, note)
 
-    With a sweep over K, its smallest and its largest value stand beside the main curve.
-    """
-    return _grid(rows, _rollouts_panel, "acts by the policy's mean; K roll-outs per step")
+
+def over_step_sizes(rows: Sequence[Row]) -> Figure:
+    """Success and return against the factor on the step sizes, after 1, 2, 3 steps' episodes."""
+    return _grid(rows, _step_sizes_panel, "acts by the policy's mean")
 
 
 def _grid(
@@ -101,6 +106,7 @@ def _grid(
     for line, split in zip(panels, every, strict=True):
         for axes, measure in zip(line, MEASURES, strict=True):
             draw(axes, rows, measure, split)
+            _reference_lines(axes, rows, measure, split)
             _finish(axes, measure, split if len(every) > 1 else "")
     figure.legend(
         *panels[0, 0].get_legend_handles_labels(),
@@ -126,17 +132,15 @@ def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _steps_panel(axes: Axes, rows: Sequence[Row], measure: str, split: str) -> None:
+def _adaptation_panel(axes: Axes, rows: Sequence[Row], measure: str, split: str) -> None:
     for label, color in _colored(rows):
         for actor, style in _STYLES.items():
             cells = curve(rows, label, actor, measure, split=split)
             name, band = (label, 0.12) if actor == "mean" else (None, 0.0)
-            _line(
-                axes, list(cells), list(cells.values()), style, color, name, band, BOUNDS[measure]
-            )
-    _reference_lines(axes, rows, measure, split)
-    axes.set_xlabel("policy-gradient steps on the new task")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            _line(axes, cells, style, color, name, band, BOUNDS[measure])
+    ticks = _episode_axis(axes, select(rows, split=split, sweep=MAIN))
+    if (per_step := shared(episodes_per_step(rows))) is not None:
+        _label_steps(axes, ticks, per_step)
 
 
 def _rollouts_panel(axes: Axes, rows: Sequence[Row], measure: str, split: str) -> None:
@@ -150,53 +154,56 @@ def _rollouts_panel(axes: Axes, rows: Sequence[Row], measure: str, split: str) -
             if chosen and rollouts != main[0].rollouts:
                 lines.append((chosen, style, 0.0))
         for chosen, style, band in lines:
-            cells = scores(chosen, measure)
-            spent = sorted({row.spent for row in chosen})
             name = f"{label}, K = {chosen[0].rollouts}"
-            _line(axes, spent, list(cells.values()), style, color, name, band, BOUNDS[measure])
-    _reference_lines(axes, rows, measure, split)
-    axes.set_xlabel("roll-outs spent on the new task")
+            _line(axes, scores(chosen, measure), style, color, name, band, BOUNDS[measure])
+    _episode_axis(axes, [row for row in own if row.sweep in (MAIN, BY_ROLLOUTS)])
 
 
-def swept(rows: Sequence[Row], sweep: str, column: str) -> Figure:
-    """Success and return after 1, 2, 3 steps against a swept value."""
-    every = splits(rows)
-    figure = Figure(figsize=(10, 0.7 + 3.9 * len(every)), layout="constrained")
-    panels = figure.subplots(len(every), len(MEASURES), squeeze=False)
-    for line, split in zip(panels, every, strict=True):
-        own = select(rows, split=split, sweep=sweep, actor="mean")
-        for axes, measure in zip(line, MEASURES, strict=True):
-            _sweep_panel(axes, own, measure, column)
-            _reference_lines(axes, rows, measure, split)
-            _finish(axes, measure, split if len(every) > 1 else "")
-    handles = panels[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False)
-    return figure
-
-
-def _sweep_panel(axes: Axes, rows: Sequence[Row], measure: str, column: str) -> None:
-    values = sorted({getattr(row, column) for row in rows})
-    for label, color in _colored(rows):
+def _step_sizes_panel(axes: Axes, rows: Sequence[Row], measure: str, split: str) -> None:
+    own = select(rows, split=split, sweep=BY_STEP_SCALE, actor="mean")
+    values = sorted({row.step_scale for row in own})
+    for label, color in _colored(own):
         for step, style in zip((1, 2, 3), ("-", "--", ":"), strict=True):
-            at_step = select(rows, label=label, step=step)
-            cells = [scores(select(at_step, **{column: v}), measure).get(step) for v in values]
-            found = [cell for cell in cells if cell is not None]
+            at_step = select(own, label=label, step=step)
+            found = {
+                value: next(iter(scores(chosen, measure).values()))
+                for value in values
+                if (chosen := select(at_step, step_scale=value))
+            }
             if len(found) == len(values):
-                name = f"{label}, {step} step" + "s" * (step > 1)
+                name = f"{label}, {counted(at_step[0].episodes)}"
                 band = 0.12 if step == 1 else 0.0
-                _line(axes, values, found, style, color, name, band, BOUNDS[measure])
+                _line(axes, found, style, color, name, band, BOUNDS[measure])
     axes.set_xscale("log")
     axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.minorticks_off()
-    axes.set_xlabel(
-        "K, roll-outs per step" if column == "rollouts" else "factor on the run's step sizes"
-    )
+    axes.set_xlabel("factor on the run's step sizes")
+
+
+def _episode_axis(axes: Axes, rows: Sequence[Row]) -> list[int]:
+    """Ticks where tables have columns; where steps differ widely, few episodes have their room."""
+    counts = {row.rollouts for row in rows if row.actor != REFERENCE}
+    if max(counts) > _WIDELY * min(counts):
+        axes.set_xscale("symlog", linthresh=min(counts))
+    ticks = shown(rows)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("episodes on the new task")
+    return ticks
+
+
+def _label_steps(axes: Axes, ticks: Sequence[int], per_step: int) -> None:
+    """Adaptation steps as a second label of the axis."""
+    above = axes.secondary_xaxis("top")
+    above.set_xticks(ticks, [str(tick // per_step) for tick in ticks])
+    above.set_xlabel("adaptation steps", fontsize=8, color="0.4")
+    above.tick_params(labelsize=8, labelcolor="0.4", color="0.7")
+    above.spines["top"].set_visible(False)
 
 
 def _line(
     axes: Axes,
-    x: Sequence[float],
-    cells: Sequence[FloatArray],
+    cells: Mapping[float, FloatArray] | Mapping[int, FloatArray],
     style: str,
     color: str,
     name: str | None,
@@ -204,7 +211,8 @@ def _line(
     bounds: Bounds,
 ) -> None:
     """Means of scores (R, M) at each x, with the band of their intervals."""
-    found = np.array([interval(cell, bounds) for cell in cells])
+    x = list(cells)
+    found = np.array([interval(cell, bounds) for cell in cells.values()])
     axes.plot(x, found[:, 0], style, color=color, marker="o", ms=4, label=name)
     if band:
         axes.fill_between(x, *found[:, 1:].T, color=color, alpha=band, lw=0)
@@ -230,23 +238,24 @@ def _reference_lines(axes: Axes, rows: Sequence[Row], measure: str, split: str) 
 
 
 def task_map(rows: Sequence[Row], contexts: Sequence[TaskContext], split: str) -> Figure:
-    """Every task where its goal is, coloured by success (or return) after 0, 1 and the last steps.
+    """Every task where its goal is, coloured by success (or return) at the `milestones`.
 
     Families without a marker in the world show the first component of the context instead.
     """
     own = [each for each in contexts if each.split == split]
     measure, every = headline(rows, split), labels(rows)
     found = {la: curve(rows, la, "mean", measure, split=split) for la in every}
-    steps = sorted({0, 1, max(found[every[0]])})
+    counts = milestones(rows, split)
     x, y, names = _coordinates(own)
-    values = np.array([[found[la][step].mean(0) for step in steps] for la in every])
+    values = np.array([[found[la][num].mean(0) for num in counts[la]] for la in every])
     scale = Normalize(0, 1) if measure == "success" else Normalize(values.min(), values.max())
-    figure = Figure(figsize=(3.1 * len(steps) + 1, 2.7 * len(every) + 0.4), layout="constrained")
-    panels = figure.subplots(len(every), len(steps), squeeze=False, sharex=True, sharey=True)
+    columns = values.shape[1]
+    figure = Figure(figsize=(3.1 * columns + 1, 2.7 * len(every) + 0.4), layout="constrained")
+    panels = figure.subplots(len(every), columns, squeeze=False, sharex=True, sharey=True)
     for line, label, of_label in zip(panels, every, values, strict=True):
-        for axes, step, colors in zip(line, steps, of_label, strict=True):
+        for axes, num, colors in zip(line, counts[label], of_label, strict=True):
             axes.scatter(x, y, c=colors, cmap=_MAP, norm=scale, s=70, edgecolors="0.3", lw=0.6)
-            axes.set_title(f"{label}, {step} step" + "s" * (step != 1), fontsize=9)
+            axes.set_title(f"{label}, {counted(num)}", fontsize=9)
             _plain(axes)
     for axes in panels[-1]:
         axes.set_xlabel(names[0])
@@ -270,11 +279,12 @@ def _coordinates(contexts: Sequence[TaskContext]) -> tuple[FloatArray, FloatArra
 
 
 def small_multiples(rows: Sequence[Row], split: str) -> Figure:
-    """The return in every task against adaptation steps: a small panel each, means over runs."""
+    """The return in every task against episodes: a small panel each, means over runs."""
     found = {
         label: curve(rows, label, "mean", "episode_return", split=split) for label in labels(rows)
     }
-    tasks = list(dict.fromkeys(row.task for row in select(rows, split=split)))
+    main = select(rows, split=split, sweep=MAIN)
+    tasks = list(dict.fromkeys(row.task for row in main))
     expert = references(rows, "episode_return", split=split).get("expert")
     columns = min(5, len(tasks))
     lines = ceil(len(tasks) / columns)
@@ -289,7 +299,8 @@ def small_multiples(rows: Sequence[Row], split: str) -> Figure:
         if expert is not None:
             axes.axhline(expert[i], color="0.45", lw=0.8, ls="--", label="expert")
         axes.set_title(task.split("/")[-1], fontsize=8, pad=2)
-        axes.set_xticks(shown_steps(next(iter(found.values()))))
+        _episode_axis(axes, main)
+        axes.set_xlabel("")
         axes.tick_params(labelsize=7)
         _plain(axes)
     handles = panels[0].get_legend_handles_labels()
@@ -298,7 +309,7 @@ def small_multiples(rows: Sequence[Row], split: str) -> Figure:
         loc="outside lower center",
         ncols=5,
         frameon=False,
-        title="return of the mean policy against policy-gradient steps, a panel per task",
+        title="return of the mean policy against episodes on the new task, a panel per task",
         title_fontsize="small",
     )
     return figure

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from demokit.types import FloatArray
 from demokit.writing import write_whole
+from gmps.comparison.episodes import (
+    axis,
+    counted,
+    episodes_per_step,
+    equal_budget,
+    last_within,
+    shown,
+    steps_taken,
+)
 from gmps.comparison.outcomes import (
     ACTORS,
     BOUNDS,
@@ -32,18 +41,20 @@ from gmps.comparison.outcomes import (
 from gmps.comparison.references import EXPERT, RANDOM
 from gmps.comparison.statistics import (
     Interval,
-    area,
-    area_over_rollouts,
     difference,
     interquartile,
     interval,
+    mean_upto,
 )
 
-AREA_STEPS = 3
+SPENT = (
+    "environment steps by what they were for. What a method needed to learn is the sum of "
+    "demonstrations, the training of experts and meta-training; the choice of a step size and "
+    "monitoring come on top"
+)
+_AREA_STEPS = 3
 NAMES = {"episode_return": "return", "success": "success"}
 DIGITS = {"episode_return": 1, "success": 2}
-_STEPS = (0, 1, 2, 3, 5, 10, 20, 50, 100)
-_MOST_COLUMNS = 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +78,10 @@ class Comparison:
     options: dict[str, dict[str, str]]
 
 
+Estimate: TypeAlias = Callable[[FloatArray], Interval]
+Show: TypeAlias = Callable[[Any], str]
+
+
 class Table(NamedTuple):
     """A table under a caption; the first column names the row."""
 
@@ -76,13 +91,13 @@ class Table(NamedTuple):
 
 
 def verdict(rows: Sequence[Row], split: str) -> str:
-    """Who does best after one step, by how much, and whether the data settle it."""
-    measure = headline(rows, split)
+    """Who does best after equal episodes, by how much, and whether the data settle it."""
+    measure, budget = headline(rows, split), equal_budget(rows, split)
     best, *others = ranking(rows, split)
-    after = after_one_step(rows, best, measure, split)
+    after = after_equal_episodes(rows, best, measure, split)
     parts = [
-        f"After one policy-gradient step on each of the {after.shape[1]} {split} tasks, {best} "
-        f"{_achieves(measure, float(after.mean()))}."
+        f"After {counted(budget)} on each of the {after.shape[1]} {split} tasks "
+        f"({steps_taken(rows, split, budget)}), {best} {_achieves(measure, float(after.mean()))}."
     ]
     parts += [_behind(rows, split, measure, best, other) for other in others]
     expert = references(rows, measure, split=split).get(EXPERT)
@@ -94,12 +109,12 @@ def verdict(rows: Sequence[Row], split: str) -> str:
 
 def _behind(rows: Sequence[Row], split: str, measure: str, best: str, other: str) -> str:
     """By how much a method is behind the best; in return where both succeed alike."""
-    theirs = after_one_step(rows, other, measure, split)
+    theirs = after_equal_episodes(rows, other, measure, split)
     found = _achieves(measure, float(theirs.mean()))
-    ours = after_one_step(rows, best, measure, split)
+    ours = after_equal_episodes(rows, best, measure, split)
     if measure == "success" and not np.ptp(np.concatenate([ours, theirs]), axis=0).any():
         measure = "episode_return"
-        ours, theirs = (after_one_step(rows, each, measure, split) for each in (best, other))
+        ours, theirs = (after_equal_episodes(rows, each, measure, split) for each in (best, other))
         found += f", and {_achieves(measure, float(theirs.mean()))}"
     gap = difference(ours, theirs, BOUNDS[measure])
     less, low, high = (_amount(measure, value) for value in gap)
@@ -115,20 +130,21 @@ def headline(rows: Sequence[Row], split: str) -> str:
 
 
 def ranking(rows: Sequence[Row], split: str) -> list[str]:
-    """The methods from the best after one step to the worst."""
+    """The methods from the best after equal episodes to the worst."""
 
     def key(label: str) -> tuple[float, float]:
         success, earned = (
-            float(after_one_step(rows, label, measure, split).mean()) for measure in MEASURES
+            float(after_equal_episodes(rows, label, measure, split).mean()) for measure in MEASURES
         )
         return success, earned
 
     return sorted(labels(rows), key=key, reverse=True)
 
 
-def after_one_step(rows: Sequence[Row], label: str, measure: str, split: str) -> FloatArray:
-    """Scores (runs, tasks) of a method's mean policy after one adaptation step."""
-    return _mean_curve(rows, label, measure, split)[1]
+def after_equal_episodes(rows: Sequence[Row], label: str, measure: str, split: str) -> FloatArray:
+    """Scores (runs, tasks) of a method's mean policy, last measured within `equal_budget`."""
+    found = _mean_curve(rows, label, measure, split)
+    return found[last_within(found, equal_budget(rows, split))]
 
 
 def _achieves(measure: str, value: float) -> str:
@@ -147,11 +163,11 @@ def tables(rows: Sequence[Row], split: str) -> Iterator[Table]:
     """Everything that is told about a split, in the order of reading."""
     for measure in MEASURES:
         for actor in ACTORS:
-            yield _by_step(
+            yield _by_episodes(
                 rows, split, actor, measure, "", partial(interval, bounds=BOUNDS[measure])
             )
     for measure in MEASURES:
-        yield _by_step(rows, split, "mean", measure, "interquartile mean", interquartile)
+        yield _by_episodes(rows, split, "mean", measure, "interquartile mean", interquartile)
     if references(rows, "success", split=split):
         yield _reference_table(rows, split)
     yield _differences(rows, split)
@@ -165,42 +181,53 @@ def tables(rows: Sequence[Row], split: str) -> Iterator[Table]:
 
 
 def plain_tables(rows: Sequence[Row], split: str) -> Iterator[Table]:
-    """Success and return by adaptation step, without intervals: for a terminal."""
+    """Success and return by episodes, without intervals: for a terminal."""
+    columns = _columns(rows, split)
     for measure in MEASURES:
-        digits = DIGITS[measure]
-        body, steps = [], []
-        for label in labels(rows):
-            for actor in ACTORS:
-                found = curve(rows, label, actor, measure, split=split)
-                steps = shown_steps(found)
-                means = [f"{found[step].mean():.{digits}f}" for step in steps]
-                body.append([label, actor, *means])
+        body = [
+            [
+                label,
+                actor,
+                *_cells(curve(rows, label, actor, measure, split=split), columns, _mean(measure)),
+            ]
+            for label in labels(rows)
+            for actor in ACTORS
+        ]
         for name, line in references(rows, measure, split=split).items():
-            body.append([name, "reference", f"{line.mean():.{digits}f}", *[""] * (len(steps) - 1)])
-        caption = f"{NAMES[measure].capitalize()} after so many policy-gradient steps"
-        yield Table(caption, ["method", "policy", *map(str, steps)], body)
+            body.append([name, "reference", *_cells({0: line}, columns, _mean(measure))])
+        caption = f"{NAMES[measure].capitalize()} after so many {axis(rows)}"
+        yield Table(caption, ["method", "policy", *map(str, columns)], body)
 
 
-def _by_step(
-    rows: Sequence[Row], split: str, actor: str, measure: str, what: str, estimate: Any
+def _by_episodes(
+    rows: Sequence[Row], split: str, actor: str, measure: str, what: str, estimate: Estimate
 ) -> Table:
-    name, digits = NAMES[measure].capitalize(), DIGITS[measure]
-    body, steps = [], []
-    for label in labels(rows):
-        found = curve(rows, label, actor, measure, split=split)
-        steps = shown_steps(found)
-        body.append([label, *(cell(estimate(found[step]), digits) for step in steps)])
+    columns, show = _columns(rows, split), _estimated(measure, estimate)
+    body = [
+        [label, *_cells(curve(rows, label, actor, measure, split=split), columns, show)]
+        for label in labels(rows)
+    ]
     how = f", {what}" if what else ""
-    caption = f"{name} of the {actor} policy{how}, by adaptation steps"
-    return Table(caption, ["method", *map(str, steps)], body)
+    caption = f"{NAMES[measure].capitalize()} of the {actor} policy{how}, by {axis(rows)}"
+    return Table(caption, ["method", *map(str, columns)], body)
 
 
-def shown_steps(steps: Iterable[int]) -> list[int]:
-    """All steps where they are few, else those that the tables show; the last is among them."""
-    every = sorted(steps)
-    if len(every) <= _MOST_COLUMNS:
-        return every
-    return [step for step in every if step in _STEPS or step == every[-1]]
+def _columns(rows: Sequence[Row], split: str) -> list[int]:
+    """The counts of episodes that the tables of a split show."""
+    return shown(select(rows, split=split, sweep=MAIN))
+
+
+def _cells(found: Mapping[int, Any], columns: Sequence[int], show: Show) -> list[str]:
+    """A cell for every count of episodes, empty where nothing was measured."""
+    return [show(found[num]) if num in found else "" for num in columns]
+
+
+def _mean(measure: str) -> Show:
+    return lambda values: f"{values.mean():.{DIGITS[measure]}f}"
+
+
+def _estimated(measure: str, estimate: Estimate) -> Show:
+    return lambda values: cell(estimate(values), DIGITS[measure])
 
 
 def cell(found: Interval, digits: int) -> str:
@@ -222,18 +249,25 @@ def _differences(rows: Sequence[Row], split: str) -> Table:
     best, *others = ranking(rows, split)
     measure = headline(rows, split)
     ours, bounds = _mean_curve(rows, best, measure, split), BOUNDS[measure]
-    steps = shown_steps(ours)
-    body = []
+    columns, body = _columns(rows, split), []
     for other in others:
         theirs = _mean_curve(rows, other, measure, split)
-        cells = [cell(difference(ours[s], theirs[s], bounds), DIGITS[measure]) for s in steps]
-        body.append([f"{best} - {other}", *cells])
-    caption = f"Differences in {NAMES[measure]} of the mean policy, by adaptation steps"
-    return Table(caption, ["difference", *map(str, steps)], body)
+        both = {
+            num: difference(ours[num], theirs[num], bounds)
+            for num in columns
+            if num in ours and num in theirs
+        }
+        body.append([f"{best} - {other}", *_cells(both, columns, _as_it_is(measure))])
+    caption = f"Differences in {NAMES[measure]} of the mean policy, by {axis(rows)}"
+    return Table(caption, ["difference", *map(str, columns)], body)
+
+
+def _as_it_is(measure: str) -> Show:
+    return partial(cell, digits=DIGITS[measure])
 
 
 def gaps(rows: Sequence[Row], label: str, split: str) -> dict[int, Interval]:
-    """The expert's return minus that of the mean policy, by adaptation steps.
+    """The expert's return minus that of the mean policy, by episodes on the new task.
 
     GMPS's Theorem 4.1 bounds it, after one step and on training tasks, by what the imitation loss
     leaves. Without an expert in the table it is empty.
@@ -242,101 +276,85 @@ def gaps(rows: Sequence[Row], label: str, split: str) -> dict[int, Interval]:
     if expert is None:
         return {}
     found = _mean_curve(rows, label, "episode_return", split)
-    return {step: difference(expert[None], earned) for step, earned in found.items()}
+    return {num: difference(expert[None], earned) for num, earned in found.items()}
 
 
 def _gap_table(rows: Sequence[Row], split: str) -> Table:
-    body, steps = [], []
-    for label in labels(rows):
-        found = gaps(rows, label, split)
-        steps = shown_steps(found)
-        if found:
-            body.append([label, *(cell(found[s], DIGITS["episode_return"]) for s in steps)])
-    caption = "Gap to the expert in return (Theorem 4.1), mean policy, by adaptation steps"
-    return Table(caption, ["method", *map(str, steps)], body)
+    columns, show = _columns(rows, split), _as_it_is("episode_return")
+    found = {label: gaps(rows, label, split) for label in labels(rows)}
+    body = [[label, *_cells(own, columns, show)] for label, own in found.items() if own]
+    caption = f"Gap to the expert in return (Theorem 4.1), mean policy, by {axis(rows)}"
+    return Table(caption, ["method", *map(str, columns)], body)
 
 
 def areas(rows: Sequence[Row], label: str, split: str) -> dict[str, float]:
-    """Areas that sum up adaptation, of the mean policy's return averaged over runs and tasks.
+    """What sums up adaptation, of the mean policy's return averaged over runs and tasks.
 
-    "area" lies under the curve over steps 0 to 3. "regret over steps" and "regret over roll-outs"
-    lie between it and the expert's line, up to three steps and up to the roll-outs that the
-    method with the least has spent by then; "share" is the former over that of random actions.
+    "return" is the area under the curve over the first episodes, see `area_budget`, over its width:
+    what an episode earns meanwhile. "regret" is the expert's line less that, "share" the regret
+    over that of random actions.
     """
-    found = _means(_mean_curve(rows, label, "episode_return", split))
+    found = _mean_curve(rows, label, "episode_return", split)
+    means = {num: float(cells.mean()) for num, cells in found.items()}
     lines = {n: line.mean() for n, line in references(rows, "episode_return", split=split).items()}
-    result = {"area": area(found, AREA_STEPS)}
+    result = {"return": mean_upto(means, area_budget(rows, split))}
     if EXPERT in lines:
-        regret = lines[EXPERT] - found
-        result["regret over steps"] = area(regret, AREA_STEPS)
-        rollouts = _rollouts_of(rows, label, split)
-        result["regret over roll-outs"] = area_over_rollouts(regret, rollouts, budget(rows, split))
+        result["regret"] = lines[EXPERT] - result["return"]
     if {EXPERT, RANDOM} <= lines.keys():
-        worst = area(np.full(len(found), lines[EXPERT] - lines[RANDOM]), AREA_STEPS)
-        result["share"] = result["regret over steps"] / worst if worst else float("nan")
+        worst = lines[EXPERT] - lines[RANDOM]
+        result["share"] = result["regret"] / worst if worst else float("nan")
     return result
 
 
-def budget(rows: Sequence[Row], split: str) -> int:
-    """Roll-outs that every method has spent after AREA_STEPS steps or fewer."""
-    last = max(row.step for row in select(rows, split=split, sweep=MAIN))
-    least = min(_rollouts_of(rows, label, split) for label in labels(rows))
-    return min(AREA_STEPS, last) * least
-
-
-def _rollouts_of(rows: Sequence[Row], label: str, split: str) -> int:
-    return select(rows, label=label, split=split, sweep=MAIN)[0].rollouts
-
-
-def _means(found: dict[int, FloatArray]) -> FloatArray:
-    return np.array([cells.mean() for cells in found.values()])
+def area_budget(rows: Sequence[Row], split: str) -> int:
+    """Three steps of the method that takes most episodes a step, or what all were measured to."""
+    own = select(rows, split=split, sweep=MAIN, actor="mean")
+    last = {label: max(row.episodes for row in select(own, label=label)) for label in labels(own)}
+    return min(_AREA_STEPS * max(episodes_per_step(own).values()), *last.values())
 
 
 def _areas(rows: Sequence[Row], split: str) -> Table:
     found = {label: areas(rows, label, split) for label in labels(rows)}
-    columns = list(next(iter(found.values())))
-    titles = {
-        "area": "area under the return",
-        "regret over steps": "regret over steps",
-        "regret over roll-outs": f"regret over the first {budget(rows, split)} roll-outs",
-        "share": "of random's regret",
-    }
+    titles = {"return": "return", "regret": "regret", "share": "of random's regret"}
     body = [
         [label, *(f"{v:.0%}" if n == "share" else f"{v:.1f}" for n, v in values.items())]
         for label, values in found.items()
     ]
-    last = min(AREA_STEPS, max(row.step for row in rows))
-    caption = f"Areas over steps 0 to {last}, return of the mean policy"
-    return Table(caption, ["method", *(titles[name] for name in columns)], body)
+    caption = (
+        f"Return of the mean policy over the first {counted(area_budget(rows, split))} (the area "
+        "under its curve over their number), and what it is short of the expert's (regret)"
+    )
+    return Table(caption, ["method", *(titles[n] for n in next(iter(found.values())))], body)
 
 
 def _sweep_table(rows: Sequence[Row], split: str, sweep: str, column: str) -> Table:
-    """Success and return of the mean policy for every value of a sweep."""
+    """Success or return of the mean policy for every value of a sweep."""
     swept = select(rows, split=split, sweep=sweep, actor="mean")
     measure = headline(rows, split)
-    body, steps = [], []
+    columns = shown(swept)
+    show = _estimated(measure, partial(interval, bounds=BOUNDS[measure]))
+    body = []
     for label in labels(swept):
         for value in dict.fromkeys(getattr(row, column) for row in swept):
             own = scores(select(swept, label=label, **{column: value}), measure)
-            steps = shown_steps(own)
-            cells = [cell(interval(own[step], BOUNDS[measure]), DIGITS[measure]) for step in steps]
-            body.append([label, f"{value:g}", *cells])
-    name = {BY_ROLLOUTS: "roll-outs per step", BY_STEP_SCALE: "step-size factor"}[sweep]
-    caption = f"{NAMES[measure].capitalize()} of the mean policy against {name}"
-    return Table(caption, ["method", name, *map(str, steps)], body)
+            body.append([label, f"{value:g}", *_cells(own, columns, show)])
+    name = {BY_ROLLOUTS: "episodes a step", BY_STEP_SCALE: "step-size factor"}[sweep]
+    caption = (
+        f"{NAMES[measure].capitalize()} of the mean policy against {name}, by episodes on the new "
+        "task"
+    )
+    return Table(caption, ["method", name, *map(str, columns)], body)
 
 
 def _seed_table(rows: Sequence[Row], split: str, measure: str) -> Table:
-    body, steps = [], []
+    columns, body = _columns(rows, split), []
     for label in labels(rows):
         own = select(rows, label=label, split=split, sweep=MAIN, actor="mean")
         for seed in sorted({row.seed for row in own}):
             found = scores(select(own, seed=seed), measure)
-            steps = shown_steps(found)
-            means = [f"{found[step].mean():.{DIGITS[measure]}f}" for step in steps]
-            body.append([label, str(seed), *means])
-    caption = f"Per seed, {NAMES[measure]} of the mean policy"
-    return Table(caption, ["method", "seed", *map(str, steps)], body)
+            body.append([label, str(seed), *_cells(found, columns, _mean(measure))])
+    caption = f"Per seed, {NAMES[measure]} of the mean policy, by {axis(rows)}"
+    return Table(caption, ["method", "seed", *map(str, columns)], body)
 
 
 def task_table(rows: Sequence[Row], contexts: Sequence[TaskContext], split: str) -> Table:
@@ -345,9 +363,9 @@ def task_table(rows: Sequence[Row], contexts: Sequence[TaskContext], split: str)
     header, columns = ["task", "context"], []
     for label in labels(rows):
         success, earned = (_mean_curve(rows, label, measure, split) for measure in MEASURES)
-        for step in (0, 1, max(success)):
-            header.append(f"{label}, {step}")
-            cells = zip(success[step].mean(0), earned[step].mean(0), strict=True)
+        for num in milestones(rows, split)[label]:
+            header.append(f"{label}, {num}")
+            cells = zip(success[num].mean(0), earned[num].mean(0), strict=True)
             columns.append([f"{100 * s:.0f}% / {r:.1f}" for s, r in cells])
     body = [
         [
@@ -357,14 +375,24 @@ def task_table(rows: Sequence[Row], contexts: Sequence[TaskContext], split: str)
         ]
         for i, each in enumerate(own)
     ]
-    caption = "Success / return of the mean policy in every task, by method and adaptation steps"
+    caption = "Success / return of the mean policy in every task, by method and episodes"
     return Table(caption, header, body)
 
 
+def milestones(rows: Sequence[Row], split: str) -> dict[str, tuple[int, ...]]:
+    """Method -> the counts of episodes to look at: none, see `equal_budget`, and all, if more."""
+    budget = equal_budget(rows, split)
+    found = {label: _mean_curve(rows, label, "success", split) for label in labels(rows)}
+    equal = {label: last_within(own, budget) for label, own in found.items()}
+    if all(max(own) == equal[label] for label, own in found.items()):
+        return {label: (0, num) for label, num in equal.items()}
+    return {label: (0, equal[label], max(own)) for label, own in found.items()}
+
+
 def run_table(runs: Sequence[dict[str, Any]]) -> Table:
-    """The runs and what they took."""
-    caption = "Runs and their budget in environment steps: demonstrations, roll-outs and the search"
-    return Table(caption, list(runs[0]), [[_text(value) for value in r.values()] for r in runs])
+    """The runs and what they took; columns that no run fills are left out."""
+    header = [name for name in runs[0] if any(run[name] != "" for run in runs)]
+    return Table(f"Runs: {SPENT}", header, [[_text(run[name]) for name in header] for run in runs])
 
 
 def _text(value: Any) -> str:
@@ -372,16 +400,18 @@ def _text(value: Any) -> str:
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One entry per split, method, actor, measure and step: means with intervals."""
+    """One entry per split, method, actor, measure and count of episodes: means with intervals."""
+    per_step = episodes_per_step(rows)
     return [
-        {"split": split, "label": label, "actor": actor, "measure": measure, "step": step}
+        {"split": split, "label": label, "actor": actor, "measure": measure}
+        | {"episodes": num, "step": num // per_step[label]}
         | interval(cells, BOUNDS[measure])._asdict()
         | dict(zip(("iqm", "iqm_low", "iqm_high"), interquartile(cells), strict=True))
         for split in splits(rows)
         for label in labels(rows)
         for actor in ACTORS
         for measure in MEASURES
-        for step, cells in curve(rows, label, actor, measure, split=split).items()
+        for num, cells in curve(rows, label, actor, measure, split=split).items()
     ]
 
 
@@ -394,12 +424,11 @@ def write_json(path: Path, comparison: Comparison) -> dict[str, Any]:
         "verdict": {split: verdict(rows, split) for split in every},
         "runs": comparison.runs,
         "facts": comparison.facts,
-        "area_under_return": {label: areas(rows, label, first)["area"] for label in labels(rows)},
         "areas": {
             split: {label: areas(rows, label, split) for label in labels(rows)} for split in every
         },
         "gap_to_expert": {
-            label: {step: found._asdict() for step, found in gaps(rows, label, first).items()}
+            label: {num: found._asdict() for num, found in gaps(rows, label, first).items()}
             for label in labels(rows)
         },
         "references": {

@@ -8,16 +8,17 @@ from typing import Any
 
 from demokit.errors import DemokitError
 from demokit.page import data_uri, style
-from demokit.reading import parse_object, read_bytes
+from demokit.reading import MALFORMED, parse_object, read_bytes
 from demokit.text import on_page
 from demokit.writing import write_whole
+from gmps.comparison.contender import NEEDED
+from gmps.comparison.episodes import At, shown_episodes
 from gmps.comparison.outcomes import label_of
 from gmps.comparison.plan import Plan
-from gmps.comparison.report import DIGITS, cell
+from gmps.comparison.report import DIGITS, SPENT, cell
 from gmps.comparison.statistics import Interval
 from gmps.problem import PARTS
 
-STEPS = (0, 1, 2, 3, 5, 10)
 _NAMES = {"success": "Success", "episode_return": "Return"}
 
 
@@ -53,7 +54,9 @@ def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = parse_object(read_bytes(path))
-    except (OSError, ValueError) as error:
+        if not all("episodes" in entry for entry in content["summary"]):
+            raise ValueError("written by an older demokit")
+    except (OSError, *MALFORMED) as error:
         raise DemokitError(
             f"{path} cannot be read ({error}): remove it, and `compare` makes it again."
         ) from None
@@ -75,17 +78,17 @@ def _overview(found: dict[str, Any], measure: str) -> Iterator[str]:
     """A line per comparison and method, and one for each reference."""
     yield (
         f"{_NAMES[measure]} of the mean policy on the {_splits(found)} tasks after so many "
-        "policy-gradient steps, means over seeds and tasks with 95% intervals:\n"
+        "episodes on the new task, means over seeds and tasks with 95% intervals:\n"
     )
-    steps = _steps(found)
-    yield _line(["comparison", "method", *map(str, steps)])
-    yield _line(["---"] * (2 + len(steps)))
+    columns = _columns(found)
+    yield _line(["comparison", "method", *map(str, columns)])
+    yield _line(["---"] * (2 + len(columns)))
     for name, content in found.items():
-        for label in content["area_under_return"]:
-            yield _line([name, label, *_cells(content, label, measure, steps)])
+        for label in _labels(content):
+            yield _line([name, label, *_cells(content, label, measure, columns)])
         for reference, value in content["references"][measure].items():
             cell = f"{value:.{DIGITS[measure]}f}"
-            yield _line([name, f"*{reference}*", cell, *[""] * (len(steps) - 1)])
+            yield _line([name, f"*{reference}*", cell, *[""] * (len(columns) - 1)])
     yield ""
 
 
@@ -98,23 +101,23 @@ def _gaps(found: dict[str, Any]) -> Iterator[str]:
     """The Theorem's quantity, a line per comparison and method."""
     yield (
         "Gap to the experts: their return minus that of the mean policy, what GMPS's Theorem 4.1 "
-        f"bounds on training tasks, here on the {_splits(found)} tasks:\n"
+        f"bounds on training tasks, here on the {_splits(found)} tasks, by episodes:\n"
     )
-    steps = _steps(found)
-    yield _line(["comparison", "method", *map(str, steps)])
-    yield _line(["---"] * (2 + len(steps)))
+    columns = _columns(found)
+    yield _line(["comparison", "method", *map(str, columns)])
+    yield _line(["---"] * (2 + len(columns)))
     for name, content in found.items():
-        for label, by_step in content.get("gap_to_expert", {}).items():
-            entries = (by_step.get(str(step)) for step in steps)
+        for label, by_episodes in content["gap_to_expert"].items():
+            entries = (by_episodes.get(str(num)) for num in columns)
             yield _line([name, label, *(_cell(entry, "episode_return") for entry in entries)])
     yield ""
 
 
 def _budgets(found: dict[str, Any]) -> Iterator[str]:
     """What a run of every method took, by what it was for, a mean over its seeds."""
-    yield "Environment steps of one run, by what they were for, means over seeds:\n"
-    known = {name for content in found.values() for run in content["runs"] for name in run}
-    parts = [name for name in PARTS if name in known]
+    yield f"Means over the seeds of a method, {SPENT}:\n"
+    every = [run for content in found.values() for run in content["runs"]]
+    parts = [name for name in (*PARTS, NEEDED) if any(run.get(name, "") != "" for run in every)]
     yield _line(["comparison", "method", *parts])
     yield _line(["---"] * (2 + len(parts)))
     for name, content in found.items():
@@ -122,29 +125,41 @@ def _budgets(found: dict[str, Any]) -> Iterator[str]:
         for run in content["runs"]:
             by_method.setdefault(label_of(Path(run["run"])), []).append(run)
         for label, runs in by_method.items():
-            means = (sum(run.get(part, 0) for run in runs) / len(runs) for part in parts)
-            yield _line([name, label, *(f"{mean:,.0f}" for mean in means)])
+            means = (_mean([run.get(part, "") for run in runs]) for part in parts)
+            yield _line([name, label, *means])
     yield ""
 
 
-def _steps(found: dict[str, Any]) -> list[int]:
-    """The adaptation steps of the overview that any comparison has measured."""
-    measured = {entry["step"] for content in found.values() for entry in content["summary"]}
-    return [step for step in STEPS if step in measured]
+def _mean(steps: Sequence[Any]) -> str:
+    """A mean over the runs; empty where one does not tell."""
+    return "" if "" in steps else f"{sum(steps) / len(steps):,.0f}"
+
+
+def _columns(found: dict[str, Any]) -> list[int]:
+    """The counts of episodes that the overview shows."""
+    return shown_episodes(
+        At((name, entry["label"]), entry["step"], entry["episodes"])
+        for name, content in found.items()
+        for entry in content["summary"]
+    )
+
+
+def _labels(content: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(entry["label"] for entry in content["summary"]))
 
 
 def _cells(
-    content: dict[str, Any], label: str, measure: str, steps: Sequence[int]
+    content: dict[str, Any], label: str, measure: str, columns: Sequence[int]
 ) -> Iterator[str]:
     first = next(iter(content["verdict"]))
     wanted = {"split": first, "label": label, "actor": "mean", "measure": measure}
     entries = {
-        entry["step"]: entry
+        entry["episodes"]: entry
         for entry in content["summary"]
         if all(entry[key] == value for key, value in wanted.items())
     }
-    for step in steps:
-        yield _cell(entries.get(step), measure)
+    for num in columns:
+        yield _cell(entries.get(num), measure)
 
 
 def _cell(entry: dict[str, Any] | None, measure: str) -> str:

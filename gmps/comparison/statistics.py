@@ -8,6 +8,7 @@ interval there (Clopper and Pearson, 1934).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -81,16 +82,11 @@ def difference(ours: FloatArray, theirs: FloatArray, bounds: Bounds = None) -> I
     return _interval(float(ours.mean() - theirs.mean()), drawn[0] - drawn[1])
 
 
-def area(values: Array, upto: int) -> float:
-    """Area under values after 0, 1, ... adaptation steps, up to `upto` (trapezoids)."""
-    return float(np.trapezoid(values[: upto + 1]))
-
-
-def area_over_rollouts(values: Array, rollouts: int, budget: int) -> float:
-    """Area under values after 0, 1, ... steps of `rollouts` each, up to `budget` roll-outs."""
-    spent = rollouts * np.arange(len(values))
-    grid = np.append(spent[spent < budget], budget)
-    return float(np.trapezoid(np.interp(grid, spent, values), grid))
+def mean_upto(values: Mapping[int, float], budget: int) -> float:
+    """Area under values after so many episodes, up to `budget` (trapezoids), over its width."""
+    episodes = np.array(list(values))
+    grid = np.append(episodes[episodes < budget], budget)
+    return float(np.trapezoid(np.interp(grid, episodes, list(values.values())), grid) / budget)
 
 
 def _mean_of_runs(scores: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -17,6 +17,7 @@ from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.random import stream
 from demokit.types import Array, FloatArray, Task
+from gmps.comparison.episodes import counted
 from gmps.comparison.references import DEFAULT_EXPERT, EXPERT, acted
 from gmps.evaluation import stages
 from gmps.method import MetaLearner
@@ -110,7 +111,7 @@ def _before_and_after(
     for stage in stages(learner, sampler, lambda _: stream(seed, "videos"), 1):
         states, success = np.stack(seen), stage.sampled.judged.success[:, 0]
         seen.clear()
-        title = "after one step" if stage.step else "before adaptation"
+        title = f"after {counted(rollouts)}" if stage.step else "before adaptation"
         yield Take(title, states, success.numpy())
 
 

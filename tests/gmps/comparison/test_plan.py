@@ -157,6 +157,9 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
     [run] = json.loads((out / "sparse/comparison/evaluation.json").read_text())["runs"]
     assert "Gap to the experts" in text
     assert f"| sparse | imitation | {run['demonstrations']:,} |" in text
+    needed = run["demonstrations"] + run["meta-training"]
+    budget = f"| {run['demonstrations']:,} | 0 | {run['meta-training']:,} |"
+    assert f"{budget} {run['choice of step size']:,} | {run['monitoring']:,} | {needed:,} |" in text
     assert "## sparse: point, sparse reward, 2 validation tasks" in text
     assert "![sparse](results-sparse.png)" in text
     assert (page.parent / "results-sparse.png").exists()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gmps.comparison.episodes import At, equal_budget, shown_episodes
 from gmps.comparison.outcomes import (
     ACTORS,
     MAIN,
@@ -16,15 +17,17 @@ from gmps.comparison.outcomes import (
     write_contexts,
     write_rows,
 )
-from gmps.comparison.plot import pictures
+from gmps.comparison.plot import adaptation, pictures
 from gmps.comparison.report import (
     Comparison,
+    after_equal_episodes,
+    area_budget,
     areas,
-    budget,
     gaps,
     markdown,
+    milestones,
     ranking,
-    shown_steps,
+    summary,
     tables,
     task_table,
     verdict,
@@ -75,14 +78,17 @@ def test_the_table_survives_its_file(table, tmp_path):
 
 def test_scores_are_runs_by_tasks(table):
     found = curve(table, "good", "mean", "episode_return", split=SPLIT)
-    np.testing.assert_array_equal(found[1], [[5, 7], [7, 9]])
+    np.testing.assert_array_equal(found[10], [[5, 7], [7, 9]])
     np.testing.assert_array_equal(references(table, "success", split=SPLIT)["expert"], [1, 1])
 
 
 def test_the_verdict_names_the_better_one_and_by_how_much(table):
     said = verdict(table, SPLIT)
     assert ranking(table, SPLIT) == ["good", "bad"]
-    assert "on each of the 2 validation tasks, good succeeds in 88%." in said
+    assert said.startswith(
+        "After 10 episodes on each of the 2 validation tasks (one step of each method), "
+        "good succeeds in 88%. "
+    )
     assert "bad succeeds in 25%: 62 points less (95% interval" in said
     assert "do not settle" not in said
     assert "The expert, who is told the task, succeeds in 100%." in said
@@ -109,43 +115,114 @@ def test_where_no_method_succeeds_the_return_decides():
     assert "a earns 3.0. b earns 1.0: 2.0 less" in verdict(lost, SPLIT)
 
 
+@pytest.fixture
+def uneven():
+    """Steps of 20 episodes, of 5, of 8 and of 1; the last is measured up to 2 episodes only."""
+    steps = [[0, 0], [3, 5], [4, 6], [5, 7], [9, 9]]
+    solved = [[0, 0], [0, 0], [0, 1], [1, 1], [1, 1]]
+    return [
+        *rows("wide", steps[:3], [[0, 0], [0, 1], [0, 1]], rollouts=20),
+        *rows("narrow", steps, solved, rollouts=5),
+        *rows("odd", steps, solved, rollouts=8),
+        *rows("single", steps[:3], solved[:3], rollouts=1),
+        *reference("expert", [9, 11], [1, 1]),
+    ]
+
+
+def test_the_verdict_compares_equal_episodes(uneven):
+    # After 20 episodes "narrow" has taken four steps, "odd" two (16), "single" its last (2).
+    assert equal_budget(uneven, SPLIT) == 20
+    said = verdict(uneven, SPLIT)
+    assert said.startswith(
+        "After 20 episodes on each of the 2 validation tasks (one step of wide, four of narrow, "
+        "two of odd with 16 episodes, two of single with 2 episodes), narrow succeeds in 100%. "
+    )
+    assert "odd succeeds in 50%: 50 points less" in said
+    assert ranking(uneven, SPLIT)[0] == "narrow"
+    after = after_equal_episodes(uneven, "narrow", "episode_return", SPLIT)
+    np.testing.assert_array_equal(after, [[9, 9]])
+    assert milestones(uneven, SPLIT)["narrow"] == (0, 20, 20)
+    assert milestones(uneven, SPLIT)["wide"] == (0, 20, 40)
+    alone = [row for row in uneven if row.label == "narrow"]
+    assert verdict(alone, SPLIT).startswith("After 5 episodes on each of the 2 validation tasks (")
+    assert "(one step of narrow)" in verdict(alone, SPLIT)
+
+
+def test_a_cell_is_empty_where_nothing_was_measured(uneven):
+    found = {each.caption: each for each in tables(uneven, SPLIT)}
+    counts = "20 a step of wide, 5 a step of narrow, 8 a step of odd, 1 a step of single"
+    columns = ["method", *map(str, (0, 1, 2, 5, 8, 20, 32, 40))]
+    seeds = found[f"Per seed, success of the mean policy, by episodes on the new task ({counts})"]
+    assert seeds.header == [columns[0], "seed", *columns[1:]]
+    assert seeds.body == [
+        ["wide", "0", "0.00", "", "", "", "", "0.50", "", "0.50"],
+        ["narrow", "0", "0.00", "", "", "0.00", "", "1.00", "", ""],
+        ["odd", "0", "0.00", "", "", "", "0.00", "", "1.00", ""],
+        ["single", "0", "0.00", "0.00", "0.50", "", "", "", "", ""],
+    ]
+    apart = found[
+        f"Differences in success of the mean policy, by episodes on the new task ({counts})"
+    ]
+    [line] = [line for line in apart.body if line[0] == "narrow - wide"]
+    assert [bool(cell) for cell in line[1:]] == [each in (0, 20) for each in map(int, columns[1:])]
+    gap = found[
+        "Gap to the expert in return (Theorem 4.1), mean policy, by episodes on the new task "
+        f"({counts})"
+    ]
+    # The expert earns 9 and 11; "single" earns 4 and 6 after its second episode.
+    assert gap.body[3] == ["single", "10.0 [9.0, 11.0]", "6.0", "5.0", "", "", "", "", ""]
+    entry = next(
+        each for each in summary(uneven) if (each["label"], each["episodes"]) == ("odd", 16)
+    )
+    assert entry["step"] == 2
+
+
 def test_areas(table):
-    # "bad" has means 0 2 3 3 under an expert's 10 and above random's 0.
+    # "bad" has means 0 2 3 3 after 0, 10, 20, 30 episodes; an expert earns 10, random actions 0.
     found = areas(table, "bad", SPLIT)
-    assert found["area"] == 1 + 2.5 + 3
-    assert found["regret over steps"] == 30 - 6.5
-    assert found["regret over roll-outs"] == 10 * (30 - 6.5)
+    assert found["return"] == pytest.approx((1 + 2.5 + 3) / 3)
+    assert found["regret"] == pytest.approx(10 - 6.5 / 3)
     assert found["share"] == pytest.approx((30 - 6.5) / 30)
 
 
 def test_the_gap_to_the_expert_is_in_return_and_paired_by_task(table):
     # Whose tasks earn 9 and 11; "bad" 1 and 3 after a step: the same gap in both.
-    assert gaps(table, "bad", SPLIT)[1] == (8, 8, 8)
-    found = gaps(table, "good", SPLIT)[1]
+    assert gaps(table, "bad", SPLIT)[10] == (8, 8, 8)
+    found = gaps(table, "good", SPLIT)[10]
     assert found.mean == 3
     assert found.low == 2
     assert found.high == 4
     assert gaps([row for row in table if row.label != "expert"], "bad", SPLIT) == {}
 
 
-def test_the_budget_of_rollouts_is_that_of_the_thriftiest(table):
+def test_areas_end_where_all_methods_were_measured(table):
     thrifty = rows("thrifty", [[0, 0]] * 4, [[0, 0]] * 4, rollouts=4)
-    assert budget(table, SPLIT) == 30
-    assert budget([*table, *thrifty], SPLIT) == 12
-    # Up to 12 of 10 roll-outs a step, "bad" has gone one step and a fifth of the next.
-    found = areas([*table, *thrifty], "bad", SPLIT)["regret over roll-outs"]
-    assert found == pytest.approx(10 * (10 + 8) / 2 + 2 * (8 + 7.8) / 2)
+    assert area_budget(table, SPLIT) == 30
+    assert area_budget([*table, *thrifty], SPLIT) == 12
+    # Up to 12 of 10 episodes a step, "bad" has gone one step and a fifth of the next.
+    found = areas([*table, *thrifty], "bad", SPLIT)["regret"]
+    assert found == pytest.approx((10 * (10 + 8) / 2 + 2 * (8 + 7.8) / 2) / 12)
 
 
-def test_tables_show_every_step_or_those_that_matter():
-    assert shown_steps(range(6)) == [0, 1, 2, 3, 4, 5]
-    assert shown_steps(range(11)) == [0, 1, 2, 3, 5, 10]
-    assert shown_steps(range(13)) == [0, 1, 2, 3, 5, 10, 12]
+@pytest.mark.parametrize(
+    ("curves", "columns"),
+    [
+        ([(20, 5)], [0, 20, 40, 60, 80, 100]),
+        ([(20, 10)], [0, 20, 40, 60, 100, 200]),
+        ([(1, 12)], [0, 1, 2, 3, 5, 10, 12]),
+        ([(1, 40)], [0, 1, 2, 5, 10, 20, 40]),
+        ([(20, 2), (1, 10)], [0, 1, 2, 5, 10, 20, 40]),
+        ([(20, 10), (5, 10)], [0, 5, 10, 20, 50, 100, 200]),
+    ],
+)
+def test_tables_show_every_count_or_those_that_matter(curves, columns):
+    measured = [At(k, step, k * step) for k, last in curves for step in range(last + 1)]
+    assert shown_episodes(measured) == columns
 
 
 def test_a_page_has_the_tables_and_a_row_per_seed(table):
     page = markdown(
-        Comparison("t", table, [], [{"run": "good-0", "steps": 1200, "expert": 0}], {}, {})
+        Comparison("t", table, [], [{"run": "good-0", "steps": 1200, "expert": 0, "x": ""}], {}, {})
     )
     assert page.count("| good | 0 |") == page.count("| good | 1 |") == 2
     # (1 - u)^2 = 0.025 for u = 0.84; returns have no bounds, and so no exact interval.
@@ -163,22 +240,43 @@ def test_sweeps_have_a_table_and_a_picture(table, tmp_path):
         for row in rows("bad", [[0, 0], [k, k]], [[0, 0], [0, 1]], rollouts=k, sweep="rollouts")
     ]
     captions = {found.caption: found for found in tables([*table, *swept], SPLIT)}
-    shown = captions["Success of the mean policy against roll-outs per step"]
-    assert [line[:2] for line in shown.body] == [["bad", "5"], ["bad", "20"]]
+    shown = captions[
+        "Success of the mean policy against episodes a step, by episodes on the new task"
+    ]
+    assert shown.header == ["method", "episodes a step", "0", "5", "20"]
+    zero, half = "0.00 [0.00, 0.84]", "0.50 [0.00, 1.00]"
+    assert shown.body == [["bad", "5", zero, half, ""], ["bad", "20", zero, "", half]]
     write_rows(tmp_path / "t.csv", [*table, *swept])
     contexts = [TaskContext(f"t/{i}", SPLIT, {"a": i}, ()) for i in range(2)]
     write_contexts(tmp_path / "p.csv", contexts)
     drawn = pictures(tmp_path / "t.csv", tmp_path / "p.csv")
     assert set(drawn) == {
-        *("evaluation", "rollouts", "sweep-rollouts"),
+        *("evaluation", "sweep-rollouts"),
         *(f"map-{SPLIT}", f"tasks-{SPLIT}"),
     }
     axes = drawn["sweep-rollouts"].axes[1]
-    assert axes.lines[0].get_xydata().tolist() == [[5, 5], [20, 20]]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert lines["bad, K = 10"] == [[0, 0], [10, 2], [20, 3], [30, 3]]
+    assert lines["bad, K = 5"] == [[0, 0], [5, 5]]
+    assert lines["bad, K = 20"] == [[0, 0], [20, 20]]
+
+
+def test_plots_are_against_episodes_with_steps_above(table, uneven):
+    for drawn, k in ((adaptation(table), 10), (adaptation(uneven), None)):
+        axes = drawn.axes[1]
+        assert axes.get_xlabel() == "episodes on the new task"
+        above = [child for child in axes.child_axes if child.get_xlabel() == "adaptation steps"]
+        assert len(above) == (k is not None)
+    ticks = [
+        label.get_text() for label in adaptation(table).axes[0].child_axes[0].get_xticklabels()
+    ]
+    assert ticks == ["0", "1", "2", "3"]
+    narrow = adaptation(uneven).axes[1].lines[2]
+    assert narrow.get_xdata().tolist() == [0, 5, 10, 15, 20]
 
 
 def test_every_task_has_a_line(table):
     contexts = [TaskContext(f"t/{i}", SPLIT, {"a": i / 2}, ()) for i in range(2)]
     found = task_table(table, contexts, SPLIT)
-    assert found.header[2:5] == ["bad, 0", "bad, 1", "bad, 3"]
+    assert found.header[2:5] == ["bad, 0", "bad, 10", "bad, 30"]
     assert found.body[1][:5] == ["t/1", "0.5", "0% / 0.0", "50% / 3.0", "100% / 4.0"]

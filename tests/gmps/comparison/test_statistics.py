@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from gmps.comparison.statistics import area, area_over_rollouts, difference, interquartile, interval
+from gmps.comparison.statistics import difference, interquartile, interval, mean_upto
 
 
 def test_interval_holds_the_mean_and_shrinks_with_data():
@@ -92,7 +92,7 @@ def test_differences_are_paired_by_task():
 
 
 def test_areas_are_those_of_trapezoids():
-    assert area(np.array([0.0, 2, 4, 4, 9]), upto=3) == 1 + 3 + 4
-    # Ten roll-outs a step; at 15 the line from 2 to 4 has come to 3.
-    assert area_over_rollouts(np.array([0.0, 2, 4]), 10, 15) == 10 + 12.5
-    assert area_over_rollouts(np.array([0.0, 2, 4]), 10, 20) == 10 + 30
+    assert mean_upto({0: 0.0, 1: 2, 2: 4, 3: 4, 4: 9}, 3) == (1 + 3 + 4) / 3
+    # Ten episodes a step; at 15 the line from 2 to 4 has come to 3.
+    assert mean_upto({0: 0.0, 10: 2, 20: 4}, 15) == (10 + 12.5) / 15
+    assert mean_upto({0: 0.0, 10: 2, 20: 4}, 20) == (10 + 30) / 20
