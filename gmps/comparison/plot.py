@@ -46,7 +46,8 @@ _STYLES = {"mean": "-", "stochastic": ":"}
 _NAMES = {"episode_return": "return", "success": "success rate"}
 _SUCCESS_LIMITS = -0.04, 1.06
 _MAP = "viridis"
-_WIDELY = 4
+_WIDELY = 3
+_LONG_NAME = 22
 
 
 def pictures(table: Path, contexts: Path) -> dict[str, Figure]:
@@ -108,10 +109,12 @@ def _grid(
             draw(axes, rows, measure, split)
             _reference_lines(axes, rows, measure, split)
             _finish(axes, measure, split if len(every) > 1 else "")
+    handles, names = panels[0, 0].get_legend_handles_labels()
     figure.legend(
-        *panels[0, 0].get_legend_handles_labels(),
+        handles,
+        names,
         loc="outside lower center",
-        ncols=4,
+        ncols=3 if any(len(name) > _LONG_NAME for name in names) else 4,
         frameon=False,
         title=note,
         title_fontsize="small",
@@ -183,7 +186,7 @@ def _step_sizes_panel(axes: Axes, rows: Sequence[Row], measure: str, split: str)
 def _episode_axis(axes: Axes, rows: Sequence[Row]) -> list[int]:
     """Ticks where tables have columns; where steps differ widely, few episodes have their room."""
     counts = {row.rollouts for row in rows if row.actor != REFERENCE}
-    if max(counts) > _WIDELY * min(counts):
+    if max(counts) >= _WIDELY * min(counts):
         axes.set_xscale("symlog", linthresh=min(counts))
     ticks = shown(rows)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
