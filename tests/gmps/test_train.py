@@ -113,7 +113,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(point_demos, tmp_
 
 
 def test_training_lowers_the_loss_after_adaptation(point_demos, tmp_path):
-    options = options_of(iterations=10, outer_steps=10, rollouts_per_task=10)
+    options = options_of(iterations=10, outer_steps=20, rollouts_per_task=10)
     trained_in(tmp_path / "run", load_demos(point_demos, DEMOS), options=options)
     first, *_, last = csv.DictReader((tmp_path / "run" / "metrics.csv").open())
     assert float(last["loss_post"]) < float(first["loss_post"])
