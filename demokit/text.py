@@ -8,7 +8,6 @@ around, or breaks a line where none should. Everything that demokit shows passes
 from __future__ import annotations
 
 import unicodedata
-from html import escape
 
 _MOST_LETTERS = 4000
 
@@ -37,6 +36,8 @@ def _spelled(letter: str) -> str:
 
 def on_page(text: object) -> str:
     """`text` as HTML that shows it and does nothing else."""
+    from html import escape
+
     return escape(printable(text))
 
 

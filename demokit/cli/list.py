@@ -55,8 +55,8 @@ def _print(found: list[Entry]) -> None:
             about.metadata.reward,
             about.metadata.task_set,
             str(about.episodes),
-            str(about.steps),
-            f"{about.success_rate:.0%}",
+            "-" if about.steps is None else str(about.steps),
+            "-" if about.success_rate is None else f"{about.success_rate:.0%}",
             f"{about.size_bytes / 1e6:.1f}",
             about.metadata.license or "none stated",
         )

@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from demokit.data.metadata import DatasetMetadata
 from demokit.data.paths import local_root
-from demokit.data.store import STATE_FILE, open_dataset
-from demokit.data.summary import Summary, summarize
+from demokit.data.store import STATE_FILE, Dataset, open_dataset
+from demokit.data.summary import size_bytes
 from demokit.errors import DemokitError
 
 _REGISTERED_FILE = Path("data") / "main_data.hdf5"
+_MOST_READ = 1000  # episodes, one by one
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a listing says of a dataset; None is what would take too long to count."""
+
+    metadata: DatasetMetadata
+    unfinished: bool
+    episodes: int
+    size_bytes: int
+    steps: int | None
+    success_rate: float | None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Brief:
+        """Of many episodes, what the metadata says; raises DemokitError when it is damaged."""
+        steps, success = dataset.stated_steps, None
+        if len(dataset) <= _MOST_READ:
+            with dataset:
+                records = dataset.episodes
+            steps = sum(record.length for record in records)
+            success = sum(record.success for record in records) / max(len(records), 1)
+        size = size_bytes(dataset)
+        return cls(dataset.metadata, dataset.unfinished, len(dataset), size, steps, success)
 
 
 @dataclass(frozen=True)
@@ -26,17 +52,18 @@ class Entry:
     """
 
     name: str
-    summary: Summary | None
+    summary: Brief | None
     problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         if self.summary is None:
             return {"name": self.name, "problem": self.problem}
-        about = self.summary.to_json()
-        chosen = ("family", "reward", "task_set", "episodes", "steps", "success_rate", "license")
-        more = {"unfinished": self.summary.unfinished, "size_bytes": self.summary.size_bytes}
-        return {**asdict(self), "summary": {**{key: about[key] for key in chosen}, **more}}
+        about = self.summary
+        chosen = ("family", "reward", "task_set", "license")
+        said = {key: getattr(about.metadata, key) for key in chosen}
+        counted = {key: value for key, value in vars(about).items() if key != "metadata"}
+        return {"name": self.name, "problem": self.problem, "summary": {**said, **counted}}
 
 
 def find_datasets(folder: Path) -> Iterator[Entry]:
@@ -72,6 +99,6 @@ def _is_dataset(path: Path) -> bool:
 
 def _entry(name: str, path: Path) -> Entry:
     try:
-        return Entry(name, summarize(open_dataset(path), ranges=False))
+        return Entry(name, Brief.of(open_dataset(path)))
     except DemokitError as error:
         return Entry(name, None, str(error))

@@ -232,6 +232,14 @@ class Dataset:
         """Steps of all episodes together."""
         return sum(record.length for record in self.episodes)
 
+    @property
+    def stated_steps(self) -> int | None:
+        """Steps of the whole file as its metadata says; None of an unfinished recording."""
+        if not isinstance(self._source, FinishedFile):
+            return None
+        with explain_damage(self.path):
+            return int(self._source.attributes["total_steps"])
+
     @cached_property
     def episodes(self) -> tuple[EpisodeRecord, ...]:
         """The table of episodes, from attributes alone."""

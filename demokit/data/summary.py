@@ -123,7 +123,7 @@ def summarize(dataset: Dataset, *, ranges: bool = True) -> Summary:
             metadata=dataset.metadata,
             episodes=len(records),
             steps=sum(record.length for record in records),
-            size_bytes=_size_bytes(dataset),
+            size_bytes=size_bytes(dataset),
             success_rate=_mean([record.success for record in records]),
             lengths=_spread([record.length for record in records]),
             returns=_spread([record.episode_return for record in records]),
@@ -181,7 +181,8 @@ def _widened(earlier: ArrayRange | None, now: ArrayRange) -> ArrayRange:
     return ArrayRange(now.name, now.dtype, now.shape, low, high)
 
 
-def _size_bytes(dataset: Dataset) -> int:
+def size_bytes(dataset: Dataset) -> int:
+    """Size of a dataset's file, or of the files of its unfinished recording."""
     if dataset.unfinished:
         return sum(map(_size, staging_folder(dataset.path).iterdir()))
     return os.path.getsize(dataset.path)

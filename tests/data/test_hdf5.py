@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from demokit.data import hdf5, open_dataset
+from demokit.data import catalogue, hdf5, layout, open_dataset
 from demokit.data.convert import import_dataset
 from demokit.data.files import open_file
 from demokit.data.repair import repair
@@ -293,3 +293,17 @@ def test_refusals_say_in_which_file(dataset_path):
     spoil(dataset_path, "episode_0/infos", soft)
     with pytest.raises(DemokitError, match=rf"{dataset_path}: infos/x is a link"):
         open_dataset(dataset_path)[0]
+
+
+def test_a_listing_reads_no_episode_of_many(dataset_path, monkeypatch):
+    (entry,) = (e for e in catalogue.find_datasets(dataset_path.parent) if e.summary)
+    assert (entry.summary.episodes, entry.summary.success_rate) == (8, 1.0)
+    with h5py.File(dataset_path, "r+") as file:
+        for i in range(100_000):
+            file.create_group(f"x{i}")
+        file.attrs["total_episodes"] = 100_008
+    monkeypatch.setattr(layout, "read_record", lambda *_: pytest.fail("an episode was read"))
+    (entry,) = (e for e in catalogue.find_datasets(dataset_path.parent) if e.summary)
+    assert (entry.summary.episodes, entry.summary.steps) == (100_008, 160)
+    assert entry.to_json()["summary"]["success_rate"] is None
+    assert str(entry.summary.metadata.license) == "MIT"
