@@ -67,7 +67,7 @@ def _let_go(path: Path, handle: int, process: int) -> None:
 def lock_file(place: Path) -> Path:
     """Where the lock of a place is."""
     place = behind_link(place)
-    return place.with_name(place.name + ENDING)
+    return place.parent / f"{place.name}{ENDING}"
 
 
 def require_unlocked(place: Path) -> None:

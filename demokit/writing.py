@@ -147,8 +147,8 @@ def first_line(error: BaseException) -> str:
 
 
 def behind_link(path: Path) -> Path:
-    """What writing to `path` replaces: of a link, what it leads to."""
-    return path.resolve() if path.is_symlink() else path
+    """What writing to `path` replaces: of a link what it leads to, of `.` the folder by name."""
+    return path.resolve() if path.is_symlink() or path.name in ("", "..") else path
 
 
 def sync(path: Path) -> None:

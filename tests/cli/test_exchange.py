@@ -69,6 +69,10 @@ def test_wrong_conversions(recorded, tmp_path):
     assert "no robomimic file" in error(
         "convert", recorded, "--from", "robomimic", "-o", tmp_path / "o.hdf5"
     )
+    for place in ("/", "."):
+        assert "no pickles" in error(
+            "convert", place, "--from", "gmps-release", "-o", tmp_path / "o.hdf5"
+        )
     missing = error("convert", tmp_path / "no.hdf5", "--to", "minari", "-o", out)
     assert "no dataset at" in missing
     assert list(tmp_path.iterdir()) == []
