@@ -18,6 +18,7 @@ from tiny_training import TINY
 
 from demokit.cli import INTERRUPTED
 from demokit.data import open_dataset
+from demokit.data.labels import read_labels
 from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks
@@ -90,6 +91,7 @@ def test_recorded_datasets_say_who_and_at_what_cost(trained, tmp_path, invoke):
         labels = dataset[0].privileged["expert_action"]
         seen = dict(dataset[0].privileged)
         np.testing.assert_array_equal(labels, expert.act(dataset[0].observations, seen))
+        np.testing.assert_array_equal(read_labels(dataset, 0, 0, 20).action, labels[:-1])
     assert "0 errors" in invoke("validate", "--replay", path).output
 
 
