@@ -10,8 +10,8 @@ solids of the links' size; gravity is compensated. Arm joints have an armature o
 the weld solimp 0.99 0.999: without them the hand tilts by up to 0.3 rad while it moves; with
 them by 0.001 rad, and the hand trails its target by 3 mm. The left finger travels 4 cm, as the
 right one (published: 3 cm), so that they meet in the middle; finger armature and gains are ours.
-The corners of the workspace (beyond 0.9 m from the base, which stands at y = 0.05) are out of
-the arm's reach.
+The target of the hand stays within `REACH_M` of the shoulder: the far corners of the workspace are
+out of the arm's reach, and the weld would pull it apart there.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from demokit.types import FloatArray
 STEP_M = 0.01
 WORKSPACE_LOW_W_M = np.array([-0.5, 0.4, 0.05])
 WORKSPACE_HIGH_W_M = np.array([0.5, 1.0, 0.5])
+SHOULDER_W_M = np.array([0.0, 0.05, 0.317])
+REACH_M = 1.0
 START_NOISE_M = 0.01
 FINGER_TRAVEL_M = 0.04
 # Fingers point down, they open along world x. Hand frame: x down, y = -x_w, z = y_w.
@@ -53,8 +55,9 @@ class SawyerFamily(Family):
     """A Sawyer whose hand follows position increments; subclasses add the objects.
 
     An action is (dx, dy, dz), each in [-1, 1] and worth `STEP_M`; the hand's target stays in the
-    workspace. A family whose actions have a fourth component, the gripper, closes its fingers
-    from it (-1 open, 1 closed); for the others `gripper` is the fixed command.
+    workspace and within the arm's reach. A family whose actions have a fourth component, the
+    gripper, closes its fingers from it (-1 open, 1 closed); for the others `gripper` is the fixed
+    command.
 
     Attributes:
         hand_start_w_m: where the hand starts, world frame.
@@ -113,13 +116,13 @@ class SawyerFamily(Family):
         return {"hand_target": np.array(self.hand_start_w_m) + offset}
 
     def control(self, views: Views, action: FloatArray) -> Views:
-        """Move the hand's target by STEP_M per unit action, within the workspace."""
+        """Move the hand's target by STEP_M per unit action, within workspace and reach."""
         target = views["hand_target"] + STEP_M * action[:, :3].astype(np.float64)
         # Start noise may lie behind the workspace's edge: the edge never throws the hand forward.
         low = np.minimum(WORKSPACE_LOW_W_M, views["hand_target"])
         gripper = action[:, 3] if action.shape[1] > 3 else np.full(len(action), self.gripper)
         return {
-            "hand_target": np.clip(target, low, WORKSPACE_HIGH_W_M),
+            "hand_target": within_reach(np.clip(target, low, WORKSPACE_HIGH_W_M)),
             "finger_command": finger_command(gripper),
         }
 
@@ -150,6 +153,16 @@ class SawyerBlockFamily(SawyerFamily):
             "block_vel_w": qvel[:, :3],
             "block_angvel": qvel[:, 3:],
         }
+
+
+def within_reach(target_w_m: FloatArray) -> FloatArray:
+    """Targets (N, 3), those that the arm cannot reach moved straight to where it can."""
+    offset = target_w_m - SHOULDER_W_M
+    away = np.linalg.norm(offset, axis=1, keepdims=True)
+    reachable: FloatArray = np.where(
+        away > REACH_M, SHOULDER_W_M + REACH_M * offset / np.maximum(away, REACH_M), target_w_m
+    )
+    return reachable
 
 
 def finger_command(gripper: FloatArray) -> FloatArray:

@@ -1,5 +1,7 @@
 """Families: worked numbers for rewards and success, starts, workspace, and no goal to be seen."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,14 @@ from demokit.envs.batch import SimBatch
 from demokit.envs.door import HINGE_DAMPING, Door, handle_at
 from demokit.envs.point import Point
 from demokit.envs.push import Push
-from demokit.envs.sawyer import WORKSPACE_HIGH_W_M, WORKSPACE_LOW_W_M, finger_command
+from demokit.envs.sawyer import (
+    REACH_M,
+    SHOULDER_W_M,
+    WORKSPACE_HIGH_W_M,
+    WORKSPACE_LOW_W_M,
+    finger_command,
+    within_reach,
+)
 from demokit.errors import DemokitError
 
 NO_ACTION = np.zeros((1, 3))
@@ -131,6 +140,28 @@ def test_the_hands_target_stays_in_the_workspace(direction):
     target = sims.terms["hand_target_w_m"][0]
     assert (target >= WORKSPACE_LOW_W_M - 0.0101).all()
     assert (target <= WORKSPACE_HIGH_W_M).all()
+
+
+@pytest.mark.parametrize("name", ["push", "door", "pick-place"])
+def test_the_hand_can_be_driven_into_every_corner_and_held_there(name):
+    """The far corners are out of the arm's reach: its target stops where the hand can follow."""
+    family = make_family(name)
+    corners = np.array(list(product((-1.0, 1.0), (-1.0, 1.0), (-1.0, 1.0))))
+    sims = SimBatch(family, len(corners))
+    sims.reset(np.tile(family.context.low, (len(corners), 1)), range(len(corners)))
+    action = np.pad(corners, ((0, 0), (0, len(family.actions) - 3)))
+    for _ in range(150):
+        sims.step(action)
+    target, hand = (sims.terms[each] for each in ("hand_target_w_m", "hand_pos_w_m"))
+    assert (np.linalg.norm(target - SHOULDER_W_M, axis=1) <= REACH_M + 1e-9).all()
+    far = corners[:, 1] > 0  # the near ones lie at the table's edge and at the robot
+    assert np.linalg.norm(hand - target, axis=1)[far].max() < 0.02
+    assert target[far, 1].min() > 0.85
+
+
+def test_a_target_within_reach_is_left_as_it_is():
+    near = np.array([[0.1, 0.7, 0.05], [0.0, 1.0, 0.5]])
+    np.testing.assert_array_equal(within_reach(near), near)
 
 
 def test_one_action_moves_the_hand_one_centimetre():
