@@ -60,11 +60,12 @@ def _fresh(
     method: Method, run: Run, training: Training[RunOptions], demos: DemoSet | None
 ) -> Trained:
     """The run before its first iteration."""
-    spent, digest = Spent(), ""
-    if demos is not None:
-        spent, digest = Spent(demos.num_steps, experts=dict(demos.experts)), demos.digest()
     learner = method.code.start(training)
-    return Trained(run.method, run.options, training.problem, learner, spent, demos=digest)
+    fresh = Trained(run.method, run.options, training.problem, learner)
+    if demos is None:
+        return fresh
+    spent = Spent(demos.num_steps, experts=dict(demos.experts))
+    return replace(fresh, spent=spent, demos=demos.digest(), expert=demos.expert)
 
 
 def _iterate(

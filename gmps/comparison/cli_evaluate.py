@@ -55,7 +55,10 @@ if TYPE_CHECKING:
     multiple=True,
     help="Factor on the run's own step sizes; default: 1. Given again, each value is drawn.",
 )
-@click.option("--expert", help="The reference: a name or a checkpoint. Default: scripted.")
+@click.option(
+    "--expert",
+    help="The reference: a name or a checkpoint. Default: that of the demonstrations, or scripted.",
+)
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the roll-outs."
 )
@@ -105,6 +108,8 @@ def evaluate(
             say(f"{run.path} is not finished: it is evaluated as it is now.", err=True)
     if len({run.facts.demos for run in loaded} - {""}) > 1:
         say("The runs were not all trained on the same demonstrations.", err=True)
+    if note := protocol.reference(loaded).note:
+        say(note, err=True)
     with progress("adaptation steps", num_steps(loaded, protocol)) as report:
         comparison = compare(loaded, protocol, report, jobs)
     content = publish(comparison, folder, _film(loaded, protocol, videos, folder))

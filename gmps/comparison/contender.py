@@ -47,8 +47,8 @@ class Facts:
         ready_steps: adaptation steps that it can take; None: as many as one likes.
         checkpoint: SHA-256 of the checkpoint.
         task_set, task_seed: what the training tasks are of; empty where they are of none.
-        tasks, sees, demos: digest of its training tasks, what it acts from, and `Trained.demos`;
-            empty in archives that are older than these.
+        tasks, sees, demos, expert: digest of its training tasks, what it acts from, `Trained.demos`
+            and `Trained.expert`; empty in archives that are older than these.
         versions: of the libraries that measured it, in archives whose curves do not say.
     """
 
@@ -67,6 +67,7 @@ class Facts:
     tasks: str = ""
     sees: str = ""
     demos: str = ""
+    expert: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -108,6 +109,7 @@ class Facts:
             sha256(repr(problem.tasks).encode()).hexdigest(),
             str(problem.sees),
             trained.demos,
+            trained.expert,
         )
 
     @property

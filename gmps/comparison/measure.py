@@ -17,7 +17,6 @@ import torch
 
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.errors import DemokitError
-from demokit.experts import load_expert
 from demokit.learning.folder import versions
 from demokit.random import stream
 from demokit.types import Task
@@ -32,7 +31,7 @@ from gmps.comparison.outcomes import (
     context_of,
     rows_of,
 )
-from gmps.comparison.references import DEFAULT_EXPERT, reference_rows
+from gmps.comparison.references import Reference, choose_reference, reference_rows
 from gmps.comparison.report import Comparison
 from gmps.comparison.videos import Film, film, spread
 from gmps.evaluation import MEAN_EPISODES, evaluate, num_trials
@@ -58,7 +57,7 @@ class Protocol:
         rollouts: K, of the main curve the first; several values are a sweep. None: the run's own.
         step_scale: factors on the run's step sizes; several values are a sweep beside the main
             curve, whose factor is 1.
-        expert: the reference, a name or a checkpoint; None: the scripted one where there is one.
+        expert: the reference, a name or a checkpoint; None: see `reference`.
         seed: of the roll-outs.
     """
 
@@ -92,6 +91,11 @@ class Protocol:
                 none is named, or all tasks of a split are the same.
         """
         return {split: self._of_split(runs, split) for split in self.split}
+
+    def reference(self, runs: Sequence[Contender]) -> Reference:
+        """The expert that runs are compared with; see `choose_reference`."""
+        demonstrated = [run.facts.expert for run in runs]
+        return choose_reference(runs[0].family.name, self.expert, demonstrated)
 
     def _of_split(self, runs: Sequence[Contender], split: str) -> tuple[Task, ...]:
         family = runs[0].family
@@ -163,8 +167,7 @@ def _check(runs: Sequence[Contender], protocol: Protocol) -> None:
             f"{path} was trained on the {one} reward, {its} on the {other} one: say with --reward "
             "which one pays all of them."
         )
-    if protocol.expert is not None:
-        load_expert(protocol.expert, runs[0].family.name)
+    protocol.reference(runs)
 
 
 def _facts(
@@ -175,6 +178,7 @@ def _facts(
     sets = dict.fromkeys(task.id.rsplit("/", 1)[0] for found in tasks.values() for task in found)
     own = dict.fromkeys(run.facts.episodes_per_step for run in runs)
     demos = dict.fromkeys(run.facts.demos[:8] or "unknown" for run in runs)
+    reference = protocol.reference(runs)
     return {
         "family": f"{family.name}, horizon {family.horizon} steps",
         "reward in adaptation": protocol.reward or facts.reward,
@@ -185,7 +189,7 @@ def _facts(
         "episodes by the mean that measure": str(MEAN_EPISODES),
         "factors on step sizes": ", ".join(map(str, protocol.step_scale or (1.0,))),
         "demonstrations (SHA-256)": ", ".join(demos),
-        "expert": protocol.expert or DEFAULT_EXPERT,
+        "expert": reference.note or (reference.expert.name if reference.expert else "none"),
         "seed of the roll-outs": str(protocol.seed),
     }
 
@@ -240,7 +244,7 @@ def measure(
         on_step(protocol.adapt_steps)
     rows = [row for curve in found for row in curve.rows]
     by = _versions([curve.versions for curve in found])
-    return rows + _references(runs[0], tasks, protocol), by
+    return rows + _references(runs, tasks, protocol), by
 
 
 def _measure_side_by_side(
@@ -334,13 +338,14 @@ def _digest(decisive: object) -> str:
 
 
 def _references(
-    run: Contender, tasks: dict[str, tuple[Task, ...]], protocol: Protocol
+    runs: Sequence[Contender], tasks: dict[str, tuple[Task, ...]], protocol: Protocol
 ) -> list[Row]:
     rows: list[Row] = []
+    run, expert = runs[0], protocol.reference(runs).expert
     for split in tasks.values():
         rng = stream(protocol.seed, "references")
         reward = protocol.reward or run.facts.reward
-        rows += reference_rows(run.family, split, reward, rng, protocol.expert)
+        rows += reference_rows(run.family, split, reward, rng, expert)
     return rows
 
 
@@ -365,7 +370,7 @@ def films(
                 rollouts=main.rollouts,
                 reward=protocol.reward or run.facts.reward,
                 seed=protocol.seed,
-                expert=protocol.expert,
+                expert=protocol.reference(runs).expert,
             )
             report(len(made))
     return sorted(made, key=lambda film: film.task)

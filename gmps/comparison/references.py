@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,13 +11,14 @@ from demokit.collect import collect
 from demokit.envs.batch import make_sims
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
-from demokit.experts import load_expert
+from demokit.experts import NOBODY, expert_names, load_expert
+from demokit.experts import RANDOM as RANDOM_EXPERT
 from demokit.protocols import Decision, Expert
 from demokit.types import Array, Episode, FloatArray, Task
 from gmps.comparison.outcomes import MAIN, REFERENCE, Row
 
 EXPERT, RANDOM = "expert", "random actions"
-DEFAULT_EXPERT = "scripted"
+SCRIPTED = "scripted"
 _EPISODES = 5
 
 
@@ -33,12 +35,58 @@ class _Alone:
         return Decision(action, action, np.ones(len(action), np.bool_))
 
 
+class Reference(NamedTuple):
+    """The expert for reference, None where there is none, and what is to be said about it."""
+
+    expert: Expert | None
+    note: str = ""
+
+
+def choose_reference(family: str, named: str | None, demonstrated: Iterable[str]) -> Reference:
+    """The expert that is named, else that of the demonstrations, else the scripted one.
+
+    Args:
+        family: name of the task family.
+        named: a name or a checkpoint, as somebody typed it.
+        demonstrated: names of the experts behind the demonstrations, as files say them: taken
+            where they are installed. Empty ones are unknown.
+
+    Raises:
+        DemokitError: the expert that was named cannot be loaded.
+    """
+    if named is not None:
+        return Reference(load_expert(named, family))
+    shown = sorted({*demonstrated} - {"", NOBODY, RANDOM_EXPERT})
+    found = (_installed(name, family) for name in (*(shown if len(shown) == 1 else ()), SCRIPTED))
+    expert = next(filter(None, found), None)
+    why = "the demonstrations name none"
+    if shown:
+        several = f"one of {', '.join(shown)}" if len(shown) > 1 else shown[0]
+        why = f"that of the demonstrations, {several}, cannot be loaded by its name"
+    hint = "name one, or its file, with --expert."
+    if expert is None:
+        note = f"No expert is shown for reference: {family} has no scripted one, and {why}: {hint}"
+    elif shown and expert.name not in shown:
+        note = f"The expert for reference is the scripted one, as {why}: {hint}"
+    else:
+        note = ""
+    return Reference(expert, note)
+
+
+def _installed(name: str, family: str) -> Expert | None:
+    """An expert that is installed under that name and knows the family."""
+    try:
+        return load_expert(name, family) if name in expert_names() else None
+    except DemokitError:
+        return None
+
+
 def reference_rows(
     family: Family,
     tasks: Sequence[Task],
     reward: str,
     rng: np.random.Generator,
-    expert: str | None = None,
+    expert: Expert | None,
 ) -> list[Row]:
     """A row per reference and task.
 
@@ -47,18 +95,11 @@ def reference_rows(
         tasks: where.
         reward: one of the family's, such as "dense".
         rng: start noise, and the random actions.
-        expert: a name or a checkpoint; None takes the scripted expert where there is one.
-
-    Raises:
-        DemokitError: the expert that was named cannot be loaded.
+        expert: beside the random actions.
     """
     rows = []
-    for label, name in ((EXPERT, expert or DEFAULT_EXPERT), (RANDOM, "random")):
-        try:
-            acting = load_expert(name, family.name)
-        except DemokitError:
-            if name == expert:
-                raise
+    for label, acting in ((EXPERT, expert), (RANDOM, _installed(RANDOM_EXPERT, family.name))):
+        if acting is None:
             continue
         for task, own in zip(tasks, acted(family, acting, tasks, reward, rng), strict=True):
             returns = float(np.mean([episode.episode_return for episode in own]))

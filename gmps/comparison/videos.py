@@ -13,12 +13,11 @@ from demokit.data.video import write_video
 from demokit.envs.batch import SimBatch, SimState, make_sims
 from demokit.envs.family import Family
 from demokit.envs.render import Renderer
-from demokit.errors import DemokitError
-from demokit.experts import load_expert
+from demokit.protocols import Expert
 from demokit.random import stream
 from demokit.types import Array, FloatArray, Task
 from gmps.comparison.episodes import counted
-from gmps.comparison.references import DEFAULT_EXPERT, EXPERT, acted
+from gmps.comparison.references import EXPERT, acted
 from gmps.evaluation import stages
 from gmps.method import MetaLearner
 from gmps.problem import Problem
@@ -59,7 +58,7 @@ def film(
     rollouts: int,
     reward: str,
     seed: int,
-    expert: str | None = None,
+    expert: Expert | None = None,
 ) -> list[Film]:
     """Write LABEL-TASK.mp4 for every task: before, after one step, and the expert.
 
@@ -74,14 +73,15 @@ def film(
         rollouts: K, what the step learns from.
         reward: one of the family's, such as "dense".
         seed: of the roll-outs.
-        expert: a name or a checkpoint; None takes the scripted one where there is one.
+        expert: who is told the task; None: nobody.
 
     Raises:
         DemokitError: nothing to draw with, or imageio is missing.
     """
     paid, family = replace(problem, reward=reward), problem.family
     takes = [*_before_and_after(learner, paid, tuple(tasks), rollouts, seed)]
-    takes += _by_expert(family, tasks, reward, seed, expert)
+    if expert is not None:
+        takes.append(_by_expert(family, tasks, reward, seed, expert))
     films = []
     for i, task in enumerate(tasks):
         path = folder / f"{label}-{task.split}-{task.id.split('/')[-1]}.mp4"
@@ -116,21 +116,16 @@ def _before_and_after(
 
 
 def _by_expert(
-    family: Family, tasks: Sequence[Task], reward: str, seed: int, expert: str | None
-) -> list[Take]:
-    try:
-        acting = load_expert(expert or DEFAULT_EXPERT, family.name)
-    except DemokitError:
-        return []
-    episodes = [
-        own[0] for own in acted(family, acting, tasks, reward, stream(seed, "videos", "expert"), 1)
-    ]
+    family: Family, tasks: Sequence[Task], reward: str, seed: int, expert: Expert
+) -> Take:
+    rng = stream(seed, "videos", "expert")
+    episodes = [own[0] for own in acted(family, expert, tasks, reward, rng, 1)]
     longest = max(map(len, episodes)) + 1
     states = [
         np.pad(e.privileged["state"], ((0, longest - len(e) - 1), (0, 0)), mode="edge")
         for e in episodes
     ]
-    return [Take(EXPERT, np.stack(states, 1), np.array([e.success for e in episodes]))]
+    return Take(EXPERT, np.stack(states, 1), np.array([e.success for e in episodes]))
 
 
 def _states(sims: SimBatch) -> FloatArray:

@@ -67,6 +67,7 @@ class DemoSet:
         num_recorded: how many of E were recorded; those behind them are aggregated roll-outs.
         num_steps: environment steps that recording the whole dataset took.
         experts: hash of each trained expert that acted -> environment steps of its training.
+        expert: name of the expert behind the demonstrations; empty where there were several.
     """
 
     family: Family
@@ -80,6 +81,7 @@ class DemoSet:
     num_recorded: int
     num_steps: int
     experts: Mapping[str, int] = field(default_factory=dict)
+    expert: str = ""
 
     def digest(self) -> str:
         """SHA-256 of what was demonstrated, in hexadecimal; of demonstrations on the CPU."""
@@ -194,6 +196,7 @@ def load_demos(
         family = make_family(dataset.metadata.family)
         indices = [i for several in chosen.values() for i in several]
         episodes = [dataset[i] for i in indices]
+        experts = {dataset.metadata.expert_of(i) for i in indices}
         return DemoSet(
             family,
             family.checked_reward(dataset.metadata.reward if reward == RECORDED else reward),
@@ -203,6 +206,7 @@ def load_demos(
             len(episodes) // len(chosen),
             sum(record.length for record in dataset.episodes),
             dataset.metadata.trained_experts(),
+            experts.pop() if len(experts) == 1 else "",
         )
 
 

@@ -42,6 +42,7 @@ class Trained:
         best: the best learner so far, of training that may stop early.
         demos: `DemoSet.digest` of the demonstrations; empty where there were none, or where an old
             checkpoint does not say.
+        expert: name of the expert behind the demonstrations, where there was one.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Trained:
     finished: bool = False
     best: Best | None = None
     demos: str = ""
+    expert: str = ""
 
     def to(self, device: torch.device) -> Trained:
         """The same on a device."""
@@ -84,6 +86,7 @@ def save(path: Path, trained: Trained, state: Mapping[str, Tensor]) -> None:
         "iteration": trained.iteration,
         "finished": trained.finished,
         "demos": trained.demos,
+        "expert": trained.expert,
     }
     if best:
         scores = {"score": best.score, "waited": best.waited}
@@ -138,6 +141,7 @@ def _from_parts(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) 
         bool(header["finished"]),
         best,
         str(header["demos"]),
+        str(header.get("expert", "")),
     )
 
 

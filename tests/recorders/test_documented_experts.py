@@ -1,5 +1,6 @@
 """The code of docs/experts.md runs as a package that is installed beside this one."""
 
+import json
 import re
 import sys
 import tomllib
@@ -69,6 +70,20 @@ def test_the_documented_expert_solves_its_tasks(invoke):
         assert dataset.metadata.provenance.expert == "rail-expert"
         assert all(dataset[i].success for i in range(4))
     invoke("validate", "datasets/rail-expert.hdf5", "--replay")
+
+
+@pytest.mark.usefixtures("package")
+def test_the_documented_expert_is_the_reference_of_what_it_demonstrated(invoke):
+    record = ("record", "--env", "rail", "--expert", "rail-expert", "--tasks", 2)
+    invoke(*record, "--episodes-per-task", 2, "--out", "rail.hdf5")
+    short = ("--iterations", 1, "--rollouts-per-task", 3, "--output-dir", "run-0")
+    invoke("meta-train", "--demos", "rail.hdf5", "--method", "imitation", *short)
+    small = ("--num-tasks", 2, "--adapt-steps", 1, "--json")
+    found = invoke("evaluate", "run-0", *small)
+    assert "for reference" not in found.stderr
+    content = json.loads(found.stdout)
+    assert content["facts"]["expert"] == "rail-expert"
+    assert content["references"]["success"]["expert"] == 1.0
 
 
 def page():
