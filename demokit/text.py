@@ -34,6 +34,14 @@ def _spelled(letter: str) -> str:
     return letter.encode("unicode_escape").decode()
 
 
+def is_storable(text: object) -> bool:
+    """Whether every file can hold it: characters that UTF-8 has, and no NUL."""
+    try:
+        return isinstance(text, str) and b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 def on_page(text: object) -> str:
     """`text` as HTML that shows it and does nothing else."""
     from html import escape

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demokit.errors import DemokitError
+from demokit.text import is_storable
 
 Array: TypeAlias = NDArray[Any]
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -47,11 +48,14 @@ class Task:
     split: str
 
     def __post_init__(self) -> None:
-        """Check the split and the context; raises DemokitError."""
+        """Check id, split and context; raises DemokitError."""
+        if not is_storable(self.id):
+            raise DemokitError(f"Task '{self.id}': its id is no text that a file can hold.")
         if self.split not in SPLITS:
             raise DemokitError(f"Task '{self.id}': split '{self.split}' is none of {SPLITS}.")
         if not self.context or not np.isfinite(self.context).all():
             raise DemokitError(f"Task '{self.id}': context {self.context} is empty or not finite.")
+        object.__setattr__(self, "context", tuple(map(float, self.context)))
 
 
 class Step(NamedTuple):
@@ -112,7 +116,7 @@ class Episode:
         for name, values in self.privileged.items():
             self._check(f"privileged {name}", values, steps + 1, "fiub")
         self._check_origin()
-        if np.abs(self.actions).max() > 1:
+        if np.abs(self.actions).max(initial=0) > 1:
             raise DemokitError(
                 "Episode actions leave the bounds [-1, 1]: record the executed (clipped) action."
             )
@@ -139,9 +143,10 @@ class Episode:
         is_int = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
         if not is_int or not -(2**63) <= self.seed < 2**64:
             raise DemokitError(f"Episode seed: {seed!r} is no integer of 64 bits.")
-        recorder: object = self.recorder
-        if not isinstance(recorder, str) or "\0" in recorder:
-            raise DemokitError(f"Episode recorder: {recorder!r} is no text, or holds NUL.")
+        if not is_storable(self.recorder):
+            raise DemokitError(
+                f"Episode recorder: {self.recorder!r} is no text that a file can hold."
+            )
 
     def _check(
         self, name: str, values: Array, length: int, kinds: str, *, ndim: int | None = None

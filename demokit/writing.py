@@ -22,7 +22,11 @@ from demokit.errors import DemokitError
 ASIDE = ".tmp"
 """Ends the name under which a new file is written beside the old one."""
 AS_IT_WAS = "what was there is as it was."
-_REASONS = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk is full"}
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk is full",
+    errno.EMFILE: "too many open files, see `ulimit -n`",
+}
 
 
 @contextmanager
@@ -118,7 +122,7 @@ def explain_write(path: Path, advice: str) -> Iterator[None]:
     """Turn a failed write near `path` into a DemokitError that ends with `advice`."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, UnicodeEncodeError) as error:
         raise DemokitError(f"Cannot write {path} ({reason(error)}): {advice}") from error
 
 
@@ -130,9 +134,18 @@ def reason(error: BaseException) -> str:
     first: BaseException | None = error
     while first is not None and not errno_of(first):
         first = first.__context__
+    if isinstance(error, UnicodeEncodeError):
+        return "its name is not UTF-8"
     if first is None:
         return first_line(error)
     return _REASONS.get(errno_of(first)) or os.strerror(errno_of(first)).lower()
+
+
+def refusal(error: OSError) -> str:
+    """What the system refused, and why, where nobody nearer said more."""
+    place = f" {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+    what = f"Cannot open or write{place or ' a file'} ({reason(error)})"
+    return f"{what}: mend that, then run the command again."
 
 
 def errno_of(error: BaseException) -> int:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ast
 import difflib
+import errno
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -22,6 +25,7 @@ from demokit import __version__
 from demokit.errors import DemokitError
 from demokit.options import dashed
 from demokit.text import printable, say
+from demokit.writing import refusal
 
 INTERRUPTED = 130
 IMPORT = "DEMOKIT_IMPORT"
@@ -65,11 +69,20 @@ class Commands(click.Group):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a DemokitError is one sentence and exit code 1."""
+        """Run the command; a DemokitError, and what the system refuses, is a sentence, code 1."""
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
         except DemokitError as error:
             say(f"Error: {error}", err=True)
+            ctx.exit(1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read the output has gone: click ends quietly
+                raise
+            _print_no_more()
+            say(f"Error: {refusal(error)}", err=True)
             ctx.exit(1)
         except click.ClickException as error:
             shown = "\n".join(map(printable, error.message.splitlines()))
@@ -78,6 +91,13 @@ class Commands(click.Group):
         except (KeyboardInterrupt, click.Abort):
             say("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
+
+
+def _print_no_more() -> None:
+    """Let go of stdout, which Python would try to write again when it ends."""
+    with suppress(OSError):
+        out = sys.stdout.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out)
 
 
 @cache

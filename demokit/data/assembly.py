@@ -14,6 +14,7 @@ from demokit.data.files import written_hdf5
 from demokit.data.hdf5 import read_attributes
 from demokit.data.layout import (
     EpisodeRecord,
+    check_size,
     copy_episode,
     put_attributes,
     record_of,
@@ -36,6 +37,8 @@ from demokit.lock import Lock, require_unlocked
 from demokit.types import Episode
 from demokit.writing import behind_link, replaced
 
+# File systems take 255 bytes, and a recording makes NAME.hdf5.partial.
+_LONGEST_NAME = 255 - len(".partial")
 OTHER_OUT = "choose another --out."
 
 
@@ -78,6 +81,8 @@ def write_lock(path: Path) -> Lock:
     """
     if path.suffix != ".hdf5":
         raise DemokitError(f"The dataset {path} must be named NAME.hdf5.")
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise DemokitError(f"The name of {path} is too long: take at most {_LONGEST_NAME} bytes.")
     return Lock(path, OTHER_OUT)
 
 
@@ -150,7 +155,10 @@ def new_file(
         with written_hdf5(aside, extend=extends is not None) as (file, check):
             new = NewFile(path, file, check, metadata)
             new.records += known
-            put_root_attributes(file, root_attributes(metadata, path, total, 0))
+            about = root_attributes(metadata, path, total, 0)
+            metadata.require_storable()
+            check_size(about, "Metadata")
+            put_root_attributes(file, about)
             reserve_groups(file, range(len(known), total))
             yield new
             steps = sum(record.length for record in new.records)
@@ -161,15 +169,12 @@ def new_file(
 def _read_back(aside: Path, new: NewFile, copied: int) -> None:
     """Raise DemokitError unless a new file says of itself, and holds, what it should."""
     found = Dataset(FinishedFile(aside))
-    wrong = found.metadata.to_attributes() != new.about.to_attributes()
-    wrong |= [r.compute_digest() for r in found.episodes] != [
-        r.compute_digest() for r in new.records
-    ]
-    if wrong:
-        raise DemokitError(f"What was written to {aside} is not what was to be: this is a fault.")
     with found:
-        for index in range(copied, len(found)):
-            found.verify(index)
+        records = list(found.select(range(copied)).episodes)
+        records += [record_of(i, found.verify(i)) for i in range(copied, len(found))]
+    wrong = [r.compute_digest() for r in records] != [r.compute_digest() for r in new.records]
+    if wrong or found.metadata.to_attributes() != new.about.to_attributes():
+        raise DemokitError(f"What was written to {aside} is not what was to be: this is a fault.")
 
 
 def root_attributes(

@@ -24,13 +24,15 @@ from demokit.data.metadata import DatasetMetadata, Provenance, SourceFile
 from demokit.data.store import Dataset
 from demokit.errors import DemokitError
 from demokit.random import stream
+from demokit.text import printable
 from demokit.types import Array, Episode, Task
-from demokit.writing import AS_IT_WAS, behind_link
+from demokit.writing import behind_link
 
 if TYPE_CHECKING:
     from demokit.data.replay import Replay
     from demokit.envs.vision import Vision
 
+_ADVICE = "choose another --out; what was there is as it was."
 _MERGE_HINTS = {
     "rewards": "see `demokit relabel --reward`.",
     "action scales": "an action means something else in each, so keep them apart.",
@@ -306,7 +308,7 @@ def put_datasets(parts: Sequence[Part]) -> None:
         for path, part in zip(paths, parts, strict=True):
             if not part.total:
                 raise DemokitError(f"No episode is left: {path} was not written.")
-            new = stack.enter_context(new_file(path, part.metadata, part.total, AS_IT_WAS))
+            new = stack.enter_context(new_file(path, part.metadata, part.total, _ADVICE))
             for _, episode in zip(range(part.total), part.episodes, strict=True):
                 new.add(episode)
     for path in stale:
@@ -337,7 +339,7 @@ def derived(parts: Sequence[Dataset], edit: str, license: str | None = None) -> 
 def _source(part: Dataset, edit: str) -> SourceFile:
     about = part.metadata
     return SourceFile(
-        name=part.path.name,
+        name=printable(part.path.name),
         sha256="" if part.unfinished else file_sha256(part.path),
         episodes=len(part),
         edit=edit,

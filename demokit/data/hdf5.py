@@ -25,7 +25,7 @@ MOST_NODES = 10_000  # below one episode
 MOST_ATTRIBUTES = 1_000  # of one group
 MOST_ATTRIBUTE_BYTES = 2**24  # of one group together
 # What is read at once may take this much memory, and beyond it this many times its size on disk.
-_FREE_BYTES = 2**28
+FREE_BYTES = 2**28
 _MOST_RATIO = 256
 # The most that deflate can expand its input.
 _MOST_EXPANSION = 1032
@@ -101,7 +101,7 @@ class Claims:
         self._size = self._size or h5i.get_file_id(array.data).get_filesize()
         self._claimed += array.claimed_bytes
         self._stored += _stored_bytes(array)
-        justified = max(_FREE_BYTES, _MOST_RATIO * self._stored)
+        justified = max(FREE_BYTES, _MOST_RATIO * self._stored)
         if self._stored > self._size or self._claimed > justified:
             raise RefusedError(
                 f"Array {array.path}, with what is read beside it, claims {self._claimed} bytes, "

@@ -12,10 +12,17 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5a, h5d, h5p, h5s, h5t
 
 from demokit.data.files import CHECKED_FORMAT
 from demokit.data.hdf5 import (
+    FREE_BYTES,
+    MOST_ATTRIBUTE_BYTES,
+    MOST_ATTRIBUTES,
+    MOST_DEPTH,
+    MOST_NODES,
     StoredArray,
+    check_claims,
     open_array,
     open_group,
     read_all,
@@ -23,10 +30,12 @@ from demokit.data.hdf5 import (
     walk,
 )
 from demokit.errors import DemokitError
+from demokit.text import is_storable
 from demokit.types import Array, Episode, Task
 
 PRIVILEGED = "infos/privileged"
 _COMPRESSED_FROM_BYTES = 2**15
+_LONGEST_NAME = 1000
 _CHUNK_BYTES = 2**17
 # What is known of an episode besides its arrays and options.
 RECORD_ATTRIBUTES = (
@@ -67,13 +76,15 @@ class EpisodeRecord:
             "success": self.success,
             "return": self.episode_return,
             "recorder": self.recorder,
-            "options": dict(self.options),
+            "options": _plain(self.options),
         }
-        text = json.dumps(fields, sort_keys=True, default=_plain)
-        return sha256(text.encode()).hexdigest()
+        return sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
+    """Options as they are once they were stored: a list has numbers of one kind."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
     return np.asarray(value).tolist()
 
 
@@ -100,10 +111,12 @@ def episode_arrays(episode: Episode) -> Iterator[tuple[str, Array]]:
 
 
 def _checked(name: str) -> str:
-    if not isinstance(name, str) or not name or "/" in name or "\0" in name or name in (".", ".."):
+    if not is_storable(name) or not name or "/" in name or name in (".", ".."):
         raise DemokitError(
             f"{name!r} cannot name an array or option: it is no text, empty, '.', or holds '/'."
         )
+    if len(name) > _LONGEST_NAME:
+        raise DemokitError(f"A name of {len(name)} letters is too long for an array or option.")
     return name
 
 
@@ -123,29 +136,48 @@ def episodes_digest(records: Iterable[EpisodeRecord]) -> str:
 
 
 def write_episode(file: h5py.Group, index: int, episode: Episode) -> None:
-    """Add `episode` as group `episode_<index>`; raises DemokitError for what HDF5 cannot hold."""
-    options = _flat_options(episode.options)
+    """Add `episode` as group `episode_<index>`; raises DemokitError for what no reader takes."""
+    arrays, options = dict(episode_arrays(episode)), _flat_options(episode.options)
+    if len(arrays) > MOST_NODES // 2:
+        raise DemokitError(f"Episode has {len(arrays)} arrays, more than any reader takes.")
+    attributes = {
+        "id": index,
+        "total_steps": len(episode),
+        "seed": episode.seed,
+        "task_id": episode.task.id,
+        "context": np.array(episode.task.context),
+        "split": episode.task.split,
+        "success": bool(episode.success),
+        "return": episode.episode_return,
+        "recorder": episode.recorder,
+        "sha256": digest(episode),
+        "record_sha256": record_of(index, episode).compute_digest(),
+        **options,
+    }
+    check_size(attributes, "Episode")
     group = file.require_group(episode_name(index))
-    for name, values in episode_arrays(episode):
-        group.create_dataset(name, data=values, **_storage(name, values))
-    put_attributes(
-        group,
-        {
-            "id": index,
-            "total_steps": len(episode),
-            "seed": episode.seed,
-            "task_id": episode.task.id,
-            "context": np.array(episode.task.context),
-            "split": episode.task.split,
-            "success": bool(episode.success),
-            "return": episode.episode_return,
-            "recorder": episode.recorder,
-            "sha256": digest(episode),
-            "record_sha256": record_of(index, episode).compute_digest(),
-            **options,
-        },
-    )
+    for name, values in arrays.items():
+        _put_array(group, name, values)
+    put_attributes(group, attributes)
     file.file.flush()
+    if sum(values.nbytes for values in arrays.values()) > FREE_BYTES:
+        check_claims(_stored_arrays(group).values())
+
+
+def _put_array(group: h5py.Group, name: str, values: Array) -> None:
+    storage = _storage(name, values)
+    if storage:
+        group.create_dataset(name, data=values, **storage)
+        return
+    # Several times faster than going through the group.
+    kind = h5t.py_create(values.dtype, logical=True)
+    links = h5p.create(h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    links.set_char_encoding(h5t.CSET_UTF8)
+    values = np.ascontiguousarray(values)
+    stored = h5d.create(group.id, name.encode(), kind, _space(values), lcpl=links)
+    if values.size:
+        stored.write(h5s.ALL, h5s.ALL, values)
 
 
 def record_of(index: int, episode: Episode) -> EpisodeRecord:
@@ -154,7 +186,7 @@ def record_of(index: int, episode: Episode) -> EpisodeRecord:
         index=index,
         length=len(episode),
         task=episode.task,
-        seed=episode.seed,
+        seed=int(episode.seed),
         success=bool(episode.success),
         episode_return=episode.episode_return,
         recorder=episode.recorder,
@@ -179,11 +211,13 @@ def _storage(name: str, values: Array) -> dict[str, Any]:
 
 def _flat_options(options: Mapping[str, Any], prefix: str = "options") -> dict[str, Any]:
     flat: dict[str, Any] = {}
+    if len(prefix) > _LONGEST_NAME or prefix.count("/") > MOST_DEPTH:
+        raise DemokitError("Episode options hold too many levels, or names that are too long.")
     for name, value in options.items():
         path = f"{prefix}/{_checked(name)}"
         if isinstance(value, Mapping) and value:
             flat.update(_flat_options(value, path))
-        elif _is_storable(value):
+        elif _comes_back(value):
             flat[path] = value
         else:
             raise DemokitError(
@@ -193,15 +227,18 @@ def _flat_options(options: Mapping[str, Any], prefix: str = "options") -> dict[s
     return flat
 
 
-def _is_storable(value: Any) -> bool:
+def _comes_back(value: Any) -> bool:
     """Whether an attribute gives the value back: numbers, text or a list of either."""
     texts = value if isinstance(value, list | tuple) and value else [value]
     if all(isinstance(text, str) for text in texts):
-        return not any("\0" in text for text in texts)
+        return all(map(is_storable, texts))
     try:
-        return np.asarray(value).dtype.kind in "fiub"
+        stored, given = np.asarray(value), np.asarray(value, object)
     except ValueError:
         return False
+    pairs = zip(stored.ravel().tolist(), given.ravel().tolist(), strict=True)
+    # Whole numbers beside others become floating ones; NaN is not equal to itself.
+    return stored.dtype.kind in "fiub" and all(a == b or (a != a and b != b) for a, b in pairs)
 
 
 def nested_options(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,6 +289,19 @@ def episode_group(file: h5py.Group, index: int) -> h5py.Group:
     return open_group(file, episode_name(index))
 
 
+def check_size(attributes: Mapping[str, Any], what: str) -> None:
+    """Raise DemokitError when readers, which bound what they take, would refuse attributes."""
+    size = sum(
+        len(value.encode()) if isinstance(value, str) else np.asarray(value).nbytes
+        for value in attributes.values()
+    )
+    if len(attributes) > MOST_ATTRIBUTES or size > MOST_ATTRIBUTE_BYTES:
+        raise DemokitError(
+            f"{what}: {len(attributes)} texts and numbers of {size >> 20} MiB are more than the "
+            f"{MOST_ATTRIBUTES} of {MOST_ATTRIBUTE_BYTES >> 20} MiB that are read: leave some out."
+        )
+
+
 def put_attributes(node: h5py.Group, attributes: Mapping[str, Any]) -> None:
     """Write attributes, in place where one of the same kind and length is there already.
 
@@ -262,18 +312,25 @@ def put_attributes(node: h5py.Group, attributes: Mapping[str, Any]) -> None:
         if isinstance(value, str):
             encoded = value.encode()
             value = np.array(encoded, h5py.string_dtype("utf-8", max(len(encoded), 1)))
-        if _fits(node, name, value):
-            node.attrs.modify(name, value)
-        else:
+        stored, place = np.asarray(value), name.encode()
+        if stored.dtype.kind == "U":  # a list of texts
             node.attrs[name] = value
+        elif not h5a.exists(node.id, place):
+            # Several times faster than going through `node.attrs`.
+            kind, space = h5t.py_create(stored.dtype, logical=True), _space(stored)
+            h5a.create(node.id, place, kind, space).write(stored)
+        elif _fits(h5a.open(node.id, place), stored):
+            h5a.open(node.id, place).write(stored)
+        else:
+            node.attrs[name] = stored
 
 
-def _fits(node: h5py.Group, name: str, value: Any) -> bool:
-    """Whether the attribute is there and holds values of this type and shape."""
-    if name not in node.attrs:
-        return False
-    there, wanted = node.attrs.get_id(name), np.asarray(value)
-    return bool(there.dtype == wanted.dtype and there.shape == wanted.shape)
+def _space(values: Array) -> h5s.SpaceID:
+    return h5s.create_simple(values.shape) if values.shape else h5s.create(h5s.SCALAR)
+
+
+def _fits(there: h5a.AttrID, values: Array) -> bool:
+    return bool(there.dtype == values.dtype and there.shape == values.shape)
 
 
 def _check_scalars(attributes: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from demokit.errors import DemokitError
 from demokit.options import REWARDS
 from demokit.reading import MALFORMED, parse_json
+from demokit.text import is_storable
 from demokit.types import Task
 
 if TYPE_CHECKING:
@@ -68,10 +69,12 @@ class ArraySpec:
 
     def to_json(self) -> dict[str, Any]:
         """As Minari writes a Box, but bounds of several axes, such as images', are one number."""
-        shape = self.shape if len(self.shape) == 1 else ()
+        shape = self.shape if len(self.shape) == 1 and self.shape[0] else ()
         least, greatest = self._limits()
         bounds = max(self.low, least), min(self.high, greatest)
-        low, high = (np.full(shape, bound, self.dtype) for bound in bounds)
+        # In full precision, whatever that of the array is.
+        dtype = "float64" if np.dtype(self.dtype).kind == "f" else self.dtype
+        low, high = (np.full(shape, bound, dtype) for bound in bounds)
         return {
             "type": "Box",
             "dtype": self.dtype,
@@ -263,6 +266,15 @@ class DatasetMetadata:
         if self.sources:
             attributes["sources"] = json.dumps([asdict(source) for source in self.sources])
         return attributes
+
+    def require_storable(self) -> None:
+        """Raise DemokitError unless a file that says this can be read again, and says the same."""
+        attributes = self.to_attributes()
+        for name, value in attributes.items():
+            if isinstance(value, str) and not is_storable(value):
+                raise DemokitError(f"The dataset's {name} is no text that a file can hold.")
+        if DatasetMetadata.from_attributes(attributes, "a new dataset") != self:
+            raise DemokitError("What the dataset should say about itself would not come back.")
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any], where: str) -> DatasetMetadata:

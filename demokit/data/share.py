@@ -72,13 +72,14 @@ def make_bundle(path_or_id: str | Path) -> Bundle:
             f"{dataset.path} states no licence, so nobody may use it: record with --license, or "
             "state one with `demokit merge FILE --license NAME --out NEW.hdf5`."
         )
+    name = _file_name(dataset)
     require_valid(dataset.path)
     small = {
         CARD: render_card(summarize(dataset)).encode(),
         LICENSE: f"This dataset is licensed under: {license}\n".encode(),
     }
     sums = {name: sha256(data).hexdigest() for name, data in small.items()}
-    sums[_file_name(dataset)] = file_sha256(dataset.path)
+    sums[name] = file_sha256(dataset.path)
     text = "".join(f"{value}  {name}\n" for name, value in sorted(sums.items()))
     return Bundle(dataset.path, license, {**small, SUMS: text.encode()})
 

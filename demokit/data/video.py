@@ -5,20 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from fractions import Fraction
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from demokit.errors import DemokitError
 from demokit.types import Array
 from demokit.writing import replaced
 
 _QUALITY = "25"  # x264's constant rate factor: 0 is lossless, 51 the worst
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EIO)
 
 
 def write_video(path: Path, pictures: Iterable[Array], rate_hz: float) -> int:
@@ -32,6 +31,10 @@ def write_video(path: Path, pictures: Iterable[Array], rate_hz: float) -> int:
         ffmpeg: Any = import_module("imageio_ffmpeg")
     except ImportError as error:
         raise DemokitError('Videos need imageio-ffmpeg: pip install "demokit[video]".') from error
+    stream = iter(pictures)
+    first = next(stream, None)
+    if first is None:
+        raise DemokitError(f"There are no pictures for {path}.")
     count = 0
 
     def check(aside: Path) -> None:
@@ -39,15 +42,8 @@ def write_video(path: Path, pictures: Iterable[Array], rate_hz: float) -> int:
             raise DemokitError(f"{path} was not written: parts of the video are missing.")
 
     with replaced(path, "choose another --video.", check) as aside:
-        rest = iter(pictures)
-        first = next(rest, None)
-        if first is None:
-            raise DemokitError(f"There are no pictures for {path}.")
         command = _command(ffmpeg.get_ffmpeg_exe(), first, rate_hz, aside)
-        with _encoder(command) as stream:
-            for picture in chain([first], rest):
-                stream.write(picture.tobytes())
-                count += 1
+        count = _encode(command, chain([first], stream))
     return count
 
 
@@ -61,26 +57,30 @@ def _command(program: str, picture: Array, rate_hz: float, aside: Path) -> list[
     return [program, "-v", "error", "-xerror", "-y", *given, "-i", "-", *made, f"file:{aside}"]
 
 
-@contextmanager
-def _encoder(command: list[str]) -> Iterator[IO[bytes]]:
-    """A stream that ffmpeg reads; raises OSError or RuntimeError with what it says of a failure.
+def _encode(command: list[str], pictures: Iterable[Array]) -> int:
+    """Run ffmpeg on pictures; returns how many.
 
-    Its pipe breaks when it cannot write on: the reason is then in its words.
+    Raises:
+        OSError, RuntimeError: what it says of a failure, after which its pipe is only broken.
     """
+    count = 0
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
         assert process.stdin is not None
         try:
             with suppress(BrokenPipeError):
-                yield process.stdin
+                for picture in pictures:
+                    process.stdin.write(picture.tobytes())
+                    count += 1
             _, said = process.communicate()
         except BaseException:
             process.kill()
             raise
     if process.returncode:
-        text = said.decode(errors="replace")
-        for number in _REFUSALS:
+        text = said.decode(errors="replace").strip()
+        for number in errno.errorcode:
             if os.strerror(number) in text:
                 raise OSError(number, os.strerror(number))
-        raise RuntimeError(text.strip() or f"ffmpeg ended with {process.returncode}")
+        raise RuntimeError(text or f"ffmpeg ended with {process.returncode}")
+    return count

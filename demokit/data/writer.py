@@ -7,7 +7,9 @@ assembles NAME.hdf5.tmp and renames it, so that NAME.hdf5 is always complete or 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -21,7 +23,7 @@ from demokit.data.assembly import (
     write_lock,
 )
 from demokit.data.labels import TELEOP
-from demokit.data.layout import EpisodeRecord, episode_bytes, episodes_digest, record_of
+from demokit.data.layout import EpisodeRecord, check_size, episode_bytes, episodes_digest, record_of
 from demokit.data.metadata import DatasetMetadata, Provenance, metadata_digest
 from demokit.data.store import (
     STATE_FILE,
@@ -68,6 +70,7 @@ class DatasetWriter:
         metadata: what the dataset says about itself.
         resume: go on with an unfinished recording, or extend a finished dataset.
         overwrite: replace what is there, at the final rename and not before.
+        all_or_none: drop what is saved when it leaves unfinished; there is nothing to resume.
 
     Raises:
         DemokitError: the output exists, the recording differs from the one to be resumed, the
@@ -82,16 +85,19 @@ class DatasetWriter:
         *,
         resume: bool = False,
         overwrite: bool = False,
+        all_or_none: bool = False,
     ) -> None:
         if resume and overwrite:
             raise DemokitError("--resume keeps what is there and --overwrite drops it: choose one.")
         self.path = behind_link(Path(path))
-        self.folder = staging_folder(self.path)
         self._lock = write_lock(self.path)
-        self._open = True
+        self.folder = staging_folder(self.path)
+        self._open, self._all_or_none = True, all_or_none
         try:
             self._begin(metadata, resume=resume, overwrite=overwrite)
         except BaseException:
+            with suppress(OSError):
+                self.folder.rmdir()  # if it is empty
             self._let_go()
             raise
 
@@ -115,8 +121,13 @@ class DatasetWriter:
         check_fits(self.metadata, episode, self.path)
         index = len(self._records)
         data = episode_bytes(index, episode)
-        self._check_place()
-        write_whole(staged_file(self.folder, index), data, self._saved_so_far(), parents=False)
+        last = range(max(self._first, index - 1), index)
+        self._check_place(last)
+        try:
+            write_whole(staged_file(self.folder, index), data, self._saved_so_far(), parents=False)
+        except DemokitError:
+            self._check_place(last)  # what was saved may have gone in this moment
+            raise
         self._records.append(record_of(index, episode))
         return len(self._records)
 
@@ -131,20 +142,20 @@ class DatasetWriter:
         if not self._records:
             raise DemokitError(f"No episode was saved: {self.path} was not written.")
         if len(self._records) > self._first or self._replaces or self._restates:
-            self._check_place()
+            self._check_place(range(self._first, len(self._records)))
             self._publish()
-        self.discard()
+        self._discard()
         return self.path
 
-    def discard(self) -> None:
+    def _discard(self) -> None:
         """Drop what is saved beside the dataset, and close."""
         drop_staging(self.path)
         self._let_go()
 
     def close(self) -> None:
         """Let go of the recording; an unfinished one stays as it is, if it saved anything."""
-        if self._open and len(self._records) == self._first:
-            self.discard()
+        if self._open and (self._all_or_none or len(self._records) == self._first):
+            self._discard()
         self._let_go()
 
     def __enter__(self) -> Self:
@@ -162,6 +173,8 @@ class DatasetWriter:
         if earlier is not None:
             _check_same(earlier.metadata, metadata, self.path)
             metadata = _merged(earlier.metadata, metadata)
+        metadata.require_storable()
+        check_size(metadata.to_attributes(), "Metadata")
         self.metadata = metadata
         self._base_file = base
         self._there = base.identity if base else identity(self.path)
@@ -184,6 +197,8 @@ class DatasetWriter:
         return self._base_file is not None and self._base_file.metadata != self.metadata
 
     def _saved_so_far(self) -> str:
+        if self._all_or_none:
+            return OTHER_OUT
         return f"{len(self)} episodes are saved; mend that, then go on with --resume."
 
     def _check_open(self) -> None:
@@ -193,19 +208,19 @@ class DatasetWriter:
                 "resume=True."
             )
 
-    def _check_place(self) -> None:
-        """Raise DemokitError when somebody else replaced the dataset, or removed the folder."""
-        staged = range(self._first, len(self._records))
-        if not all(staged_file(self.folder, index).exists() for index in staged[-1:]):
+    def _check_place(self, staged: range) -> None:
+        """Raise DemokitError when somebody else removed what is staged, or replaced the dataset."""
+        needed = [staged_file(self.folder, index) for index in staged] + [self.folder / STATE_FILE]
+        if not all(map(os.path.exists, needed)):
             raise DemokitError(
-                f"{self.folder} was removed during the recording, and {len(staged)} episodes with "
-                f"it: nothing was written to {self.path}; record again."
+                f"{self.folder} was removed during the recording, with the episodes saved in it: "
+                f"nothing was written to {self.path}; record again."
             )
         if identity(self.path) != self._there:
             raise DemokitError(
                 f"{self.path} was replaced during the recording, by another program: nothing was "
                 f"written to it. Bring back what was there, then go on with --resume: "
-                f"{self.folder} keeps {len(staged)} episodes."
+                f"{self.folder} keeps what was recorded."
             )
 
     def _publish(self) -> None:

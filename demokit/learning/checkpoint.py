@@ -32,7 +32,8 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], header: dict[str, An
         {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
         metadata={_HEADER: json.dumps(header)},
     )
-    write_whole(path, data, KEPT, parents=False)
+    advice = KEPT if path.exists() else "nothing is kept yet; start again with --overwrite."
+    write_whole(path, data, advice, parents=False)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -41,6 +41,8 @@ class Hold(Lock):
     """
 
     def __init__(self, folder: Path) -> None:
+        with explain_write(folder, _OTHER_DIR):
+            str(folder).encode()  # checkpoints cannot be read from a folder of another name
         super().__init__(folder, _OTHER_DIR, inside=True)
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
-import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -82,33 +81,6 @@ def test_large_spaces_fit_in_the_attributes(tmp_path, metadata, make_episode):
     images = np.zeros((6, 48, 64, 3), np.uint8)
     path = write(tmp_path / "a.hdf5", about, [make_episode(0, observations=images)])
     assert open_dataset(path).metadata.observation_space == spec
-
-
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(data=st.data())
-def test_any_valid_episode_round_trips(tmp_path_factory, metadata, data):
-    steps = data.draw(st.integers(1, 6))
-    width = data.draw(st.integers(1, 4))
-    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
-    finite = st.floats(-1e3, 1e3, width=32)
-    actions = hnp.arrays(np.float32, (steps, 2), elements=st.floats(-1, 1, width=32))
-    episode = Episode(
-        task=metadata.tasks[data.draw(st.integers(0, 2))],
-        observations=data.draw(hnp.arrays(np.float32, (steps + 1, width), elements=finite)),
-        actions=data.draw(actions),
-        rewards=data.draw(hnp.arrays(np.float64, steps, elements=finite)),
-        terminations=np.arange(steps) == (steps - 1 if data.draw(st.booleans()) else -1),
-        truncations=np.zeros(steps, bool),
-        privileged={"state": data.draw(hnp.arrays(dtype, (steps + 1, 3), elements=finite))},
-        seed=data.draw(st.integers(0, 2**63 - 1)),
-        success=data.draw(st.booleans()),
-        recorder=data.draw(st.sampled_from(["scripted", "teleop:keyboard", "SAC \u00e9"])),
-    )
-    about = replace(metadata, observation_space=ArraySpec((width,), "float32", -np.inf, np.inf))
-    path = tmp_path_factory.mktemp("any") / "a.hdf5"
-    assert_same(open_dataset(write(path, about, [episode]))[0], episode)
 
 
 BROKEN = {

@@ -64,11 +64,11 @@ def export_dataset(
         DemokitError: unknown format, unusable dataset, a target that exists or cannot be written.
     """
     module = _module(name, writing=True)
+    require_unlocked(dataset.path)
     if dataset.require_episodes().unfinished:
         raise DemokitError(f"{dataset.path} is unfinished: finish it with `demokit record`.")
     losses: tuple[Loss, ...] = module.losses(dataset)
     place: Path = module.place(dataset, target)
-    require_unlocked(dataset.path)
     _check_place(place, dataset.path, module, overwrite=overwrite)
     if not dry_run:
         with Lock(place, _ADVICE):
@@ -113,6 +113,7 @@ def import_dataset(
     if source.resolve() == target.resolve():
         raise DemokitError("The source cannot be the output too: choose another -o.")
     require_unlocked(source)
+    require_unlocked(target)
     _check_format(source, name)
     check_output(behind_link(target), overwrite=overwrite)
     with explain_damage(source):
@@ -122,8 +123,10 @@ def import_dataset(
         if dry_run:
             deque(found.episodes, maxlen=0)
         else:
-            with DatasetWriter(target, metadata, overwrite=overwrite) as writer:
-                _fill(writer, found.episodes)
+            with DatasetWriter(target, metadata, overwrite=overwrite, all_or_none=True) as writer:
+                for episode in found.episodes:
+                    writer.add(episode)
+                writer.finish()
     return found.losses + found.inventory.losses()
 
 
@@ -158,17 +161,6 @@ def _check_place(place: Path, source: Path, module: Any, *, overwrite: bool) -> 
         raise DemokitError(f"{place} is a file of another kind: choose another -o.")
     if not overwrite:
         raise DemokitError(f"{place} exists: pass --overwrite to replace it, or another -o.")
-
-
-def _fill(writer: DatasetWriter, episodes: Iterable[Episode]) -> None:
-    """Write all episodes or none: what an import staged is worth nothing by itself."""
-    try:
-        for episode in episodes:
-            writer.add(episode)
-        writer.finish()
-    except BaseException:
-        writer.discard()
-        raise
 
 
 def _read_back(module: Any, dataset: Dataset, place: Path) -> None:
