@@ -68,7 +68,7 @@ HOUSE = Path(__file__).parent.parent
 # Each says beside its generator why it has no name.
 UNNAMED = {
     *("demokit/random.py", "demokit/envs/batch.py", "demokit/envs/tasks.py"),
-    *("recorders/loop.py", "recorders/sac/train.py"),
+    *("recorders/loop.py", "recorders/sac/train.py", "gmps/comparison/statistics.py"),
 }
 
 
@@ -76,7 +76,7 @@ def test_every_generator_is_a_named_stream() -> None:
     seeded = re.compile(r"(default_rng|manual_seed|SeedSequence)\(")
     found = {
         str(path.relative_to(HOUSE))
-        for room in ("demokit", "recorders")
+        for room in ("demokit", "recorders", "gmps")
         for path in (HOUSE / room).rglob("*.py")
         if seeded.search(path.read_text())
     }
