@@ -1,4 +1,4 @@
-"""Small files of others: plain files alone are read, and JSON of bounded size and depth."""
+"""Files of others, read with bounds: plain files alone, JSON, tables of archives."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import errno
 import json
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
+from zipfile import ZipFile
 
 MOST_BYTES = 2**24
 MOST_DEPTH = 64
+MOST_TABLE_BYTES = 2**21
 # What taking apart content of the wrong kind raises.
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 
@@ -87,3 +90,29 @@ def _check(found: Any) -> None:
             return
         level = inside
     raise ValueError(f"JSON of more than {MOST_DEPTH} levels")
+
+
+def open_archive(stream: IO[bytes]) -> ZipFile:
+    """A zip archive with a table of members of at most MOST_TABLE_BYTES.
+
+    Raises:
+        BadZipFile, NotImplementedError: it is none.
+        ValueError: its table is longer.
+    """
+    return ZipFile(cast("IO[bytes]", _ShortReads(stream)))
+
+
+@dataclass(frozen=True)
+class _ShortReads:
+    """A file of which nobody reads much at once: zipfile takes the whole table."""
+
+    stream: IO[bytes]
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.stream.read(MOST_TABLE_BYTES if size < 0 else min(size, MOST_TABLE_BYTES))
+        if len(data) == MOST_TABLE_BYTES:
+            raise ValueError(f"a table of members of {MOST_TABLE_BYTES >> 20} MiB")
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)

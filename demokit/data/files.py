@@ -80,7 +80,9 @@ def _probe_old(path: Path) -> None:
 
 
 def probe(path: Path) -> None:
-    """Read the structures of a file in a process of its own: damaged, they could crash this one.
+    """Read a file in a process of its own: damaged, it could crash this one, or fill its memory.
+
+    Of HDF5 files the structures are read, Parquet files whole.
 
     Raises:
         DemokitError: reading them crashes, never ends, or takes far more memory than they have.
@@ -95,7 +97,10 @@ def _walk_apart(path: str, _inode: int, size: int, _changed: int) -> None:
     command = [sys.executable, "-m", "demokit.data.probe", path, str(math.ceil(limit_s))]
     code = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode
     if code < 0 or code == GREEDY:
-        raise DemokitError(f"{path} is damaged (HDF5 cannot read it): take it from a backup.")
+        raise DemokitError(
+            f"{path} is damaged (reading it crashes, never ends, or takes far more memory than it "
+            "holds): take it from a backup."
+        )
 
 
 @contextmanager

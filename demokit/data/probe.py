@@ -1,4 +1,4 @@
-"""Run as a program: reads every structure of an HDF5 file, so that a crash happens here."""
+"""Run as a program: reads what its library may not survive, so that a crash happens here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import h5py
@@ -14,16 +15,44 @@ from h5py import h5d, h5g, h5l, h5o
 from demokit.data.files import DAMAGE, GREEDY
 from demokit.data.hdf5 import read_attributes
 
-# What the texts of a file may take: HDF5 finds the same one as often as it is named.
+# What reading may take, and beyond it how many times the size of the file: texts of HDF5 and
+# values of Parquet stand in a file once, and are found as often as they are named.
 _MOST_GROWTH = 2**28
+_MOST_RATIO = 256
 
 
-def main(path: str, limit_s: int) -> int:
-    """Visit all groups, attributes and chunk tables of `path`; no array is read."""
+def main(path: Path, limit_s: int) -> int:
+    """Read the structures of an HDF5 file, or all of a Parquet file."""
+    is_parquet = path.suffix == ".parquet"
+    if is_parquet:
+        import_module("pyarrow.parquet")  # takes memory of its own
+    most = max(_MOST_GROWTH, _MOST_RATIO * path.stat().st_size if is_parquet else 0)
     resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))
-    _limit_memory()
+    _limit_memory(2 * most)
     before = _memory()
-    with h5py.File(path, "r", locking="best-effort") as file:
+    try:
+        _read_parquet(path) if is_parquet else _read_hdf5(path)
+    except Exception:  # out of memory, libraries fail in any way, also when they close a file
+        return GREEDY
+    return GREEDY if _memory() - before > most else 0
+
+
+def _read_parquet(path: Path) -> None:
+    """All row groups, one after the other."""
+    arrow, parquet = map(import_module, ("pyarrow", "pyarrow.parquet"))
+    with suppress(arrow.ArrowInvalid, OSError):  # the reader finds them too
+        file = parquet.ParquetFile(path)
+        for index in range(file.num_row_groups):
+            file.read_row_group(index, use_threads=False)
+
+
+def _read_hdf5(path: Path) -> None:
+    """All groups, attributes and chunk tables; no array is read."""
+    try:
+        file = h5py.File(path, "r", locking="best-effort")
+    except (OSError, RuntimeError):
+        return  # the reader finds that too
+    with file:
         for node in _nodes(file.id, set()):
             with suppress(*DAMAGE):
                 if isinstance(node, h5d.DatasetID) and node.get_create_plist().get_layout() == (
@@ -32,14 +61,13 @@ def main(path: str, limit_s: int) -> int:
                     node.get_num_chunks()
                 elif isinstance(node, h5g.GroupID):
                     read_attributes(h5py.Group(node), probed=True)
-    return GREEDY if _memory() - before > _MOST_GROWTH else 0
 
 
-def _limit_memory() -> None:
+def _limit_memory(growth: int) -> None:
     """Let memory end soon after what is too much, where the system says how much there is."""
     with suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + 2 * _MOST_GROWTH
+        most = pages * resource.getpagesize() + growth
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
@@ -69,4 +97,4 @@ def _nodes(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

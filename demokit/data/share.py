@@ -32,6 +32,7 @@ from demokit.data.summary import summarize
 from demokit.data.validation import validate
 from demokit.errors import DemokitError
 from demokit.lock import Lock
+from demokit.reading import open_archive
 from demokit.writing import behind_link, explain_write, replaced, write_whole
 
 CARD, LICENSE, SUMS = "README.md", "LICENSE", "SHA256SUMS"
@@ -278,28 +279,12 @@ def _fetched(place: str, target: Path, limit_bytes: int) -> Iterator[IO[bytes]]:
 def _archive(stream: IO[bytes], place: str) -> Iterator[_Source]:
     try:
         size = stream.seek(0, os.SEEK_END)
-        archive = zipfile.ZipFile(cast("IO[bytes]", _ShortReads(stream)))
+        archive = open_archive(stream)
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise DemokitError(f"{place} is no archive that `demokit share pack` made.") from error
     with archive:
         _check_members(archive, size, place)
         yield _ZipSource(archive)
-
-
-@dataclass(frozen=True)
-class _ShortReads:
-    """A file of which nobody reads much at once: zipfile takes a whole table of members."""
-
-    stream: IO[bytes]
-
-    def read(self, size: int = -1) -> bytes:
-        data = self.stream.read(2 * _CHUNK_BYTES if size < 0 else min(size, 2 * _CHUNK_BYTES))
-        if len(data) == 2 * _CHUNK_BYTES:
-            raise ValueError("a table of members longer than that of any bundle")
-        return data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
 
 
 def _check_plain(path: str, *, may_be_link: bool = False) -> None:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import resource
 from importlib.util import find_spec
 
 import h5py
@@ -383,3 +385,51 @@ def test_whatever_a_file_holds_is_carried_or_named(arrays, tmp_path_factory):
     losses, after = load(path, "robomimic")
     carried = len(after[0].named_observations()) + 1  # and the actions
     assert carried + len({name for name in stored if name in losses}) == len(stored)
+
+
+# -- Parquet that lies -----------------------------------------------------------------------------
+
+
+def growth_of(action):
+    """What an action raised, and by how many kB the memory of this process grew."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DemokitError) as caught:
+        action()
+    return str(caught.value), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+
+@needs_arrow
+@pytest.mark.parametrize("place", ["meta/episodes", "data"])
+def test_parquet_that_is_small_and_would_be_large_is_refused(place, tmp_path):
+    """One text of a megabyte, named two thousand times."""
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    folder = lerobot(tmp_path / "l", {}, {})
+    columns = {"episode_index": [0] * 2000, "tasks": ["x" * 2**20] * 2000}
+    path = folder / place / "chunk-000/file-000.parquet"
+    parquet.write_table(arrow.table(columns), path, compression="zstd", use_dictionary=True)
+    said, growth = growth_of(lambda: load(folder, "lerobot"))
+    assert "far more memory than it holds" in said
+    assert growth < 100_000
+
+
+@needs_arrow
+@pytest.mark.parametrize("dtype", ["U100000000", "V1000000000", "O", "M8[s]", "nothing", 3, None])
+def test_types_that_are_no_numbers_are_not_made(dtype, tmp_path):
+    frames = {"next.reward": [1.0] * STEPS}
+    feature = {"dtype": dtype, "shape": [1], "names": None}
+    folder = lerobot(tmp_path / "l", frames, {"next.reward": feature})
+    said, growth = growth_of(lambda: load(folder, "lerobot"))
+    assert "next.reward" in said or "values of" in said
+    assert growth < 100_000
+
+
+@needs_arrow
+@pytest.mark.parametrize("name", ["meta/info.json", "meta/episodes/chunk-000/file-000.parquet"])
+def test_a_pipe_in_a_folder_is_not_read(name, tmp_path):
+    folder = lerobot(tmp_path / "l", {}, {})
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(DemokitError, match=r"a pipe, socket or device|no meta/info\.json"):
+        load(folder, "lerobot")

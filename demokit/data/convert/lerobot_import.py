@@ -33,6 +33,7 @@ from demokit.data.convert.lerobot_layout import (
     arrow_library,
     column_of_space,
     library,
+    open_parquet,
 )
 from demokit.data.convert.own import (
     KEY,
@@ -52,6 +53,8 @@ from demokit.reading import parse_object, read_bytes
 from demokit.types import SPLITS, Array, Episode
 
 _SPLIT = "split "
+_ROWS_AT_ONCE = 100  # of meta/episodes
+_MOST_EPISODES = 10**6
 # What LeRobot's users call the parts that are not trained on.
 _HELD_OUT = {"val": "validation", "valid": "validation", "validation": "validation"}
 _LAYOUT_INFO = (
@@ -121,6 +124,8 @@ class _Source:
         for row in self._rows():
             self.tasks[_part_name(row)] = str(_tasks_of(row)[0])
             frames += int(row["length"])
+            if len(self.tasks) > _MOST_EPISODES:
+                raise DemokitError(f"{folder} has more than {_MOST_EPISODES} episodes: not read.")
         things = {_in_info(name): _constant(value) for name, value in info.items()}
         ranges = info.get("splits")
         for name, places in ranges.items() if isinstance(ranges, dict) else ():
@@ -144,10 +149,11 @@ class _Source:
             yield self._part(file, row)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        arrow, parquet = arrow_library()
+        arrow, _ = arrow_library()
         try:
             for path in sorted(self._folder.glob("meta/episodes/*/*.parquet")):
-                yield from parquet.read_table(path).to_pylist()
+                for batch in open_parquet(path).iter_batches(_ROWS_AT_ONCE, use_threads=False):
+                    yield from batch.to_pylist()
         except (*DAMAGE, arrow.ArrowException) as error:
             raise DemokitError(f"{self._folder} is damaged ({error}).") from error
 
@@ -193,7 +199,7 @@ class _DataFile:
     """
 
     def __init__(self, path: Path) -> None:
-        arrow, parquet = arrow_library()
+        arrow, _ = arrow_library()
         self.path, self.problem = path, ""
         self.columns: list[str] = []
         self.num_rows = 0
@@ -201,7 +207,7 @@ class _DataFile:
         self._table: Any = None
         self._episode: tuple[int, Any] | None = None
         try:
-            self._file = parquet.ParquetFile(path)
+            self._file = open_parquet(path)
             self._first, self._last = _episode_ranges(self._file.metadata)
         except (*DAMAGE, arrow.ArrowException) as error:
             self.problem = f"its frames cannot be read ({error})"
@@ -246,7 +252,10 @@ def _from_arrow(column: Any, feature: Mapping[str, Any]) -> Array:
     flat = column.combine_chunks()
     while hasattr(flat, "flatten") and hasattr(flat.type, "value_type"):
         flat = flat.flatten()
-    values: Array = flat.to_numpy(zero_copy_only=False).astype(feature["dtype"])
+    dtype = np.dtype(str(feature["dtype"]))
+    if dtype.kind not in "fiub":
+        raise DemokitError(f"values of {dtype} are not read")
+    values: Array = flat.to_numpy(zero_copy_only=False).astype(dtype)
     is_scalar = shape == (1,) and feature.get("names") is None
     return values.reshape(len(column), *(() if is_scalar else shape))
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from demokit.data.convert.own import KEY
+from demokit.data.files import probe
 from demokit.data.metadata import ArraySpec
 from demokit.errors import DemokitError
+from demokit.reading import check_regular
 from demokit.types import Array
 
 VERSION = "v3.0"
@@ -40,6 +43,19 @@ def library(name: str) -> Any:
 def arrow_library() -> tuple[Any, Any]:
     """The module pyarrow and its Parquet part; raises DemokitError."""
     return library("pyarrow"), library("pyarrow.parquet")
+
+
+def open_parquet(path: Path) -> Any:
+    """A Parquet file that can be read: its library trusts the sizes that pages claim.
+
+    Raises:
+        DemokitError: no regular file, or reading it all takes far more memory than it holds.
+        OSError, ArrowException: it is damaged.
+    """
+    check_regular(path)
+    probe(path)
+    _, parquet = arrow_library()
+    return parquet.ParquetFile(path)
 
 
 def column_of(name: str, dtype: str, shape: tuple[int, ...]) -> str:

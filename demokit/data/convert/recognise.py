@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import h5py
 
@@ -15,7 +16,7 @@ from demokit.data.convert.lerobot_layout import INFO, VERSION
 from demokit.data.files import DAMAGE, open_hdf5
 from demokit.data.hdf5 import StoredArray, lookup, names, read_attributes, walk
 from demokit.errors import DemokitError
-from demokit.reading import parse_object, read_bytes
+from demokit.reading import open_archive, parse_object, read_bytes
 
 _FLAT = {"observations", "actions"}  # one array for all episodes, as D4RL has them
 _MINARI_FILE = "main_data.hdf5"
@@ -67,8 +68,9 @@ def _file(path: Path) -> Recognised | None:
             return _hdf5(path, file)
     if path.suffix == ".pkl":
         return _release(path.parent)
-    if zipfile.is_zipfile(path) and "SHA256SUMS" in zipfile.ZipFile(path).namelist():
-        return Recognised(path, "a bundle of demokit's", command=_command("share pull", path))
+    with path.open("rb") as stream, suppress(BadZipFile), open_archive(stream) as archive:
+        if "SHA256SUMS" in archive.namelist():
+            return Recognised(path, "a bundle of demokit's", command=_command("share pull", path))
     return None
 
 
