@@ -15,7 +15,7 @@ from gmps.comparison.jobs import Job, run_side_by_side
 from gmps.comparison.plan import Options, Plan, PlannedRun, arguments
 from gmps.comparison.results import write_results
 from gmps.runs.checkpoint import CHECKPOINT
-from gmps.runs.folder import CURVES, FACTS, source_of
+from gmps.runs.folder import CURVES, FACTS, LEARNING, source_of
 
 
 class Campaign:
@@ -144,7 +144,9 @@ class Campaign:
             source, target = self._folder_of(name, run), self._archive / name / run
             if source != target:
                 shutil.copytree(source / CURVES, target / CURVES, dirs_exist_ok=True)
-                shutil.copyfile(source / FACTS, target / FACTS)
+                for kept in (FACTS, LEARNING):
+                    if (source / kept).exists():
+                        shutil.copyfile(source / kept, target / kept)
 
     def _hundredths(self, name: str, run: str, planned: PlannedRun) -> int:
         """How far a run is; what only the archive has is at its end."""

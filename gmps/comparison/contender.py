@@ -1,7 +1,8 @@
 """A run that takes part in comparisons: what it took, its measured curves, and itself if need be.
 
-What is measured about a run stays in its folder: facts.json and curves/. A folder with these alone,
-without the checkpoint, still takes part in every comparison that asks for what was measured.
+What is measured about a run stays in its folder: facts.json, learning.csv and curves/. A folder
+with these alone, without the checkpoint, still takes part in every comparison that asks for what
+was measured.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -18,15 +19,16 @@ from typing import Any, NamedTuple
 from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
-from demokit.learning.folder import versions
+from demokit.learning.folder import METRICS, versions
 from demokit.reading import MALFORMED, read_json
 from demokit.writing import write_whole
+from gmps.comparison.learning import Monitored, logged, read_learning, write_learning
 from gmps.comparison.outcomes import Row, Variant, label_of, read_about, read_rows, write_rows
 from gmps.method import HasStepSize, find_method
 from gmps.options import differing_options
 from gmps.problem import PARTS, Spent
 from gmps.runs.checkpoint import CHECKPOINT, Trained, load
-from gmps.runs.folder import CURVES, FACTS
+from gmps.runs.folder import CURVES, FACTS, LEARNING
 from gmps.runs.older import modern_facts
 
 NEEDED = "needed to learn"
@@ -183,6 +185,18 @@ class Contender:
             "step size": f"{facts.step_size:.3g}" if facts.step_size else "-",
             "options other than default": differing or "none",
         }
+
+    def learning(self) -> list[Monitored]:
+        """What was logged of its training, and is kept beside its facts; raises DemokitError."""
+        if not self.path.is_dir():
+            return logged(self.path.with_name(METRICS), self.label, self.facts.seed)
+        kept, metrics = self.path / LEARNING, self.path / METRICS
+        if self.has_checkpoint and metrics.exists():
+            found = logged(metrics, self.label, self.facts.seed)
+            write_learning(kept, found)
+            return found
+        label, seed = self.label, self.facts.seed
+        return [replace(point, label=label, seed=seed) for point in read_learning(kept)]
 
     def require_steps(self, num: int) -> None:
         """Raise DemokitError unless the run can take so many adaptation steps."""

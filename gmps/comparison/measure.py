@@ -155,6 +155,7 @@ def compare(
             run.label: {name: str(value) for name, value in run.facts.options.items()}
             for run in reversed(runs)
         },
+        learning=[point for run in runs for point in run.learning()],
     )
 
 

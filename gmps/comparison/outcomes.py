@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from demokit.types import FloatArray, Task
 from demokit.writing import csv_text, write_whole
 from gmps.evaluation import Curve
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 ACTORS = ("mean", "stochastic")
 REFERENCE = "reference"
 MEASURES = ("success", "episode_return")
@@ -25,6 +28,7 @@ BOUNDS = {"success": (0.0, 1.0), "episode_return": None}
 MAIN, BY_ROLLOUTS, BY_STEP_SCALE = "main", "rollouts", "step scale"
 _COMMENT = "# "
 _TYPES = {"str": str, "int": int, "float": float}
+Made = TypeVar("Made", bound="DataclassInstance")
 
 
 class Variant(NamedTuple):
@@ -109,15 +113,27 @@ def context_of(family: Family, task: Task) -> TaskContext:
 
 def write_rows(path: Path, rows: Iterable[Row], about: Mapping[str, Any] | None = None) -> None:
     """Write the long table as CSV, after a comment that says how it was made, if anything does."""
-    comment = "" if about is None else f"{_COMMENT}{json.dumps(about)}\n"
-    _write(path, [field.name for field in fields(Row)], map(asdict, rows), comment)
+    write_as(path, Row, rows, about)
 
 
 def read_rows(path: Path) -> list[Row]:
     """Read the rows that `write_rows` wrote."""
+    return read_as(path, Row)
+
+
+def write_as(
+    path: Path, kind: type[Made], rows: Iterable[Made], about: Mapping[str, Any] | None = None
+) -> None:
+    """The same for rows of any dataclass of strings and numbers."""
+    comment = "" if about is None else f"{_COMMENT}{json.dumps(about)}\n"
+    _write(path, [field.name for field in fields(kind)], map(asdict, rows), comment)
+
+
+def read_as(path: Path, kind: type[Made]) -> list[Made]:
+    """Read the rows that `write_as` wrote; raises OSError, KeyError, TypeError or ValueError."""
     with _open(path) as file:
         return [
-            Row(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(Row)})
+            kind(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(kind)})
             for row in csv.DictReader(line for line in file if not line.startswith(_COMMENT))
         ]
 

@@ -11,6 +11,7 @@ from demokit.page import data_uri, facts, image, style, table, tile
 from demokit.text import on_page
 from gmps.comparison.episodes import counted
 from gmps.comparison.outcomes import labels, references, select, splits
+from gmps.comparison.plot import ABOUT_LEARNING, LEARNING_CURVES
 from gmps.comparison.report import (
     DIGITS,
     NAMES,
@@ -55,6 +56,9 @@ def _sections(
         yield f'<section class="tiles">{"".join(_tiles(comparison, split))}</section>'
     yield "<h2>Adaptation</h2>"
     yield _wide(pictures["evaluation"])
+    if LEARNING_CURVES in pictures:
+        yield f"<h2>Learning to learn</h2><p>{on_page(ABOUT_LEARNING)}</p>"
+        yield _wide(pictures[LEARNING_CURVES])
     if films:
         yield '<h2>Before, after, and the expert</h2><section class="films">'
         yield from map(_video, films)

@@ -10,12 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.ticker import EngFormatter, LogLocator
 
 from demokit.figure import Figure
 from demokit.page import write_picture
 from demokit.types import FloatArray
 from demokit.writing import AS_IT_WAS
 from gmps.comparison.episodes import counted, episodes_per_step, shared, shown
+from gmps.comparison.learning import Monitored, by_seed, mean_curve, read_learning
 from gmps.comparison.outcomes import (
     BOUNDS,
     BY_ROLLOUTS,
@@ -46,19 +48,32 @@ _STYLES = {"mean": "-", "stochastic": ":"}
 _NAMES = {"episode_return": "return", "success": "success rate"}
 _SUCCESS_LIMITS = -0.04, 1.06
 _MAP = "viridis"
+_MANY_TIMES = 20
+LEARNING_CURVES = "learning"
+ABOUT_LEARNING = (
+    "After adaptation to tasks of the training distribution that neither training nor evaluation "
+    "sees, against the environment steps that a method has needed so far: its demonstrations and "
+    "the training of the experts behind them, which shift its curve to the right, and "
+    "meta-training. Thin lines are seeds, thick ones their means; a method that gets its step size "
+    "only when training has ended is a point."
+)
 _WIDELY = 3
 _LONG_NAME = 22
+_ROOM = 0.06
 
 
-def pictures(table: Path, contexts: Path) -> dict[str, Figure]:
+def pictures(table: Path, contexts: Path, learning: Path | None = None) -> dict[str, Figure]:
     """Every picture that the CSV files give, by name; "evaluation" is the main one.
 
     Args:
         table: the CSV that `outcomes.write_rows` wrote.
         contexts: the CSV that `outcomes.write_contexts` wrote.
+        learning: the CSV that `write_learning` wrote, where there is one.
     """
     rows, where = read_rows(table), read_contexts(contexts)
     drawn = {"evaluation": adaptation(rows)}
+    if learning and (points := read_learning(learning)):
+        drawn[LEARNING_CURVES] = learning_curves(points, dict(_colored(rows)))
     if select(rows, sweep=BY_ROLLOUTS):
         drawn["sweep-rollouts"] = over_rollouts(rows)
     if select(rows, sweep=BY_STEP_SCALE):
@@ -188,11 +203,21 @@ def _episode_axis(axes: Axes, rows: Sequence[Row]) -> list[int]:
     counts = {row.rollouts for row in rows if row.actor != REFERENCE}
     if max(counts) >= _WIDELY * min(counts):
         axes.set_xscale("symlog", linthresh=min(counts))
-    ticks = shown(rows)
+    ticks = _apart(axes, shown(rows))
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("episodes on the new task")
     return ticks
+
+
+def _apart(axes: Axes, ticks: Sequence[int]) -> list[int]:
+    """The ticks whose labels have room beside the one before, in a panel that has its scale."""
+    places = axes.transScale.transform([(tick, 1) for tick in ticks])[:, 0]
+    kept = [0]
+    for i in range(1, len(ticks)):
+        if places[i] - places[kept[-1]] >= _ROOM * (places[-1] - places[0]):
+            kept.append(i)
+    return [ticks[i] for i in kept]
 
 
 def _label_steps(axes: Axes, ticks: Sequence[int], per_step: int) -> None:
@@ -238,6 +263,41 @@ def _reference_lines(axes: Axes, rows: Sequence[Row], measure: str, split: str) 
             fontsize=8,
             color="0.35",
         )
+
+
+def learning_curves(points: Sequence[Monitored], colors: Mapping[str, str]) -> Figure:
+    """Success and return of monitor tasks after adaptation, against what the method needed so far.
+
+    Seeds are thin lines, means over them thick ones.
+    """
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    panels = figure.subplots(1, len(MEASURES))
+    steps = [point.env_steps for point in points]
+    for axes, measure in zip(panels, MEASURES, strict=True):
+        for label, color in colors.items():
+            if curves := by_seed(points, label, measure):
+                _learning_lines(axes, curves, label, color)
+        axes.set_xlabel("environment steps that learning needed so far")
+        _finish(axes, measure, "")
+        axes.set_ylabel(f"{_NAMES[measure]} after adaptation")
+        if min(steps) > 0 and max(steps) > _MANY_TIMES * min(steps):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.minorticks_off()
+        else:
+            axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _learning_lines(axes: Axes, curves: Sequence[FloatArray], label: str, color: str) -> None:
+    for steps, values in curves:
+        axes.plot(steps, values, color=color, lw=0.7, alpha=0.5, marker=".", ms=3)
+    steps, values = mean_curve(curves)
+    marker = "o" if len(steps) == 1 else ""
+    axes.plot(steps, values, color=color, lw=2.2, marker=marker, label=label)
 
 
 def task_map(rows: Sequence[Row], contexts: Sequence[TaskContext], split: str) -> Figure:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from demokit.writing import write_whole
+from gmps.comparison.learning import write_learning
 from gmps.comparison.outcomes import write_contexts, write_rows
 from gmps.comparison.page import page
-from gmps.comparison.plot import pictures, save
+from gmps.comparison.plot import LEARNING_CURVES, pictures, save
 from gmps.comparison.report import Comparison, markdown, write_json
 from gmps.comparison.videos import Film
+from gmps.runs.folder import LEARNING
 
 TABLE, CONTEXTS = "evaluation.csv", "tasks.csv"
 
@@ -23,6 +25,9 @@ def publish(comparison: Comparison, folder: Path, films: Sequence[Film] = ()) ->
     write_contexts(folder / CONTEXTS, comparison.contexts)
     content = write_json(folder / "evaluation.json", comparison)
     write_whole(folder / "report.md", markdown(comparison))
-    drawn = save(pictures(folder / TABLE, folder / CONTEXTS), folder)
+    write_learning(folder / LEARNING, comparison.learning)
+    drawn = save(pictures(folder / TABLE, folder / CONTEXTS, folder / LEARNING), folder)
+    if LEARNING_CURVES not in drawn:
+        (folder / f"{LEARNING_CURVES}.png").unlink(missing_ok=True)
     write_whole(folder / "report.html", page(comparison, drawn, films))
     return content

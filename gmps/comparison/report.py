@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -22,6 +22,7 @@ from gmps.comparison.episodes import (
     shown,
     steps_taken,
 )
+from gmps.comparison.learning import Monitored
 from gmps.comparison.outcomes import (
     ACTORS,
     BOUNDS,
@@ -68,6 +69,7 @@ class Comparison:
         runs: the runs that took part with what they took, a row of a table each.
         facts: name -> how it was made: the protocol, versions.
         options: method -> every option of its training, by name.
+        learning: what was logged of the trainings.
     """
 
     title: str
@@ -76,6 +78,7 @@ class Comparison:
     runs: list[dict[str, Any]]
     facts: dict[str, str]
     options: dict[str, dict[str, str]]
+    learning: list[Monitored] = field(default_factory=list)
 
 
 Estimate: TypeAlias = Callable[[FloatArray], Interval]

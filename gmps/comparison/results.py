@@ -15,6 +15,7 @@ from gmps.comparison.contender import NEEDED
 from gmps.comparison.episodes import At, shown_episodes
 from gmps.comparison.outcomes import label_of
 from gmps.comparison.plan import Plan
+from gmps.comparison.plot import ABOUT_LEARNING, LEARNING_CURVES
 from gmps.comparison.report import DIGITS, SPENT, cell
 from gmps.comparison.statistics import Interval
 from gmps.problem import PARTS
@@ -175,13 +176,21 @@ def _line(cells: list[str]) -> str:
 def _comparison(plan: Plan, name: str, source: Path, page: Path) -> Iterator[str]:
     """The report of a comparison, its picture after the title."""
     title, _, rest = (source / "report.md").read_text().partition("\n")
-    picture = page.with_name(f"{page.stem}-{name}.png")
-    write_whole(picture, (source / "evaluation.png").read_bytes())
     yield f"## {name}: {title.removeprefix('## ')}\n"
     if plan.comparisons[name].about:
         yield plan.comparisons[name].about + "\n"
-    yield f"![{name}]({picture.name})"
+    yield _picture(name, source / "evaluation.png", page.with_name(f"{page.stem}-{name}.png"))
+    learning = source / f"{LEARNING_CURVES}.png"
+    if learning.exists():
+        yield f"{ABOUT_LEARNING}\n"
+        yield _picture(name, learning, page.with_name(f"{page.stem}-{name}-{learning.name}"))
     yield rest
+
+
+def _picture(name: str, source: Path, target: Path) -> str:
+    """Copy a picture beside the page; returns what shows it there."""
+    write_whole(target, source.read_bytes())
+    return f"![{name}]({target.name})\n"
 
 
 def _index(plan: Plan, found: dict[str, Any], folder: Path) -> str:

@@ -19,9 +19,9 @@ from gmps.distributed import ALONE, World
 from gmps.options import RunOptions
 from gmps.runs.checkpoint import CHECKPOINT, Trained, load, save
 
-FACTS, CURVES = "facts.json", "curves"
+FACTS, CURVES, LEARNING = "facts.json", "curves", "learning.csv"
 """What is measured about a run stays in its folder, see `gmps.comparison.contender`."""
-_FORGET = (FACTS, CURVES, "step_sizes.csv", "aggregated.hdf5")
+_FORGET = (FACTS, CURVES, LEARNING, "step_sizes.csv", "aggregated.hdf5")
 _OF_PROBLEM = {
     "family_name": "family",
     "tasks": "tasks",
@@ -176,13 +176,22 @@ def summarise(folder: Path) -> RunSummary:
 
 def _last_scalars(metrics: Path) -> dict[str, float]:
     """The last value of every scalar that was measured at all; raises DemokitError."""
-    found: dict[str, float] = {}
+    return {name: value for row in read_scalars(metrics) for name, value in row.items()}
+
+
+def read_scalars(metrics: Path) -> list[dict[str, float]]:
+    """The rows of metrics.csv, without what was not measured; none where there is no file.
+
+    Raises:
+        DemokitError: it cannot be read.
+    """
     if not metrics.exists():
-        return found
+        return []
     try:
         with metrics.open(newline="") as file:
-            for row in csv.DictReader(file):
-                found |= {n: float(v) for n, v in row.items() if v and not math.isnan(float(v))}
+            return [
+                {name: float(v) for name, v in row.items() if v and not math.isnan(float(v))}
+                for row in csv.DictReader(file)
+            ]
     except (ValueError, TypeError, csv.Error) as error:
         raise DemokitError(f"{metrics} cannot be read ({error}): mend it.") from None
-    return found

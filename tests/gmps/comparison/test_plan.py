@@ -163,6 +163,8 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
     assert "## sparse: point, sparse reward, 2 validation tasks" in text
     assert "![sparse](results-sparse.png)" in text
     assert (page.parent / "results-sparse.png").exists()
+    assert "![sparse](results-sparse-learning.png)" in text
+    assert (page.parent / "results-sparse-learning.png").exists()
     assert "sparse/comparison/report.html" in (out / "index.html").read_text()
     left = invoke(*asked, "--dry-run").output.splitlines()
     assert [line.split()[1] for line in left] == [
@@ -187,6 +189,8 @@ def test_what_is_archived_is_not_trained_again(plan, tmp_path, invoke):
     asked = ("compare", plan, "--only", "sparse", "--num-seeds", 1, "--archive", archive)
     invoke(*asked, "--output-dir", tmp_path / "first", "--page", page)
     text = page.read_text()
+    kept = (tmp_path / "first/sparse/imitation-3/learning.csv").read_text()
+    assert (archive / "sparse/imitation-3/learning.csv").read_text() == kept
     page.unlink()
     again = (*asked, "--output-dir", tmp_path / "second", "--page", page)
     [line] = invoke(*again, "--dry-run").output.splitlines()
