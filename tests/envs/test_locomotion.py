@@ -11,8 +11,8 @@ from demokit.envs import make_family
 from demokit.envs.ant import START_QPOS
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks
-from gmps.experience.sampler import Sampler, replicate
-from gmps.policies.gaussian import GaussianPolicy
+from gmps.experience.sampler import Sampler
+from gmps.policies.gaussian import GaussianActor, GaussianPolicy, replicate
 
 STILL = np.zeros((1, 8))
 
@@ -154,10 +154,12 @@ def test_the_sampler_pays_nothing_after_the_end(monkeypatch):
     family = make_family("ant")
     tasks = make_tasks(family, "paper", "train", num_tasks=1)
     policy = GaussianPolicy(torch.zeros(122), torch.ones(122), 8)
-    params = replicate(policy.init(torch.Generator().manual_seed(0)), 1)
-    run = lambda: Sampler(family, tasks, "dense", explore=2)(  # noqa: E731
-        policy, params, np.random.default_rng(0)
-    )
+    actor = GaussianActor(policy, replicate(policy.init(torch.Generator().manual_seed(0)), 1))
+    sampler = Sampler(family, tasks, "dense", explore=2)
+
+    def run():
+        return sampler(actor, sampler.streams(np.random.default_rng(0))).explored.rollouts
+
     whole = run()
     calls = []
 

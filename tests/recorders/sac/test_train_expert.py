@@ -110,8 +110,8 @@ def test_what_the_expert_cost_is_carried_into_training(trained, tmp_path, invoke
     )
     _, header = load_checkpoint(run / "checkpoint.safetensors")
     cost = load_expert(str(expert), "point").header["env_steps"]
-    assert list(header["experts"].values()) == [cost]
-    assert f"and {cost:,} to train the expert" in trained_run.output
+    assert list(header["spent"]["experts"].values()) == [cost]
+    assert f", {cost:,} to train the expert" in trained_run.output
     with open_dataset(run / "aggregated.hdf5") as dataset:
         assert dataset.metadata.provenance.trained["env_steps"] == cost
 
