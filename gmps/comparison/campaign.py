@@ -10,9 +10,9 @@ from pathlib import Path
 
 from demokit.errors import DemokitError, unknown_name
 from demokit.learning.folder import METRICS
-from gmps.comparison.contender import Facts
-from gmps.comparison.jobs import Job, run_side_by_side
+from gmps.comparison.evaluated_run import Facts
 from gmps.comparison.plan import Options, Plan, PlannedRun, arguments
+from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.results import write_results
 from gmps.runs.checkpoint import CHECKPOINT
 from gmps.runs.folder import CURVES, FACTS, LEARNING, source_of
@@ -72,7 +72,7 @@ class Campaign:
         write_results(self.plan, self.folder, self.page)
         return failed
 
-    def left(self, name: str) -> list[Job]:
+    def left(self, name: str) -> list[Command]:
         """The commands that `carry_out` would run."""
         return [*self._recordings(name), *self._trainings(name), self._evaluation(name)]
 
@@ -87,7 +87,7 @@ class Campaign:
         path = self.plan.datasets[dataset].get("path")
         return str(path or self.folder / f"{dataset}.hdf5")
 
-    def _recordings(self, name: str) -> list[Job]:
+    def _recordings(self, name: str) -> list[Command]:
         """What records the dataset, or finds that the one that is there is another."""
         options = self.plan.datasets[self.plan.comparisons[name].demos]
         demos = Path(self.demos(name))
@@ -96,16 +96,16 @@ class Campaign:
         if "path" in options:
             return []
         typed = arguments({**options, "out": demos, "resume": True})
-        return [Job(str(demos), ("record", *typed), demos.with_suffix(".log"))]
+        return [Command(str(demos), ("record", *typed), demos.with_suffix(".log"))]
 
-    def _trainings(self, name: str) -> list[Job]:
+    def _trainings(self, name: str) -> list[Command]:
         return [
             self._training(name, run, planned)
             for run, planned in self.plan.trainings(name).items()
             if not is_finished(self._folder_of(name, run), planned, self.demos(name))
         ]
 
-    def _training(self, name: str, run: str, planned: PlannedRun) -> Job:
+    def _training(self, name: str, run: str, planned: PlannedRun) -> Command:
         folder = self.folder / name / run
         options: Options = {
             "demos": self.demos(name),
@@ -114,9 +114,9 @@ class Campaign:
             "resume": True,
         }
         log = folder.with_suffix(".log")
-        return Job(f"{name}, {run}", ("meta-train", *arguments(options)), log)
+        return Command(f"{name}, {run}", ("meta-train", *arguments(options)), log)
 
-    def _evaluation(self, name: str) -> Job:
+    def _evaluation(self, name: str) -> Command:
         folder = self.folder / name
         runs = [str(self._folder_of(name, run)) for run in self.plan.trainings(name)]
         options = {
@@ -126,7 +126,7 @@ class Campaign:
             "jobs": self._jobs,
         }
         log = folder / "comparison.log"
-        return Job(f"{name}, evaluation", ("evaluate", *runs, *arguments(options)), log)
+        return Command(f"{name}, evaluation", ("evaluate", *runs, *arguments(options)), log)
 
     def _folder_of(self, name: str, run: str) -> Path:
         """Where a run is: its own folder, or the archive where only that has it."""

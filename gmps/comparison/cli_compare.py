@@ -14,7 +14,7 @@ from demokit.text import say
 
 if TYPE_CHECKING:
     from gmps.comparison.campaign import Campaign
-    from gmps.comparison.jobs import Job
+    from gmps.comparison.processes import Command
 
 
 @click.command()
@@ -97,6 +97,6 @@ def _carry_out(campaign: Campaign, name: str) -> dict[str, str]:
         return {name: str(error)}
 
 
-def _print(jobs: list[Job]) -> None:
-    for job in jobs:
-        say(shlex.join(["demokit", *job.arguments]))
+def _print(commands: list[Command]) -> None:
+    for command in commands:
+        say(shlex.join(["demokit", *command.arguments]))

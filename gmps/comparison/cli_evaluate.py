@@ -15,7 +15,7 @@ from demokit.text import say
 from demokit.types import SPLITS
 
 if TYPE_CHECKING:
-    from gmps.comparison.contender import Contender
+    from gmps.comparison.evaluated_run import EvaluatedRun
     from gmps.comparison.measure import Protocol
     from gmps.comparison.report import Comparison, Table
     from gmps.comparison.videos import Film
@@ -96,12 +96,12 @@ def evaluate(
     the same command continues an interrupted evaluation.
     """
     from demokit.cli.console import progress
-    from gmps.comparison.contender import contenders
+    from gmps.comparison.evaluated_run import evaluated_runs
+    from gmps.comparison.folder import write_folder
     from gmps.comparison.measure import Protocol, compare, num_steps
-    from gmps.comparison.publish import publish
 
     folder = output_dir or (runs[0] if runs[0].is_dir() else runs[0].parent) / "evaluation"
-    loaded, protocol = contenders(runs), Protocol(**options)
+    loaded, protocol = evaluated_runs(runs), Protocol(**options)
     for run in loaded:
         run.require_steps(protocol.adapt_steps)
         if not run.facts.finished:
@@ -112,7 +112,7 @@ def evaluate(
         say(note, err=True)
     with progress("adaptation steps", num_steps(loaded, protocol)) as report:
         comparison = compare(loaded, protocol, report, jobs)
-    content = publish(comparison, folder, _film(loaded, protocol, videos, folder))
+    content = write_folder(comparison, folder, _film(loaded, protocol, videos, folder))
     if as_json:
         from demokit.cli.console import say_json
 
@@ -123,7 +123,7 @@ def evaluate(
     say(f"Picture: {folder / 'evaluation.png'}", err=True)
 
 
-def _film(runs: list[Contender], protocol: Protocol, videos: int, folder: Path) -> list[Film]:
+def _film(runs: list[EvaluatedRun], protocol: Protocol, videos: int, folder: Path) -> list[Film]:
     """Videos of the first run of every method on a few tasks of every split.
 
     Where nothing can be drawn or written, the page does without them.
@@ -143,8 +143,8 @@ def _film(runs: list[Contender], protocol: Protocol, videos: int, folder: Path) 
 
 def _print_tables(comparison: Comparison) -> None:
     """The verdict, and success and return by episodes; the page has the rest."""
-    from gmps.comparison.outcomes import splits
     from gmps.comparison.report import plain_tables, verdict
+    from gmps.comparison.rows import splits
 
     say(comparison.title)
     for split in splits(comparison.rows):

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from math import log
 from typing import NamedTuple, TypeVar
 
-from gmps.comparison.outcomes import MAIN, REFERENCE, Row, select
+from gmps.comparison.rows import MAIN, REFERENCE, Row, select
 
 _STEPS = {1, 2, 5, 10, 20, 50, 100}
 _IF_THERE_IS_ROOM = {3}

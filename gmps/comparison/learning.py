@@ -12,7 +12,7 @@ import numpy as np
 from demokit.errors import DemokitError
 from demokit.reading import MALFORMED
 from demokit.types import FloatArray
-from gmps.comparison.outcomes import read_as, write_as
+from gmps.comparison.rows import read_as, write_as
 from gmps.runs.folder import read_scalars
 
 

@@ -20,9 +20,11 @@ from demokit.errors import DemokitError
 from demokit.learning.folder import versions
 from demokit.random import stream
 from demokit.types import Task
-from gmps.comparison.contender import Contender, Measured
-from gmps.comparison.jobs import end_after
-from gmps.comparison.outcomes import (
+from gmps.comparison.evaluated_run import EvaluatedRun, Measured
+from gmps.comparison.processes import end_after
+from gmps.comparison.references import Reference, choose_reference, reference_rows
+from gmps.comparison.report import Comparison
+from gmps.comparison.rows import (
     BY_ROLLOUTS,
     BY_STEP_SCALE,
     MAIN,
@@ -31,14 +33,12 @@ from gmps.comparison.outcomes import (
     context_of,
     rows_of,
 )
-from gmps.comparison.references import Reference, choose_reference, reference_rows
-from gmps.comparison.report import Comparison
 from gmps.comparison.videos import Film, film, spread
 from gmps.evaluation import MEAN_EPISODES, evaluate, num_trials
 from gmps.method import HasStepScale, MetaLearner
 
 _PROTOCOL = 2  # of `evaluate`: one more where the same options measure otherwise
-Wanted: TypeAlias = "tuple[Contender, Sequence[Task], Variant, Protocol]"
+Wanted: TypeAlias = "tuple[EvaluatedRun, Sequence[Task], Variant, Protocol]"
 """A curve to be measured."""
 
 
@@ -83,7 +83,7 @@ class Protocol:
             *(Variant(BY_STEP_SCALE, rollouts, each) for each in factors if len(factors) > 1),
         ]
 
-    def tasks(self, runs: Sequence[Contender]) -> dict[str, tuple[Task, ...]]:
+    def tasks(self, runs: Sequence[EvaluatedRun]) -> dict[str, tuple[Task, ...]]:
         """Split -> its tasks.
 
         Raises:
@@ -92,12 +92,12 @@ class Protocol:
         """
         return {split: self._of_split(runs, split) for split in self.split}
 
-    def reference(self, runs: Sequence[Contender]) -> Reference:
+    def reference(self, runs: Sequence[EvaluatedRun]) -> Reference:
         """The expert that runs are compared with; see `choose_reference`."""
         demonstrated = [run.facts.expert for run in runs]
         return choose_reference(runs[0].family.name, self.expert, demonstrated)
 
-    def _of_split(self, runs: Sequence[Contender], split: str) -> tuple[Task, ...]:
+    def _of_split(self, runs: Sequence[EvaluatedRun], split: str) -> tuple[Task, ...]:
         family = runs[0].family
         name, seed = self._set_of(runs, split)
         found = make_tasks(family, name, split, num_tasks=self.num_tasks, seed=seed)
@@ -108,7 +108,7 @@ class Protocol:
             )
         return found
 
-    def _set_of(self, runs: Sequence[Contender], split: str) -> tuple[str, int]:
+    def _set_of(self, runs: Sequence[EvaluatedRun], split: str) -> tuple[str, int]:
         """The task set and the seed of its draws: those of the training, unless they are named."""
         known = task_sets(runs[0].family)
         trained = dict.fromkeys((run.facts.task_set, run.facts.task_seed) for run in runs)
@@ -132,7 +132,7 @@ def _named(sets: Iterable[tuple[str, int]]) -> str:
 
 
 def compare(
-    runs: Sequence[Contender],
+    runs: Sequence[EvaluatedRun],
     protocol: Protocol,
     report: Callable[[int], None] = lambda done: None,
     jobs: int = 1,
@@ -159,7 +159,7 @@ def compare(
     )
 
 
-def _check(runs: Sequence[Contender], protocol: Protocol) -> None:
+def _check(runs: Sequence[EvaluatedRun], protocol: Protocol) -> None:
     """Raise DemokitError for what would come to light only when all is measured."""
     rewards = {run.facts.reward: run.path for run in runs}
     if protocol.reward is None and len(rewards) > 1:
@@ -172,7 +172,7 @@ def _check(runs: Sequence[Contender], protocol: Protocol) -> None:
 
 
 def _facts(
-    runs: Sequence[Contender], protocol: Protocol, tasks: dict[str, tuple[Task, ...]]
+    runs: Sequence[EvaluatedRun], protocol: Protocol, tasks: dict[str, tuple[Task, ...]]
 ) -> dict[str, str]:
     """How the comparison was made."""
     family, facts = runs[0].family, runs[0].facts
@@ -205,7 +205,7 @@ def _versions(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def measure(
-    runs: Sequence[Contender],
+    runs: Sequence[EvaluatedRun],
     protocol: Protocol,
     report: Callable[[int], None] = lambda done: None,
     jobs: int = 1,
@@ -274,14 +274,14 @@ def _begin(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def num_steps(runs: Sequence[Contender], protocol: Protocol) -> int:
+def num_steps(runs: Sequence[EvaluatedRun], protocol: Protocol) -> int:
     """How many sets of roll-outs `measure` takes or reads."""
     curves = [protocol.variants(run.facts.episodes_per_step) for run in runs]
     return sum(map(len, curves)) * len(protocol.split) * (protocol.adapt_steps + 1)
 
 
 def _curve(
-    run: Contender,
+    run: EvaluatedRun,
     tasks: Sequence[Task],
     variant: Variant,
     protocol: Protocol,
@@ -309,7 +309,7 @@ def _curve(
     return Measured(rows, versions())
 
 
-def scaled(learner: MetaLearner, factor: float, run: Contender) -> MetaLearner:
+def scaled(learner: MetaLearner, factor: float, run: EvaluatedRun) -> MetaLearner:
     """The learner with all its step sizes times a factor; raises DemokitError where it has none."""
     if factor == 1:
         return learner
@@ -321,7 +321,7 @@ def scaled(learner: MetaLearner, factor: float, run: Contender) -> MetaLearner:
 
 
 def _keys(
-    run: Contender, tasks: Sequence[Task], variant: Variant, protocol: Protocol
+    run: EvaluatedRun, tasks: Sequence[Task], variant: Variant, protocol: Protocol
 ) -> tuple[str, str]:
     """Names of a curve, by everything that decides it; the second is that of demokit 0.1."""
     decisive = (
@@ -339,7 +339,7 @@ def _digest(decisive: object) -> str:
 
 
 def _references(
-    runs: Sequence[Contender], tasks: dict[str, tuple[Task, ...]], protocol: Protocol
+    runs: Sequence[EvaluatedRun], tasks: dict[str, tuple[Task, ...]], protocol: Protocol
 ) -> list[Row]:
     rows: list[Row] = []
     run, expert = runs[0], protocol.reference(runs).expert
@@ -351,7 +351,7 @@ def _references(
 
 
 def films(
-    runs: Sequence[Contender],
+    runs: Sequence[EvaluatedRun],
     protocol: Protocol,
     num: int,
     folder: Path,
@@ -377,12 +377,12 @@ def films(
     return sorted(made, key=lambda film: film.task)
 
 
-def num_films(runs: Sequence[Contender], protocol: Protocol, num: int) -> int:
+def num_films(runs: Sequence[EvaluatedRun], protocol: Protocol, num: int) -> int:
     """How many films `films` makes."""
     tasks = protocol.tasks(runs).values()
     return len(_first_of_each(runs)) * sum(min(num, len(of_split)) for of_split in tasks)
 
 
-def _first_of_each(runs: Sequence[Contender]) -> list[Contender]:
+def _first_of_each(runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
     """The first run of every method that can be rolled out."""
     return list({run.label: run for run in reversed(runs) if run.has_checkpoint}.values())[::-1]

@@ -10,7 +10,6 @@ from string import Template
 from demokit.page import data_uri, facts, image, style, table, tile
 from demokit.text import on_page
 from gmps.comparison.episodes import counted
-from gmps.comparison.outcomes import labels, references, select, splits
 from gmps.comparison.plot import ABOUT_LEARNING, LEARNING_CURVES
 from gmps.comparison.report import (
     DIGITS,
@@ -25,6 +24,7 @@ from gmps.comparison.report import (
     task_table,
     verdict,
 )
+from gmps.comparison.rows import labels, references, select, splits
 from gmps.comparison.videos import Film
 
 _LEAD = (

@@ -18,7 +18,8 @@ from demokit.types import FloatArray
 from demokit.writing import AS_IT_WAS
 from gmps.comparison.episodes import counted, episodes_per_step, shared, shown
 from gmps.comparison.learning import Monitored, by_seed, mean_curve, read_learning
-from gmps.comparison.outcomes import (
+from gmps.comparison.report import headline, milestones
+from gmps.comparison.rows import (
     BOUNDS,
     BY_ROLLOUTS,
     BY_STEP_SCALE,
@@ -36,7 +37,6 @@ from gmps.comparison.outcomes import (
     select,
     splits,
 )
-from gmps.comparison.report import headline, milestones
 from gmps.comparison.statistics import Bounds, interval
 
 DPI = 140
@@ -66,8 +66,8 @@ def pictures(table: Path, contexts: Path, learning: Path | None = None) -> dict[
     """Every picture that the CSV files give, by name; "evaluation" is the main one.
 
     Args:
-        table: the CSV that `outcomes.write_rows` wrote.
-        contexts: the CSV that `outcomes.write_contexts` wrote.
+        table: the CSV that `rows.write_rows` wrote.
+        contexts: the CSV that `rows.write_contexts` wrote.
         learning: the CSV that `write_learning` wrote, where there is one.
     """
     rows, where = read_rows(table), read_contexts(contexts)

@@ -15,7 +15,7 @@ from demokit.experts import NOBODY, expert_names, load_expert
 from demokit.experts import RANDOM as RANDOM_EXPERT
 from demokit.protocols import Decision, Expert
 from demokit.types import Array, Episode, FloatArray, Task
-from gmps.comparison.outcomes import MAIN, REFERENCE, Row
+from gmps.comparison.rows import MAIN, REFERENCE, Row
 
 EXPERT, RANDOM = "expert", "random actions"
 SCRIPTED = "scripted"

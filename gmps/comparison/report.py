@@ -23,7 +23,8 @@ from gmps.comparison.episodes import (
     steps_taken,
 )
 from gmps.comparison.learning import Monitored
-from gmps.comparison.outcomes import (
+from gmps.comparison.references import EXPERT, RANDOM
+from gmps.comparison.rows import (
     ACTORS,
     BOUNDS,
     BY_ROLLOUTS,
@@ -39,7 +40,6 @@ from gmps.comparison.outcomes import (
     select,
     splits,
 )
-from gmps.comparison.references import EXPERT, RANDOM
 from gmps.comparison.statistics import (
     Interval,
     difference,

@@ -11,12 +11,12 @@ from demokit.page import data_uri, style
 from demokit.reading import MALFORMED, parse_object, read_bytes
 from demokit.text import on_page
 from demokit.writing import write_whole
-from gmps.comparison.contender import NEEDED
 from gmps.comparison.episodes import At, shown_episodes
-from gmps.comparison.outcomes import label_of
+from gmps.comparison.evaluated_run import NEEDED
 from gmps.comparison.plan import Plan
 from gmps.comparison.plot import ABOUT_LEARNING, LEARNING_CURVES
 from gmps.comparison.report import DIGITS, SPENT, cell
+from gmps.comparison.rows import label_of
 from gmps.comparison.statistics import Interval
 from gmps.problem import PARTS
 

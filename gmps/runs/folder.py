@@ -20,7 +20,7 @@ from gmps.options import RunOptions
 from gmps.runs.checkpoint import CHECKPOINT, Trained, load, save
 
 FACTS, CURVES, LEARNING = "facts.json", "curves", "learning.csv"
-"""What is measured about a run stays in its folder, see `gmps.comparison.contender`."""
+"""What is measured about a run stays in its folder, see `gmps.comparison.evaluated_run`."""
 _FORGET = (FACTS, CURVES, LEARNING, "step_sizes.csv", "aggregated.hdf5")
 _OF_PROBLEM = {
     "family_name": "family",

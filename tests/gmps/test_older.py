@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gmps.comparison.contender import Facts
+from gmps.comparison.evaluated_run import Facts
 from gmps.evaluation import evaluate
 from gmps.runs.checkpoint import load
 

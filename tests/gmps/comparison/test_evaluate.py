@@ -15,7 +15,7 @@ from short_run import SHORT, learner_of, options_of, trained_in
 from demokit.envs.tasks import make_tasks
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
-from gmps.comparison.outcomes import label_of
+from gmps.comparison.rows import label_of
 from gmps.comparison.videos import _before_and_after
 from gmps.evaluation import meta_test
 from gmps.experience.demos import load_demos

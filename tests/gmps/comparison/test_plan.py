@@ -7,8 +7,8 @@ import pytest
 from short_run import DEMOS, NUM_TASKS
 
 from gmps.comparison.campaign import Campaign
-from gmps.comparison.jobs import Job, run_side_by_side
 from gmps.comparison.plan import PlannedRun, arguments, load_plan
+from gmps.comparison.processes import Command, run_side_by_side
 from gmps.methods.imitation import MultiTaskImitationOptions
 
 PLAN = f"""
@@ -200,11 +200,11 @@ def test_what_is_archived_is_not_trained_again(plan, tmp_path, invoke):
 
 
 def test_what_fails_is_said_and_the_rest_is_done(tmp_path):
-    jobs = [
-        Job("bad", ("record", "--env", "piont"), tmp_path / "bad.log"),
-        Job("good", ("envs",), tmp_path / "good.log"),
+    commands = [
+        Command("bad", ("record", "--env", "piont"), tmp_path / "bad.log"),
+        Command("good", ("envs",), tmp_path / "good.log"),
     ]
-    failed = run_side_by_side(jobs, 2)
+    failed = run_side_by_side(commands, 2)
     assert list(failed) == ["bad"]
     assert "did you mean 'point'" in failed["bad"]
     assert "push" in (tmp_path / "good.log").read_text()
@@ -214,9 +214,9 @@ def test_interrupting_ends_what_runs(tmp_path):
     def interrupt():
         raise KeyboardInterrupt
 
-    jobs = [Job(str(i), ("envs",), tmp_path / f"{i}.log") for i in range(5)]
+    commands = [Command(str(i), ("envs",), tmp_path / f"{i}.log") for i in range(5)]
     with pytest.raises(KeyboardInterrupt):
-        run_side_by_side(jobs, 1, interrupt)
+        run_side_by_side(commands, 1, interrupt)
     assert not (tmp_path / "4.log").exists()
 
 
@@ -225,5 +225,5 @@ def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path):
     plan = load_plan(docs / "results.toml")
     campaign = Campaign(plan, tmp_path, tmp_path / "page.md", 2, archive=docs / "results")
     for name in campaign.chosen(()):
-        assert [job.arguments[0] for job in campaign.left(name)] == ["evaluate"]
+        assert [command.arguments[0] for command in campaign.left(name)] == ["evaluate"]
         assert campaign.trained(name) == 100 * len(campaign.plan.trainings(name))

@@ -4,19 +4,6 @@ import numpy as np
 import pytest
 
 from gmps.comparison.episodes import At, equal_budget, shown_episodes
-from gmps.comparison.outcomes import (
-    ACTORS,
-    MAIN,
-    REFERENCE,
-    Row,
-    TaskContext,
-    curve,
-    read_contexts,
-    read_rows,
-    references,
-    write_contexts,
-    write_rows,
-)
 from gmps.comparison.plot import adaptation, pictures
 from gmps.comparison.report import (
     Comparison,
@@ -31,6 +18,19 @@ from gmps.comparison.report import (
     tables,
     task_table,
     verdict,
+)
+from gmps.comparison.rows import (
+    ACTORS,
+    MAIN,
+    REFERENCE,
+    Row,
+    TaskContext,
+    curve,
+    read_contexts,
+    read_rows,
+    references,
+    write_contexts,
+    write_rows,
 )
 
 SPLIT = "validation"

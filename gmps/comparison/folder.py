@@ -8,17 +8,19 @@ from typing import Any
 
 from demokit.writing import write_whole
 from gmps.comparison.learning import write_learning
-from gmps.comparison.outcomes import write_contexts, write_rows
 from gmps.comparison.page import page
 from gmps.comparison.plot import LEARNING_CURVES, pictures, save
 from gmps.comparison.report import Comparison, markdown, write_json
+from gmps.comparison.rows import write_contexts, write_rows
 from gmps.comparison.videos import Film
 from gmps.runs.folder import LEARNING
 
 TABLE, CONTEXTS = "evaluation.csv", "tasks.csv"
 
 
-def publish(comparison: Comparison, folder: Path, films: Sequence[Film] = ()) -> dict[str, Any]:
+def write_folder(
+    comparison: Comparison, folder: Path, films: Sequence[Film] = ()
+) -> dict[str, Any]:
     """Write a comparison to a folder; returns the content of its JSON file."""
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / TABLE, comparison.rows)

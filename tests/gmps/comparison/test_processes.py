@@ -1,4 +1,4 @@
-"""Jobs end with whoever started them, keep their logs to themselves, and say why they failed."""
+"""Commands end with whoever started them, keep their logs to themselves, and say why they failed."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import time
 import pytest
 from short_run import DEMOS, NUM_TASKS, SHORT
 
-from gmps.comparison.jobs import Job, run_side_by_side
+from gmps.comparison.processes import Command, run_side_by_side
 
 PATIENCE_S = 300
 
@@ -123,7 +123,7 @@ def test_processes_that_measure_end_with_the_evaluation(tmp_path):
 def test_a_job_that_was_killed_is_not_its_last_line_of_progress(point_demos, tmp_path):
     folder, log = tmp_path / "run", tmp_path / "run.log"
     options = (*SHORT, "--iterations", "100000", "--output-dir", folder)
-    job = Job("run", ("meta-train", "--demos", str(point_demos), *map(str, options)), log)
+    command = Command("run", ("meta-train", "--demos", str(point_demos), *map(str, options)), log)
 
     def kill():
         training = wait_for(lambda: holder(folder))
@@ -132,15 +132,15 @@ def test_a_job_that_was_killed_is_not_its_last_line_of_progress(point_demos, tmp
 
     killer = threading.Thread(target=kill)
     killer.start()
-    failed = run_side_by_side([job], 1)
+    failed = run_side_by_side([command], 1)
     killer.join()
     assert failed == {"run": f"it was ended by signal 9, SIGKILL (see {log})"}
 
 
 def test_a_log_that_somebody_still_writes_is_left_to_them(tmp_path):
-    log = tmp_path / "job.log"
+    log = tmp_path / "command.log"
     with log.open("w") as theirs:
-        failed = run_side_by_side([Job("bad", ("record", "--env", "piont"), log)], 1)
+        failed = run_side_by_side([Command("bad", ("record", "--env", "piont"), log)], 1)
         print("saved 1 of 2 (0.1/s)", file=theirs, flush=True)
     assert failed["bad"] == f"Unknown environment 'piont': did you mean 'point'? (see {log})"
     assert "saved" not in log.read_text()

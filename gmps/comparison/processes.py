@@ -14,12 +14,12 @@ from threading import Event, Thread
 
 _POLL_S = 1.0
 _PATIENCE_S = 30.0
-_PROGRAM = "from gmps.comparison.jobs import run_command; run_command()"
+_PROGRAM = "from gmps.comparison.processes import run_command; run_command()"
 _ERROR = "Error: "
 
 
 @dataclass(frozen=True)
-class Job:
+class Command:
     """A demokit command.
 
     Attributes:
@@ -34,21 +34,21 @@ class Job:
 
 
 def run_side_by_side(
-    jobs: Sequence[Job], num: int, report: Callable[[], None] = lambda: None
+    commands: Sequence[Command], num: int, report: Callable[[], None] = lambda: None
 ) -> dict[str, str]:
-    """Run every job, `num` at a time; returns name -> why it failed, for those that did.
+    """Run every command, `num` at a time; returns name -> why it failed, for those that did.
 
-    Ctrl-C ends the jobs that run, and is raised again. They end with this process however it
+    Ctrl-C ends the commands that run, and is raised again. They end with this process however it
     ends, also when it is killed.
 
     Args:
-        jobs: in the order in which they begin.
+        commands: in the order in which they begin.
         num: how many run at a time.
         report: called about once a second.
     """
     stop = Event()
     with ThreadPoolExecutor(num) as pool:
-        found = [(job, pool.submit(_run, job, num, stop)) for job in jobs]
+        found = [(command, pool.submit(_run, command, num, stop)) for command in commands]
         try:
             while not all(future.done() for _, future in found):
                 report()
@@ -58,18 +58,18 @@ def run_side_by_side(
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return {job.name: why for job, future in found if (why := future.result())}
+    return {command.name: why for command, future in found if (why := future.result())}
 
 
-def _run(job: Job, num: int, stop: Event) -> str:
-    """Run one job; returns why it failed, or nothing."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    job.log.unlink(missing_ok=True)  # whoever still writes there does not write here
+def _run(command: Command, num: int, stop: Event) -> str:
+    """Run one command; returns why it failed, or nothing."""
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    command.log.unlink(missing_ok=True)  # whoever still writes there does not write here
     threads = max(1, (os.cpu_count() or 1) // num)
     with (
-        job.log.open("w") as log,
+        command.log.open("w") as log,
         subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *job.arguments],
+            [sys.executable, "-c", _PROGRAM, *command.arguments],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -80,7 +80,9 @@ def _run(job: Job, num: int, stop: Event) -> str:
             if stop.wait(_POLL_S / 5):
                 _end(process)
                 return "interrupted"
-    return f"{_why(process.returncode, job.log)} (see {job.log})" if process.returncode else ""
+    return (
+        f"{_why(process.returncode, command.log)} (see {command.log})" if process.returncode else ""
+    )
 
 
 def _why(code: int, log: Path) -> str:
@@ -102,7 +104,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def run_command() -> None:
-    """Run the demokit command that the arguments are, as a job: it ends with its parent.
+    """Run the demokit command that the arguments are, as a command: it ends with its parent.
 
     Standard input is a pipe of which the parent has the other end, and nobody else: the kernel
     closes it when the parent ends, however that happens.

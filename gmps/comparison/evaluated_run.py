@@ -23,7 +23,7 @@ from demokit.learning.folder import METRICS, versions
 from demokit.reading import MALFORMED, read_json
 from demokit.writing import write_whole
 from gmps.comparison.learning import Monitored, logged, read_learning, write_learning
-from gmps.comparison.outcomes import Row, Variant, label_of, read_about, read_rows, write_rows
+from gmps.comparison.rows import Row, Variant, label_of, read_about, read_rows, write_rows
 from gmps.method import HasStepSize, find_method
 from gmps.options import differing_options
 from gmps.problem import PARTS, Spent
@@ -135,7 +135,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Contender:
+class EvaluatedRun:
     """A run that takes part.
 
     Attributes:
@@ -240,9 +240,9 @@ class Contender:
         return folder / CURVES / f"{key}.csv.gz"
 
 
-def contenders(paths: Sequence[Path]) -> list[Contender]:
+def evaluated_runs(paths: Sequence[Path]) -> list[EvaluatedRun]:
     """The runs at these paths; raises DemokitError unless they are of one family."""
-    found = [Contender(path, Facts.of(path)) for path in paths]
+    found = [EvaluatedRun(path, Facts.of(path)) for path in paths]
     for other in found[1:]:
         if other.facts.family_name != found[0].facts.family_name:
             raise DemokitError(
@@ -253,10 +253,10 @@ def contenders(paths: Sequence[Path]) -> list[Contender]:
     return found
 
 
-def _check_seeds(runs: Sequence[Contender]) -> None:
+def _check_seeds(runs: Sequence[EvaluatedRun]) -> None:
     """Raise DemokitError unless runs of one name are one method, each with a seed of its own."""
-    seen: dict[str, Contender] = {}
-    seeds: dict[tuple[str, int], Contender] = {}
+    seen: dict[str, EvaluatedRun] = {}
+    seeds: dict[tuple[str, int], EvaluatedRun] = {}
     for run in runs:
         first = seen.setdefault(run.label, run)
         if what := _difference(run.facts, first.facts):
