@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 from short_run import DEMOS, NUM_TASKS
 
+from demokit.errors import DemokitError
 from gmps.comparison.campaign import Campaign
+from gmps.comparison.evaluated_run import EvaluatedRun, Facts
 from gmps.comparison.plan import PlannedRun, arguments, load_plan
 from gmps.comparison.processes import Command, run_side_by_side
+from gmps.comparison.results import write_results
 from gmps.methods.imitation import MultiTaskImitationOptions
+from gmps.problem import Spent
 
 PLAN = f"""
 title = "A small plan"
@@ -182,6 +186,26 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
     plan.write_text(PLAN.replace('env = "point"', 'env = "point"\nseed = 9'))
     again = invoke(*asked, "--only", "sparse", exit_code=1)
     assert "seed" in (out / "point.log").read_text()
+
+
+def test_a_page_of_an_older_evaluation_is_one_sentence(plan, tmp_path):
+    folder = tmp_path / "sparse" / "comparison"
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text('{"summary": [{"label": "gmps", "step": 1}]}')
+    with pytest.raises(DemokitError, match="older demokit.: remove it"):
+        write_results(load_plan(plan), tmp_path, tmp_path / "page.md")
+
+
+def test_what_was_spent_is_told_in_parts_that_add_up():
+    spent = Spent(1000, 4000, monitoring=700, tuning=300, experts={"a": 50, "b": 20})
+    assert list(spent.parts().values()) == [1000, 70, 4000, 300, 700]
+    assert spent.needed == 1000 + 70 + 4000
+    older = Spent(undivided=9000, experts={"all": 70})
+    assert older.parts() == {"expert's training": 70, "not told apart": 9000}
+    archive = Path(__file__).parents[3] / "docs/results/push-sparse/gmps-0"
+    told = EvaluatedRun(archive, Facts.of(archive)).budget()
+    assert told["not told apart"] == 1_760_000
+    assert told["demonstrations"] == told["needed to learn"] == ""
 
 
 def test_what_is_archived_is_not_trained_again(plan, tmp_path, invoke):

@@ -1,4 +1,4 @@
-"""Commands end with whoever started them, keep their logs to themselves, and say why they failed."""
+"""Commands end with who started them, keep their logs to themselves, and say why they failed."""
 
 import json
 import os
