@@ -192,7 +192,7 @@ def test_a_page_of_an_older_evaluation_is_one_sentence(plan, tmp_path):
     folder = tmp_path / "sparse" / "comparison"
     folder.mkdir(parents=True)
     (folder / "evaluation.json").write_text('{"summary": [{"label": "gmps", "step": 1}]}')
-    with pytest.raises(DemokitError, match="older demokit.: remove it"):
+    with pytest.raises(DemokitError, match="written by an older demokit"):
         write_results(load_plan(plan), tmp_path, tmp_path / "page.md")
 
 
