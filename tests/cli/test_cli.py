@@ -378,7 +378,9 @@ def test_ctrl_c_keeps_what_is_saved_and_says_how_to_go_on(tmp_path):
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     saved = len(open_dataset(out))
-    assert f"{saved} of 5000 episodes are saved; go on with: demokit record" in errors
+    # Ctrl-C may come when the last episode is durable already, and not yet counted.
+    said = [f"\n{num} of 5000 episodes are saved; go on" for num in (saved, saved - 1)]
+    assert any(text in errors for text in said)
     assert "--resume" in errors
     assert errors.rstrip().endswith("Interrupted.")
     assert "Traceback" not in errors
