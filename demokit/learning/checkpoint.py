@@ -50,7 +50,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         # file: they take no more memory than the file has bytes.
         with safe_open(path, framework="pt") as file:
             header = parse_object((file.metadata() or {})[_HEADER])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies: kernels add up in another order where memory is not aligned as torch aligns it.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, *MALFORMED) as error:
         raise DemokitError(
             f"{path} is no demokit checkpoint, or a damaged one ({error}): "

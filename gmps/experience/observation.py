@@ -28,11 +28,11 @@ def each(change: Callable[..., Tensor], *observations: Observation) -> Observati
 def from_numpy(observation: Any, device: torch.device | str = "cpu") -> Observation:
     """The observation of simulations or of an episode, an array or a mapping.
 
-    On the CPU it is no copy.
+    A copy: numpy does not align memory as torch does, and sums depend on it in the last bit.
     """
     if isinstance(observation, Mapping):
-        return {name: torch.from_numpy(rows).to(device) for name, rows in observation.items()}
-    return torch.from_numpy(observation).to(device)
+        return {name: from_numpy(rows, device) for name, rows in observation.items()}
+    return torch.from_numpy(observation).to(device, copy=True)
 
 
 Batch = TypeVar("Batch", bound=tuple[Any, ...])

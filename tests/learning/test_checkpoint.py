@@ -1,0 +1,16 @@
+"""Checkpoints: what is read lies in memory as what was computed."""
+
+import torch
+
+from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+
+
+def test_tensors_lie_as_torch_lays_them(tmp_path):
+    """Else a resumed training differs from one that was not in the last bit of its sums."""
+    path = tmp_path / "checkpoint.safetensors"
+    saved = {f"{i}": torch.arange(float(i)) for i in range(1, 9)}
+    for length in range(8):
+        save_checkpoint(path, saved, {"some": "x" * 8 * length})
+        found, _ = load_checkpoint(path)
+        assert {value.data_ptr() % 64 for value in found.values()} == {0}
+        assert all(torch.equal(found[name], value) for name, value in saved.items())
