@@ -6,12 +6,13 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 RUNS   := runs
 JOBS   ?= 2
+MINUTES ?= 30
 # Family and environment steps of the experts in datasets/experts.
 EXPERTS ?= ant:1728000 push:704000 door:832000
 # Rendering without a display; MuJoCo reads it.
 export MUJOCO_GL ?= egl
 
-.PHONY: help setup demo results pictures datasets experts test test-all peers lint type bench clean
+.PHONY: help setup demo results pictures datasets experts test test-all peers fuzz lint type bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,6 +67,9 @@ peers:  ## environments of LeRobot (needs Python 3.12) and robomimic in .peers, 
 	test -x .peers/lerobot/bin/python || $(PYTHON312) -m venv .peers/lerobot
 	.peers/lerobot/bin/python -m pip install --quiet -r tests/data/peers/lerobot.txt
 
+fuzz: $(READY)  ## change files of every kind that is read, for MINUTES; keeps what fails in fuzz/
+	$(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES) --keep fuzz
+
 lint: $(READY)  ## ruff: lint and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -76,5 +80,5 @@ bench: $(READY)  ## every benchmark
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:  ## remove the virtual environment, caches and runs
-	rm -rf $(VENV) $(RUNS) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(RUNS) fuzz .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

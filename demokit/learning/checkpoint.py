@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from demokit.errors import DemokitError
 from demokit.reading import MALFORMED, MOST_BYTES, parse_object
@@ -87,9 +89,30 @@ def check_tensors(
 ) -> None:
     """Raise ValueError unless names, shapes and types are those of what `make` makes.
 
-    It is made without memory: sizes that a file claims are compared before they cost anything.
+    It makes no more numbers than there are: sizes that a file claims are compared before they
+    cost anything.
     """
-    with torch.device("meta"):
+    with _Bounded(sum(value.numel() for value in found.values())):
         wanted = {name: (value.shape, value.dtype) for name, value in make().items()}
     if wanted != {name: (value.shape, value.dtype) for name, value in found.items()}:
         raise ValueError(f"its {what} are not those of its configuration")
+
+
+class _Bounded(TorchFunctionMode):
+    """Inside, new tensors have so many numbers together at most; raises ValueError."""
+
+    _MAKE = (torch.rand, torch.randn, torch.zeros, torch.ones, torch.full, torch.empty)
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._left = most
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in self._MAKE:
+            sizes = args[0] if isinstance(args[0], tuple | list) else args
+            self._left -= math.prod(sizes)
+            if self._left < 0:
+                raise ValueError("its configuration claims more numbers than are in the file")
+        return func(*args, **(kwargs or {}))

@@ -5,26 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
 import pytest
+from older import older_format
 
 MOST_MEGABYTES = 1000
-
-
-def older_format(source: Path, target: Path) -> Path:
-    """The same content without the checksums that newer HDF5 keeps of its structures."""
-    with h5py.File(source) as new, h5py.File(target, "w", libver=("earliest", "v110")) as old:
-        old.attrs.update(new.attrs)
-        for name in new:
-            group = old.create_group(name)
-            group.attrs.update(new[name].attrs)
-
-            def copy(path, node, group=group):
-                if isinstance(node, h5py.Dataset):
-                    group[path] = node[()]
-
-            new[name].visititems(copy)
-    return target
 
 
 def mutate(folder: Path, source: Path, seed: int, count: int) -> list[dict]:

@@ -22,7 +22,9 @@ import time
 import traceback
 from collections import Counter
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 sys.path[:0] = [str(HELPERS), str(Path(__file__).parent)]
@@ -33,15 +35,25 @@ import torch  # noqa: E402
 from click.testing import CliRunner  # noqa: E402
 from seeds import make_seeds  # noqa: E402
 
+import demokit as demokit_room  # noqa: E402
+import gmps  # noqa: E402
+import recorders  # noqa: E402
 from demokit.cli import main as demokit  # noqa: E402
 from demokit.data.store import open_dataset  # noqa: E402
 from demokit.errors import DemokitError  # noqa: E402
-from demokit.reading import MALFORMED  # noqa: E402
 from gmps.experience.demos import load_demos  # noqa: E402
 
 CPU_S, WALL_S = 20, 120
 MOST_BYTES = 10**9
 MOST_KEPT = 200  # changed files per target, besides the sound ones
+# What a person has to have, or what works by itself as soon as it is imported.
+NOT_IMPORTED = (
+    "recorders.teleop",
+    "recorders.sac",
+    "demokit.view",
+    "demokit.__main__",
+    "demokit.data.probe",
+)
 ROOMS = tuple(str(Path(__file__).parents[2] / room) for room in ("demokit", "gmps", "recorders"))
 FORBIDDEN = (
     "os.system",
@@ -69,7 +81,7 @@ COMMANDS = {
         *("filter {0} --success --out {1}/f.hdf5", "convert {0} --to robomimic -o {1}/c.hdf5"),
         *("convert {0} --to lerobot -o {1}/l", "convert {0} --to minari -o {1}/mi"),
         "relabel {0} --reward sparse --out {1}/rl.hdf5",
-        "split {0} --fraction 0.5 --train-out {1}/a.hdf5 --validation-out {1}/b.hdf5",
+        "split {0} --validation-fraction 0.5 --train-out {1}/a.hdf5 --validation-out {1}/b.hdf5",
         "inspect {0} --html {1}/p.html --plot {1}/p.png",
     ),
     "bundle": ("share pull {0} -o {1}/b.hdf5", "inspect {0}"),
@@ -93,6 +105,21 @@ CHANGES = {
 }
 
 
+def import_all():
+    """Import what commands import, so that no case has to."""
+    for name in (
+        "matplotlib.figure",
+        "matplotlib.backends.backend_agg",
+        "pyarrow.parquet",
+        "pandas",
+    ):
+        import_module(name)
+    for room in (demokit_room, gmps, recorders):
+        for module in walk_packages(room.__path__, f"{room.__name__}."):
+            if not module.name.startswith(NOT_IMPORTED):
+                import_module(module.name)
+
+
 def changed(place, rng):
     """Change a file, or some files of a folder; returns what was done."""
     files = [place] if place.is_file() else [p for p in place.rglob("*") if p.suffix in CHANGES]
@@ -102,7 +129,7 @@ def changed(place, rng):
         own = CHANGES[path.suffix]
         change = rng.choice(own if rng.random() < 0.7 else m.BYTES)
         # A file that was changed before may be none of its format any more.
-        with suppress(*MALFORMED, OSError, KeyError):
+        with suppress(Exception):
             change(path, rng)
             done.append(f"{path.name}: {change.__name__}")
     return done
@@ -271,7 +298,8 @@ class Fuzz:
         folder.mkdir()
         place = folder / source.name
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, place)
-        done = changed(place, rng) if rng else []
+        # Libraries may not survive changing what is broken already.
+        done = in_a_child(lambda: changed(place, rng), self.folder / "done.json") if rng else []
         aside = self.folder / "given"
         shutil.rmtree(aside, ignore_errors=True)
         shutil.copytree(folder, aside)
@@ -321,12 +349,13 @@ class Fuzz:
 
 
 def in_a_child(make, answer):
-    """Threads of what is made would not survive a fork."""
+    """What `make` returns, or nothing: neither crashes nor threads of it stay."""
+    answer.write_text("[]")
     child = os.fork()
     if child == 0:
         try:
-            made = {name: [str(path) for path in paths] for name, paths in make().items()}
-            answer.write_text(json.dumps(made))
+            signal.alarm(WALL_S)
+            answer.write_text(json.dumps(make(), default=str))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -344,6 +373,7 @@ def main():
     parser.add_argument("--keep", type=Path, default=Path("fuzz"), help="for files that fail")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    import_all()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         fuzz = Fuzz(Path(folder).resolve(), given.keep.resolve(), given.seed, given.targets)
         number = fuzz.run(60 * given.minutes, given.cases)

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from click.testing import CliRunner
+from older import older_format
 
 from demokit.cli import main
 from demokit.data.convert import export_dataset
@@ -15,6 +16,7 @@ from demokit.data.store import open_dataset
 from demokit.envs import make_family
 from demokit.learning.expert import ExpertInputs, TrainedExpert
 
+METHODS = ("gmps", "gmps-latent")
 STEPS, FEW = 6, ("--tasks", "2", "--episodes-per-task", "2", "--license", "MIT")
 RUN = ("--iterations", "1", "--outer-steps", "1", "--rollouts-per-task", "2", "--threads", "1")
 
@@ -56,27 +58,11 @@ def images(path):
     return path
 
 
-def older_format(source, target):
-    """The same content without the checksums that newer HDF5 keeps of its structures."""
-    with h5py.File(source) as new, h5py.File(target, "w", libver=("earliest", "v110")) as old:
-        old.attrs.update(new.attrs)
-        for name in new:
-            group = old.create_group(name)
-            group.attrs.update(new[name].attrs)
-
-            def copy(path, node, group=group):
-                if isinstance(node, h5py.Dataset):
-                    group[path] = node[()]
-
-            new[name].visititems(copy)
-    return target
-
-
 def runs(folder, demos):
-    for name, more in (("policy", ()), ("latent", ("--explore", "latent"))):
-        options = ("--demos", demos, "--output-dir", folder / name, "--demos-per-task", "1")
-        demokit("meta-train", *options, *RUN, *more)
-    return [folder / name for name in ("policy", "latent")]
+    for method in METHODS:
+        options = ("--demos", demos, "--output-dir", folder / method, "--demos-per-task", "1")
+        demokit("meta-train", "--method", method, *options, *RUN)
+    return [folder / method for method in METHODS]
 
 
 def expert(path):
