@@ -39,6 +39,7 @@ from demokit.writing import behind_link, replaced
 
 # File systems take 255 bytes, and a recording makes NAME.hdf5.partial.
 _LONGEST_NAME = 255 - len(".partial")
+_SIZE = "dataset_size"
 OTHER_OUT = "choose another --out."
 
 
@@ -149,31 +150,39 @@ def new_file(
     """
     path = behind_link(path)
     known = list(Dataset(extends).episodes) if extends else []
-    with replaced(path, advice, lambda aside: _read_back(aside, new, len(known))) as aside:
+
+    def about() -> dict[str, object]:
+        steps = sum(record.length for record in new.records)
+        return root_attributes(metadata, path, total, steps)
+
+    def check(aside: Path) -> None:
+        _read_back(aside, new, about(), len(known))
+
+    metadata.require_storable()
+    with replaced(path, advice, check) as aside:
         if extends is not None:
             shutil.copyfile(extends.path, aside)
-        with written_hdf5(aside, extend=extends is not None) as (file, check):
-            new = NewFile(path, file, check, metadata)
+        with written_hdf5(aside, extend=extends is not None) as (file, check_disk):
+            new = NewFile(path, file, check_disk, metadata)
             new.records += known
-            about = root_attributes(metadata, path, total, 0)
-            metadata.require_storable()
-            check_size(about, "Metadata")
-            put_root_attributes(file, about)
+            check_size(about(), "Metadata")
+            put_root_attributes(file, about())
             reserve_groups(file, range(len(known), total))
             yield new
-            steps = sum(record.length for record in new.records)
-            put_root_attributes(file, root_attributes(metadata, path, total, steps))
+            put_root_attributes(file, about())
             put_size(file, aside)
 
 
-def _read_back(aside: Path, new: NewFile, copied: int) -> None:
+def _read_back(aside: Path, new: NewFile, about: Mapping[str, object], copied: int) -> None:
     """Raise DemokitError unless a new file says of itself, and holds, what it should."""
-    found = Dataset(FinishedFile(aside))
-    with found:
-        records = list(found.select(range(copied)).episodes)
-        records += [record_of(i, found.verify(i)) for i in range(copied, len(found))]
+    found = FinishedFile(aside)
+    episodes = Dataset(found)
+    with episodes:
+        records = list(episodes.select(range(copied)).episodes)
+        records += [record_of(i, episodes.verify(i)) for i in range(copied, len(episodes))]
     wrong = [r.compute_digest() for r in records] != [r.compute_digest() for r in new.records]
-    if wrong or found.metadata.to_attributes() != new.about.to_attributes():
+    wrong |= any(found.attributes.get(n) != value for n, value in about.items() if n != _SIZE)
+    if wrong:
         raise DemokitError(f"What was written to {aside} is not what was to be: this is a fault.")
 
 
@@ -187,7 +196,7 @@ def root_attributes(
         "total_steps": steps,
         "dataset_id": default_dataset_id(metadata.family, path.stem),
     }
-    return {**attributes, "dataset_size": 0.0, "metadata_sha256": metadata_digest(attributes)}
+    return {**attributes, _SIZE: 0.0, "metadata_sha256": metadata_digest(attributes)}
 
 
 def put_root_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None:
@@ -203,4 +212,4 @@ def put_root_attributes(file: h5py.File, attributes: Mapping[str, object]) -> No
 def put_size(file: h5py.File, path: Path) -> None:
     """Write the size of the file, in MB, as Minari does."""
     file.flush()
-    file.attrs.modify("dataset_size", round(os.path.getsize(path) / 1e6, 1))
+    put_attributes(file, {_SIZE: round(os.path.getsize(path) / 1e6, 1)})

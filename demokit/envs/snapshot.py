@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from demokit.envs.batch import make_sims
 from demokit.envs.family import Family
 from demokit.envs.render import Renderer
 from demokit.envs.tasks import make_tasks, task_sets
-from demokit.errors import DemokitError
 from demokit.types import FloatArray
+from demokit.writing import write_whole
 
 COLOURS = 128  # of the palette: a quarter of the size, no difference to be seen
 
@@ -40,11 +41,10 @@ def write_snapshot(
 
 
 def write_png(picture: NDArray[np.uint8], path: Path) -> None:
-    """Write a picture (height, width, 3) as a PNG with a palette."""
+    """Write a picture (height, width, 3) as a PNG with a palette; raises DemokitError."""
     from PIL import Image
 
     image = Image.fromarray(picture).quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG)
-    try:
-        image.save(path, format="PNG", optimize=True)
-    except OSError as error:
-        raise DemokitError(f"{path} cannot be written ({error}): choose another --out.") from error
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", optimize=True)
+    write_whole(path, stream.getvalue(), "choose another --out.")

@@ -22,7 +22,6 @@ def write_folder(
     comparison: Comparison, folder: Path, films: Sequence[Film] = ()
 ) -> dict[str, Any]:
     """Write a comparison to a folder; returns the content of its JSON file."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / TABLE, comparison.rows)
     write_contexts(folder / CONTEXTS, comparison.contexts)
     content = write_json(folder / "evaluation.json", comparison)

@@ -44,7 +44,6 @@ def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
         parts += _overview(found, measure)
     parts += _gaps(found)
     parts += _budgets(found)
-    page.parent.mkdir(parents=True, exist_ok=True)
     for name in found:
         parts += _comparison(plan, name, folder / name / "comparison", page)
     write_whole(page, "\n".join(parts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -83,4 +84,6 @@ class PngView:
             Image.fromarray(picture).save(aside, format="PNG", compress_level=1)
             os.replace(aside, self.path)
         except OSError:
-            pass  # a full disk stops the pictures, not the recording
+            # A full disk stops the pictures, not the recording.
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
