@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -18,6 +19,12 @@ Observation: TypeAlias = Any
 """(N, O) float32; or, where images are observed, a mapping name -> (N, ...)."""
 Split = Literal["train", "validation", "ood", "monitor"]
 SPLITS: tuple[str, ...] = get_args(Split)
+
+
+def as_rows(values: Array) -> Array:
+    """Values (N, ...) as (N, components), also where there are no rows or no components."""
+    rows: Array = values.reshape(len(values), prod(values.shape[1:]))
+    return rows
 
 
 def truth(value: object) -> bool | None:

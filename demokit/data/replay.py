@@ -14,7 +14,7 @@ from demokit.envs.batch import SimState, make_sims
 from demokit.envs.family import Family, reward_term
 from demokit.envs.watch import SimulationFaultError
 from demokit.errors import DemokitError
-from demokit.types import Array, Episode, FloatArray, Task
+from demokit.types import Array, Episode, FloatArray, Task, as_rows
 
 BATCH = 64
 
@@ -184,7 +184,7 @@ def compare(episode: Episode, replay: Replay, tolerance: float = 0.0) -> Deviati
         if recorded.shape != again.shape:
             return Deviation(int(rows[0]), float("inf"), name)
         apart = np.abs(recorded.astype(np.float64) - again.astype(np.float64))
-        apart = np.nan_to_num(apart.reshape(len(rows), -1), nan=np.inf).max(axis=1, initial=0.0)
+        apart = np.nan_to_num(as_rows(apart), nan=np.inf).max(axis=1, initial=0.0)
         if apart.max(initial=0.0) > largest:
             largest, where = float(apart.max()), name
         beyond = rows[apart > tolerance]

@@ -14,7 +14,7 @@ from demokit.data.labels import LabelSteps, count_labels
 from demokit.data.layout import EpisodeRecord, episodes_digest
 from demokit.data.metadata import DatasetMetadata, space_to_json
 from demokit.data.store import Dataset, staging_folder
-from demokit.types import Array, Task
+from demokit.types import Array, Task, as_rows
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ def _ranges(dataset: Dataset) -> tuple[ArrayRange, ...]:
 
 
 def array_range(name: str, values: Array) -> ArrayRange:
-    """Range of an array (T, ...) over time."""
-    rows = values.reshape(len(values), -1)
+    """Range of an array (T, ...) over time; T is at least 1."""
+    rows = as_rows(values)
     low, high = rows.min(axis=0).astype(float), rows.max(axis=0).astype(float)
     return ArrayRange(name, str(values.dtype), values.shape[1:], tuple(low), tuple(high))
 

@@ -26,7 +26,7 @@ from demokit.envs.watch import (
     why_diverged,
 )
 from demokit.errors import DemokitError, unknown_name
-from demokit.types import Array, FloatArray, Observation, Step
+from demokit.types import Array, FloatArray, Observation, Step, as_rows
 
 OBSERVATIONS = ("state", "vision")
 _NOTHING, _POSITIONS = mujoco.mjtStage.mjSTAGE_NONE.value, mujoco.mjtStage.mjSTAGE_POS.value
@@ -284,7 +284,7 @@ class SimBatch:
         if found is None:
             return values
         sim, index = found
-        one = values.reshape(len(values), -1)[sim]
+        one = as_rows(values)[sim]
         component = f", component {index}," if len(one) > 1 else ""
         raise self._fault(
             sim, f"{what}{component} is {one[index]:g}, and only finite numbers of float32 are used"

@@ -12,7 +12,7 @@ import numpy as np
 from mujoco.batch import Batch
 
 from demokit.errors import DemokitError
-from demokit.types import Array
+from demokit.types import Array, as_rows
 
 STATE_LIMIT = float(mujoco.mjMAXVAL)
 """What MuJoCo calls a huge number in positions, velocities, accelerations and controls."""
@@ -46,7 +46,7 @@ def outside(values: Array, limit: float) -> tuple[int, int] | None:
     # No sum of squares within the square has a number outside: one pass, and nothing is copied.
     if np.vdot(values, values) <= limit * limit:
         return None
-    rows = values.reshape(len(values), -1)
+    rows = as_rows(values)
     bad = np.argwhere(~(np.abs(rows) <= limit))
     return (int(bad[0, 0]), int(bad[0, 1])) if len(bad) else None
 

@@ -52,7 +52,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         # file: they take no more memory than the file has bytes.
         with safe_open(path, framework="pt") as file:
             header = parse_object((file.metadata() or {})[_HEADER])
-            # Copies: kernels add up in another order where memory is not aligned as torch aligns it.
+            # Copies: where memory is not aligned as torch aligns it, kernels add up otherwise.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, *MALFORMED) as error:
         raise DemokitError(

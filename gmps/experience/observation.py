@@ -31,8 +31,12 @@ def from_numpy(observation: Any, device: torch.device | str = "cpu") -> Observat
     A copy: numpy does not align memory as torch does, and sums depend on it in the last bit.
     """
     if isinstance(observation, Mapping):
-        return {name: from_numpy(rows, device) for name, rows in observation.items()}
-    return torch.from_numpy(observation).to(device, copy=True)
+        return {name: _copied(rows, device) for name, rows in observation.items()}
+    return _copied(observation, device)
+
+
+def _copied(values: Any, device: torch.device | str) -> Tensor:
+    return torch.from_numpy(values).to(device, copy=True)
 
 
 Batch = TypeVar("Batch", bound=tuple[Any, ...])

@@ -43,7 +43,7 @@ from demokit.data.convert.own import (
 from demokit.data.metadata import DatasetMetadata
 from demokit.data.store import Dataset
 from demokit.errors import DemokitError
-from demokit.types import Array, Episode
+from demokit.types import Array, Episode, as_rows
 
 __all__ = ["export", "is_export", "losses", "place", "read"]
 _FALLBACK_FPS = 20
@@ -199,7 +199,7 @@ def _to_arrow(arrow: Any, rows: Array) -> Any:
     if are_pictures(rows):
         kind = arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())])
         return arrow.array([{"bytes": _png(image), "path": None} for image in rows], kind)
-    flat = rows.reshape(len(rows), -1)
+    flat = as_rows(rows)
     if rows.ndim == 1 or rows.shape[1:] == (1,):
         return arrow.array(flat[:, 0])
     found = arrow.array(flat.reshape(-1))

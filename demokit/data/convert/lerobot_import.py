@@ -50,7 +50,7 @@ from demokit.data.files import DAMAGE
 from demokit.data.metadata import DatasetMetadata
 from demokit.errors import DemokitError
 from demokit.reading import parse_object, read_bytes
-from demokit.types import SPLITS, Array, Episode
+from demokit.types import SPLITS, Array, Episode, as_rows
 
 _SPLIT = "split "
 _ROWS_AT_ONCE = 100  # of meta/episodes
@@ -343,7 +343,7 @@ def _context(part: Part, privileged: dict[str, Array]) -> tuple[float, ...] | No
     rows = privileged.pop("context", None)
     if rows is None:
         return None
-    rows = rows.reshape(len(rows), -1)
+    rows = as_rows(rows)
     if not len(rows) or (rows != rows[0]).any() or not np.isfinite(rows).all():
         part.explain(f"{PRIVILEGED}context", "left out: it changes within the episode")
         return None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from demokit.data.convert.lerobot_layout import are_pictures
-from demokit.types import Array
+from demokit.types import Array, as_rows
 
 Statistics = dict[str, Array]
 _QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
@@ -32,7 +32,7 @@ def episode_statistics(columns: Mapping[str, Array]) -> dict[str, Statistics]:
 
 def _statistics(rows: Array) -> Statistics:
     pictures = are_pictures(rows)
-    values = rows.reshape(-1, 3) if pictures else rows.reshape(len(rows), -1)
+    values = rows.reshape(-1, 3) if pictures else as_rows(rows)
     values = values.astype(np.float64) / (255 if pictures else 1)
     shape = (3, 1, 1) if pictures else (rows.shape[1:] or (1,))
     quantiles = np.quantile(values, list(_QUANTILES.values()), axis=0)
