@@ -167,12 +167,12 @@ def is_finished(folder: Path, planned: PlannedRun, demos: str) -> bool:
         return False
     facts = Facts.of(folder)
     own = source_of(folder) or demos
-    for what, same in (
-        ("method", facts.method == planned.method),
-        ("options", facts.options == asdict(planned.options)),
-        ("demonstrations", Path(own).name == Path(demos).name),
+    for what, (found, wanted) in (
+        ("methods", (facts.method, planned.method)),
+        ("options", (facts.options, asdict(planned.options))),
+        ("demonstrations", (Path(own).name, Path(demos).name)),
     ):
-        if not same:
+        if found != wanted:
             raise DemokitError(
                 f"{folder} was trained with other {what} than the plan has now: remove it, or "
                 "name another --output-dir."

@@ -16,7 +16,8 @@ from gmps.policies.meta_params import section
 
 KIND = "gmps"
 _RENAMED = {"place_weight": "object_weight"}
-_IMITATION_STEPS = 100  # gradient steps of an iteration
+_EXPLORING = {("gmps", "latent"): "gmps-latent"}
+_STEPS = {"imitation": 100}  # gradient steps of an iteration, where they were counted instead
 
 
 def options_of(config: Mapping[str, Any], family: str) -> tuple[str, dict[str, Any]]:
@@ -28,12 +29,11 @@ def options_of(config: Mapping[str, Any], family: str) -> tuple[str, dict[str, A
         KeyError: it is no such configuration.
     """
     method = str(config["method"])
-    if method == "gmps" and config.get("explore") == "latent":
-        method = "gmps-latent"
+    method = _EXPLORING.get((method, config.get("explore", "")), method)
     given = {_RENAMED.get(name, name): value for name, value in config.items()}
     given["reward"] = _reward(family, str(config["reward"]))
-    if method == "imitation":
-        given["iterations"] = -(-int(given["imitation_steps"]) // _IMITATION_STEPS)
+    if method in _STEPS:
+        given["iterations"] = -(-int(given["imitation_steps"]) // _STEPS[method])
         given |= {"rollouts_per_task": given["rollouts_per_task"], "eval_every": 10, "patience": 0}
     own = {each.name: each for each in fields(find_method(method).options)}
     kept = {name: value for name, value in given.items() if name in own}
@@ -95,9 +95,7 @@ def modernised(
     shared |= {n: tensors[n] for n in ("centers",) if n in tensors}
     renamed = {f"state.{n}": value for n, value in section(tensors, "extra.").items()}
     renamed |= _learner("learner.", "", tensors, shared)
-    iteration = int(header["progress"]["iteration"])
-    if method == "imitation":
-        iteration = -(-iteration // _IMITATION_STEPS)
+    iteration = -(-int(header["progress"]["iteration"]) // _STEPS.get(method, 1))
     modern = {
         **{name: header[name] for name in ("family", "model_hash", "tasks")},
         "reward": _reward(header["family"], header["reward"]),
