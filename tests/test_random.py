@@ -93,6 +93,7 @@ DRAWN = {
     "cheetah-vel": "3e69508db2503bab",
     "cheetah-dir": "1f68a119edfb962c",
     "point-corner": "c7a87ae25661de92",
+    "point-rotated": "19485dd3263e2533",
 }
 """Of the ids and contexts of all task sets with seeds 0 and 7: datasets and results name them."""
 

@@ -24,6 +24,7 @@ _FAMILIES = {
     "cheetah-vel": "demokit.envs.cheetah_vel:CheetahVel",
     "cheetah-dir": "demokit.envs.cheetah_dir:CheetahDir",
     "point-corner": "demokit.envs.point_corner:PointCorner",
+    "point-rotated": "demokit.envs.point_rotated:PointRotated",
 }
 
 

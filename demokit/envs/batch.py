@@ -322,8 +322,7 @@ class SimBatch:
         elif context.shape[-1] < self._context.shape[1]:
             context = self._with_nominal(context)
         self._context[ids] = context
-        if self._context.shape[1] > family.context.width:
-            family.set_dynamics(self._sims, ids, self._context[ids, family.context.width :])
+        family.set_task(self._sims, ids, self._context[ids])
 
     def _with_nominal(self, context: FloatArray) -> FloatArray:
         nominal = np.tile(self.family.nominal_dynamics, (len(context), 1))

@@ -137,6 +137,7 @@ def _check_functions(family: Family) -> None:
     views = _call(family, "views", sims)
     noise = np.zeros((_NUM_SIMS, family.start_noise_width))
     action = np.zeros((_NUM_SIMS, len(family.actions)))
+    _call(family, "set_task", sims, np.arange(_NUM_SIMS), _context(family))
     _write(family, views, "start", _call(family, "start", noise))
     sims.forward(np.arange(_NUM_SIMS))
     _write(family, views, "control", _call(family, "control", views, action))

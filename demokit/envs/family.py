@@ -181,6 +181,15 @@ class Family(ABC):
         """A batch of its own (see `SimBatch`) where a family does not run on `mujoco.batch`."""
         return None
 
+    def set_task(self, sims: Batch, ids: NDArray[np.int64], context: FloatArray) -> None:
+        """Give the models of simulations `ids` (n,) what tasks `context` (n, C) change of them.
+
+        By default nothing but the dynamics of contexts (n, C + D). A family whose tasks always
+        differ in their physics writes it here, into `sims.expand` of the model's fields.
+        """
+        if context.shape[1] > self.context.width:
+            self.set_dynamics(sims, ids, context[:, self.context.width :])
+
     def set_dynamics(self, sims: Batch, ids: NDArray[np.int64], values: FloatArray) -> None:
         """Give the models of simulations `ids` (n,) the physics `values` (n, D)."""
         raise NotImplementedError(f"{self.name} has no dynamics to set.")

@@ -11,11 +11,14 @@ that it runs through the same code as every other family. Horizon 20; the sparse
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
 from demokit.envs.family import ContextSpace, Family, Term, Terms, Views
+from demokit.envs.sawyer import distance_m
 from demokit.types import Array, FloatArray
 
 STEP_M = 0.1
@@ -52,7 +55,7 @@ class Point(Family):
     name = "point"
     horizon = 20
     frame_skip = 5
-    terms = (
+    terms: ClassVar[tuple[Term, ...]] = (
         Term("point_pos_w_m", 2, "m", "world", "observation"),
         Term("point_vel_w", 2, "m/s", "world", "privileged"),
     )
@@ -90,24 +93,26 @@ class Point(Family):
         """See `Family`."""
         return {"point_pos_w_m": views["qpos"].copy(), "point_vel_w": views["qvel"].copy()}
 
+    def goal_w_m(self, terms: Terms, context: FloatArray) -> FloatArray:  # noqa: ARG002
+        """Where the points must go, (N, 2): here the context itself."""
+        return context
+
     def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
         """Negative distance to the goal, metres."""
-        return -_distance_m(terms, context)
+        return -self._distance_m(terms, context)
 
     def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
         """`1 - distance / 0.5` within SPARSE_RADIUS_M, else 0."""
-        reward: FloatArray = np.maximum(0, 1 - _distance_m(terms, context) / SPARSE_RADIUS_M)
+        reward: FloatArray = np.maximum(0, 1 - self._distance_m(terms, context) / SPARSE_RADIUS_M)
         return reward
 
     def success(self, terms: Terms, context: FloatArray) -> Array:
         """Within SUCCESS_RADIUS_M of the goal."""
-        return _distance_m(terms, context) < SUCCESS_RADIUS_M
+        return self._distance_m(terms, context) < SUCCESS_RADIUS_M
 
     def goal_marker(self, context: FloatArray) -> dict[str, FloatArray]:
         """See `Family`."""
-        return {"goal": np.array([*context, 0.02])}
+        return {"goal": np.array([*self.goal_w_m({}, context[None])[0], 0.02])}
 
-
-def _distance_m(terms: Terms, context: FloatArray) -> FloatArray:
-    distance: FloatArray = np.linalg.norm(terms["point_pos_w_m"] - context, axis=1)
-    return distance
+    def _distance_m(self, terms: Terms, context: FloatArray) -> FloatArray:
+        return distance_m(terms["point_pos_w_m"], self.goal_w_m(terms, context))

@@ -15,6 +15,7 @@ _EXPERTS = {
     "door": "recorders.scripted.door:DoorExpert",
     "pick-place": "recorders.scripted.pick_place:PickPlaceExpert",
     "point-corner": "recorders.scripted.point:PointExpert",
+    "point-rotated": "recorders.scripted.point:PointRotatedExpert",
 }
 
 

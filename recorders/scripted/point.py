@@ -1,4 +1,4 @@
-"""The expert of Point: straight to the goal."""
+"""The experts of the point families: straight to the goal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from demokit.envs.point import STEP_M
+from demokit.envs.point import STEP_M, Point
+from demokit.envs.point_rotated import PointRotated, rotated
 from demokit.types import Array, FloatArray
 
 
@@ -14,10 +15,25 @@ class PointExpert:
     """Moves straight to the goal at the greatest speed that both axes allow."""
 
     name = "scripted"
+    family = Point()
 
     def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:  # noqa: ARG002
-        """Actions (N, 2) from "point_pos_w_m" (N, 2) and "context" (N, 2)."""
-        return straight(privileged["context"] - privileged["point_pos_w_m"], STEP_M)
+        """Actions (N, 2) from "point_pos_w_m" (N, 2) and "context" (N, C)."""
+        return straight(self._offset_m(privileged), STEP_M)
+
+    def _offset_m(self, privileged: Mapping[str, Array]) -> FloatArray:
+        goal = self.family.goal_w_m(privileged, privileged["context"])
+        offset: FloatArray = goal - privileged["point_pos_w_m"]
+        return offset
+
+
+class PointRotatedExpert(PointExpert):
+    """Knows the angle, and turns its moves back by it."""
+
+    family = PointRotated()
+
+    def _offset_m(self, privileged: Mapping[str, Array]) -> FloatArray:
+        return rotated(super()._offset_m(privileged), -privileged["context"][:, 0])
 
 
 def straight(offset_m: FloatArray, step_m: float) -> FloatArray:

@@ -76,7 +76,15 @@ def test_point_goes_straight_to_the_goal():
     assert np.abs(final["point_pos_w_m"] - contexts).max() < 1e-3
 
 
-SCRIPTED = ("point", "push", "door", "pick-place", "point-corner")
+def test_an_expert_that_knows_the_rotation_goes_straight_too():
+    contexts = make_family("point-rotated").context.sample(np.random.default_rng(0), 40)
+    _, final = roll_out("point-rotated", contexts)
+    assert np.abs(final["point_pos_w_m"] - final["goal_pos_w_m"]).max() < 1e-3
+    _, final = roll_out("point-rotated", contexts, noise_std=0.2)
+    assert final["success"].mean() >= 0.95
+
+
+SCRIPTED = ("point", "push", "door", "pick-place", "point-corner", "point-rotated")
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.2])

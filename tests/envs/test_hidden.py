@@ -1,0 +1,125 @@
+"""Families whose tasks have to be found out: what a task changes, and that it comes back."""
+
+import numpy as np
+import pytest
+
+from demokit.data import DatasetWriter, Provenance, describe, open_dataset
+from demokit.data.replay import Replayer, compare
+from demokit.envs import make_family
+from demokit.envs.batch import SimBatch
+from demokit.envs.tasks import make_tasks
+from recorders.loop import Schedule, record
+from recorders.noise import EpisodeNoise, NoisyExpert
+from recorders.scripted import make_scripted
+
+HIDDEN = ("point-rotated",)
+"""Families whose tasks differ in their physics."""
+NO_ACTION = np.zeros((1, 2))
+
+
+def moved_m(family, context, action):
+    """How far (N, 2) one action takes the points of tasks, and of a batch where no task is set."""
+    sims = SimBatch(family, len(context))
+    start = sims.reset(np.array(context), [0] * len(context))[:, :2]
+    return sims.step(np.tile(action, (len(context), 1))).observation[:, :2] - start
+
+
+def test_a_rotation_turns_the_actions_counter_clockwise():
+    family = make_family("point-rotated")
+    plain, quarter, half, back = moved_m(
+        family, [[0.0], [np.pi / 2], [np.pi], [-np.pi / 2]], (1.0, 0.0)
+    )
+    step = moved_m(make_family("point"), [[0.0, 0.0]], (1.0, 0.0))[0]
+    np.testing.assert_allclose(plain, step, atol=1e-7)
+    for turned, direction in ((quarter, (0, 1)), (half, (-1, 0)), (back, (0, -1))):
+        np.testing.assert_allclose(turned, step[0] * np.array(direction), atol=1e-7)
+
+
+def test_rotated_tasks_share_their_goals_and_rewards():
+    family = make_family("point-rotated")
+    at = {"point_pos_w_m": np.zeros((2, 2)), "goal_pos_w_m": np.array([[0.3, 0.4], [0.3, 0.0]])}
+    for angle in (0.0, 2.0):
+        tasks = np.full((2, 1), angle)
+        np.testing.assert_allclose(family.reward_dense(at, tasks, NO_ACTION), [-0.5, -0.3])
+        np.testing.assert_allclose(family.reward_sparse(at, tasks, NO_ACTION), [0, 0.4], atol=1e-9)
+        assert not family.success(at, tasks).any()
+
+
+def test_the_goals_of_rotated_tasks_are_drawn_by_the_seed_and_stay():
+    sims = SimBatch(make_family("point-rotated"), 200)
+    seen = sims.reset(np.zeros((200, 1)), range(200))[:, 2:]
+    assert np.abs(seen).max() <= 1
+    np.testing.assert_allclose(seen.std(axis=0), 3**-0.5, atol=0.06)
+    assert np.array_equal(sims.step(np.ones((200, 2))).observation[:, 2:], seen)
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_task_changes_its_own_simulation_only_and_gives_it_back(name):
+    family = make_family(name)
+    rng = np.random.default_rng(0)
+    a, b = family.context.sample(rng, 2)
+    action = rng.uniform(-1, 1, len(family.actions))
+
+    def end(sims):
+        for _ in range(family.horizon):
+            step = sims.step(np.tile(action, (sims.num_sims, 1)))
+        return step.observation
+
+    alone = SimBatch(family, 1)
+    alone.reset(a[None], [0])
+    expected = end(alone)[0]
+    sims = SimBatch(family, 2)
+    sims.reset(np.stack([a, a]), [0, 0])
+    sims.reset(b[None], [0], np.array([1]))
+    first, second = end(sims)
+    assert np.array_equal(first, expected)
+    assert not np.array_equal(second, expected)
+    sims.reset(a[None], [0], np.array([1]))
+    sims.reset(b[None], [0], np.array([0]))
+    assert np.array_equal(end(sims)[1], expected)
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_restoring_a_state_restores_the_task(name):
+    family = make_family(name)
+    rng = np.random.default_rng(0)
+    sims, other = SimBatch(family, 3), SimBatch(family, 3)
+    sims.reset(family.context.sample(rng, 3), range(3))
+    actions = rng.uniform(-1, 1, (family.horizon, 3, len(family.actions)))
+    half = family.horizon // 2
+    for action in actions[:half]:
+        sims.step(action)
+    other.set_state(sims.get_state())
+    for action in actions[half:]:
+        assert np.array_equal(sims.step(action).observation, other.step(action).observation)
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_recorded_episode_brings_its_task_back(name, tmp_path):
+    family, expert = make_family(name), make_scripted(name)
+    tasks = make_tasks(family, "uniform", "train", num_tasks=4)
+    about = describe(
+        family,
+        reward="dense",
+        task_set="uniform",
+        tasks=tasks,
+        provenance=Provenance(recorder="scripted", expert="scripted", noise_std=0.1, seed=0),
+    )
+    episodes = record(
+        SimBatch(family, 4),
+        lambda seeds: NoisyExpert(expert, 0.1, EpisodeNoise(seeds)),
+        tasks,
+        Schedule((1,) * 4),
+        seed=0,
+        recorder="scripted",
+    )
+    with DatasetWriter(tmp_path / "d.hdf5", about) as writer:
+        for episode in episodes:
+            writer.add(episode)
+        path = writer.finish()
+    with open_dataset(path) as dataset:
+        found = list(dataset)
+        replayed = Replayer(dataset.metadata, num_sims=4).from_actions(found)
+    assert [e.task for e in found] == list(tasks)
+    assert all(e.success for e in found)
+    assert [compare(e, r).largest for e, r in zip(found, replayed, strict=True)] == [0.0] * 4
