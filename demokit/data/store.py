@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self, overload
 
 import h5py
 
-from demokit.data.files import DAMAGE, explain_damage, open_file, open_hdf5
+from demokit.data.files import explain_damage, open_file, open_hdf5
 from demokit.data.hdf5 import names, read_attributes
 from demokit.data.layout import (
     EpisodeRecord,
@@ -169,13 +169,9 @@ def _indices(names: Iterable[str]) -> list[int]:
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
-    try:
+    with explain_damage(folder):
         state: dict[str, Any] = dict(read_json(folder / STATE_FILE))
         dict(state["metadata"])
-    except DAMAGE as error:
-        raise DemokitError(
-            f"The unfinished recording {folder} cannot be read ({error}): delete the folder."
-        ) from error
     return state
 
 

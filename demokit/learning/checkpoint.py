@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from demokit.errors import DemokitError
 from demokit.reading import MALFORMED, MOST_BYTES, parse_object
-from demokit.writing import write_whole
+from demokit.writing import errno_of, reason, write_whole
 
 KEPT = "what is saved already is kept; --resume goes on from the last checkpoint."
 _HEADER = "demokit"
@@ -55,6 +55,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             # Copies: where memory is not aligned as torch aligns it, kernels add up otherwise.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, *MALFORMED) as error:
+        if errno_of(error):
+            raise DemokitError(f"{path} cannot be read: {reason(error)}.") from error
         raise DemokitError(
             f"{path} is no demokit checkpoint, or a damaged one ({error}): "
             "train again, or name another."

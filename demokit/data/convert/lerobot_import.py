@@ -51,6 +51,7 @@ from demokit.data.metadata import DatasetMetadata
 from demokit.errors import DemokitError
 from demokit.reading import parse_object, read_bytes
 from demokit.types import SPLITS, Array, Episode, as_rows
+from demokit.writing import errno_of, reason
 
 _SPLIT = "split "
 _ROWS_AT_ONCE = 100  # of meta/episodes
@@ -155,7 +156,8 @@ class _Source:
                 for batch in open_parquet(path).iter_batches(_ROWS_AT_ONCE, use_threads=False):
                     yield from batch.to_pylist()
         except (*DAMAGE, arrow.ArrowException) as error:
-            raise DemokitError(f"{self._folder} is damaged ({error}).") from error
+            why = f"cannot be read: {reason(error)}" if errno_of(error) else f"is damaged ({error})"
+            raise DemokitError(f"{self._folder} {why}.") from error
 
     def _part(self, file: _DataFile, row: Mapping[str, Any]) -> Part:
         columns = dict.fromkeys([*file.columns, *self._features])
