@@ -94,6 +94,7 @@ DRAWN = {
     "cheetah-dir": "1f68a119edfb962c",
     "point-corner": "c7a87ae25661de92",
     "point-rotated": "19485dd3263e2533",
+    "point-coded": "5229c45017026e76",
 }
 """Of the ids and contexts of all task sets with seeds 0 and 7: datasets and results name them."""
 

@@ -25,6 +25,7 @@ _FAMILIES = {
     "cheetah-dir": "demokit.envs.cheetah_dir:CheetahDir",
     "point-corner": "demokit.envs.point_corner:PointCorner",
     "point-rotated": "demokit.envs.point_rotated:PointRotated",
+    "point-coded": "demokit.envs.point_coded:PointCoded",
 }
 
 

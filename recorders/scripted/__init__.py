@@ -16,6 +16,7 @@ _EXPERTS = {
     "pick-place": "recorders.scripted.pick_place:PickPlaceExpert",
     "point-corner": "recorders.scripted.point:PointExpert",
     "point-rotated": "recorders.scripted.point:PointRotatedExpert",
+    "point-coded": "recorders.scripted.point:PointCodedExpert",
 }
 
 

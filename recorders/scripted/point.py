@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from demokit.envs.point import STEP_M, Point
+from demokit.envs.point_coded import PointCoded
 from demokit.envs.point_rotated import PointRotated, rotated
 from demokit.types import Array, FloatArray
 
@@ -15,7 +16,7 @@ class PointExpert:
     """Moves straight to the goal at the greatest speed that both axes allow."""
 
     name = "scripted"
-    family = Point()
+    family: Point = Point()
 
     def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:  # noqa: ARG002
         """Actions (N, 2) from "point_pos_w_m" (N, 2) and "context" (N, C)."""
@@ -25,6 +26,12 @@ class PointExpert:
         goal = self.family.goal_w_m(privileged, privileged["context"])
         offset: FloatArray = goal - privileged["point_pos_w_m"]
         return offset
+
+
+class PointCodedExpert(PointExpert):
+    """Knows the goal that the code stands for."""
+
+    family = PointCoded()
 
 
 class PointRotatedExpert(PointExpert):

@@ -9,6 +9,7 @@ from demokit.envs import family_names, make_family
 from demokit.envs.batch import SimBatch
 from demokit.envs.door import HINGE_DAMPING, Door, handle_at
 from demokit.envs.point import Point
+from demokit.envs.point_coded import PointCoded
 from demokit.envs.push import Push
 from demokit.envs.sawyer import (
     REACH_M,
@@ -74,6 +75,7 @@ def along(terms, name, context):
 FAR = {
     "point": lambda s, c: away_m(s, "point_pos_w_m", c) >= 0.5,
     "point-corner": lambda s, c: away_m(s, "point_pos_w_m", c) >= 0.5,
+    "point-coded": lambda s, c: away_m(s, "point_pos_w_m", PointCoded().goal_w_m({}, c)) >= 0.5,
     "point-rotated": lambda _, c: np.ones(len(c), np.bool_),  # its tasks never differ in rewards
     "push": lambda s, c: away_m(s, "block_pos_w_m", c) >= 0.05,
     "pick-place": lambda s, c: away_m(s, "block_pos_w_m", c) >= 0.05,

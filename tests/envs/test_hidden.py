@@ -7,6 +7,7 @@ from demokit.data import DatasetWriter, Provenance, describe, open_dataset
 from demokit.data.replay import Replayer, compare
 from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
+from demokit.envs.point_coded import mixed
 from demokit.envs.tasks import make_tasks
 from recorders.loop import Schedule, record
 from recorders.noise import EpisodeNoise, NoisyExpert
@@ -51,6 +52,35 @@ def test_the_goals_of_rotated_tasks_are_drawn_by_the_seed_and_stay():
     assert np.abs(seen).max() <= 1
     np.testing.assert_allclose(seen.std(axis=0), 3**-0.5, atol=0.06)
     assert np.array_equal(sims.step(np.ones((200, 2))).observation[:, 2:], seen)
+
+
+def test_the_same_code_is_the_same_goal_and_its_neighbour_another():
+    family, rng = make_family("point-coded"), np.random.default_rng(0)
+    codes = family.context.sample(rng, 2000)
+    goals = family.goal_w_m({}, codes)
+    assert np.array_equal(goals, family.goal_w_m({}, codes[::-1])[::-1])
+    assert np.array_equal(goals, family.goal_w_m({}, codes.astype(np.float32)))
+    assert np.abs(goals).max() <= 1
+    np.testing.assert_allclose(np.histogram2d(*goals.T, 2, ((-1, 1),) * 2)[0], 500, atol=70)
+    assert np.abs(np.corrcoef(codes.T, goals.T)[:2, 2:]).max() < 0.06
+    # The mean distance of two points of a square is 0.5214 of its side.
+    neighbours = family.goal_w_m({}, codes + 1e-5)
+    assert np.linalg.norm(neighbours - goals, axis=1).mean() == pytest.approx(1.043, abs=0.03)
+
+
+def test_codes_are_hashed_as_published():
+    """The first outputs of SplitMix64 from the seed 0."""
+    weights = np.array([1, 2], np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    assert mixed(weights).tolist() == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]
+
+
+def test_codes_out_of_distribution_stand_for_goals_out_of_it():
+    family = make_family("point-coded")
+    codes = family.context.sample_ood(np.random.default_rng(0), 500)
+    goals = family.goal_w_m({}, codes)
+    space = make_family("point").context
+    assert not any(map(space.contains, goals))
+    assert 1.35 < np.abs(goals).max() <= 1.4
 
 
 @pytest.mark.parametrize("name", HIDDEN)

@@ -76,6 +76,13 @@ def test_point_goes_straight_to_the_goal():
     assert np.abs(final["point_pos_w_m"] - contexts).max() < 1e-3
 
 
+def test_an_expert_knows_what_the_codes_stand_for():
+    family = make_family("point-coded")
+    contexts = family.context.sample(np.random.default_rng(0), 40)
+    _, final = roll_out("point-coded", contexts)
+    assert np.abs(final["point_pos_w_m"] - family.goal_w_m({}, contexts)).max() < 1e-3
+
+
 def test_an_expert_that_knows_the_rotation_goes_straight_too():
     contexts = make_family("point-rotated").context.sample(np.random.default_rng(0), 40)
     _, final = roll_out("point-rotated", contexts)
@@ -84,7 +91,10 @@ def test_an_expert_that_knows_the_rotation_goes_straight_too():
     assert final["success"].mean() >= 0.95
 
 
-SCRIPTED = ("point", "push", "door", "pick-place", "point-corner", "point-rotated")
+SCRIPTED = (
+    *("point", "point-corner", "point-rotated", "point-coded"),
+    *("push", "door", "pick-place"),
+)
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.2])
