@@ -5,7 +5,8 @@ set -eu
 BIN=${BIN:-.venv/bin}
 OUT=docs/pictures
 mkdir -p "$OUT"
-for name in point point-corner point-rotated point-coded push door pick-place ant ant-dir cheetah-vel cheetah-dir; do
+for name in point point-corner point-rotated point-coded sliders \
+    push door pick-place ant ant-dir cheetah-vel cheetah-dir; do
     "$BIN/demokit" envs --render "$name" --out "$OUT/$name.png"
 done
 "$BIN/demokit" envs --render push --camera policy --out "$OUT/push-policy.png"

@@ -95,6 +95,7 @@ DRAWN = {
     "point-corner": "c7a87ae25661de92",
     "point-rotated": "19485dd3263e2533",
     "point-coded": "5229c45017026e76",
+    "sliders": "ce37780bcc90f69f",
 }
 """Of the ids and contexts of all task sets with seeds 0 and 7: datasets and results name them."""
 

@@ -26,6 +26,7 @@ _FAMILIES = {
     "point-corner": "demokit.envs.point_corner:PointCorner",
     "point-rotated": "demokit.envs.point_rotated:PointRotated",
     "point-coded": "demokit.envs.point_coded:PointCoded",
+    "sliders": "demokit.envs.sliders:Sliders",
 }
 
 

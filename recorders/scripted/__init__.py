@@ -17,6 +17,7 @@ _EXPERTS = {
     "point-corner": "recorders.scripted.point:PointExpert",
     "point-rotated": "recorders.scripted.point:PointRotatedExpert",
     "point-coded": "recorders.scripted.point:PointCodedExpert",
+    "sliders": "recorders.scripted.sliders:SlidersExpert",
 }
 
 

@@ -77,6 +77,7 @@ FAR = {
     "point-corner": lambda s, c: away_m(s, "point_pos_w_m", c) >= 0.5,
     "point-coded": lambda s, c: away_m(s, "point_pos_w_m", PointCoded().goal_w_m({}, c)) >= 0.5,
     "point-rotated": lambda _, c: np.ones(len(c), np.bool_),  # its tasks never differ in rewards
+    "sliders": lambda s, c: away_m(s, "slider_pos_m", c) >= 0.3 * 6**0.5,
     "push": lambda s, c: away_m(s, "block_pos_w_m", c) >= 0.05,
     "pick-place": lambda s, c: away_m(s, "block_pos_w_m", c) >= 0.05,
     "door": lambda s, _: np.linalg.norm(s["hand_pos_w_m"] - s["handle_pos_w_m"], axis=1) >= 0.1,
@@ -199,6 +200,27 @@ def test_point_rewards():
     near = {"point_pos_w_m": np.array([[0.3, 0.35]])}
     assert family.reward_sparse(near, goal, NO_ACTION) == pytest.approx(0.9)
     assert family.success(near, goal)[0]
+
+
+def test_slider_rewards():
+    family, goal = make_family("sliders"), np.array([[0.3, -0.3, 0.0, 0.0, 0.0, 0.0]])
+    rms = 0.3 / 3**0.5
+    at = {"slider_pos_m": np.zeros((1, 6))}
+    assert family.reward_dense(at, goal, NO_ACTION) == pytest.approx(-rms)
+    assert family.reward_sparse(at, goal, NO_ACTION) == pytest.approx(1 - rms / 0.3)
+    assert not family.success(at, goal)[0]
+    near = {"slider_pos_m": goal + np.array([[0.2, 0, 0, 0, 0, 0]])}
+    assert family.success(near, goal)[0]
+    far = {"slider_pos_m": goal + 0.31}
+    assert family.reward_sparse(far, goal, NO_ACTION) == 0
+
+
+def test_one_action_moves_each_slider_by_its_share():
+    sims = SimBatch(make_family("sliders"), 1)
+    start = sims.reset(np.zeros((1, 6)), [0])
+    action = np.array([[1.0, -1.0, 0.5, 0.0, 2.0, -0.1]])
+    moved = sims.step(action).observation - start
+    np.testing.assert_allclose(moved, 0.1 * np.clip(action, -1, 1), atol=2e-3)
 
 
 def test_push_dense_reward():

@@ -83,6 +83,14 @@ def test_an_expert_knows_what_the_codes_stand_for():
     assert np.abs(final["point_pos_w_m"] - family.goal_w_m({}, contexts)).max() < 1e-3
 
 
+def test_sliders_go_to_their_places():
+    family = make_family("sliders")
+    rng = np.random.default_rng(0)
+    contexts = np.concatenate([family.context.sample(rng, 40), family.context.sample_ood(rng, 40)])
+    _, final = roll_out("sliders", contexts)
+    assert np.abs(final["slider_pos_m"] - contexts).max() < 1e-3
+
+
 def test_an_expert_that_knows_the_rotation_goes_straight_too():
     contexts = make_family("point-rotated").context.sample(np.random.default_rng(0), 40)
     _, final = roll_out("point-rotated", contexts)
@@ -93,7 +101,7 @@ def test_an_expert_that_knows_the_rotation_goes_straight_too():
 
 SCRIPTED = (
     *("point", "point-corner", "point-rotated", "point-coded"),
-    *("push", "door", "pick-place"),
+    *("push", "door", "pick-place", "sliders"),
 )
 
 
