@@ -5,7 +5,7 @@ set -eu
 BIN=${BIN:-.venv/bin}
 OUT=docs/pictures
 mkdir -p "$OUT"
-for name in point point-corner point-rotated point-coded sliders \
+for name in point point-corner point-rotated point-coded sliders arm-torque \
     push door pick-place ant ant-dir cheetah-vel cheetah-dir; do
     "$BIN/demokit" envs --render "$name" --out "$OUT/$name.png"
 done

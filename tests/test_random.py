@@ -96,6 +96,7 @@ DRAWN = {
     "point-rotated": "19485dd3263e2533",
     "point-coded": "5229c45017026e76",
     "sliders": "ce37780bcc90f69f",
+    "arm-torque": "c89539be49dbc049",
 }
 """Of the ids and contexts of all task sets with seeds 0 and 7: datasets and results name them."""
 

@@ -27,6 +27,7 @@ _FAMILIES = {
     "point-rotated": "demokit.envs.point_rotated:PointRotated",
     "point-coded": "demokit.envs.point_coded:PointCoded",
     "sliders": "demokit.envs.sliders:Sliders",
+    "arm-torque": "demokit.envs.arm_torque:ArmTorque",
 }
 
 

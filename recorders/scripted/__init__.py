@@ -18,6 +18,7 @@ _EXPERTS = {
     "point-rotated": "recorders.scripted.point:PointRotatedExpert",
     "point-coded": "recorders.scripted.point:PointCodedExpert",
     "sliders": "recorders.scripted.sliders:SlidersExpert",
+    "arm-torque": "recorders.scripted.arm_torque:ArmTorqueExpert",
 }
 
 

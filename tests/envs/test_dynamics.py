@@ -13,13 +13,14 @@ from recorders.loop import Schedule, record
 from recorders.noise import EpisodeNoise, NoisyExpert
 from recorders.scripted import make_scripted
 
-NAMES = ("push", "door")
+NAMES = ("push", "door", "arm-torque")
 FORWARD = np.array([[0.0, 1.0, 0.0]])
 
 
 def run(sims, contexts, seeds, steps=30, ids=None):
     sims.reset(contexts, seeds, ids)
-    return [sims.step(np.tile(FORWARD, (sims.num_sims, 1))) for _ in range(steps)]
+    action = FORWARD[:, : len(sims.family.actions)]
+    return [sims.step(np.tile(action, (sims.num_sims, 1))) for _ in range(steps)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,6 +35,28 @@ def test_task_sets_with_dynamics(name):
         assert all(family.context.contains(row) for row in tasks[:, :width])
 
 
+def block_as(spec, mass, sliding):
+    spec.geom("block").mass = mass
+    for geom in ("block", "table_plane"):
+        friction = spec.geom(geom).friction.copy()
+        friction[0] = sliding
+        spec.geom(geom).friction = friction
+
+
+def hinge_as(spec, damping):
+    spec.joint("hinge").damping = [damping, 0, 0]
+
+
+def arm_as(spec, payload, gain):
+    (ball,) = spec.body("payload").geoms
+    ball.mass = payload
+    for motor in spec.actuators:
+        motor.gear = gain * motor.gear
+
+
+COMPILED = {"push": block_as, "door": hinge_as, "arm-torque": arm_as}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_simulation_runs_the_physics_of_a_model_so_compiled(name):
     family = make_family(name)
@@ -42,18 +65,10 @@ def test_each_simulation_runs_the_physics_of_a_model_so_compiled(name):
     sims.reset(np.stack([context, context * 1.1, context]), [0, 1, 2])
     got = sims._sims.get_model(0)
     spec = family.spec()
-    if name == "push":
-        block = spec.geom("block")
-        block.mass = context[2]
-        for geom in ("block", "table_plane"):
-            friction = spec.geom(geom).friction.copy()
-            friction[0] = context[3]
-            spec.geom(geom).friction = friction
-    else:
-        spec.joint("hinge").damping = [context[1], 0, 0]
+    COMPILED[name](spec, *context[family.context.width :])
     want = spec.compile()
     fields = "body_mass body_inertia body_subtreemass dof_invweight0 body_invweight0 dof_damping"
-    for field in (*fields.split(), "geom_friction"):
+    for field in (*fields.split(), "geom_friction", "actuator_gear"):
         np.testing.assert_allclose(
             getattr(got, field), getattr(want, field), rtol=1e-6, atol=1e-12, err_msg=field
         )

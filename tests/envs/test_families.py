@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from demokit.envs.sawyer import (
     within_reach,
 )
 from demokit.errors import DemokitError
+from recorders.scripted.arm_torque import mass_matrix
 
 NO_ACTION = np.zeros((1, 3))
 
@@ -77,6 +79,7 @@ FAR = {
     "point-corner": lambda s, c: away_m(s, "point_pos_w_m", c) >= 0.5,
     "point-coded": lambda s, c: away_m(s, "point_pos_w_m", PointCoded().goal_w_m({}, c)) >= 0.5,
     "point-rotated": lambda _, c: np.ones(len(c), np.bool_),  # its tasks never differ in rewards
+    "arm-torque": lambda s, c: away_m(s, "fingertip_pos_w_m", c) >= 0.2,
     "sliders": lambda s, c: away_m(s, "slider_pos_m", c) >= 0.3 * 6**0.5,
     "push": lambda s, c: away_m(s, "block_pos_w_m", c) >= 0.05,
     "pick-place": lambda s, c: away_m(s, "block_pos_w_m", c) >= 0.05,
@@ -131,8 +134,6 @@ def test_the_hand_starts_at_the_papers_start_within_a_centimetre(name):
 
 @pytest.mark.parametrize("name", ["push", "door", "pick-place"])
 def test_the_home_joints_put_the_hand_there(name):
-    import mujoco
-
     family = make_family(name)
     data = mujoco.MjData(family.model)
     mujoco.mj_resetDataKeyframe(family.model, data, 0)
@@ -221,6 +222,42 @@ def test_one_action_moves_each_slider_by_its_share():
     action = np.array([[1.0, -1.0, 0.5, 0.0, 2.0, -0.1]])
     moved = sims.step(action).observation - start
     np.testing.assert_allclose(moved, 0.1 * np.clip(action, -1, 1), atol=2e-3)
+
+
+def test_arm_rewards():
+    family, goal = make_family("arm-torque"), np.array([[0.5, 0.3]])
+    for y, dense, sparse, solved in (
+        (0.0, -0.3, 0.0, False),
+        (0.2, -0.1, 0.5, False),
+        (0.26, -0.04, 0.8, True),
+    ):
+        at = {"fingertip_pos_w_m": np.array([[0.5, y]])}
+        assert family.reward_dense(at, goal, NO_ACTION) == pytest.approx(dense)
+        assert family.reward_sparse(at, goal, NO_ACTION) == pytest.approx(sparse)
+        assert family.success(at, goal)[0] == solved
+
+
+def test_the_arms_fingertip_is_where_mujoco_has_it():
+    family, rng = make_family("arm-torque"), np.random.default_rng(0)
+    sims = SimBatch(family, 1)
+    sims.reset(np.array([[0.5, 0.0]]), [0])
+    assert np.abs(sims.terms["fingertip_pos_w_m"] - (0.5, 0.0)).max() < 0.12
+    for action in rng.uniform(-1, 1, (20, 1, 2)):
+        sims.step(action)
+        data = sims.data(0)
+        mujoco.mj_kinematics(family.model, data)
+        shown = data.site("fingertip").xpos[:2]
+        np.testing.assert_allclose(sims.terms["fingertip_pos_w_m"][0], shown, atol=1e-9)
+
+
+def test_the_arms_motors_turn_it_as_newton_says():
+    family = make_family("arm-torque")
+    data = mujoco.MjData(family.model)
+    data.qpos[:] = (0.0, 1.0)
+    data.ctrl[:] = (0.25, 0.5)  # 1 N m each
+    mujoco.mj_forward(family.model, data)
+    inertia = mass_matrix(np.array([1.0]), np.array([0.2]))[0]
+    np.testing.assert_allclose(data.qacc, np.linalg.solve(inertia, [1.0, 1.0]), rtol=1e-6)
 
 
 def test_push_dense_reward():

@@ -1,14 +1,17 @@
 """Scripted experts: their figures on a small sample, and that they are pure functions."""
 
+import mujoco
 import numpy as np
 import pytest
 
 from demokit.envs import make_family
+from demokit.envs.arm_torque import fingertip_w_m
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
 from recorders.noise import NoisyExpert
 from recorders.scripted import make_scripted
+from recorders.scripted.arm_torque import mass_matrix, posture_rad
 from recorders.scripted.random import make_random
 
 
@@ -91,6 +94,38 @@ def test_sliders_go_to_their_places():
     assert np.abs(final["slider_pos_m"] - contexts).max() < 1e-3
 
 
+@pytest.mark.parametrize("task_set", ["uniform", "ood", "dynamics"])
+def test_the_arm_reaches_its_goals_whatever_it_carries(task_set):
+    split = "ood" if task_set == "ood" else "train"
+    tasks = make_tasks(make_family("arm-torque"), task_set, split, num_tasks=60)
+    contexts = np.array([task.context for task in tasks])
+    _, final = roll_out("arm-torque", contexts)
+    assert np.linalg.norm(final["fingertip_pos_w_m"] - contexts[:, :2], axis=1).max() < 2e-3
+    assert roll_out("arm-torque", contexts, noise_std=0.2)[1]["success"].mean() >= 0.95
+
+
+def test_postures_bring_the_fingertip_to_the_goal():
+    space = make_family("arm-torque").context
+    rng = np.random.default_rng(0)
+    goals = np.concatenate([space.sample(rng, 200), space.sample_ood(rng, 200)])
+    np.testing.assert_allclose(fingertip_w_m(posture_rad(goals)), goals, atol=1e-9)
+
+
+@pytest.mark.parametrize("payload_kg", [0.05, 0.2, 1.0])
+def test_the_mass_matrix_is_mujocos(payload_kg):
+    spec = make_family("arm-torque").spec()
+    (ball,) = spec.body("payload").geoms
+    ball.mass = payload_kg
+    model = spec.compile()
+    data, full = mujoco.MjData(model), np.zeros((2, 2))
+    for elbow in (0.3, 1.4, 2.6):
+        data.qpos[:] = (0.7, elbow)
+        mujoco.mj_forward(model, data)
+        mujoco.mj_fullM(model, data, full)
+        got = mass_matrix(np.array([elbow]), np.array([payload_kg]))[0]
+        np.testing.assert_allclose(got, full, rtol=1e-9)
+
+
 def test_an_expert_that_knows_the_rotation_goes_straight_too():
     contexts = make_family("point-rotated").context.sample(np.random.default_rng(0), 40)
     _, final = roll_out("point-rotated", contexts)
@@ -101,7 +136,7 @@ def test_an_expert_that_knows_the_rotation_goes_straight_too():
 
 SCRIPTED = (
     *("point", "point-corner", "point-rotated", "point-coded"),
-    *("push", "door", "pick-place", "sliders"),
+    *("push", "door", "pick-place", "sliders", "arm-torque"),
 )
 
 
