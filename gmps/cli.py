@@ -14,6 +14,7 @@ import click
 from demokit.cli.config import config_option
 from demokit.cli.typed import family_of_env
 from demokit.errors import DemokitError
+from demokit.options import AUTO
 from demokit.text import say
 from gmps.command import MethodCommand, MethodName
 from gmps.method import DEFAULT, find_method, method_names
@@ -118,15 +119,14 @@ def _source(
 def _of_dataset(method: str, options: RunOptions, demos: str) -> tuple[Problem, DemoSet | None]:
     """The problem and, for a method that imitates, the demonstrations."""
     from gmps.experience.demos import load_demos
-    from gmps.options import ImitationOptions
+    from gmps.options import DemoOptions, ImitationOptions
     from gmps.problem import Problem
     from gmps.sources import problem_of_dataset
 
     if not find_method(method).imitates:
         return problem_of_dataset(demos, options.reward), None
-    num, labels = 0, "auto"
-    if isinstance(options, ImitationOptions):
-        num, labels = options.demos_per_task, options.labels
+    num = options.demos_per_task if isinstance(options, DemoOptions) else 0
+    labels = options.labels if isinstance(options, ImitationOptions) else AUTO
     loaded = load_demos(demos, num, options.reward, labels)
     return Problem.of(loaded), loaded
 
@@ -181,14 +181,14 @@ def _spent(spent: Spent) -> str:
 
 @click.command()
 def methods() -> None:
-    """List the methods of meta-learning: what they need, and how they learn a new task."""
+    """List the methods of meta-learning: what they are told, and how they learn a new task."""
     from demokit.cli.console import console, table
 
-    shown = table("Methods", "name", "what", "source", "demonstrations", "adapts by")
+    shown = table("Methods", "name", "what", "source", "demonstrations", "told", "adapts by")
     for name in method_names():
         found = find_method(name)
         needs = "needed" if found.imitates else "their tasks, or --env"
-        shown.add_row(name, found.about, found.source, needs, found.adapts)
+        shown.add_row(name, found.about, found.source, needs, found.told or "?", found.adapts)
     console().print(shown)
     say("The options of one: demokit meta-train --method NAME --help")
 

@@ -1,6 +1,7 @@
 """Meta-test: what a learner earns on tasks that nobody has met, after more and more episodes.
 
 Adaptation sees rewards and observations only; every task starts from what the learner begins with.
+The one exception is a learner that says it `IsTold` the tasks' contexts.
 This is the only loop over adaptation: evaluation, the choice of step sizes, videos and pictures
 take it.
 """
@@ -20,7 +21,7 @@ from demokit.types import FloatArray, Task
 from gmps.distributed import Part
 from gmps.experience.rollouts import Gathered, Sampled
 from gmps.experience.sampler import Sampler
-from gmps.method import MetaLearner
+from gmps.method import IsTold, MetaLearner
 from gmps.problem import Problem
 
 MEAN_EPISODES = 5
@@ -76,6 +77,8 @@ def stages(
         num_steps: adaptation steps.
         start: a stage to go on from; it is the first one.
     """
+    if isinstance(learner, IsTold):
+        learner = learner.told(sampler.contexts)
     found = start or _stage(learner, sampler, streams, 0, learner.begin(sampler.num_tasks))
     yield found
     while found.step < num_steps:

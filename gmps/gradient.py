@@ -90,6 +90,10 @@ class GradientLearner:
         """See `HasStepScale`."""
         return replace(self, scale=self.scale * factor)
 
+    def with_meta(self, meta: MetaParams) -> Self:
+        """The same with other parameters."""
+        return replace(self, meta=meta)
+
     def begin(self, num_tasks: int) -> Params:
         """Theta for every task."""
         return replicate(self.meta.theta, num_tasks)

@@ -114,6 +114,19 @@ class HasStepScale(Protocol):
         ...
 
 
+@runtime_checkable
+class IsTold(Protocol):
+    """A learner that is told the context of the new task: what nobody else ever is.
+
+    It says what knowing the task is worth. Evaluation tells it before it begins, and every table
+    says so.
+    """
+
+    def told(self, contexts: Tensor) -> Self:
+        """The same for M tasks with these contexts (M, C)."""
+        ...
+
+
 class Iteration(NamedTuple):
     """What one iteration of a training leaves.
 
@@ -178,6 +191,8 @@ class Method:
         options: its dataclass, a `RunOptions`.
         module: the name of the module with its `Code`.
         imitates: whether it needs demonstrations, not only their tasks.
+        told: all that it is told in training, and of the new task besides rewards and
+            observations, a phrase.
     """
 
     about: str
@@ -186,6 +201,7 @@ class Method:
     options: type[RunOptions]
     module: str
     imitates: bool = False
+    told: str = ""
 
     @property
     def code(self) -> Code:

@@ -87,12 +87,18 @@ class GradientOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImitationOptions:
-    """Of imitating demonstrations, with Adam."""
+class DemoOptions:
+    """Of using demonstrations."""
 
     demos_per_task: int = option(
         0, "Demonstrations used per task; 0: as many as every task has.", zero=True
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImitationOptions(DemoOptions):
+    """Of imitating demonstrations, with Adam."""
+
     labels: str = option(
         AUTO,
         "What demonstrations teach. auto: the action of whoever acted, the person's by hand, the "
@@ -113,6 +119,14 @@ class ImitationOptions:
         zero=True,
         needs="images",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloningOptions(ImitationOptions, PolicyOptions, RunOptions):
+    """Of one policy that is trained by imitation alone."""
+
+    iterations: int = option(30, "Iterations of `steps` gradient steps.")
+    steps: int = option(100, "Gradient steps of an iteration.")
 
 
 def require_several(options: RunOptions) -> None:

@@ -36,6 +36,20 @@ class ActionDistribution(Protocol):
         ...
 
 
+class Certain(NamedTuple):
+    """The one action (M, K, A) that is taken, without chance."""
+
+    action: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """The action, whatever the noise."""
+        return self.action
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Zero, (M, K): nothing else can happen."""
+        return action.new_zeros(action.shape[:-1])
+
+
 class Actor(Protocol):
     """Whoever acts in M x K simulations.
 

@@ -60,6 +60,7 @@ class DemoSet:
         sees: "state", or the images that were recorded.
         observation: (M, E, T, ...).
         action: (M, E, T, A), what they teach, see `read_labels`.
+        executed: (M, E, T, A), the actions that were executed, noise and all.
         object_position: (M, E, T, P), of the object that the tasks move: privileged, it trains
             the eyes of image policies; P is 0 where it was not recorded.
         alive: (M, E, T) bool, the steps that were demonstrated; shorter episodes are filled up
@@ -76,6 +77,7 @@ class DemoSet:
     sees: str | Vision
     observation: Observation
     action: Tensor
+    executed: Tensor
     object_position: Tensor
     alive: Tensor
     num_recorded: int
@@ -105,6 +107,7 @@ class DemoSet:
             self,
             observation=each(change, self.observation),
             action=change(self.action),
+            executed=change(self.executed),
             object_position=change(self.object_position),
             alive=change(self.alive),
         )
@@ -150,6 +153,7 @@ class DemoSet:
             self,
             observation=each(joined, self.observation, added.observation),
             action=joined(self.action, added.action),
+            executed=joined(self.executed, added.executed),
             object_position=joined(self.object_position, added.object_position),
             alive=joined(self.alive, added.alive),
             num_steps=self.num_steps + sum(len(episode) for episode in episodes),
@@ -251,6 +255,7 @@ class _Stacked(NamedTuple):
 
     observation: Observation
     action: Tensor
+    executed: Tensor
     object_position: Tensor
     alive: Tensor
 
@@ -272,6 +277,7 @@ def _stacked(
         {name: stack([np.asarray(each_seen[name]) for each_seen in seen]) for name in names}
         or stack([np.asarray(each_seen) for each_seen in seen]),
         stack(labels),
+        stack([episode.actions.astype(np.float32) for episode in episodes]),
         stack([_object_position(family, episode) for episode in episodes]),
         alive.view(num_tasks, -1, alive.shape[1]),
     )

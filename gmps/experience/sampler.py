@@ -65,6 +65,11 @@ class Sampler:
         )
 
     @property
+    def contexts(self) -> Tensor:
+        """Of the M tasks, (M, C): for learners that are told (`IsTold`), and nobody else."""
+        return torch.from_numpy(self._contexts[:: self.explore + self.mean]).float()
+
+    @property
     def num_steps(self) -> int:
         """Environment steps of one call in all processes; those after an early end count."""
         return self.steps_of(self.explore + self.mean)

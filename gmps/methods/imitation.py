@@ -8,16 +8,12 @@ takes its best scalar step size, chosen on the training tasks.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
-from demokit.options import option
 from demokit.random import torch_stream
-from gmps.experience.observation import thinned
 from gmps.gradient import (
     GradientLearner,
     loaded_advantage,
@@ -26,25 +22,16 @@ from gmps.gradient import (
     make_advantage,
 )
 from gmps.method import Iteration, Method
-from gmps.options import (
-    GradientOptions,
-    ImitationOptions,
-    PolicyOptions,
-    RunOptions,
-    require_several,
-)
+from gmps.options import CloningOptions, GradientOptions, require_several
 from gmps.policies.meta_params import MetaParams
 from gmps.policies.standard import demo_statistics, make_policy, statistics_of
 from gmps.problem import Problem, Training
-from gmps.steps.imitation import imitation_step
+from gmps.steps.imitation import clone
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiTaskImitationOptions(GradientOptions, ImitationOptions, PolicyOptions, RunOptions):
+class MultiTaskImitationOptions(GradientOptions, CloningOptions):
     """Of MultiTask Imitation."""
-
-    iterations: int = option(30, "Iterations of `steps` gradient steps.")
-    steps: int = option(100, "Gradient steps of an iteration.")
 
     def __post_init__(self) -> None:
         """See `RunOptions`."""
@@ -69,20 +56,8 @@ def train(
     state: Mapping[str, Tensor],
     first: int,
 ) -> Generator[Iteration]:
-    """Behaviour cloning with Adam."""
-    options, part, policy = training.options, training.part, learner.policy
-    meta = learner.meta.learnable()
-    optimizer = torch.optim.Adam(meta.leaves(), lr=options.outer_lr)
-    restore_optimizer(optimizer, state)
-    everything = training.demonstrations.of_tasks(part.own).all()
-    for iteration in range(first, options.iterations):
-        rng = training.stream("iteration", iteration)
-        for _ in range(options.steps):
-            shown = thinned(everything, options.outer_stride, rng).pooled()
-            loss = imitation_step(policy, meta, optimizer, shown, options, part)
-        meta.require_finite(iteration)
-        learner = replace(learner, meta=meta.frozen())
-        yield Iteration(learner, {"loss": loss}, 0, optimizer_tensors(optimizer))
+    """Behaviour cloning of one policy that is told nothing."""
+    yield from clone(training, learner, state, first)
 
 
 def load(
@@ -107,4 +82,5 @@ METHOD = Method(
     options=MultiTaskImitationOptions,
     module=__name__,
     imitates=True,
+    told="demonstrations; to choose its step size, rewards on training tasks",
 )

@@ -116,6 +116,15 @@ class GaussianPolicy:
         mean = mlp(self.layers(params), self.standardised(features))
         return Gaussian(mean, self.std(params))
 
+    def dist_under(self, params: Params, latents: Tensor, observation: Observation) -> Gaussian:
+        """Action distributions of M tasks, each under its latent (M, Z), for observations (M, S).
+
+        A latent stands for the bias transformation.
+        """
+        features = self.encode(params, observation)
+        mean = torch.func.vmap(lambda z, own: self.dist({**params, LATENT: z}, own).mean)
+        return Gaussian(mean(latents, features), self.std(params))
+
     def standardised(self, features: Tensor) -> Tensor:
         """What the first layer sees of features (..., F)."""
         return (features - self.feature_mean) / self.feature_scale

@@ -2,14 +2,75 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Generator, Mapping
+from typing import Protocol, Self, TypeVar
 
+import torch
+from torch import Tensor
+
+from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
 from gmps.distributed import Part
 from gmps.experience.demos import DemoBatch
-from gmps.options import ImitationOptions
+from gmps.experience.observation import thinned
+from gmps.method import Iteration, MetaLearner
+from gmps.options import CloningOptions, ImitationOptions
 from gmps.policies.gaussian import GaussianPolicy
 from gmps.policies.meta_params import MetaParams
+from gmps.problem import Training
 from gmps.steps.losses import behaviour_cloning
+
+
+class Clone(MetaLearner, Protocol):
+    """A learner whose policy imitates."""
+
+    @property
+    def policy(self) -> GaussianPolicy:
+        """The pure functions."""
+        ...
+
+    @property
+    def meta(self) -> MetaParams:
+        """Its parameters."""
+        ...
+
+    def with_meta(self, meta: MetaParams) -> Self:
+        """The same with other parameters."""
+        ...
+
+
+AnyClone = TypeVar("AnyClone", bound=Clone)
+
+
+def clone(
+    training: Training[CloningOptions],
+    learner: AnyClone,
+    state: Mapping[str, Tensor],
+    first: int,
+    latents: Tensor | None = None,
+) -> Generator[Iteration]:
+    """Behaviour cloning with Adam: a whole training, see `Code.train`.
+
+    Args:
+        training: what, with which options.
+        learner: whose policy it is, as it is before iteration `first`.
+        state: the optimiser's.
+        first: iteration to go on with.
+        latents: (M, Z) of all training tasks, which the policy is told; None: it is told nothing.
+    """
+    options, part, policy = training.options, training.part, learner.policy
+    meta = learner.meta.learnable()
+    optimizer = torch.optim.Adam(meta.leaves(), lr=options.outer_lr)
+    restore_optimizer(optimizer, state)
+    everything = training.demonstrations.of_tasks(part.own).all()
+    own = None if latents is None else latents[part.own].to(training.device)
+    for iteration in range(first, options.iterations):
+        rng = training.stream("iteration", iteration)
+        for _ in range(options.steps):
+            shown = thinned(everything, options.outer_stride, rng)
+            loss = imitation_step(policy, meta, optimizer, shown, options, part, own)
+        meta.require_finite(iteration)
+        learner = learner.with_meta(meta.frozen())
+        yield Iteration(learner, {"loss": loss}, 0, optimizer_tensors(optimizer))
 
 
 def imitation_step(
@@ -19,13 +80,20 @@ def imitation_step(
     demos: DemoBatch,
     options: ImitationOptions,
     part: Part,
+    latents: Tensor | None = None,
 ) -> float:
     """One step on L_BC of theta and, of images, on the loss of the object's position.
 
-    Returns L_BC. The demonstrations are those of this process's tasks, the step that of all.
+    Returns L_BC. The demonstrations (M, S, ...) are those of this process's tasks, the step that of
+    all. With `latents` (M, Z) theta imitates every task under its own.
     """
+    if latents is None:
+        demos = demos.pooled()
     features = policy.encode(meta.theta, demos.observation)
-    dist = policy.dist(meta.theta, features)
+    if latents is None:
+        dist = policy.dist(meta.theta, features)
+    else:
+        dist = policy.dist_under(meta.theta, latents, features)
     loss = behaviour_cloning(dist, demos.action, demos.weight, kind=options.outer_loss)
     position = policy.object_loss(features, demos.object_position, demos.weight)
     optimizer.zero_grad()

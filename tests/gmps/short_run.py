@@ -42,7 +42,9 @@ def cut(episode, steps):
 def options_of(method="gmps", **changes):
     """The options of a run of a few seconds."""
     short = {"iterations": 4, "rollouts_per_task": 3, "checkpoint_every": 1, "device": DEVICE}
-    short |= {"imitation": {"steps": 2}}.get(method, {"outer_steps": 2})
+    clones = {"steps": 2}
+    own = {"imitation": clones, "oracle": clones, "context-search": clones, "replay": {}}
+    short |= own.get(method, {"outer_steps": 2})
     return find_method(method).options(**{"demos_per_task": DEMOS, **short, **changes})
 
 

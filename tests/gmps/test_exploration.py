@@ -96,7 +96,8 @@ def test_fewer_latents_than_tasks_are_spread_over_all_of_them():
     groups = tasks_at((0.0, 0.5), (0.5, 0.5), (1.0, 0.5), (10.0, 0.5), (11.0, 0.5))
     exploration = space(tasks=groups)
     drawn = exploration.drawn(2, 0, [np.random.default_rng(0)])[0, :, 0]
-    found = drawn[drawn[:, 0].argsort()] * exploration.scale + exploration.mean
+    units = exploration.units
+    found = drawn[drawn[:, 0].argsort()] * units.scale + units.mean
     torch.testing.assert_close(found, torch.tensor([[0.5, 0.5], [10.5, 0.5]]))
 
 

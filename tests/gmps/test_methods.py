@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,15 @@ from demokit.types import Task
 from gmps import method as registry
 from gmps.experience.demos import load_demos
 from gmps.experience.rollouts import Rollouts
-from gmps.method import HasStepSize, find_method, method_names
+from gmps.method import HasStepSize, IsTold, find_method, method_names
 from gmps.problem import Problem, Training
+from gmps.progress import ITERATIONS
 from gmps.runs.checkpoint import Trained, load, save
 
 ROOT = Path(__file__).parents[2]
-METHODS = ("gmps", "gmps-latent", "imitation")
+METHODS = ("context-search", "gmps", "gmps-latent", "imitation", "oracle", "replay")
+TOLD = {"oracle"}
+"""Who is told the context of a new task."""
 K = 4
 
 
@@ -32,15 +35,27 @@ def demos(point_demos):
 
 
 def ready(demos, name):
-    """A learner that can adapt, and its problem."""
+    """A learner that can adapt, to the training tasks if it must be told some, and its problem."""
     learner, problem = learner_of(demos, name)
     if isinstance(learner, HasStepSize):
         learner = learner.with_step_size(0.01)
-    return learner, problem
+    return told(learner, problem.tasks), problem
+
+
+def told(learner, tasks):
+    """The learner, told these tasks if it is one that is told."""
+    if not isinstance(learner, IsTold):
+        return learner
+    return learner.told(torch.tensor([task.context for task in tasks]))
+
+
+def named(belief):
+    """A belief's tensors by name, whether it is a mapping or a named tuple."""
+    return belief._asdict() if hasattr(belief, "_asdict") else belief
 
 
 def copies(belief):
-    return {name: value.clone() for name, value in belief.items()}
+    return {name: value.clone() for name, value in named(belief).items()}
 
 
 def test_the_registry_has_these_methods():
@@ -58,7 +73,9 @@ def test_shapes_of_beliefs_and_of_what_actors_do(demos, name):
         assert judged.success.shape == (NUM_TASKS, 2)
         belief = learner.begin(NUM_TASKS)
         after = learner.adapt(belief, step, explored.rollouts, explored.memory)
-        assert {n: v.shape for n, v in after.items()} == {n: v.shape for n, v in belief.items()}
+        believed, kinds = named(after), {n: (v.dtype, v.ndim) for n, v in named(belief).items()}
+        assert {n: (v.dtype, v.ndim) for n, v in believed.items()} == kinds
+        assert all(len(value) == NUM_TASKS for value in believed.values())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -68,32 +85,40 @@ def test_adapting_changes_nothing_in_place(demos, name):
     believed = copies(belief)
     explored = roll_outs(problem.sampler(problem.tasks, explore=K), learner).explored
     seen = explored.rollouts.reward.clone()
-    after = learner.adapt(belief, 0, explored.rollouts, explored.memory)
-    assert any(not torch.equal(after[n], believed[n]) for n in after)
-    assert all(torch.equal(belief[n], value) for n, value in believed.items())
+    after = named(learner.adapt(belief, 0, explored.rollouts, explored.memory))
+    assert any(not torch.equal(after[n], believed[n]) for n in after) == (name not in TOLD)
+    assert all(torch.equal(named(belief)[n], value) for n, value in believed.items())
     assert all(torch.equal(learner.tensors()[n], value) for n, value in before.items())
     assert torch.equal(explored.rollouts.reward, seen)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_no_context_reaches_an_actor_or_an_adaptation(demos, name):
-    """Tasks that differ, and are paid alike, are acted and adapted to bit for bit alike."""
+    """Tasks that differ, and are paid alike, are acted and adapted to bit for bit alike.
+
+    Of a learner that is told contexts: when it is told the same, and not when it is told theirs.
+    """
     learner, problem = ready(demos, name)
-    found = []
-    for context in ((0.2, 0.2), (0.9, -0.4)):
-        tasks = (Task("point", "t/0", context, "validation"),)
-        explored = roll_outs(problem.sampler(tasks, explore=K), learner).explored
-        rollouts, memory, _ = explored
-        paid = torch.linspace(0, 1, K * 20).view(1, K, 20)
-        alike = Rollouts(
-            rollouts.observation, rollouts.action, rollouts.log_prob, paid, rollouts.alive
-        )
-        found.append((rollouts.action, learner.adapt(learner.begin(1), 0, alike, memory)))
-    (one, phi), (other, psi) = found
-    assert torch.equal(one, other)
-    assert all(torch.equal(phi[name], psi[name]) for name in phi)
+    tasks = [(Task("point", "t/0", at, "validation"),) for at in ((0.2, 0.2), (0.9, -0.4))]
+    one, other = (acted_and_adapted(told(learner, tasks[0]), problem, each) for each in tasks)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[n], value) for n, value in other.items())
     held = {each.name for each in fields(Rollouts)}
     assert held == {"observation", "action", "log_prob", "reward", "alive"}
+    assert isinstance(learner, IsTold) == (name in TOLD)
+    if name in TOLD:
+        theirs = acted_and_adapted(told(learner, tasks[1]), problem, tasks[1])
+        assert not torch.equal(theirs["action"], one["action"])
+
+
+def acted_and_adapted(learner, problem, tasks):
+    """What a learner does in a task, and believes after pay that says nothing of it."""
+    explored, judged = roll_outs(problem.sampler(tasks, explore=K, mean=1), learner)
+    rollouts, memory, _ = explored
+    paid = torch.linspace(0, 1, K * 20).view(1, K, 20)
+    alike = replace(rollouts, reward=paid)
+    after = named(learner.adapt(learner.begin(1), 0, alike, memory))
+    return {**after, "action": rollouts.action, "judged": judged.rollouts.action}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -122,6 +147,39 @@ def test_options_of_other_methods_are_refused(point_demos, tmp_path, invoke, nam
             refused = invoke(*args, "--output-dir", tmp_path / "run", exit_code=2).output
             assert f"{typed} is an option of" in refused
             assert f"not of {name}: leave it out." in refused
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_training_resumes_to_the_bit(demos, name, tmp_path):
+    """From its checkpoint after the second of four iterations."""
+    whole = trained_in(tmp_path / "whole", demos, name)
+    halted = tmp_path / "halted"
+    stops = Stops(2)
+    with pytest.raises(KeyboardInterrupt):
+        trained_in(halted, demos, name, report=stops)
+    rest = trained_in(halted, demos, name, resume=True)
+    assert rest.finished
+    one, other = whole.learner.tensors(), rest.learner.tensors()
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[n], value) for n, value in other.items())
+    assert (halted / "metrics.csv").read_text() == (tmp_path / "whole/metrics.csv").read_text()
+
+
+class Stops:
+    """Ends a training as Ctrl-C does, when so many iterations are done and saved."""
+
+    def __init__(self, after):
+        self._after = after
+
+    def __call__(self, what, done, _total):
+        if what == ITERATIONS and done > self._after:
+            raise KeyboardInterrupt
+
+
+def test_every_method_says_what_it_is_told(invoke):
+    assert all(find_method(name).told for name in METHODS)
+    assert all(("of a new task" in find_method(name).told) == (name in TOLD) for name in METHODS)
+    assert "told" in invoke("methods").output
 
 
 def test_help_shows_the_options_of_one_method(invoke):

@@ -86,4 +86,5 @@ METHOD = Method(
     adapts="keeping the best of K",
     options=Options,
     module=__name__,
+    told="rewards of roll-outs",
 )

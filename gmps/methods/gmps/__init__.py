@@ -10,12 +10,15 @@ METHOD = Method(
     options=GMPSOptions,
     module="gmps.methods.gmps.plain",
     imitates=True,
+    told="demonstrations by task, rewards of roll-outs; with --dagger an expert's answers",
 )
 LATENT = Method(
     about="GMPS whose roll-outs explore by latents: each follows another training task's expert",
     source="ours, after Mendonca et al., 2019, and Gurumurthy et al., 2019",
-    adapts="a step on a latent, told the training tasks' contexts",
+    adapts="a step on a latent",
     options=LatentOptions,
     module="gmps.methods.gmps.latent",
     imitates=True,
+    told="demonstrations by task, rewards of roll-outs, contexts of training tasks; with --dagger "
+    "an expert's answers",
 )

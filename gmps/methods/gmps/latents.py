@@ -27,11 +27,11 @@ from torch import Tensor
 
 from demokit.learning.networks import Params
 from demokit.types import Task
+from gmps.experience.contexts import ContextUnits
 from gmps.experience.observation import Observation
 from gmps.methods.gmps.critic import Critic
 from gmps.policies.gaussian import LATENT
 
-_SMALLEST = 1e-6  # spread of contexts, of their size: less is rounding
 CANDIDATES = 1000
 """Latents that the critic is asked about."""
 _NEIGHBOURS = 3
@@ -105,29 +105,25 @@ class LatentSpace:
 
     Attributes:
         tasks: latents (N, Z) of the training tasks, standardised.
-        mean, scale: (Z,) of their contexts.
+        units: in which contexts are latents.
         segments: how many latents a roll-out follows, one after the other.
         temperature: of the weights, in standard deviations of the scores of a task.
     """
 
     tasks: Tensor
-    mean: Tensor
-    scale: Tensor
+    units: ContextUnits
     segments: int
     temperature: float
 
     @classmethod
     def over(cls, tasks: Sequence[Task], segments: int, temperature: float) -> LatentSpace:
         """The latent space of these training tasks."""
-        contexts = _contexts(tasks)
-        mean, spread = contexts.mean(0), contexts.std(0).nan_to_num()
-        varies = spread > _SMALLEST * contexts.abs().amax(0)
-        scale = torch.where(varies, spread, torch.ones_like(spread))
-        return cls((contexts - mean) / scale, mean, scale, segments, temperature)
+        units = ContextUnits.over(tasks)
+        return cls(units.of(tasks), units, segments, temperature)
 
     def of(self, tasks: Sequence[Task]) -> Tensor:
         """Latents (N, Z) of tasks that demonstrations are known of."""
-        return (_contexts(tasks) - self.mean) / self.scale
+        return self.units.of(tasks)
 
     def drawn(self, num_rollouts: int, step: int, rngs: Sequence[np.random.Generator]) -> Tensor:
         """Latents (M, K, segments, Z) for K roll-outs of M tasks, around zero.
@@ -241,7 +237,3 @@ def count_segments(position: Tensor, alive: Tensor, horizon: int) -> int:
     steps = torch.arange(position.shape[1]) + 1
     arrival = float((under_way * steps).max(1).values.float().quantile(_SLOWEST))
     return max(1, int(horizon // (2 * arrival))) if arrival else 1
-
-
-def _contexts(tasks: Sequence[Task]) -> Tensor:
-    return torch.tensor(np.array([task.context for task in tasks]), dtype=torch.float32)

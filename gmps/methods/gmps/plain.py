@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -36,10 +35,6 @@ __all__ = ["GMPS", "load", "start", "train"]
 
 class GMPS(GradientLearner):
     """The learner of the paper; see `Guided`."""
-
-    def with_meta(self, meta: MetaParams) -> Self:
-        """See `Guided`."""
-        return replace(self, meta=meta)
 
     def taught(self, explored: Gathered, tasks: Sequence[Task], part: Part) -> Self:
         """Nothing: theta learns by the meta-objective alone."""
