@@ -97,6 +97,7 @@ DRAWN = {
     "point-coded": "5229c45017026e76",
     "sliders": "ce37780bcc90f69f",
     "arm-torque": "c89539be49dbc049",
+    "push-rotated": "066392fd849f56b5",
 }
 """Of the ids and contexts of all task sets with seeds 0 and 7: datasets and results name them."""
 

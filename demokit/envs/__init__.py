@@ -28,6 +28,7 @@ _FAMILIES = {
     "point-coded": "demokit.envs.point_coded:PointCoded",
     "sliders": "demokit.envs.sliders:Sliders",
     "arm-torque": "demokit.envs.arm_torque:ArmTorque",
+    "push-rotated": "demokit.envs.push_rotated:PushRotated",
 }
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from demokit.envs.family import ContextSpace, Term, Terms, Views
 from demokit.envs.point import SUCCESS_RADIUS_M, Point
+from demokit.envs.rotation import add_rotation, rotated, rotation_rad, turned
 from demokit.types import FloatArray
 
 GOAL_RANGE_M = 1.0
@@ -47,10 +48,7 @@ class PointRotated(Point):
             conaffinity=0,
         )
         spec.delete(spec.site("goal"))
-        spec.worldbody.add_site(
-            name="heading", group=4, size=[0.025, 0, 0], rgba=[0.1, 0.3, 0.8, 1]
-        )
-        spec.add_numeric(name="rotation_rad", data=[0.0], size=1)
+        add_rotation(spec)
         return spec
 
     def views(self, sims: Batch) -> Views:
@@ -58,12 +56,12 @@ class PointRotated(Point):
         return {
             **super().views(sims),
             "goal": sims.mocap_pos[:, 1],
-            "rotation_rad": sims.expand("numeric_data"),
+            "rotation_rad": rotation_rad(sims),
         }
 
     def set_task(self, sims: Batch, ids: NDArray[np.int64], context: FloatArray) -> None:
         """The angle, for `control`."""
-        sims.expand("numeric_data")[ids] = context
+        rotation_rad(sims)[ids] = context[:, 0]
 
     def start(self, noise: FloatArray) -> Views:
         """As Point; the goal within GOAL_RANGE_M of the origin along each axis."""
@@ -72,7 +70,7 @@ class PointRotated(Point):
 
     def control(self, views: Views, action: FloatArray) -> Views:
         """As Point, the action turned by the hidden angle, counter-clockwise."""
-        return super().control(views, rotated(action, views["rotation_rad"][:, 0]))
+        return super().control(views, turned(action, views["rotation_rad"]))
 
     def read(self, views: Views) -> Terms:
         """See `Family`."""
@@ -86,10 +84,3 @@ class PointRotated(Point):
         """Where the action (1, 0) leads from the origin; the goal is a part of the scene."""
         heading = rotated(np.array([[HEADING_M, 0.0]]), context)[0]
         return {"heading": np.array([*heading, 0.02])}
-
-
-def rotated(vectors: FloatArray, angle_rad: FloatArray) -> FloatArray:
-    """Vectors (N, 2) of the plane turned counter-clockwise by angles (N,)."""
-    cos, sin = np.cos(angle_rad), np.sin(angle_rad)
-    x, y = vectors[:, 0], vectors[:, 1]
-    return np.column_stack([cos * x - sin * y, sin * x + cos * y])

@@ -19,6 +19,7 @@ _EXPERTS = {
     "point-coded": "recorders.scripted.point:PointCodedExpert",
     "sliders": "recorders.scripted.sliders:SlidersExpert",
     "arm-torque": "recorders.scripted.arm_torque:ArmTorqueExpert",
+    "push-rotated": "recorders.scripted.push:PushRotatedExpert",
 }
 
 

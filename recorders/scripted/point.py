@@ -8,7 +8,8 @@ import numpy as np
 
 from demokit.envs.point import STEP_M, Point
 from demokit.envs.point_coded import PointCoded
-from demokit.envs.point_rotated import PointRotated, rotated
+from demokit.envs.point_rotated import PointRotated
+from demokit.envs.rotation import rotated
 from demokit.types import Array, FloatArray
 
 

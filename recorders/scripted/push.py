@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from demokit.envs.rotation import rotated
 from demokit.envs.sawyer import STEP_M
 from demokit.types import Array, FloatArray
 from recorders.scripted.point import straight
@@ -58,6 +59,16 @@ class PushExpert:
         height = np.where(arrived | held | behind, PUSH_HEIGHT_W_M, CLEAR_HEIGHT_W_M)
         up = np.clip((height - hand[:, 2]) / STEP_M, -1, 1)
         return np.column_stack([straight(move, STEP_M), up]).astype(np.float32)
+
+
+class PushRotatedExpert(PushExpert):
+    """Knows the angle, and turns its moves back by it; what is too long is cut, not bent."""
+
+    def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:
+        """Actions (N, 3), as `PushExpert`; "context" holds the angle behind the goal."""
+        action = super().act(observation, privileged)
+        move = rotated(action[:, :2], -privileged["context"][:, 2])
+        return np.column_stack([straight(move, 1.0), action[:, 2]])
 
 
 def _heading(error: FloatArray, offset: FloatArray) -> FloatArray:

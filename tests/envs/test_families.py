@@ -40,7 +40,7 @@ def door_terms(hand, angle):
 
 
 # Families whose tasks differ in their physics: what actions do tells the task, nothing else does.
-PHYSICAL = ("point-rotated",)
+PHYSICAL = ("point-rotated", "push-rotated")
 SEEN_GOAL = ("point-rotated",)
 
 
@@ -82,6 +82,7 @@ FAR = {
     "arm-torque": lambda s, c: away_m(s, "fingertip_pos_w_m", c) >= 0.2,
     "sliders": lambda s, c: away_m(s, "slider_pos_m", c) >= 0.3 * 6**0.5,
     "push": lambda s, c: away_m(s, "block_pos_w_m", c) >= 0.05,
+    "push-rotated": lambda s, c: away_m(s, "block_pos_w_m", c[:, :2]) >= 0.05,
     "pick-place": lambda s, c: away_m(s, "block_pos_w_m", c) >= 0.05,
     "door": lambda s, _: np.linalg.norm(s["hand_pos_w_m"] - s["handle_pos_w_m"], axis=1) >= 0.1,
     "ant": lambda s, c: away_m(s, "torso_pos_w_m", 2 * np.c_[np.cos(c), np.sin(c)]) >= 0.8,

@@ -13,13 +13,13 @@ from recorders.loop import Schedule, record
 from recorders.noise import EpisodeNoise, NoisyExpert
 from recorders.scripted import make_scripted
 
-HIDDEN = ("point-rotated",)
+HIDDEN = ("point-rotated", "push-rotated")
 """Families whose tasks differ in their physics."""
 NO_ACTION = np.zeros((1, 2))
 
 
 def moved_m(family, context, action):
-    """How far (N, 2) one action takes the points of tasks, and of a batch where no task is set."""
+    """How far (N, 2) one action takes the points of tasks."""
     sims = SimBatch(family, len(context))
     start = sims.reset(np.array(context), [0] * len(context))[:, :2]
     return sims.step(np.tile(action, (len(context), 1))).observation[:, :2] - start
@@ -34,6 +34,49 @@ def test_a_rotation_turns_the_actions_counter_clockwise():
     np.testing.assert_allclose(plain, step, atol=1e-7)
     for turned, direction in ((quarter, (0, 1)), (half, (-1, 0)), (back, (0, -1))):
         np.testing.assert_allclose(turned, step[0] * np.array(direction), atol=1e-7)
+
+
+def test_a_rotation_turns_the_hand_in_the_plane_alone():
+    family = make_family("push-rotated")
+    sims = SimBatch(family, 3)
+    sims.reset(np.array([[0.0, 0.75, a] for a in (0.0, np.pi / 2, -np.pi / 2)]), [0] * 3)
+    target = sims.terms["hand_target_w_m"].copy()
+    sims.step(np.tile((0.0, 0.5, 1.0), (3, 1)))
+    moved = sims.terms["hand_target_w_m"] - target
+    # To the left of "ahead" along y is minus x.
+    expected = [[0, 0.005, 0.01], [-0.005, 0, 0.01], [0.005, 0, 0.01]]
+    np.testing.assert_allclose(moved, expected, atol=1e-9)
+
+
+def test_rotated_pushing_has_pushs_dynamics_too():
+    family = make_family("push-rotated")
+    task = make_tasks(family, "dynamics", "train")[0]
+    assert len(task.context) == 5
+    sims = SimBatch(family, 1)
+    sims.reset(np.array([task.context]), [0])
+    model = sims._sims.get_model(0)
+    assert model.body("block").mass[0] == task.context[3]
+    assert model.geom("block").friction[0] == task.context[4]
+    assert model.numeric("rotation_rad").data[0] == task.context[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "task_set", "least", "most"),
+    [("push", "dynamics", 0.9, 1), ("push-rotated", "uniform", 0, 0.3)],
+)
+def test_how_much_of_a_push_is_in_the_hidden_physics(name, task_set, least, most):
+    """The script's actions in one task, done again in one of the same goal and other physics."""
+    family, expert = make_family(name), make_scripted(name)
+    tasks = make_tasks(family, task_set, "train", num_tasks=40)
+    contexts = np.array([task.context for task in tasks])
+    sims, seeds = SimBatch(family, 40), range(40)
+    observation, actions = sims.reset(contexts, seeds), []
+    for _ in range(family.horizon):
+        actions.append(expert.act(observation, sims.privileged()))
+        observation = sims.step(actions[-1]).observation
+    other = np.concatenate([contexts[:, :2], np.roll(contexts[:, 2:], 1, axis=0)], axis=1)
+    sims.reset(other, seeds)
+    assert least <= [sims.step(action).success.mean() for action in actions][-1] <= most
 
 
 def test_rotated_tasks_share_their_goals_and_rewards():

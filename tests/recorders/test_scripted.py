@@ -43,6 +43,13 @@ def test_push_beats_the_released_experts():
     assert final["success"].mean() >= 0.97
 
 
+@pytest.mark.parametrize("noise_std", [0.0, 0.2])
+def test_push_knows_how_its_hand_is_turned(noise_std):
+    tasks = make_tasks(make_family("push-rotated"), "uniform", "train", num_tasks=60)
+    _, final = roll_out("push-rotated", np.array([task.context for task in tasks]), noise_std)
+    assert final["success"].mean() >= 0.95
+
+
 def test_push_survives_action_noise():
     _, final = roll_out("push", paper_contexts("push", 10, 4), noise_std=0.2)
     assert final["success"].mean() >= 0.95
@@ -136,7 +143,7 @@ def test_an_expert_that_knows_the_rotation_goes_straight_too():
 
 SCRIPTED = (
     *("point", "point-corner", "point-rotated", "point-coded"),
-    *("push", "door", "pick-place", "sliders", "arm-torque"),
+    *("push", "push-rotated", "door", "pick-place", "sliders", "arm-torque"),
 )
 
 
