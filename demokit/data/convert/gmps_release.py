@@ -36,8 +36,9 @@ def read(source: Path, env: str | None) -> Imported:
     """The release's folder `source` as a dataset of the family `env`.
 
     Without `env`, the family is the one whose observations, actions and horizon have the sizes
-    found. A family known to demokit whose observations are as wide gets the terms in them as
-    privileged terms, and with these each episode's success.
+    found, and not a variant of it such as `push-rotated`. A family known to demokit whose
+    observations are as wide gets the terms in them as privileged terms, and with these each
+    episode's success.
 
     Raises:
         DemokitError: no episodes there, or pickles that are not those of the release.
@@ -178,13 +179,19 @@ def _family(episode: Part, env: str | None) -> str:
     if env:
         # Other observations are another family: a policy of one cannot act in the other.
         return plain_name(env if fitting or not families else f"{env}-release")
-    fitting = [name for name in fitting if families[name].horizon == steps]
+    fitting = _originals({n: families[n] for n in fitting if families[n].horizon == steps})
     if len(fitting) != 1:
         raise DemokitError(
             f"No one family has {steps} steps with {width} observed numbers and {sizes[1]} "
             "actions: name it with --env."
         )
     return fitting[0]
+
+
+def _originals(families: Mapping[str, Any]) -> list[str]:
+    """Names of those that are no variant of another one: a variant is meant where it is named."""
+    kinds = [type(family) for family in families.values()]
+    return [n for n, family in families.items() if sum(isinstance(family, k) for k in kinds) == 1]
 
 
 def _known(family: str) -> Any:
