@@ -242,7 +242,10 @@ class Family(ABC):
         return np.zeros(len(next(iter(terms.values()))), np.bool_)
 
     def goal_marker(self, context: FloatArray) -> Mapping[str, FloatArray]:  # noqa: ARG002
-        """Site name -> position (3,) in the world that shows people the goal of context (C,)."""
+        """Site name -> position (3,) in the world that shows people the goal of context (C,).
+
+        Maps of tasks are drawn over the site called "goal", and over contexts without one.
+        """
         return {}
 
     @cached_property

@@ -69,7 +69,7 @@ class Row:
 class TaskContext:
     """Where a task is: its split, its context by name, and its goal's marker in the world.
 
-    `goal_w_m` (x, y) is empty where a family shows no marker.
+    `goal_w_m` (x, y) is empty where a family shows no marker called "goal".
     """
 
     task: str
@@ -106,8 +106,8 @@ def context_of(family: Family, task: Task) -> TaskContext:
     """Where a task of the family is."""
     names = [*family.context.names, *(family.dynamics.names if family.dynamics else ())]
     context = np.array(task.context)
-    markers = list(family.goal_marker(context).values())
-    goal = tuple(float(value) for value in markers[0][:2]) if markers else ()
+    marker = family.goal_marker(context).get("goal", ())
+    goal = tuple(float(value) for value in marker[:2])
     return TaskContext(task.id, task.split, dict(zip(names, task.context, strict=False)), goal)
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from demokit.envs import make_family
+from demokit.types import Task
 from gmps.comparison.episodes import At, equal_budget, shown_episodes
 from gmps.comparison.plot import adaptation, pictures
 from gmps.comparison.report import (
@@ -25,6 +27,7 @@ from gmps.comparison.rows import (
     REFERENCE,
     Row,
     TaskContext,
+    context_of,
     curve,
     read_contexts,
     read_rows,
@@ -34,6 +37,22 @@ from gmps.comparison.rows import (
 )
 
 SPLIT = "validation"
+
+
+@pytest.mark.parametrize(
+    ("name", "context", "goal"),
+    [
+        ("point", (0.3, -0.4), (0.3, -0.4)),
+        ("push-rotated", (0.05, 0.7, 1.0), (0.05, 0.7)),
+        ("point-rotated", (1.0,), ()),  # its mark is no goal
+        ("sliders", (0.1,) * 6, ()),  # and six are none to draw a map over
+    ],
+)
+def test_a_task_is_where_its_goal_is(name, context, goal):
+    family = make_family(name)
+    found = context_of(family, Task(name, "t/0", context, SPLIT))
+    assert found.goal_w_m == goal
+    assert found.context == dict(zip(family.context.names, context, strict=True))
 
 
 def rows(label, returns, success, seed=0, rollouts=10, sweep=MAIN, scale=1.0):
