@@ -120,8 +120,7 @@ class Campaign:
         folder = self.folder / name
         runs = [str(self._folder_of(name, run)) for run in self.plan.trainings(name)]
         options = {
-            **self.plan.evaluate,
-            **self.plan.comparisons[name].evaluate,
+            **self.plan.evaluation(name),
             "output_dir": folder / "comparison",
             "jobs": self._jobs,
         }

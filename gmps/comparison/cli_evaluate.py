@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,13 @@ if TYPE_CHECKING:
 )
 @click.option("--num-tasks", type=click.IntRange(1), help="First so many tasks. Default: all.")
 @click.option("--reward", type=click.Choice(REWARDS), help="Default: that of the training.")
-@click.option("--adapt-steps", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--adapt-steps", type=click.IntRange(1), help="Of every method. Default: 5.")
+@click.option(
+    "--episodes",
+    type=click.IntRange(1),
+    help="Episodes of every new task, in place of --adapt-steps: each method takes as many steps "
+    "as they fill.",
+)
 @click.option(
     "--rollouts",
     type=click.IntRange(2),
@@ -85,6 +92,7 @@ def evaluate(
     videos: int,
     jobs: int,
     as_json: bool,
+    adapt_steps: int | None,
     **options: Any,
 ) -> None:
     """Fine-tune runs on held-out tasks by reward alone, and compare them.
@@ -102,8 +110,17 @@ def evaluate(
 
     folder = output_dir or (runs[0] if runs[0].is_dir() else runs[0].parent) / "evaluation"
     loaded, protocol = evaluated_runs(runs), Protocol(**options)
+    if adapt_steps and protocol.episodes:
+        raise click.UsageError("Name --episodes or --adapt-steps, not both.")
+    if adapt_steps:
+        protocol = replace(protocol, adapt_steps=adapt_steps)
+    for label, rollouts in protocol.short(loaded).items():
+        steps = protocol.steps(rollouts)
+        what = f"{steps} steps of {rollouts} episodes" if steps > 1 else f"a step of {rollouts}"
+        say(f"{label} takes {what}: {steps * rollouts} of {protocol.episodes}.", err=True)
     for run in loaded:
-        run.require_steps(protocol.adapt_steps)
+        of_run = protocol.variants(run.facts.episodes_per_step)
+        run.require_steps(max(protocol.steps(variant.rollouts) for variant in of_run))
         if not run.facts.finished:
             say(f"{run.path} is not finished: it is evaluated as it is now.", err=True)
     if len({run.facts.demos for run in loaded} - {""}) > 1:
@@ -143,7 +160,7 @@ def _film(runs: list[EvaluatedRun], protocol: Protocol, videos: int, folder: Pat
 
 def _print_tables(comparison: Comparison) -> None:
     """The verdict, and success and return by episodes; the page has the rest."""
-    from gmps.comparison.report import plain_tables, verdict
+    from gmps.comparison.report import plain_tables, told_table, verdict
     from gmps.comparison.rows import splits
 
     say(comparison.title)
@@ -151,6 +168,8 @@ def _print_tables(comparison: Comparison) -> None:
         say("", f"{verdict(comparison.rows, split)}")
         for table in plain_tables(comparison.rows, split):
             _print(table)
+    told = told_table(comparison.told)
+    say("", f"{told.caption}:", *(f"  {label}: {words}" for label, words in told.body))
 
 
 def _print(table: Table) -> None:

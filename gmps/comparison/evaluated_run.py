@@ -23,8 +23,16 @@ from demokit.learning.folder import METRICS, versions
 from demokit.reading import MALFORMED, read_json
 from demokit.writing import write_whole
 from gmps.comparison.learning import Monitored, logged, read_learning, write_learning
-from gmps.comparison.rows import Row, Variant, label_of, read_about, read_rows, write_rows
-from gmps.method import HasStepSize, find_method
+from gmps.comparison.rows import (
+    TOLD,
+    Row,
+    Variant,
+    label_of,
+    read_about,
+    read_rows,
+    write_rows,
+)
+from gmps.method import HasStepSize, IsTold, find_method
 from gmps.options import differing_options
 from gmps.problem import PARTS, Spent
 from gmps.runs.checkpoint import CHECKPOINT, Trained, load
@@ -51,6 +59,7 @@ class Facts:
         task_set, task_seed: what the training tasks are of; empty where they are of none.
         tasks, sees, demos, expert: digest of its training tasks, what it acts from, `Trained.demos`
             and `Trained.expert`; empty in archives that are older than these.
+        is_told: whether it is told the contexts of new tasks, see `IsTold`.
         versions: of the libraries that measured it, in archives whose curves do not say.
     """
 
@@ -70,6 +79,7 @@ class Facts:
     sees: str = ""
     demos: str = ""
     expert: str = ""
+    is_told: bool = False
     versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -112,12 +122,21 @@ class Facts:
             str(problem.sees),
             trained.demos,
             trained.expert,
+            isinstance(learner, IsTold),
         )
 
     @property
     def seed(self) -> int:
         """Of the training."""
         return int(self.options["seed"])
+
+    @property
+    def told(self) -> str:
+        """What its method is told, in words; empty where the method is not installed."""
+        try:
+            return find_method(self.method).told
+        except DemokitError:
+            return ""
 
     def differing(self) -> dict[str, Any]:
         """Options that are not the method's defaults; all, of one that is not installed."""
@@ -148,8 +167,8 @@ class EvaluatedRun:
 
     @property
     def label(self) -> str:
-        """Its method; see `label_of`."""
-        return label_of(self.path)
+        """Its method; see `label_of`. One that is told the new task says so."""
+        return label_of(self.path) + (TOLD if self.facts.is_told else "")
 
     @property
     def family(self) -> Family:

@@ -53,7 +53,8 @@ class Protocol:
         split: splits, each measured and shown.
         num_tasks: the first so many tasks of each split; None takes all.
         reward: None takes that of the training.
-        adapt_steps: policy-gradient steps on each task.
+        adapt_steps: adaptation steps on each task.
+        episodes: so many on each task in place of them, in as many steps as they fill.
         rollouts: K, of the main curve the first; several values are a sweep. None: the run's own.
         step_scale: factors on the run's step sizes; several values are a sweep beside the main
             curve, whose factor is 1.
@@ -71,6 +72,32 @@ class Protocol:
     step_scale: tuple[float, ...] = ()
     expert: str | None = None
     seed: int = 0
+    episodes: int | None = None
+
+    def steps(self, rollouts: int) -> int:
+        """Adaptation steps of a run that takes K = `rollouts` episodes for each."""
+        return self.adapt_steps if self.episodes is None else self.episodes // rollouts
+
+    def short(self, runs: Sequence[EvaluatedRun]) -> dict[str, int]:
+        """Method -> K, where its steps do not fill the episodes.
+
+        Raises:
+            DemokitError: they are fewer than one step takes.
+        """
+        if self.episodes is None:
+            return {}
+        every = {
+            run.label: variant.rollouts
+            for run in runs
+            for variant in self.variants(run.facts.episodes_per_step)[::-1]
+        }
+        for label, rollouts in every.items():
+            if rollouts > self.episodes:
+                raise DemokitError(
+                    f"{self.episodes} episodes are less than one adaptation step of {label}, which "
+                    f"takes {rollouts}: raise --episodes, or lower --rollouts."
+                )
+        return {label: k for label, k in every.items() if self.episodes % k}
 
     def variants(self, own_rollouts: int) -> list[Variant]:
         """The ways a run whose K in training was `own_rollouts` is fine-tuned."""
@@ -156,6 +183,7 @@ def compare(
             for run in reversed(runs)
         },
         learning=[point for run in runs for point in run.learning()],
+        told={run.label: run.facts.told for run in runs},
     )
 
 
@@ -169,6 +197,7 @@ def _check(runs: Sequence[EvaluatedRun], protocol: Protocol) -> None:
             "which one pays all of them."
         )
     protocol.reference(runs)
+    protocol.short(runs)
 
 
 def _facts(
@@ -184,7 +213,9 @@ def _facts(
         "family": f"{family.name}, horizon {family.horizon} steps",
         "reward in adaptation": protocol.reward or facts.reward,
         "tasks": ", ".join(sets),
-        "adaptation steps": str(protocol.adapt_steps),
+        "adaptation steps": str(protocol.adapt_steps)
+        if protocol.episodes is None
+        else f"as many as {protocol.episodes} episodes fill",
         "roll-outs per task and step": ", ".join(map(str, protocol.rollouts or own)),
         "environment steps of one roll-out": f"{family.horizon} at most",
         "episodes by the mean that measure": str(MEAN_EPISODES),
@@ -232,17 +263,17 @@ def measure(
     ]
     if jobs > 1:
         distinct = list({(id(curve[0]), _keys(*curve)): curve for curve in wanted}.values())
-        _measure_side_by_side(
-            distinct, jobs, lambda done: report(done * (protocol.adapt_steps + 1))
-        )
+        _measure_side_by_side(distinct, jobs, report)
     found: list[Measured] = []
-    for i, curve in enumerate(wanted):
+    before = 0
+    for curve in wanted:
 
-        def on_step(step: int, before: int = i * (protocol.adapt_steps + 1)) -> None:
+        def on_step(step: int, before: int = before) -> None:
             report(before + step + 1)
 
         found.append(_curve(*curve, on_step))
-        on_step(protocol.adapt_steps)
+        before += _num_stages(curve)
+        report(before)
     rows = [row for curve in found for row in curve.rows]
     by = _versions([curve.versions for curve in found])
     return rows + _references(runs, tasks, protocol), by
@@ -256,10 +287,12 @@ def _measure_side_by_side(
     context = get_context("spawn")
     with ProcessPoolExecutor(jobs, context, _begin, (threads,)) as pool:
         try:
-            measured = [pool.submit(_curve, *curve) for curve in wanted]
-            for done, future in enumerate(as_completed(measured)):
+            measured = {pool.submit(_curve, *curve): _num_stages(curve) for curve in wanted}
+            done = 0
+            for future in as_completed(measured):
                 future.result()
-                report(done + 1)
+                done += measured[future]
+                report(done)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -276,8 +309,14 @@ def _begin(threads: int) -> None:
 
 def num_steps(runs: Sequence[EvaluatedRun], protocol: Protocol) -> int:
     """How many sets of roll-outs `measure` takes or reads."""
-    curves = [protocol.variants(run.facts.episodes_per_step) for run in runs]
-    return sum(map(len, curves)) * len(protocol.split) * (protocol.adapt_steps + 1)
+    variants = (v for run in runs for v in protocol.variants(run.facts.episodes_per_step))
+    return len(protocol.split) * sum(protocol.steps(v.rollouts) + 1 for v in variants)
+
+
+def _num_stages(wanted: Wanted) -> int:
+    """How many sets of roll-outs a curve has."""
+    _, _, variant, protocol = wanted
+    return protocol.steps(variant.rollouts) + 1
 
 
 def _curve(
@@ -297,7 +336,7 @@ def _curve(
         scaled(trained.learner, variant.step_scale, run),
         trained.problem,
         tasks,
-        num_steps=protocol.adapt_steps,
+        num_steps=protocol.steps(variant.rollouts),
         seed=protocol.seed,
         run_seed=run.facts.seed,
         episodes_per_step=variant.rollouts,
@@ -328,7 +367,7 @@ def _keys(
         run.facts.checkpoint,
         [asdict(task) for task in tasks],
         (variant.rollouts, variant.step_scale),
-        (protocol.adapt_steps, protocol.seed, protocol.reward),
+        (protocol.steps(variant.rollouts), protocol.seed, protocol.reward),
     )
     measured = (_PROTOCOL, MEAN_EPISODES, num_trials(variant.rollouts), run.family.model_hash)
     return _digest((*decisive, measured)), _digest(decisive)

@@ -22,6 +22,7 @@ from gmps.comparison.report import (
     run_table,
     tables,
     task_table,
+    told_table,
     verdict,
 )
 from gmps.comparison.rows import labels, references, select, splits
@@ -54,6 +55,8 @@ def _sections(
     for split in every:
         yield f'<p class="verdict">{on_page(verdict(comparison.rows, split))}</p>'
         yield f'<section class="tiles">{"".join(_tiles(comparison, split))}</section>'
+    if (told := told_table(comparison.told)).body:
+        yield f'<h2>{on_page(told.caption)}</h2><div class="panel methods">{_plain(told)}</div>'
     yield "<h2>Adaptation</h2>"
     yield _wide(pictures["evaluation"])
     if LEARNING_CURVES in pictures:

@@ -21,6 +21,7 @@ from gmps.method import DEFAULT, find_method, method_names
 from gmps.options import RunOptions
 
 Options = Mapping[str, Any]
+_HOW_FAR = ("adapt-steps", "episodes")
 Made = TypeVar("Made")
 
 
@@ -91,6 +92,13 @@ class Plan:
         given += [match.train for match in self.comparisons.values()]
         if any("seed" in train for train in given):
             raise DemokitError("The seeds of runs are those of the plan: leave out train.seed.")
+
+    def evaluation(self, name: str) -> Options:
+        """The options of `evaluate` for a comparison: how far it goes it may say in either way."""
+        own = {dashed(option): value for option, value in self.comparisons[name].evaluate.items()}
+        shared = {dashed(option): value for option, value in self.evaluate.items()}
+        told = {*_HOW_FAR} & own.keys()
+        return {n: v for n, v in shared.items() if not (told and n in _HOW_FAR)} | own
 
     def trainings(self, name: str) -> dict[str, PlannedRun]:
         """Run folder -> what is trained in it, of every method and seed of a comparison.

@@ -34,6 +34,7 @@ from gmps.comparison.rows import (
     Row,
     TaskContext,
     curve,
+    is_told,
     labels,
     references,
     scores,
@@ -70,6 +71,7 @@ class Comparison:
         facts: name -> how it was made: the protocol, versions.
         options: method -> every option of its training, by name.
         learning: what was logged of the trainings.
+        told: method -> all that it is told, in words.
     """
 
     title: str
@@ -79,6 +81,7 @@ class Comparison:
     facts: dict[str, str]
     options: dict[str, dict[str, str]]
     learning: list[Monitored] = field(default_factory=list)
+    told: dict[str, str] = field(default_factory=dict)
 
 
 Estimate: TypeAlias = Callable[[FloatArray], Interval]
@@ -103,6 +106,9 @@ def verdict(rows: Sequence[Row], split: str) -> str:
         f"({steps_taken(rows, split, budget)}), {best} {_achieves(measure, float(after.mean()))}."
     ]
     parts += [_behind(rows, split, measure, best, other) for other in others]
+    for label in sorted({*labels(rows)} - {best, *others}):
+        reached = after_equal_episodes(rows, label, measure, split)
+        parts.append(f"{label} {_achieves(measure, float(reached.mean()))}.")
     expert = references(rows, measure, split=split).get(EXPERT)
     if expert is not None:
         found = _achieves(measure, float(expert.mean()))
@@ -133,7 +139,10 @@ def headline(rows: Sequence[Row], split: str) -> str:
 
 
 def ranking(rows: Sequence[Row], split: str) -> list[str]:
-    """The methods from the best after equal episodes to the worst."""
+    """The methods from the best after equal episodes to the worst.
+
+    With one that is told the new task none competes that is not told it.
+    """
 
     def key(label: str) -> tuple[float, float]:
         success, earned = (
@@ -141,7 +150,8 @@ def ranking(rows: Sequence[Row], split: str) -> list[str]:
         )
         return success, earned
 
-    return sorted(labels(rows), key=key, reverse=True)
+    every = labels(rows)
+    return sorted([n for n in every if not is_told(n)] or every, key=key, reverse=True)
 
 
 def after_equal_episodes(rows: Sequence[Row], label: str, measure: str, split: str) -> FloatArray:
@@ -174,6 +184,7 @@ def tables(rows: Sequence[Row], split: str) -> Iterator[Table]:
     if references(rows, "success", split=split):
         yield _reference_table(rows, split)
     yield _differences(rows, split)
+    yield _meanwhile_table(rows, split, partial(cell, digits=DIGITS["episode_return"]))
     yield _gap_table(rows, split)
     yield _areas(rows, split)
     for sweep, column in ((BY_ROLLOUTS, "rollouts"), (BY_STEP_SCALE, "step_scale")):
@@ -200,6 +211,12 @@ def plain_tables(rows: Sequence[Row], split: str) -> Iterator[Table]:
             body.append([name, "reference", *_cells({0: line}, columns, _mean(measure))])
         caption = f"{NAMES[measure].capitalize()} after so many {axis(rows)}"
         yield Table(caption, ["method", "policy", *map(str, columns)], body)
+    caption, header, body = _meanwhile_table(rows, split, lambda found: f"{found.mean:.1f}")
+    yield Table(
+        caption,
+        [header[0], "policy", *header[1:]],
+        [[label, "exploring", *cells] for label, *cells in body],
+    )
 
 
 def _by_episodes(
@@ -280,6 +297,41 @@ def gaps(rows: Sequence[Row], label: str, split: str) -> dict[int, Interval]:
         return {}
     found = _mean_curve(rows, label, "episode_return", split)
     return {num: difference(expert[None], earned) for num, earned in found.items()}
+
+
+def meanwhile(rows: Sequence[Row], label: str, split: str) -> dict[int, FloatArray]:
+    """Episodes spent -> the mean return of these, the exploring ones, (runs, tasks)."""
+    explored = curve(rows, label, "stochastic", "episode_return", split=split)
+    per_step, (*before, _) = episodes_per_step(rows)[label], explored.values()
+    return {
+        per_step * num: np.mean(before[:num], 0, dtype=float) for num in range(1, len(before) + 1)
+    }
+
+
+def lost(rows: Sequence[Row], label: str, split: str) -> dict[int, Interval]:
+    """Return lost while adapting: the expert's minus that of the episodes spent, their sum.
+
+    Without an expert in the table it is empty.
+    """
+    expert = references(rows, "episode_return", split=split).get(EXPERT)
+    if expert is None:
+        return {}
+    spent = meanwhile(rows, label, split)
+    return {num: interval(num * (expert - earned)) for num, earned in spent.items()}
+
+
+def _meanwhile_table(rows: Sequence[Row], split: str, show: Callable[[Interval], str]) -> Table:
+    """What the episodes cost, or without an expert what they earned."""
+    columns = [num for num in _columns(rows, split) if num]
+    found = {label: lost(rows, label, split) for label in labels(rows)}
+    what = "Return lost while adapting, the expert's minus that of all episodes spent,"
+    if not any(found.values()):
+        what = "Mean return of all episodes spent while adapting,"
+        for label in found:
+            spent = meanwhile(rows, label, split)
+            found[label] = {num: interval(earned) for num, earned in spent.items()}
+    body = [[label, *_cells(own, columns, show)] for label, own in found.items()]
+    return Table(f"{what} by {axis(rows)}", ["method", *map(str, columns)], body)
 
 
 def _gap_table(rows: Sequence[Row], split: str) -> Table:
@@ -392,6 +444,12 @@ def milestones(rows: Sequence[Row], split: str) -> dict[str, tuple[int, ...]]:
     return {label: (0, equal[label], max(own)) for label, own in found.items()}
 
 
+def told_table(told: Mapping[str, str]) -> Table:
+    """What every method was told; methods that are not installed do not say."""
+    body = [[label, words] for label, words in told.items() if words]
+    return Table("What methods were told", ["method", "told"], body)
+
+
 def run_table(runs: Sequence[dict[str, Any]]) -> Table:
     """The runs and what they took; columns that no run fills are left out."""
     header = [name for name in runs[0] if any(run[name] != "" for run in runs)]
@@ -418,6 +476,16 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def _by_label(
+    found: Callable[[Sequence[Row], str, str], dict[int, Interval]], rows: Sequence[Row], split: str
+) -> dict[str, dict[int, dict[str, float]]]:
+    """A quantity of every method, by episodes on the new task."""
+    return {
+        label: {num: estimate._asdict() for num, estimate in found(rows, label, split).items()}
+        for label in labels(rows)
+    }
+
+
 def write_json(path: Path, comparison: Comparison) -> dict[str, Any]:
     """Write the summary and the runs behind it as JSON; returns what was written."""
     rows, every = comparison.rows, splits(comparison.rows)
@@ -430,10 +498,9 @@ def write_json(path: Path, comparison: Comparison) -> dict[str, Any]:
         "areas": {
             split: {label: areas(rows, label, split) for label in labels(rows)} for split in every
         },
-        "gap_to_expert": {
-            label: {num: found._asdict() for num, found in gaps(rows, label, first).items()}
-            for label in labels(rows)
-        },
+        "told": comparison.told,
+        "gap_to_expert": _by_label(gaps, rows, first),
+        "lost_while_adapting": _by_label(lost, rows, first),
         "references": {
             measure: {
                 name: float(line.mean())
@@ -456,6 +523,7 @@ def markdown(comparison: Comparison) -> str:
             parts.append(f"### On {split} tasks\n")
         parts.append(verdict(comparison.rows, split) + "\n")
         parts += [_markdown(table) for table in tables(comparison.rows, split) if table.body]
+    parts += [_markdown(table) for table in [told_table(comparison.told)] if table.body]
     parts.append(_markdown(run_table(comparison.runs)))
     return "\n".join(parts)
 

@@ -21,6 +21,12 @@ from gmps.comparison.statistics import Interval
 from gmps.problem import PARTS
 
 _NAMES = {"success": "Success", "episode_return": "Return"}
+_QUANTITIES = {
+    "gap_to_expert": "Gap to the experts: their return minus that of the mean policy, what GMPS's "
+    "Theorem 4.1 bounds on training tasks",
+    "lost_while_adapting": "Return lost while adapting: the expert's minus that of all episodes "
+    "spent, summed over these",
+}
 
 
 def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
@@ -42,7 +48,9 @@ def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
     parts = [f"# {plan.title}\n", plan.text.strip() + "\n", *_methods(plan)]
     for measure in _NAMES:
         parts += _overview(found, measure)
-    parts += _gaps(found)
+    parts += _told(found)
+    for key in _QUANTITIES:
+        parts += _quantity(found, key)
     parts += _budgets(found)
     for name in found:
         parts += _comparison(plan, name, folder / name / "comparison", page)
@@ -97,17 +105,27 @@ def _splits(found: dict[str, Any]) -> str:
     return " or ".join(dict.fromkeys(next(iter(each["verdict"])) for each in found.values()))
 
 
-def _gaps(found: dict[str, Any]) -> Iterator[str]:
-    """The Theorem's quantity, a line per comparison and method."""
-    yield (
-        "Gap to the experts: their return minus that of the mean policy, what GMPS's Theorem 4.1 "
-        f"bounds on training tasks, here on the {_splits(found)} tasks, by episodes:\n"
-    )
+def _told(found: dict[str, Any]) -> Iterator[str]:
+    """What every method was told; comparisons that are older than this do not say."""
+    told = {n: words for content in found.values() for n, words in content.get("told", {}).items()}
+    if any(told.values()):
+        yield "What methods were told, in training and of a new task:\n"
+        yield _line(["method", "told"])
+        yield _line(["---"] * 2)
+        yield from (_line([label, words]) for label, words in told.items() if words)
+        yield ""
+
+
+def _quantity(found: dict[str, Any], key: str) -> Iterator[str]:
+    """One of `_QUANTITIES`, a line per comparison and method."""
+    if not any(content.get(key) for content in found.values()):
+        return
+    yield f"{_QUANTITIES[key]}, here on the {_splits(found)} tasks, by episodes:\n"
     columns = _columns(found)
     yield _line(["comparison", "method", *map(str, columns)])
     yield _line(["---"] * (2 + len(columns)))
     for name, content in found.items():
-        for label, by_episodes in content["gap_to_expert"].items():
+        for label, by_episodes in content.get(key, {}).items():
             entries = (by_episodes.get(str(num)) for num in columns)
             yield _line([name, label, *(_cell(entry, "episode_return") for entry in entries)])
     yield ""

@@ -26,6 +26,8 @@ REFERENCE = "reference"
 MEASURES = ("success", "episode_return")
 BOUNDS = {"success": (0.0, 1.0), "episode_return": None}
 MAIN, BY_ROLLOUTS, BY_STEP_SCALE = "main", "rollouts", "step scale"
+TOLD = " (told the context)"
+"""Behind the name of a method that is told the new task, wherever it is shown; see `IsTold`."""
 _COMMENT = "# "
 _TYPES = {"str": str, "int": int, "float": float}
 Made = TypeVar("Made", bound="DataclassInstance")
@@ -196,6 +198,11 @@ def select(rows: Iterable[Row], **wanted: object) -> list[Row]:
 def labels(rows: Iterable[Row]) -> list[str]:
     """The methods in the order in which they appear; references are none."""
     return list(dict.fromkeys(row.label for row in rows if row.actor != REFERENCE))
+
+
+def is_told(label: str) -> bool:
+    """Whether a method is told the new task."""
+    return label.endswith(TOLD)
 
 
 def splits(rows: Iterable[Row]) -> list[str]:

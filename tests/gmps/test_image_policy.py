@@ -12,14 +12,17 @@ from demokit.data import open_dataset
 from demokit.envs import make_family
 from demokit.learning.checkpoint import load_checkpoint
 from demokit.types import Task
+from gmps.evaluation import evaluate
 from gmps.experience.demos import DemoBatch, load_demos
 from gmps.experience.observation import thinned
 from gmps.experience.sampler import Sampler
+from gmps.method import find_method
 from gmps.methods.gmps.objective import MetaObjective
 from gmps.methods.gmps.outer_samples import OuterSamples
 from gmps.policies.encoder import Encoder, spatial_softmax
 from gmps.policies.gaussian import AdaptSpec, GaussianPolicy, replicate
 from gmps.policies.meta_params import MetaParams
+from gmps.problem import Training
 from gmps.progress import ITERATIONS
 from gmps.runs.checkpoint import load
 from gmps.steps.inner import InnerBatch, InnerStep
@@ -285,3 +288,20 @@ def test_imitation_on_images(push_demos, invoke, tmp_path):
     folder = tmp_path / "imitation-0"
     invoke("meta-train", "--demos", push_demos, "--output-dir", folder, *TINY_IMITATION)
     assert load(folder)[0].learner.meta.step_sizes == {}
+
+
+@pytest.mark.parametrize("method", ["replay", "context-search", "oracle"])
+def test_the_simplest_methods_act_from_images(push_demos, method):
+    demos = load_demos(push_demos, DEMOS)
+    thin = {} if method == "replay" else {"outer_stride": 10}
+    options = options_of(method, rollouts_per_task=1, **thin)
+    learner, problem = learner_of(demos, method, options)
+    code = find_method(method).code
+    found = next(code.train(Training(problem, options, demos), learner, {}, 0)).learner
+    curve = evaluate(found, problem, problem.tasks[:1], num_steps=1, seed=0)
+    assert curve.mean.success.shape == (2, 1)
+    assert np.isfinite(curve.mean.episode_return).all()
+    if method != "replay":
+        before, after = learner.meta.theta, found.meta.theta
+        assert not torch.equal(before["encoder.0.weight"], after["encoder.0.weight"])
+        assert torch.equal(before["bias_transform"], after["bias_transform"])

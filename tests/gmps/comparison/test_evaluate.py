@@ -19,6 +19,7 @@ from gmps.comparison.rows import label_of
 from gmps.comparison.videos import _before_and_after
 from gmps.evaluation import meta_test
 from gmps.experience.demos import load_demos
+from gmps.method import find_method
 from gmps.runs.checkpoint import load
 from gmps.runs.folder import CURVES
 from gmps.tuning import choose_step_size
@@ -179,6 +180,62 @@ def test_splits_and_sweeps_and_nothing_is_measured_twice(point_run, tmp_path, in
     }
     assert (folder / "sweep-rollouts.png").exists()
     assert (folder / "sweep-step-size.png").exists()
+
+
+@pytest.fixture(scope="session")
+def simple_runs(point_demos, tmp_path_factory, invoke):
+    """Folders of the three simplest methods on Point, hardly trained."""
+    root = tmp_path_factory.mktemp("simple")
+    for name in ("replay", "context-search", "oracle"):
+        short = () if name == "replay" else ("--iterations", 2, "--steps", 20)
+        asked = ("meta-train", "--demos", point_demos, "--method", name, "--threads", 1)
+        invoke(*asked, *short, "--output-dir", root / f"{name}-0")
+    return [root / f"{name}-0" for name in ("replay", "context-search", "oracle")]
+
+
+def test_episodes_are_spent_in_as_many_steps_as_they_fill(point_run, simple_runs, tmp_path, invoke):
+    folder = tmp_path / "c"
+    asked = ("evaluate", point_run, *simple_runs, "--num-tasks", 2, "--output-dir", folder)
+    result = invoke(*asked, "--episodes", 7)
+    assert "gmps takes 2 steps of 3 episodes: 6 of 7." in result.stderr
+    assert "replay takes" not in result.stderr
+    table = list(csv.DictReader((folder / "evaluation.csv").open()))
+    last = {row["label"]: int(row["step"]) for row in table if row["actor"] == "mean"}
+    oracle = "oracle (told the context)"
+    assert last == {"gmps": 2, "replay": 7, "context-search": 7, oracle: 7}
+    content = content_of(folder)
+    assert oracle in content["verdict"]["validation"]
+    assert content["told"]["replay"] == find_method("replay").told
+    assert "of a new task its context" in content["told"][oracle]
+    assert content["lost_while_adapting"]["replay"]["7"]["mean"] > 0
+    for page in ("report.html", "report.md"):
+        assert oracle in (folder / page).read_text()
+        assert find_method("context-search").told in (folder / page).read_text()
+    assert f"{oracle}: " in result.output
+    # As many steps measure the same, whichever way they are asked for.
+    measured = sorted((simple_runs[0] / CURVES).iterdir())
+    invoke("evaluate", simple_runs[0], "--num-tasks", 2, "--adapt-steps", 7)
+    assert sorted((simple_runs[0] / CURVES).iterdir()) == measured
+
+
+def test_too_few_episodes_are_one_sentence(point_run, tmp_path, invoke):
+    asked = ("evaluate", point_run, "--num-tasks", 1, "--output-dir", tmp_path / "c")
+    refused = invoke(*asked, "--episodes", 2, exit_code=1).output
+    assert refused == (
+        "Error: 2 episodes are less than one adaptation step of gmps, which takes 3: raise "
+        "--episodes, or lower --rollouts.\n"
+    )
+    both = invoke(*asked, "--episodes", 6, "--adapt-steps", 2, exit_code=2).output
+    assert "Name --episodes or --adapt-steps, not both." in both
+
+
+def test_measurements_of_an_oracle_remember_that_it_was_told(simple_runs, tmp_path, invoke):
+    run = tmp_path / "oracle-0"
+    shutil.copytree(simple_runs[2], run)
+    asked = ("evaluate", run, "--num-tasks", 1, "--adapt-steps", 1)
+    invoke(*asked, "--output-dir", tmp_path / "c")
+    (run / "checkpoint.safetensors").unlink()
+    assert "oracle (told the context)" in invoke(*asked, "--output-dir", tmp_path / "c").output
 
 
 def test_without_videos_there_is_still_a_page(point_run, tmp_path, invoke, monkeypatch):

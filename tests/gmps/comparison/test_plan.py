@@ -74,6 +74,25 @@ def test_options_are_typed_as_a_person_would(plan):
     assert typed[-5:] == ["--no-dagger", "--split", "a", "--split", "b"]
 
 
+def test_how_far_an_evaluation_goes_may_be_said_in_episodes(plan):
+    plan.write_text(PLAN + "evaluate = { episodes = 20 }\n")
+    assert load_plan(plan).evaluation("dense") == {"adapt-steps": 1, "num-tasks": 2}
+    assert load_plan(plan).evaluation("sparse") == {"episodes": 20, "num-tasks": 2}
+
+
+def test_the_simplest_methods_are_rows_like_any_other(plan):
+    rows = "".join(
+        f'[methods.{name}]\ntrain = {{ method = "{name}" }}\n'
+        for name in ("replay", "context-search", "oracle")
+    )
+    plan.write_text(PLAN + rows)
+    found = load_plan(plan).trainings("dense")
+    assert (found["replay-3"].method, found["oracle-4"].method) == ("replay", "oracle")
+    # Options of all count where a method has them.
+    assert found["replay-3"].options.demos_per_task == DEMOS
+    assert found["context-search-3"].options.rollouts_per_task == 3
+
+
 def test_options_of_a_file_stand_under_those_of_the_plan(plan, tmp_path):
     preset = tmp_path / "preset.toml"
     preset.write_text("steps = 7\nouter-lr = 0.5\n[gmps]\ninner-lr = 1\n")

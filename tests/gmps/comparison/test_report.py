@@ -13,8 +13,11 @@ from gmps.comparison.report import (
     area_budget,
     areas,
     gaps,
+    lost,
     markdown,
+    meanwhile,
     milestones,
+    plain_tables,
     ranking,
     summary,
     tables,
@@ -25,6 +28,7 @@ from gmps.comparison.rows import (
     ACTORS,
     MAIN,
     REFERENCE,
+    TOLD,
     Row,
     TaskContext,
     context_of,
@@ -134,6 +138,30 @@ def test_where_no_method_succeeds_the_return_decides():
     assert "a earns 3.0. b earns 1.0: 2.0 less" in verdict(lost, SPLIT)
 
 
+def test_who_is_told_the_task_is_named_and_competes_with_nobody(table):
+    oracle = f"oracle{TOLD}"
+    told = [*table, *rows(oracle, [[9, 11]] * 2, [[1, 1]] * 2, rollouts=1)]
+    assert ranking(told, SPLIT) == ["good", "bad"]
+    said = verdict(told, SPLIT)
+    assert "good succeeds in 88%. bad succeeds in 25%: 62 points less" in said
+    assert "oracle (told the context) succeeds in 100%. The expert" in said
+    assert all("oracle" not in line[0] for line in differences(told).body)
+    for found in tables(told, SPLIT):
+        assert all("oracle" not in line[0] or line[0].startswith(oracle) for line in found.body)
+    alone = [row for row in told if row.label == oracle]
+    assert verdict(alone, SPLIT).endswith("oracle (told the context) succeeds in 100%.")
+
+
+def differences(table):
+    return next(each for each in tables(table, SPLIT) if each.caption.startswith("Differences"))
+
+
+def test_what_methods_were_told_is_a_table(table):
+    page = markdown(Comparison("t", table, [], [{"run": "a"}], {}, {}, told={"good": "much"}))
+    assert "What methods were told:" in page
+    assert "| good | much |" in page
+
+
 @pytest.fixture
 def uneven():
     """Steps of 20 episodes, of 5, of 8 and of 1; the last is measured up to 2 episodes only."""
@@ -212,6 +240,28 @@ def test_the_gap_to_the_expert_is_in_return_and_paired_by_task(table):
     assert found.low == 2
     assert found.high == 4
     assert gaps([row for row in table if row.label != "expert"], "bad", SPLIT) == {}
+
+
+def test_the_return_lost_while_adapting_is_that_of_the_episodes_spent(uneven):
+    """Experts earn 9 and 11; the first K episodes of all methods earn 0 0, the next K 3 5."""
+    np.testing.assert_array_equal(meanwhile(uneven, "narrow", SPLIT)[5], [[0, 0]])
+    np.testing.assert_array_equal(meanwhile(uneven, "narrow", SPLIT)[10], [[1.5, 2.5]])
+    assert list(lost(uneven, "narrow", SPLIT)) == [5, 10, 15, 20]
+    assert lost(uneven, "narrow", SPLIT)[10].mean == 10 * (10 - 2)
+    assert lost(uneven, "single", SPLIT)[2].mean == 2 * (10 - 2)
+    assert lost(uneven, "wide", SPLIT)[20] == (200, 180, 220)
+    [shown] = [each for each in tables(uneven, SPLIT) if "lost while adapting" in each.caption]
+    assert shown.header == ["method", *map(str, (1, 2, 5, 8, 20, 32, 40))]
+    assert shown.body[3] == ["single", "10.0 [9.0, 11.0]", "16.0 [15.0, 17.0]", *[""] * 5]
+    [*_, plain] = plain_tables(uneven, SPLIT)
+    assert plain.body[3] == ["single", "exploring", "10.0", "16.0", *[""] * 5]
+
+
+def test_without_an_expert_the_return_while_adapting_is_shown(uneven):
+    alone = [row for row in uneven if row.label == "narrow"]
+    assert lost(alone, "narrow", SPLIT) == {}
+    [shown] = [each for each in tables(alone, SPLIT) if "spent while adapting" in each.caption]
+    assert shown.body == [["narrow", "0.0", "2.0 [1.5, 2.5]", *shown.body[0][3:]]]
 
 
 def test_areas_end_where_all_methods_were_measured(table):
