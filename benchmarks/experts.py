@@ -20,19 +20,21 @@ import numpy as np
 from demokit.envs import make_family
 from demokit.envs.ant import goal_w_m
 from demokit.envs.batch import SimBatch
+from demokit.envs.sawyer import distance_m
 from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.learning.checkpoint import load_checkpoint
 from demokit.protocols import Expert
 from demokit.random import stream
-from demokit.types import Array, FloatArray
+from demokit.types import SPLITS, Array, FloatArray
 from recorders.noise import NoisyExpert
 from recorders.scripted import make_scripted
 
 EPISODES_PER_TASK = 20
 NOISE_STD = (0.0, 0.2)
 _Error = Callable[[dict[str, Array]], FloatArray]
+HIDDEN = ("point-rotated", "point-coded", "sliders", "arm-torque", "push-rotated")
 FINAL_ERROR: dict[str, _Error] = {
     "point": lambda p: np.linalg.norm(p["point_pos_w_m"] - p["context"], axis=1),
     "push": lambda p: np.linalg.norm(p["block_pos_w_m"][:, :2] - p["context"], axis=1),
@@ -40,6 +42,8 @@ FINAL_ERROR: dict[str, _Error] = {
     "ant": lambda p: np.linalg.norm(p["torso_pos_w_m"][:, :2] - goal_w_m(p["context"]), axis=1),
     "cheetah-vel": lambda p: np.abs(p["mean_vel_x_w"] - p["context"])[:, 0],
     "pick-place": lambda p: np.linalg.norm(p["block_pos_w_m"] - p["context"], axis=1),
+    **dict.fromkeys(HIDDEN, lambda p: -p["reward_dense"]),
+    "push-rotated": lambda p: distance_m(p["block_pos_w_m"][:, :2], p["context"][:, :2]),
 }
 ROWS = (
     ("point", "uniform", "train", 20, ""),
@@ -54,6 +58,7 @@ ROWS = (
     ("ant", "paper", "validation", 20, ""),
     ("cheetah-vel", "paper", "train", 20, ""),
     ("pick-place", "paper", "train", 20, ""),
+    *((name, "uniform", split, 100, "success > 0.95") for name in HIDDEN for split in SPLITS[:2]),
 )
 
 
@@ -97,7 +102,7 @@ def chosen_experts(paths: list[str]) -> dict[str, Expert]:
 
 def main() -> None:
     """Print the table."""
-    print(f"{'family':12}{'expert':20}{'tasks':18}{'noise':>6}{'episodes':>9}{'return':>9}{'success':>9}"
+    print(f"{'family':14}{'expert':20}{'tasks':18}{'noise':>6}{'episodes':>9}{'return':>9}{'success':>9}"
           f"{'error':>9}{'worst':>9}{'<0.05':>8}  target")  # fmt: skip
     experts = chosen_experts(sys.argv[1:])
     for name, task_set, split, num_tasks, target in (row for row in ROWS if row[0] in experts):
@@ -106,7 +111,7 @@ def main() -> None:
         for noise_std in NOISE_STD:
             returns, final = roll_out(name, experts[name], contexts, noise_std)
             error = FINAL_ERROR[name](final)
-            print(f"{name:12}{experts[name].name:20}{f'{task_set}/{split}':18}{noise_std:6.1f}{len(contexts):9}"
+            print(f"{name:14}{experts[name].name:20}{f'{task_set}/{split}':18}{noise_std:6.1f}{len(contexts):9}"
                   f"{returns.mean():9.1f}{final['success'].mean():9.3f}{error.mean():9.4f}"
                   f"{error.max():9.4f}{(error < 0.05).mean():8.3f}  {target}")  # fmt: skip
 
