@@ -144,6 +144,10 @@ MISTAKES = {
     "terms": ({"terms": ("ball_pos_m",)}, "terms must be a tuple of Term"),
     "twins": ({"terms": RAIL.terms * 2}, "the same name"),
     "context": ({"context": ContextSpace(("a",), ("m",), (), ())}, "must have one length"),
+    "task": (
+        {"set_task": lambda self, sims, ids, context: sims.expand("mass")},
+        "its set_task fails with ValueError: .*mass",
+    ),
     "start": ({"start": lambda self, noise: {"qpso": noise}}, "start returns 'qpso', but views"),
     "control": ({"control": lambda self, views, action: {"motor": action}}, "returns 'motor'"),
     "shape": ({"control": lambda self, views, action: {"ctrl": action[:, [0, 0]]}}, "shape"),
