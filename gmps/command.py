@@ -80,5 +80,5 @@ def _explained(error: click.NoSuchOption, method: str, ctx: click.Context) -> cl
     ]
     if not owners:
         return error
-    owned = f"an option of {' and '.join(owners)}, not of {method}"
+    owned = f"an option of {', '.join(owners)}, not of {method}"
     return click.UsageError(f"{error.option_name} is {owned}: leave it out.", ctx)

@@ -85,8 +85,17 @@ def axis(rows: Iterable[Row]) -> str:
 
 
 def equal_budget(rows: Sequence[Row], split: str) -> int:
-    """The fewest episodes after which every method has taken an adaptation step."""
-    return max(row.rollouts for row in select(rows, split=split, sweep=MAIN, step=1))
+    """The fewest episodes after which every method has taken an adaptation step.
+
+    Where each takes one episode for it, that says little: as many as all were measured to.
+    """
+    own = select(rows, split=split, sweep=MAIN)
+    fewest = max(row.rollouts for row in select(own, step=1))
+    if fewest > 1:
+        return fewest
+    return min(
+        max(r.episodes for r in select(own, label=label)) for label in episodes_per_step(own)
+    )
 
 
 def last_within(measured: Iterable[int], budget: int) -> int:
@@ -101,7 +110,8 @@ def steps_taken(rows: Sequence[Row], split: str, budget: int) -> str:
         if row.episodes <= budget:
             taken[row.label] = max((row.step, row.episodes), taken.get(row.label, (0, 0)))
     if len(taken) > 1 and len(set(taken.values())) == 1:
-        return "one step of each method"
+        steps = next(iter(taken.values()))[0]
+        return f"{_number(steps)} step{'s' * (steps > 1)} of each method"
     parts: list[str] = []
     for (steps, episodes), names in _grouped(taken).items():
         unit = " step" if steps == 1 else " steps"

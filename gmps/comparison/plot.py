@@ -157,7 +157,7 @@ def _adaptation_panel(axes: Axes, rows: Sequence[Row], measure: str, split: str)
             name, band = (label, 0.12) if actor == "mean" else (None, 0.0)
             _line(axes, cells, style, color, name, band, BOUNDS[measure])
     ticks = _episode_axis(axes, select(rows, split=split, sweep=MAIN))
-    if (per_step := shared(episodes_per_step(rows))) is not None:
+    if (per_step := shared(episodes_per_step(rows)) or 1) > 1:
         _label_steps(axes, ticks, per_step)
 
 

@@ -10,6 +10,7 @@ from short_run import DEMOS, NUM_TASKS, learner_of, options_of, roll_outs, train
 from demokit.data import open_dataset
 from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
+from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.types import Task
 from gmps.evaluation import evaluate
 from gmps.experience.contexts import ContextUnits
@@ -18,6 +19,7 @@ from gmps.method import find_method
 from gmps.methods.simple.options import SEARCHES
 from gmps.methods.simple.searches import SEARCH_BY_NAME, Tried
 from gmps.problem import Problem, Training
+from gmps.runs.checkpoint import Trained, load, save
 from gmps.steps.gaussian_process import GaussianProcess, expected_improvement
 
 HORIZON = 20
@@ -294,3 +296,51 @@ def test_a_search_finds_new_tasks_by_their_rewards(cloned):
     earned = curve.mean.episode_return.mean(1)
     assert earned[10] > earned[5] > earned[0]
     assert curve.episodes_per_step == 1
+
+
+# Files of strangers
+
+
+def nothing(tensors):
+    tensors["learner.actions"][:] = torch.nan
+
+
+def fewer_tasks(tensors):
+    tensors["learner.actions"] = tensors["learner.actions"][1:]
+
+
+def no_steps(tensors):
+    tensors["learner.actions"] = tensors["learner.actions"][:, :, :0]
+
+
+def other_numbers(tensors):
+    tensors["learner.actions"] = tensors["learner.actions"].double()
+
+
+def flat(tensors):
+    tensors["learner.actions"] = tensors["learner.actions"].flatten(1)
+
+
+@pytest.mark.parametrize("damage", [nothing, fewer_tasks, no_steps, other_numbers, flat])
+def test_demonstrations_of_a_checkpoint_that_are_none_are_one_sentence(demos, tmp_path, damage):
+    learner, problem = learner_of(demos, "replay")
+    path = tmp_path / "checkpoint.safetensors"
+    save(path, Trained("replay", options_of("replay"), problem, learner), {})
+    tensors, header = load_checkpoint(path)
+    damage(tensors)
+    save_checkpoint(path, tensors, header)
+    with pytest.raises(DemokitError, match=r"its demonstrations are .* train again"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["context-search", "oracle"])
+def test_a_policy_of_other_contexts_is_one_sentence(demos, tmp_path, name):
+    learner, problem = learner_of(demos, name)
+    path = tmp_path / "checkpoint.safetensors"
+    save(path, Trained(name, options_of(name), problem, learner), {})
+    tensors, header = load_checkpoint(path)
+    for task in header["tasks"]:
+        task["context"] = task["context"][:1]
+    save_checkpoint(path, tensors, header)
+    with pytest.raises(DemokitError, match="train again"):
+        load(path)

@@ -18,7 +18,7 @@ from gmps.steps.gaussian_process import GaussianProcess, expected_improvement
 
 _TEMPERATURE = 0.25  # of the weighted mean, in standard deviations of what was paid
 _POPULATION, _ELITES = 5, 3
-_NARROWEST = 0.1  # of the training contexts' deviation
+_NARROWEST = 0.25  # of the training contexts' deviation
 _CANDIDATES = 1024
 
 

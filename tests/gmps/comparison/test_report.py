@@ -273,6 +273,19 @@ def test_areas_end_where_all_methods_were_measured(table):
     assert found == pytest.approx((10 * (10 + 8) / 2 + 2 * (8 + 7.8) / 2) / 12)
 
 
+def test_the_verdict_of_methods_of_one_episode_is_after_all_that_were_measured():
+    short = rows("short", [[0], [3], [9]], [[0], [0], [1]], rollouts=1)
+    longer = rows("longer", [[0], [3], [7], [9]], [[0], [0], [0], [1]], rollouts=1)
+    both = [*short, *longer]
+    assert equal_budget(both, SPLIT) == 2
+    assert verdict(both, SPLIT).startswith(
+        "After 2 episodes on each of the 1 validation tasks (two steps of each method), short "
+        "succeeds in 100%. longer succeeds in 0%"
+    )
+    assert equal_budget([*both, *rows("k", [[0]] * 2, [[0]] * 2, rollouts=3)], SPLIT) == 3
+    assert not adaptation(both).axes[0].child_axes  # steps are episodes
+
+
 @pytest.mark.parametrize(
     ("curves", "columns"),
     [
