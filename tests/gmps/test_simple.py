@@ -239,6 +239,18 @@ def test_a_search_that_has_found_the_context_acts_as_the_oracle(demos, search):
     assert torch.equal(found, wanted)
 
 
+def test_search_and_oracle_learn_the_same_policy(demos):
+    found = []
+    for name in ("context-search", "oracle"):
+        learner, problem = learner_of(demos, name)
+        training = Training(problem, options_of(name), demos)
+        found.append(next(find_method(name).code.train(training, learner, {}, 0)).learner.tensors())
+        assert not torch.equal(found[-1]["theta.0.weight"], learner.meta.theta["0.weight"])
+    one, other = found
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[n], value) for n, value in other.items())
+
+
 def test_before_any_episode_a_search_acts_under_the_mean_context(demos):
     seeking, problem = learner_of(demos, "context-search")
     acting = seeking.exploiter(seeking.begin(2), 3)
