@@ -2,8 +2,8 @@
 
 The policy was told the contexts of the training tasks while it imitated. On a new task nobody tells
 it: contexts are tried, and episodes say what each is worth. Source: policy transfer with strategy
-optimisation, Yu et al., 2019 (arXiv 1810.05751), there with CMA-ES and, in its followers, with
-Bayesian optimisation. Candidates stay within what the training tasks span, component by component.
+optimisation, Yu et al., 2019 (arXiv 1810.05751), where CMA-ES searches for the dynamics. Candidates
+stay within what the training tasks span, component by component.
 """
 
 from __future__ import annotations
