@@ -1,0 +1,199 @@
+"""Task inference: a posterior over the task, from every transition that was met."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from demokit.learning.networks import Params
+from gmps.experience.rollouts import Rollouts
+from gmps.methods.inference.actor import Eyes, Path, SeekingActor, met_on
+from gmps.methods.inference.models import Models, Transitions, flat, joined
+from gmps.methods.inference.options import InferenceOptions
+from gmps.methods.inference.policy import spread
+from gmps.methods.inference.posterior import (
+    CANDIDATES,
+    NEAR,
+    NEAR_TRAINED,
+    PARTICLES,
+    PRIOR_STD,
+    Posterior,
+    infer,
+)
+from gmps.methods.inference.space import TaskSpace
+from gmps.policies.gaussian import LATENT, GaussianActor, GaussianPolicy, replicate
+from gmps.policies.standard import policy_tensors
+
+EXPLORING_STD = 0.02
+
+
+class Belief(NamedTuple):
+    """What is believed of M tasks: everything met so far, and the posterior it leaves.
+
+    `met` is None before the first episode.
+    """
+
+    met: Transitions | None
+    posterior: Posterior
+
+    @property
+    def code(self) -> Tensor:
+        """The most likely code (M, R)."""
+        return self.posterior.best
+
+
+class Draws(NamedTuple):
+    """Randomness of L looks: candidates (M, L, C, R), and Gumbel noise (M, L, C) among them."""
+
+    codes: Tensor
+    gumbel: Tensor
+
+    def of_look(self, look: int) -> tuple[Tensor, Tensor]:
+        """Of look 0, 1, ... or -1, the last one."""
+        return self.codes[:, look], self.gumbel[:, look]
+
+
+@dataclass(frozen=True, eq=False)
+class TaskInference:
+    """Episodes follow codes that the posterior holds possible; the most likely one is judged.
+
+    Attributes:
+        policy: the pure functions; `theta` their parameters.
+        space: the task space.
+        models: of rewards and of changes of state, and of what following a code earns if it is the
+            task's; None before training.
+        horizon: steps of an episode.
+        options: how it seeks.
+    """
+
+    policy: GaussianPolicy
+    theta: Params
+    space: TaskSpace
+    models: Models | None
+    horizon: int
+    options: InferenceOptions
+
+    @property
+    def episodes_per_step(self) -> int:
+        """See `MetaLearner`."""
+        return self.options.rollouts_per_task
+
+    @property
+    def eyes(self) -> Eyes:
+        """How it sees."""
+        return Eyes(self.policy, self.theta)
+
+    def begin(self, num_tasks: int) -> Belief:
+        """Nothing met: the mean of the training tasks is as good as any."""
+        codes = self.space.codes.new_zeros(num_tasks, 1, self.space.width)
+        nothing = codes[..., 0]
+        return Belief(None, Posterior(codes, nothing, nothing))
+
+    def explorer(
+        self, belief: Belief, step: int, num: int, rngs: Sequence[np.random.Generator]
+    ) -> SeekingActor:
+        """Every episode follows a draw of its own; the first moves when it has seen more."""
+        moves = self._moves() if belief.met is None else []
+        drawn = [self._draws(rng, len(moves) + 1) for rng in rngs]
+        draws = Draws(*(torch.stack(part) for part in zip(*drawn, strict=True)))
+        code = self._tried(belief, num, rngs)
+
+        def look(index: int, met: Transitions) -> Tensor:
+            return self.space.latent(self._within(belief, met, *draws.of_look(index)))
+
+        return SeekingActor(self.eyes, self.space.latent(code), moves, look, draws, EXPLORING_STD)
+
+    def exploiter(self, belief: Belief, num: int) -> GaussianActor:
+        """The policy under the most likely code."""
+        latent = self.space.latent(belief.code)
+        return GaussianActor(self.policy, {**replicate(self.theta, len(latent)), LATENT: latent})
+
+    @torch.no_grad()
+    def adapt(self, belief: Belief, step: int, gathered: Rollouts, memory: Path) -> Belief:
+        """The posterior given what these episodes met, too."""
+        if self.models is None:
+            return belief
+        met = joined(belief.met, flat(met_on(memory)))
+        return Belief(met, self._posterior(belief, met, *memory.draws.of_look(-1)))
+
+    def _posterior(
+        self, belief: Belief, met: Transitions, codes: Tensor, gumbel: Tensor
+    ) -> Posterior:
+        """Of drawn candidates, and of what was likely before."""
+        if belief.met is not None:
+            codes = torch.cat((belief.posterior.codes[:, :PARTICLES], codes[:, PARTICLES:]), 1)
+        assert self.models is not None
+        return infer(self.models.likelihood(self.options.temper), met, codes, gumbel)
+
+    def _within(self, belief: Belief, met: Transitions, codes: Tensor, gumbel: Tensor) -> Tensor:
+        """The most likely codes (M, K, R) of episodes that have met (M, K, N, ...)."""
+        num = met.weight.shape[1]
+        own = Transitions(*(values.flatten(0, 1) for values in met))
+        before = belief.met and Transitions(*(repeated(values, num) for values in belief.met))
+        before_all = Belief(before, Posterior(*(repeated(v, num) for v in belief.posterior)))
+        draws = repeated(codes, num), repeated(gumbel, num)
+        found = self._posterior(before_all, joined(before, own), *draws)
+        return found.best.view(-1, num, self.space.width)
+
+    def _tried(self, belief: Belief, num: int, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """Codes (M, K, R) for the next episodes: draws of the heated posterior, the best of some.
+
+        Before anything was met, codes of training tasks.
+        """
+        if belief.met is None:
+            rows = np.stack([rng.integers(len(self.space.codes), size=num) for rng in rngs])
+            return self.space.codes[torch.from_numpy(rows)]
+        codes, log_likelihood, prior = belief.posterior
+        noise = np.stack([rng.gumbel(size=codes.shape[1]) for rng in rngs]).astype(np.float32)
+        heated = self.options.heat * log_likelihood + prior + torch.from_numpy(noise)
+        several = min(num * self.options.optimism, codes.shape[1])
+        drawn = heated.topk(several, 1).indices[..., None].expand(-1, -1, codes.shape[-1])
+        drawn = codes.gather(1, drawn).view(len(codes), -1, num, codes.shape[-1]).transpose(1, 2)
+        assert self.models is not None
+        best = self.models.earned(drawn).argmax(-1)[..., None, None]
+        chosen: Tensor = drawn.gather(2, best.expand(*best.shape[:-1], drawn.shape[-1]))[:, :, 0]
+        return chosen
+
+    def _moves(self) -> list[int]:
+        """The steps at which an episode looks again."""
+        num = self.options.moves
+        return [round(self.horizon * i / (num + 1)) for i in range(1, num + 1)]
+
+    def _draws(self, rng: np.random.Generator, looks: int) -> tuple[Tensor, Tensor]:
+        """Candidates (L, C, R), about the prior and about training tasks, and noise (L, C)."""
+        wide = PRIOR_STD * spread(rng, looks, CANDIDATES - NEAR_TRAINED, self.space.width)
+        rows = torch.from_numpy(rng.integers(len(self.space.codes), size=(looks, NEAR_TRAINED)))
+        near = NEAR * spread(rng, looks, NEAR_TRAINED, self.space.width)
+        codes = torch.cat((wide, self.space.codes[rows] + near), 1)
+        return codes, torch.from_numpy(rng.gumbel(size=codes.shape[:2]).astype(np.float32))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `MetaLearner`."""
+        parts = {"theta": self.theta, "space": self.space.tensors()}
+        parts |= {"models": self.models.tensors()} if self.models else {}
+        named = {f"{part}.{name}": v for part, own in parts.items() for name, v in own.items()}
+        return {**named, **policy_tensors(self.policy)}
+
+    def header(self) -> dict[str, Any]:
+        """See `MetaLearner`."""
+        return {}
+
+    def to(self, device: torch.device) -> Self:
+        """See `MetaLearner`."""
+        return replace(
+            self,
+            policy=self.policy.to(device),
+            theta={name: value.to(device) for name, value in self.theta.items()},
+            space=self.space.to(device),
+            models=self.models and self.models.to(device),
+        )
+
+
+def repeated(values: Tensor, num: int) -> Tensor:
+    """Values (M, ...) of tasks for each of their episodes, (M * K, ...)."""
+    return values.repeat_interleave(num, 0)

@@ -1,0 +1,249 @@
+"""What a task does: rewards and changes of state, predicted from transitions and the task's code.
+
+Members of an ensemble leave out different training tasks. How wrong they are about tasks that they
+never met is the error to expect on a new one; where they disagree it is larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from demokit.learning.networks import Params
+from gmps.policies.meta_params import section
+
+MEMBERS = 3
+_HIDDEN = (64, 64)
+_LR, _WEIGHT_DECAY = 3e-3, 1e-3
+_BATCH = 512
+_MIN_SCALE = 1e-4
+_MIN_VARIANCE = 1e-5
+_JUDGED = 4000  # left-out rows that measure the error of a member
+
+
+class Transitions(NamedTuple):
+    """Transitions (..., N, ...) of tasks.
+
+    `before` and `after` (..., F) are what models see of the states, `action` (..., A), `reward`
+    (...,), and `weight` (...,), zero where an episode had ended.
+    """
+
+    before: Tensor
+    action: Tensor
+    after: Tensor
+    reward: Tensor
+    weight: Tensor
+
+    def paid(self) -> tuple[Tensor, Tensor]:
+        """What a reward depends on, and rewards (..., 1)."""
+        return torch.cat((self.after, self.action), -1), self.reward[..., None]
+
+    def moved(self) -> tuple[Tensor, Tensor]:
+        """What a change of state depends on, and changes (..., F)."""
+        return torch.cat((self.before, self.action), -1), self.after - self.before
+
+
+def flat(met: Transitions) -> Transitions:
+    """Of episodes (M, K, N, ...), as the tasks' (M, K * N, ...)."""
+    return Transitions(*(values.flatten(1, 2) for values in met))
+
+
+def joined(before: Transitions | None, after: Transitions) -> Transitions:
+    """Those of the same tasks, one behind the other."""
+    if before is None:
+        return after
+    return Transitions(*(torch.cat(both, 1) for both in zip(before, after, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Networks (x, e) -> y, in standard units, and the variance of their errors.
+
+    Attributes:
+        network: parameters with a leading axis of members.
+        x_mean, x_scale, y_mean, y_scale: units.
+        variance: (Y,), of standardised errors on tasks that a member did not meet.
+    """
+
+    network: Params
+    x_mean: Tensor
+    x_scale: Tensor
+    y_mean: Tensor
+    y_scale: Tensor
+    variance: Tensor
+
+    def predicted(self, x: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance (T, C, N, Y), standardised, of x (T, N, X) under codes (T, C, R)."""
+        weight = self.network["0.weight"]
+        width, x = x.shape[-1], (x - self.x_mean) / self.x_scale
+        seen = torch.einsum("tnx,bxh->btnh", x, weight[:, :width])
+        known = torch.einsum("tcr,brh->btch", codes, weight[:, width:])
+        known = known + self.network["0.bias"][:, None]
+        hidden = seen[:, :, None] + known[:, :, :, None]
+        shape = hidden.shape[:-1]
+        found = _later(self.network, hidden.flatten(1, -2))
+        found = found.view(*shape, found.shape[-1])
+        return found.mean(0), found.var(0, unbiased=False) + self.variance
+
+    def log_likelihood(self, x: Tensor, y: Tensor, codes: Tensor, weight: Tensor) -> Tensor:
+        """Of codes (T, C, R), given x (T, N, X), y (T, N, Y) with weights (T, N): (T, C)."""
+        mean, variance = self.predicted(x, codes)
+        error = (y - self.y_mean) / self.y_scale
+        each = -0.5 * ((mean - error[:, None]).square() / variance + variance.log()).sum(-1)
+        return (each * weight[:, None]).sum(-1)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, for a checkpoint."""
+        units = {name: getattr(self, name) for name in _UNITS}
+        return {**{f"network.{name}": value for name, value in self.network.items()}, **units}
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Ensemble:
+        """The inverse of `tensors`; raises KeyError."""
+        return cls(section(tensors, "network."), *(tensors[name] for name in _UNITS))
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """The models of rewards and of changes of state, asked the other way round.
+
+    Attributes:
+        rewards, changes: the ensembles.
+        temper: weight of a transition.
+    """
+
+    rewards: Ensemble
+    changes: Ensemble
+    temper: float
+
+    def __call__(self, seen: Transitions, codes: Tensor) -> Tensor:
+        """Of codes (T, C, R) given transitions (T, N, ...): (T, C)."""
+        weight = self.temper * seen.weight
+        paid = self.rewards.log_likelihood(*seen.paid(), codes, weight)
+        return paid + self.changes.log_likelihood(*seen.moved(), codes, weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """All that was learned about tasks.
+
+    Attributes:
+        rewards, changes: of transitions.
+        values: from a code that is followed, and the task's, to the return of the episode.
+    """
+
+    rewards: Ensemble
+    changes: Ensemble
+    values: Ensemble
+
+    def likelihood(self, temper: float) -> Likelihood:
+        """Of codes, given transitions."""
+        return Likelihood(self.rewards, self.changes, temper)
+
+    def earned(self, codes: Tensor) -> Tensor:
+        """What following codes (..., R) earns where they are the task's, standardised (...,)."""
+        rows = codes.flatten(0, -2)[:, None]
+        mean, _ = self.values.predicted(rows, rows)
+        return mean.view(codes.shape[:-1])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, for a checkpoint."""
+        parts = {name: getattr(self, name).tensors() for name in _PARTS}
+        return {f"{part}.{name}": v for part, own in parts.items() for name, v in own.items()}
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Models:
+        """The inverse of `tensors`; raises KeyError."""
+        return cls(*(Ensemble.of_tensors(section(tensors, f"{part}.")) for part in _PARTS))
+
+    def to(self, device: torch.device) -> Models:
+        """The same on a device."""
+        return Models.of_tensors({n: value.to(device) for n, value in self.tensors().items()})
+
+
+_PARTS = ("rewards", "changes", "values")
+_UNITS = ("x_mean", "x_scale", "y_mean", "y_scale", "variance")
+
+
+def fit(
+    x: Tensor, y: Tensor, codes: Tensor, weight: Tensor, *, steps: int, rng: torch.Generator
+) -> Ensemble:
+    """An ensemble of x (M, N, X), y (M, N, Y), the codes (M, R) or (M, N, R) of M tasks.
+
+    Rows of weight (M, N) zero are left out.
+    """
+    if codes.ndim == 2:
+        codes = codes[:, None].expand(*x.shape[:2], -1)
+    task = torch.arange(len(x))[:, None].expand(x.shape[:2])[weight > 0]
+    x, y, codes = x[weight > 0], y[weight > 0], codes[weight > 0]
+    units = x.mean(0), _scale(x), y.mean(0), _scale(y)
+    x, y = (x - units[0]) / units[1], (y - units[2]) / units[3]
+    fold = torch.randperm(int(task.max()) + 1, generator=rng)[task] % MEMBERS
+    inputs = torch.cat((x, codes), -1)
+    network = _trained(inputs, y, fold, steps, rng)
+    return Ensemble(network, *units, _left_out(network, inputs, y, fold, rng))
+
+
+def _drawn(rows: Tensor, num: int, rng: torch.Generator) -> Tensor:
+    return rows[torch.randint(len(rows), (num,), generator=rng)]
+
+
+def _scale(values: Tensor) -> Tensor:
+    return values.std(0).clamp_min(_MIN_SCALE)
+
+
+def _trained(x: Tensor, y: Tensor, fold: Tensor, steps: int, rng: torch.Generator) -> Params:
+    """Members, each without its fold."""
+    network = _init((x.shape[1], *_HIDDEN, y.shape[1]), rng)
+    rows = [torch.where(fold != i)[0] for i in range(MEMBERS)]
+    rows = [own if len(own) else torch.arange(len(x)) for own in rows]
+    optimizer = torch.optim.AdamW(network.values(), _LR, weight_decay=_WEIGHT_DECAY)
+    for step in range(steps):
+        drawn = torch.stack([_drawn(own, _BATCH, rng) for own in rows])
+        optimizer.param_groups[0]["lr"] = _LR * (1 - step / steps)
+        optimizer.zero_grad()
+        loss = (_networks(network, x[drawn]) - y[drawn]).square().mean((1, 2)).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return {name: value.detach() for name, value in network.items()}
+
+
+@torch.no_grad()
+def _left_out(network: Params, x: Tensor, y: Tensor, fold: Tensor, rng: torch.Generator) -> Tensor:
+    """Mean squared error (Y,) of members on the tasks that they left out."""
+    errors = []
+    for i in range(MEMBERS):
+        own = torch.where(fold == i)[0]
+        if not len(own):
+            continue
+        drawn = _drawn(own, _JUDGED, rng)
+        member = {name: value[i : i + 1] for name, value in network.items()}
+        errors.append((_networks(member, x[drawn][None])[0] - y[drawn]).square())
+    return torch.cat(errors).mean(0).clamp_min(_MIN_VARIANCE)
+
+
+def _init(widths: tuple[int, ...], rng: torch.Generator) -> Params:
+    """Members with normal Xavier weights, (B, in, out) and (B, 1, out)."""
+    network: Params = {}
+    for i, (fan_in, fan_out) in enumerate(pairwise(widths)):
+        drawn = torch.randn(MEMBERS, fan_in, fan_out, generator=rng)
+        network[f"{i}.weight"] = (drawn * (2 / (fan_in + fan_out)) ** 0.5).requires_grad_()
+        network[f"{i}.bias"] = torch.zeros(MEMBERS, 1, fan_out, requires_grad=True)
+    return network
+
+
+def _networks(network: Params, x: Tensor) -> Tensor:
+    """Outputs (B, N, Y) for x (B, N, X)."""
+    return _later(network, torch.baddbmm(network["0.bias"], x, network["0.weight"]))
+
+
+def _later(network: Params, hidden: Tensor) -> Tensor:
+    """All behind the first layer's sums (B, N, H)."""
+    for i in range(1, len(_HIDDEN) + 1):
+        hidden = torch.baddbmm(network[f"{i}.bias"], hidden.relu(), network[f"{i}.weight"])
+    return hidden

@@ -1,0 +1,47 @@
+"""The options of task inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from demokit.errors import DemokitError
+from demokit.options import option
+from gmps.options import ImitationOptions, PolicyOptions, RunOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
+    """Of task inference: what is learned of the tasks, then how a new one is sought."""
+
+    iterations: int = option(
+        2, "Rounds: the task space is learned, then training tasks are rolled out in it."
+    )
+    rollouts_per_task: int = option(1, "K, episodes of a new task from one look to the next.")
+    training_rollouts: int = option(40, "Roll-outs per training task and round.")
+    steps: int = option(2000, "Gradient steps on policy, latents and models in a round.")
+    latent_width: int = option(4, "Most dimensions of the task space.", at_most=64)
+    latent_lr: float = option(1e-2, "Step size of Adam for the latents.")
+    kl_weight: float = option(1e-3, "Weight of the latents' divergence from the prior.", zero=True)
+    model_weight: float = option(
+        1.0, "Weight of predicting rewards and changes of state beside imitation.", zero=True
+    )
+    model_steps: int = option(2000, "Gradient steps on the models that judge tasks, in a round.")
+    temper: float = option(
+        0.1, "Weight of a transition's log-likelihood: those of an episode are not independent."
+    )
+    heat: float = option(
+        0.3, "Factor on log-likelihoods where the next episode's latent is drawn.", zero=True
+    )
+    optimism: int = option(
+        8, "Of so many drawn latents the one that would earn most is tried; 1: no choice."
+    )
+    moves: int = option(4, "How often the latent moves within an exploring episode.", zero=True)
+    pretrain_steps: int = option(
+        1000, "Imitation steps that teach the eyes, which are kept then.", needs="images"
+    )
+
+    def __post_init__(self) -> None:
+        """See `RunOptions`."""
+        super().__post_init__()
+        if self.outer_loss != "squared":
+            raise DemokitError("Option outer_loss: task inference imitates by squared errors.")

@@ -1,0 +1,164 @@
+"""A policy under latents, and its training: imitation, jointly with models of the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from demokit.learning.networks import Layers, Params, init_mlp, mlp
+from gmps.methods.inference.models import Transitions
+from gmps.methods.inference.options import InferenceOptions
+from gmps.policies.gaussian import LATENT, GaussianPolicy
+
+_FIRST_STD = 0.1  # of latents, about their mean
+_FIRST_LOG_STD = -2.0  # of a task's own distribution
+_ROWS = 1280  # demonstrated steps of a gradient step, of all tasks
+_LEAST_ROWS = 16  # of a task
+_MODEL_ROWS = 512
+_HIDDEN = (64, 64)
+
+
+class Shown(NamedTuple):
+    """Demonstrated features (M, D, F), actions (M, D, A), and weights (M, D) of `mean_weights`."""
+
+    features: Tensor
+    action: Tensor
+    weight: Tensor
+
+
+def act(policy: GaussianPolicy, theta: Params, latent: Tensor, features: Tensor) -> Tensor:
+    """Mean actions (..., A) for features (..., F) under latents (..., Z)."""
+    x = policy.standardised(features)
+    for i, (weight, bias) in enumerate(policy.layers({**theta, LATENT: latent})):
+        x = (x.relu() if i else x) @ weight + bias
+    return x
+
+
+class _Head(NamedTuple):
+    """A network that predicts standardised y from standardised x and a latent."""
+
+    network: Params
+    x: Tensor
+    y: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, latent_width: int, rng: torch.Generator) -> _Head:
+        x, y = ((v - v.mean(0)) / v.std(0).clamp_min(1e-4) for v in (x, y))
+        network = init_mlp(rng, (x.shape[1] + latent_width, *_HIDDEN, y.shape[1]))
+        return cls({n: value.requires_grad_() for n, value in network.items()}, x, y)
+
+    def loss(self, latent: Tensor, rows: Tensor) -> Tensor:
+        """Mean squared error of some rows under their tasks' latents."""
+        count = len(_HIDDEN) + 1
+        layers: Layers = tuple(
+            (self.network[f"{i}.weight"], self.network[f"{i}.bias"]) for i in range(count)
+        )
+        found = mlp(layers, torch.cat((self.x[rows], latent), -1))
+        return (found - self.y[rows]).square().mean()
+
+
+class _Heads:
+    """Predictions of rewards and of changes of state, for all transitions of training tasks."""
+
+    def __init__(self, met: Transitions, width: int, rng: torch.Generator) -> None:
+        alive = met.weight > 0
+        self.task = torch.arange(len(alive), device=alive.device)[:, None].expand_as(alive)[alive]
+        pairs = [met.paid(), met.moved()]
+        self.heads = [_Head.of(x[alive], y[alive], width, rng) for x, y in pairs]
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        return [value for head in self.heads for value in head.network.values()]
+
+    def loss(self, drawn: Callable[[Tensor], Tensor], rng: torch.Generator) -> Tensor:
+        """Of rows drawn anew; `drawn` makes latents of tasks (N,)."""
+        total = torch.zeros(())
+        for head in self.heads:
+            rows = torch.randint(len(self.task), (_MODEL_ROWS,), generator=rng)
+            total = total + head.loss(drawn(self.task[rows]), rows)
+        return total
+
+
+def learn(
+    policy: GaussianPolicy,
+    theta: Params,
+    shown: Shown,
+    met: Transitions | None,
+    options: InferenceOptions,
+    rng: torch.Generator,
+    report: Callable[[int], None] = lambda step: None,
+) -> tuple[Params, Tensor, float]:
+    """Parameters, latents (M, Z) of the training tasks, and the last loss of imitation.
+
+    A task's latent is a Gaussian of its own; behaviour cloning and, where there are roll-outs,
+    predictions of rewards and changes of state have to do with draws of it. What divides it from
+    N(0, 1) costs.
+
+    Args:
+        policy: the pure functions.
+        theta: parameters to start from; those of the eyes stay as they are.
+        shown: the demonstrations.
+        met: transitions (M, N, ...) of roll-outs.
+        options: of the training.
+        rng: all randomness.
+        report: told after every step.
+    """
+    num, width = len(shown.features), options.latent_width
+    center = (_FIRST_STD * torch.randn(num, width, generator=rng)).requires_grad_()
+    log_std = torch.full((num, width), _FIRST_LOG_STD).requires_grad_()
+    heads = _Heads(met, width, rng) if met is not None and options.model_weight else None
+    acting = {n: v.clone().requires_grad_() for n, v in theta.items() if n[0].isdigit()}
+    networks = [*acting.values(), *(heads.leaves if heads else ())]
+    optimizer = torch.optim.Adam([{"params": networks}, {"params": [center, log_std]}])
+
+    def drawn(task: Tensor) -> Tensor:
+        noise = torch.randn(*task.shape, width, generator=rng)
+        return center[task] + log_std.exp()[task] * noise
+
+    for step in range(options.steps):
+        cloning = _cloning(policy, {**theta, **acting}, shown, drawn, rng)
+        loss = cloning + options.kl_weight * _divergence(center, log_std)
+        if heads:
+            loss = loss + options.model_weight * heads.loss(drawn, rng)
+        for group, rate in zip(
+            optimizer.param_groups, (options.outer_lr, options.latent_lr), strict=True
+        ):
+            group["lr"] = rate * (1 - step / options.steps)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        report(step + 1)
+    learned = {**theta, **{name: value.detach() for name, value in acting.items()}}
+    return learned, center.detach(), float(cloning)
+
+
+def _cloning(
+    policy: GaussianPolicy,
+    theta: Params,
+    shown: Shown,
+    drawn: Callable[[Tensor], Tensor],
+    rng: torch.Generator,
+) -> Tensor:
+    """The squared error of imitation, on steps drawn anew."""
+    num, steps = shown.weight.shape
+    count = max(_LEAST_ROWS, _ROWS // num)
+    rows = torch.randint(steps, (num, count), generator=rng)
+    task = torch.arange(num)[:, None].expand(-1, count)
+    mean = act(policy, theta, drawn(task), shown.features[task, rows])
+    error = (mean - shown.action[task, rows]).square().sum(-1)
+    return (shown.weight[task, rows] * error).mean()
+
+
+def _divergence(center: Tensor, log_std: Tensor) -> Tensor:
+    """KL from N(0, 1) to the tasks' latents, a mean over tasks."""
+    terms = center.square() + (2 * log_std).exp() - 2 * log_std - 1
+    return 0.5 * terms.sum(-1).mean()
+
+
+def spread(rng: np.random.Generator, *shape: int) -> Tensor:
+    """Standard normal numbers of a task's generator."""
+    return torch.from_numpy(rng.standard_normal(shape, np.float32))

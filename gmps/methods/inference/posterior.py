@@ -1,0 +1,96 @@
+"""Which task is it? The posterior over codes, given all transitions of it so far."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gmps.methods.inference.models import Likelihood, Transitions
+
+CANDIDATES = 240
+NEAR_TRAINED = 48  # of the candidates lie around training tasks
+PRIOR_STD = 1.5  # wider than the training tasks: a new one may lie outside
+PARTICLES = 8
+_ASCENT = 30
+_LR = 0.08
+NEAR = 0.1  # of them
+_MOST_TRANSITIONS = 64  # that are looked at, evenly over all
+_AT_ONCE = 8  # tasks
+
+
+class Posterior(NamedTuple):
+    """Codes (T, C, R) and how likely they are: log-likelihood (T, C), and under the prior."""
+
+    codes: Tensor
+    log_likelihood: Tensor
+    log_prior: Tensor
+
+    @property
+    def best(self) -> Tensor:
+        """The most likely codes (T, R)."""
+        likely = (self.log_likelihood + self.log_prior).argmax(1)
+        return self.codes[torch.arange(len(likely)), likely]
+
+
+def log_prior(codes: Tensor) -> Tensor:
+    """Of codes (..., R)."""
+    return -0.5 * (codes / PRIOR_STD).square().sum(-1)
+
+
+def infer(
+    likelihood: Likelihood, seen: Transitions, candidates: Tensor, gumbel: Tensor
+) -> Posterior:
+    """Candidates (T, C, R), and the best of them moved uphill.
+
+    Half of those that move are the most likely ones, half are drawn by `gumbel` noise (T, C), so
+    that more than one explanation is followed.
+    """
+    seen = _thinned(seen)
+    with torch.no_grad():
+        parts = zip(*(torch.split(part, _AT_ONCE) for part in (*seen, candidates)), strict=True)
+        found = torch.cat([likelihood(Transitions(*part[:-1]), part[-1]) for part in parts])
+    prior = log_prior(candidates)
+    chosen = _chosen(found + prior, gumbel)
+    moved = candidates.gather(1, chosen[..., None].expand(-1, -1, candidates.shape[-1]))
+    moved = _uphill(likelihood, seen, moved)
+    with torch.no_grad():
+        again = likelihood(seen, moved)
+    return Posterior(
+        torch.cat((moved, candidates), 1),
+        torch.cat((again, found), 1),
+        torch.cat((log_prior(moved), prior), 1),
+    )
+
+
+def _chosen(log_posterior: Tensor, gumbel: Tensor) -> Tensor:
+    """Candidates that shall move (T, P)."""
+    half = PARTICLES // 2
+    top = log_posterior.topk(half, 1).indices
+    drawn = (log_posterior + gumbel).topk(PARTICLES - half, 1).indices
+    return torch.cat((top, drawn), 1)
+
+
+def _uphill(likelihood: Likelihood, seen: Transitions, codes: Tensor) -> Tensor:
+    """Codes after some steps of Adam on the log-posterior."""
+    codes = codes.clone().requires_grad_()
+    optimizer = torch.optim.Adam([codes], _LR)
+    with torch.enable_grad():
+        for step in range(_ASCENT):
+            optimizer.param_groups[0]["lr"] = _LR * (1 - step / _ASCENT)
+            loss = -(likelihood(seen, codes) + log_prior(codes)).sum()
+            (codes.grad,) = torch.autograd.grad(loss, [codes])
+            optimizer.step()
+    return codes.detach()
+
+
+def _thinned(seen: Transitions) -> Transitions:
+    """Evenly over all transitions, weighing as much as all."""
+    num = seen.weight.shape[1]
+    if num <= _MOST_TRANSITIONS:
+        return seen
+    rows = torch.linspace(0, num - 1, _MOST_TRANSITIONS).round().long()
+    thin = Transitions(*(values[:, rows] for values in seen))
+    scale = seen.weight.sum(1, keepdim=True) / thin.weight.sum(1, keepdim=True).clamp_min(1)
+    return thin._replace(weight=thin.weight * scale)

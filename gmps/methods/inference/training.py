@@ -1,0 +1,217 @@
+"""Learning the task space and the models of tasks, from demonstrations and roll-outs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from demokit.learning.networks import Params
+from demokit.random import torch_stream
+from gmps.experience.observation import thinned
+from gmps.experience.rollouts import Rollouts
+from gmps.experience.sampler import Sampler
+from gmps.method import Iteration
+from gmps.methods.inference.actor import Eyes, PlannedActor
+from gmps.methods.inference.learner import TaskInference
+from gmps.methods.inference.models import Ensemble, Models, Transitions, fit, flat, joined
+from gmps.methods.inference.options import InferenceOptions
+from gmps.methods.inference.policy import Shown, learn, spread
+from gmps.methods.inference.posterior import PRIOR_STD
+from gmps.methods.inference.space import TaskSpace
+from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
+from gmps.policies.meta_params import MetaParams, section
+from gmps.policies.standard import demo_statistics, make_policy, require_params, statistics_of
+from gmps.problem import Problem, Training
+from gmps.progress import IMITATION
+from gmps.steps.imitation import imitation_step
+
+_ROLLOUT_STD = 0.1
+_WIDE, _OTHER = 0.4, 0.8  # shares of codes from the prior; from it or of other tasks; the rest: own
+_OTHER_STD, _OWN_STD = 0.2, 0.3
+_TURNING = 0.4  # share of episodes that change their code
+
+
+def start(training: Training[InferenceOptions]) -> TaskInference:
+    """Fresh parameters, and no models yet."""
+    options, problem = training.options, training.problem
+    statistics = demo_statistics(training.demonstrations, options.object_weight)
+    policy = make_policy(options, problem.family, problem.sees, statistics, options.latent_width)
+    theta = policy.init(torch_stream(options.seed, "theta"))
+    space = TaskSpace.of(torch.zeros(len(problem.tasks), options.latent_width))
+    return TaskInference(policy, theta, space, None, problem.family.horizon, options)
+
+
+def train(
+    training: Training[InferenceOptions],
+    learner: TaskInference,
+    state: Mapping[str, Tensor],
+    first: int,
+) -> Generator[Iteration]:
+    """Rounds: policy and latents from demonstrations and all roll-outs so far, then roll-outs.
+
+    The first round knows demonstrations only.
+    """
+    options = training.options
+    if first == 0:
+        learner = replace(learner, theta=_seeing(training, learner.policy, learner.theta))
+    shown = _shown(training, learner.eyes)
+    sampler = training.sampler(explore=options.training_rollouts)
+    met = Transitions(**section(state, "met.")) if state else None
+    for iteration in range(first, options.iterations):
+        learner, loss = _learned(training, learner, shown, met, iteration)
+        now, tried = _explored(training, sampler, learner, iteration)
+        met = joined(met, now)
+        learner = replace(learner, models=_models(training, learner.space, met, tried))
+        state = {f"met.{name}": value for name, value in met._asdict().items()}
+        scalars = {"loss": loss, "width": float(learner.space.width)}
+        yield Iteration(learner, scalars, sampler.num_steps, state)
+
+
+class Tried(NamedTuple):
+    """Codes (M, K, R) that roll-outs followed, what they earned a step, and which (M, K) kept to
+    one code: 1, else 0.
+    """
+
+    codes: Tensor
+    earned: Tensor
+    whole: Tensor
+
+
+def load(
+    problem: Problem,
+    options: InferenceOptions,
+    tensors: dict[str, Tensor],
+    _header: dict[str, Any],
+) -> TaskInference:
+    """The learner of a checkpoint."""
+    policy = make_policy(
+        options, problem.family, problem.sees, statistics_of(tensors), options.latent_width
+    )
+    theta = section(tensors, "theta.")
+    require_params(policy, MetaParams(theta, {}), AdaptSpec(()), step_sizes=False)
+    space = TaskSpace.of_tensors(section(tensors, "space."))
+    held = section(tensors, "models.")
+    models = Models.of_tensors(held) if held else None
+    return TaskInference(policy, theta, space, models, problem.family.horizon, options)
+
+
+def _seeing(training: Training[InferenceOptions], policy: GaussianPolicy, theta: Params) -> Params:
+    """After imitation of everything by one policy, where there are eyes to teach."""
+    options, part = training.options, training.part
+    if policy.encoder is None:
+        return theta
+    meta = MetaParams(theta, {}).learnable()
+    optimizer = torch.optim.Adam(meta.leaves(), lr=options.outer_lr)
+    everything = training.demonstrations.of_tasks(part.own).all()
+    for step in range(options.pretrain_steps):
+        rng = training.stream("imitation first", step)
+        shown = thinned(everything, options.outer_stride, rng).pooled()
+        imitation_step(policy, meta, optimizer, shown, options, part)
+        training.report(IMITATION, step + 1, options.pretrain_steps)
+    return meta.frozen().theta
+
+
+@torch.no_grad()
+def _shown(training: Training[InferenceOptions], eyes: Eyes) -> Shown:
+    """The demonstrations as features."""
+    demos = training.demonstrations.all()
+    return Shown(eyes.features(demos.observation), demos.action, demos.weight)
+
+
+def _learned(
+    training: Training[InferenceOptions],
+    learner: TaskInference,
+    shown: Shown,
+    met: Transitions | None,
+    iteration: int,
+) -> tuple[TaskInference, float]:
+    """Policy and task space, learned anew."""
+    options = training.options
+    rng = torch_stream(options.seed, "latents", iteration)
+    fresh = learner.policy.init(rng)
+    theta = {**learner.theta, **{n: v for n, v in fresh.items() if n[0].isdigit()}}
+
+    def report(step: int) -> None:
+        training.report(IMITATION, step, options.steps)
+
+    theta, latents, loss = learn(learner.policy, theta, shown, met, options, rng, report)
+    return replace(learner, theta=theta, space=TaskSpace.of(latents)), loss
+
+
+def _explored(
+    training: Training[InferenceOptions],
+    sampler: Sampler,
+    learner: TaskInference,
+    iteration: int,
+) -> tuple[Transitions, Tried]:
+    """What roll-outs of all training tasks met, and how they were tried."""
+    rngs = sampler.streams(training.stream("iteration", iteration))
+    own = learner.space.codes[training.part.own]
+    drawn = [
+        _drawn(learner.space, code, sampler.explore, rng)
+        for code, rng in zip(own, rngs, strict=True)
+    ]
+    codes = torch.stack(drawn)
+    turns = np.stack([_turns(sampler.horizon, sampler.explore, rng) for rng in rngs])
+    starts = torch.from_numpy(np.stack((np.zeros_like(turns), turns), -1))
+    actor = PlannedActor(learner.eyes, learner.space.latent(codes), starts, _ROLLOUT_STD)
+    (rollouts, _, _), _ = sampler(actor, rngs)
+    whole = torch.from_numpy(turns >= sampler.horizon).float()
+    gathered = training.part.gathered
+    tried = Tried(codes[:, :, 0], rollouts.reward.mean(-1), whole)
+    met = flat(_transitions(learner.eyes, rollouts))
+    return Transitions(*map(gathered, met)), Tried(*map(gathered, tried))
+
+
+def _drawn(space: TaskSpace, own: Tensor, num: int, rng: np.random.Generator) -> Tensor:
+    """Two codes for each of `num` roll-outs of a task: (K, 2, R)."""
+    kind = torch.from_numpy(rng.random((num, 2, 1)).astype(np.float32))
+    other = space.codes[torch.from_numpy(rng.integers(len(space.codes), size=(num, 2)))]
+    wide = PRIOR_STD * spread(rng, num, 2, space.width)
+    other = other + _OTHER_STD * spread(rng, num, 2, space.width)
+    own = own + _OWN_STD * spread(rng, num, 2, space.width)
+    return torch.where(kind < _WIDE, wide, torch.where(kind < _OTHER, other, own))
+
+
+def _turns(horizon: int, num: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """The step at which each roll-out (K,) turns to its second code; the horizon: never."""
+    steps = rng.integers(1, horizon, size=num)
+    return np.where(rng.random(num) < _TURNING, steps, horizon)
+
+
+@torch.no_grad()
+def _transitions(eyes: Eyes, rollouts: Rollouts) -> Transitions:
+    """Of roll-outs (M, K, T, ...): (M, K, T - 1, ...)."""
+    states = eyes.modelled(eyes.features(rollouts.observation))
+    return Transitions(
+        states[:, :, :-1],
+        rollouts.action[:, :, :-1].clamp(-1, 1),
+        states[:, :, 1:],
+        rollouts.reward[:, :, :-1],
+        rollouts.alive[:, :, :-1].to(states.dtype),
+    )
+
+
+def _models(
+    training: Training[InferenceOptions],
+    space: TaskSpace,
+    met: Transitions,
+    tried: Tried,
+) -> Models:
+    """Fitted to all that was met, and to what the last roll-outs earned."""
+    options, seed = training.options, training.options.seed
+    codes, steps = space.codes, options.model_steps
+
+    def fitted(what: str, x: Tensor, y: Tensor, weight: Tensor, num: int = steps) -> Ensemble:
+        return fit(x, y, codes, weight, steps=num, rng=torch_stream(seed, what))
+
+    return Models(
+        fitted("rewards", *met.paid(), met.weight),
+        fitted("changes", *met.moved(), met.weight),
+        fitted("values", tried.codes, tried.earned[..., None], tried.whole),
+    )
