@@ -14,12 +14,15 @@ from gmps.methods.inference.models import Transitions
 from gmps.methods.inference.options import InferenceOptions
 from gmps.policies.gaussian import LATENT, GaussianPolicy
 
-_FIRST_STD = 0.1  # of latents, about their mean
+_FIRST_SPREAD = 1.0  # of latents along the direction in which tasks differ most
+_HELD = 0.25  # of the steps, latents stay where they started: the networks come to them
+_FIRST_STD = 0.01  # of all latents besides
 _FIRST_LOG_STD = -2.0  # of a task's own distribution
 _ROWS = 1280  # demonstrated steps of a gradient step, of all tasks
 _LEAST_ROWS = 16  # of a task
 _MODEL_ROWS = 512
 _HIDDEN = (64, 64)
+_MIN_SCALE = 1e-4
 
 
 class Shown(NamedTuple):
@@ -47,7 +50,7 @@ class _Head(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor, latent_width: int, rng: torch.Generator) -> _Head:
-        x, y = ((v - v.mean(0)) / v.std(0).clamp_min(1e-4) for v in (x, y))
+        x, y = ((v - v.mean(0)) / v.std(0).clamp_min(_MIN_SCALE) for v in (x, y))
         network = init_mlp(rng, (x.shape[1] + latent_width, *_HIDDEN, y.shape[1]))
         return cls({n: value.requires_grad_() for n, value in network.items()}, x, y)
 
@@ -87,6 +90,7 @@ def learn(
     policy: GaussianPolicy,
     theta: Params,
     shown: Shown,
+    first: Tensor,
     met: Transitions | None,
     options: InferenceOptions,
     rng: torch.Generator,
@@ -102,13 +106,14 @@ def learn(
         policy: the pure functions.
         theta: parameters to start from; those of the eyes stay as they are.
         shown: the demonstrations.
+        first: latents (M, Z) to start about: drawn at random, they would stay folded over.
         met: transitions (M, N, ...) of roll-outs.
         options: of the training.
         rng: all randomness.
         report: told after every step.
     """
     num, width = len(shown.features), options.latent_width
-    center = (_FIRST_STD * torch.randn(num, width, generator=rng)).requires_grad_()
+    center = (first + _FIRST_STD * torch.randn(num, width, generator=rng)).requires_grad_()
     log_std = torch.full((num, width), _FIRST_LOG_STD).requires_grad_()
     heads = _Heads(met, width, rng) if met is not None and options.model_weight else None
     acting = {n: v.clone().requires_grad_() for n, v in theta.items() if n[0].isdigit()}
@@ -128,12 +133,41 @@ def learn(
             optimizer.param_groups, (options.outer_lr, options.latent_lr), strict=True
         ):
             group["lr"] = rate * (1 - step / options.steps)
+        if step < _HELD * options.steps:
+            optimizer.param_groups[1]["lr"] = 0.0
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         report(step + 1)
     learned = {**theta, **{name: value.detach() for name, value in acting.items()}}
-    return learned, center.detach(), float(cloning)
+    return learned, center.detach(), float(cloning.detach())
+
+
+def first_guess(features: Tensor, action: Tensor, alive: Tensor, width: int) -> Tensor:
+    """Latents (M, Z) by which demonstrations of tasks differ most, in their moments.
+
+    The principal components of means and products of features, actions and changes of features,
+    each in the units of how it varies between tasks.
+
+    Args:
+        features: (M, E, T, F) of the demonstrations.
+        action: (M, E, T, A).
+        alive: (M, E, T) bool.
+        width: Z.
+    """
+    weight = alive[:, :, 1:].float()
+    weight = weight / weight.sum((1, 2), keepdim=True)
+    moved = features[:, :, 1:] - features[:, :, :-1]
+    seen = torch.cat((features[:, :, :-1], action[:, :, :-1], moved), -1)
+    every = seen[alive[:, :, 1:]]
+    seen = (seen - every.mean(0)) / every.std(0).clamp_min(_MIN_SCALE)
+    mean = torch.einsum("met,metx->mx", weight, seen)
+    products = torch.einsum("met,metx,mety->mxy", weight, seen, seen).flatten(1)
+    moments = torch.cat((mean, products), 1)
+    apart = moments - moments.mean(0)
+    left, size, _ = torch.linalg.svd(apart, full_matrices=False)
+    found = (left * size)[:, :width] * len(apart) ** 0.5 / size[0].clamp_min(_MIN_SCALE)
+    return _FIRST_SPREAD * torch.nn.functional.pad(found, (0, width - found.shape[1]))
 
 
 def _cloning(

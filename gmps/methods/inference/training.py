@@ -20,7 +20,7 @@ from gmps.methods.inference.actor import Eyes, PlannedActor
 from gmps.methods.inference.learner import TaskInference
 from gmps.methods.inference.models import Ensemble, Models, Transitions, fit, flat, joined
 from gmps.methods.inference.options import InferenceOptions
-from gmps.methods.inference.policy import Shown, learn, spread
+from gmps.methods.inference.policy import Shown, first_guess, learn, spread
 from gmps.methods.inference.posterior import PRIOR_STD
 from gmps.methods.inference.space import TaskSpace
 from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
@@ -29,6 +29,7 @@ from gmps.policies.standard import demo_statistics, make_policy, require_params,
 from gmps.problem import Problem, Training
 from gmps.progress import IMITATION
 from gmps.steps.imitation import imitation_step
+from gmps.steps.losses import mean_weights
 
 _ROLLOUT_STD = 0.1
 _WIDE, _OTHER = 0.4, 0.8  # shares of codes from the prior; from it or of other tasks; the rest: own
@@ -59,11 +60,11 @@ def train(
     options = training.options
     if first == 0:
         learner = replace(learner, theta=_seeing(training, learner.policy, learner.theta))
-    shown = _shown(training, learner.eyes)
+    shown, guess = _shown(training, learner.eyes)
     sampler = training.sampler(explore=options.training_rollouts)
     met = Transitions(**section(state, "met.")) if state else None
     for iteration in range(first, options.iterations):
-        learner, loss = _learned(training, learner, shown, met, iteration)
+        learner, loss = _learned(training, learner, shown, guess, met, iteration)
         now, tried = _explored(training, sampler, learner, iteration)
         met = joined(met, now)
         learner = replace(learner, models=_models(training, learner.space, met, tried))
@@ -117,16 +118,20 @@ def _seeing(training: Training[InferenceOptions], policy: GaussianPolicy, theta:
 
 
 @torch.no_grad()
-def _shown(training: Training[InferenceOptions], eyes: Eyes) -> Shown:
-    """The demonstrations as features."""
-    demos = training.demonstrations.all()
-    return Shown(eyes.features(demos.observation), demos.action, demos.weight)
+def _shown(training: Training[InferenceOptions], eyes: Eyes) -> tuple[Shown, Tensor]:
+    """The demonstrations as features, and a first guess of latents."""
+    demos, width = training.demonstrations, training.options.latent_width
+    features = eyes.features(demos.observation)
+    guess = first_guess(eyes.modelled(features), demos.action, demos.alive, width)
+    weight = mean_weights(demos.alive.flatten(1, 2))
+    return Shown(features.flatten(1, 2), demos.action.flatten(1, 2), weight), guess
 
 
 def _learned(
     training: Training[InferenceOptions],
     learner: TaskInference,
     shown: Shown,
+    guess: Tensor,
     met: Transitions | None,
     iteration: int,
 ) -> tuple[TaskInference, float]:
@@ -139,7 +144,7 @@ def _learned(
     def report(step: int) -> None:
         training.report(IMITATION, step, options.steps)
 
-    theta, latents, loss = learn(learner.policy, theta, shown, met, options, rng, report)
+    theta, latents, loss = learn(learner.policy, theta, shown, guess, met, options, rng, report)
     return replace(learner, theta=theta, space=TaskSpace.of(latents)), loss
 
 
