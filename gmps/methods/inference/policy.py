@@ -14,8 +14,8 @@ from gmps.methods.inference.models import Transitions
 from gmps.methods.inference.options import InferenceOptions
 from gmps.policies.gaussian import LATENT, GaussianPolicy
 
-_FIRST_SPREAD = 1.0  # of latents along the direction in which tasks differ most
-_HELD = 0.25  # of the steps, latents stay where they started: the networks come to them
+_RIDGE, _LEAST_RIDGE = 1.0, 1e-3  # towards the policy of all tasks; of that one
+_FIRST_SPREAD = 0.5  # of latents along the direction in which tasks differ most
 _FIRST_STD = 0.01  # of all latents besides
 _FIRST_LOG_STD = -2.0  # of a task's own distribution
 _ROWS = 1280  # demonstrated steps of a gradient step, of all tasks
@@ -133,8 +133,6 @@ def learn(
             optimizer.param_groups, (options.outer_lr, options.latent_lr), strict=True
         ):
             group["lr"] = rate * (1 - step / options.steps)
-        if step < _HELD * options.steps:
-            optimizer.param_groups[1]["lr"] = 0.0
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -143,30 +141,27 @@ def learn(
     return learned, center.detach(), float(cloning.detach())
 
 
-def first_guess(features: Tensor, action: Tensor, alive: Tensor, width: int) -> Tensor:
-    """Latents (M, Z) by which demonstrations of tasks differ most, in their moments.
+def first_guess(features: Tensor, action: Tensor, weight: Tensor, width: int) -> Tensor:
+    """Latents (M, Z) by which the policies that were demonstrated differ most.
 
-    The principal components of means and products of features, actions and changes of features,
-    each in the units of how it varies between tasks.
+    The principal components of linear policies, one of each task, each a ridge regression that
+    shrinks to the one of all tasks. A linear guess is not folded over, as latents that are drawn at
+    random often are, and stay.
 
     Args:
-        features: (M, E, T, F) of the demonstrations.
-        action: (M, E, T, A).
-        alive: (M, E, T) bool.
+        features: (M, D, F), standardised.
+        action: (M, D, A).
+        weight: (M, D) of `mean_weights`.
         width: Z.
     """
-    weight = alive[:, :, 1:].float()
-    weight = weight / weight.sum((1, 2), keepdim=True)
-    moved = features[:, :, 1:] - features[:, :, :-1]
-    seen = torch.cat((features[:, :, :-1], action[:, :, :-1], moved), -1)
-    every = seen[alive[:, :, 1:]]
-    seen = (seen - every.mean(0)) / every.std(0).clamp_min(_MIN_SCALE)
-    mean = torch.einsum("met,metx->mx", weight, seen)
-    products = torch.einsum("met,metx,mety->mxy", weight, seen, seen).flatten(1)
-    moments = torch.cat((mean, products), 1)
-    apart = moments - moments.mean(0)
-    left, size, _ = torch.linalg.svd(apart, full_matrices=False)
-    found = (left * size)[:, :width] * len(apart) ** 0.5 / size[0].clamp_min(_MIN_SCALE)
+    x = torch.cat((features, torch.ones_like(features[..., :1])), -1)
+    weighted = weight[..., None] * x / x.shape[1]
+    products, shown = weighted.mT @ x, weighted.mT @ action
+    ridge = torch.eye(x.shape[-1], device=x.device)
+    shared = torch.linalg.solve(products.mean(0) + _LEAST_RIDGE * ridge, shown.mean(0))
+    own = torch.linalg.solve(products + _RIDGE * ridge, shown - products @ shared).flatten(1)
+    left, size, _ = torch.linalg.svd(own - own.mean(0), full_matrices=False)
+    found = (left * size)[:, :width] * len(own) ** 0.5 / size[0].clamp_min(_MIN_SCALE)
     return _FIRST_SPREAD * torch.nn.functional.pad(found, (0, width - found.shape[1]))
 
 

@@ -29,7 +29,6 @@ from gmps.policies.standard import demo_statistics, make_policy, require_params,
 from gmps.problem import Problem, Training
 from gmps.progress import IMITATION
 from gmps.steps.imitation import imitation_step
-from gmps.steps.losses import mean_weights
 
 _ROLLOUT_STD = 0.1
 _WIDE, _OTHER = 0.4, 0.8  # shares of codes from the prior; from it or of other tasks; the rest: own
@@ -120,11 +119,10 @@ def _seeing(training: Training[InferenceOptions], policy: GaussianPolicy, theta:
 @torch.no_grad()
 def _shown(training: Training[InferenceOptions], eyes: Eyes) -> tuple[Shown, Tensor]:
     """The demonstrations as features, and a first guess of latents."""
-    demos, width = training.demonstrations, training.options.latent_width
-    features = eyes.features(demos.observation)
-    guess = first_guess(eyes.modelled(features), demos.action, demos.alive, width)
-    weight = mean_weights(demos.alive.flatten(1, 2))
-    return Shown(features.flatten(1, 2), demos.action.flatten(1, 2), weight), guess
+    demos = training.demonstrations.all()
+    shown = Shown(eyes.features(demos.observation), demos.action, demos.weight)
+    standard = eyes.policy.standardised(shown.features)
+    return shown, first_guess(standard, *shown[1:], training.options.latent_width)
 
 
 def _learned(
