@@ -10,4 +10,5 @@ METHOD = Method(
     options=InferenceOptions,
     module="gmps.methods.inference.training",
     imitates=True,
+    told="demonstrations by task, rewards of roll-outs of training tasks",
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 from demokit.learning.networks import Params
 from gmps.experience.rollouts import Rollouts
 from gmps.methods.inference.actor import Eyes, Path, SeekingActor, met_on
-from gmps.methods.inference.models import Models, Transitions, flat, joined
+from gmps.methods.inference.models import Models, Transitions, flat, joined, none_met
 from gmps.methods.inference.options import InferenceOptions
 from gmps.methods.inference.policy import spread
 from gmps.methods.inference.posterior import (
@@ -33,13 +33,15 @@ EXPLORING_STD = 0.02
 
 
 class Belief(NamedTuple):
-    """What is believed of M tasks: everything met so far, and the posterior it leaves.
+    """What is believed of M tasks: everything met so far, and the posterior it leaves."""
 
-    `met` is None before the first episode.
-    """
-
-    met: Transitions | None
+    met: Transitions
     posterior: Posterior
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing was met."""
+        return not self.met.weight.shape[1]
 
     @property
     def code(self) -> Tensor:
@@ -66,7 +68,7 @@ class TaskInference:
         policy: the pure functions; `theta` their parameters.
         space: the task space.
         models: of rewards and of changes of state, and of what following a code earns if it is the
-            task's; None before training.
+            task's.
         horizon: steps of an episode.
         options: how it seeks.
     """
@@ -74,7 +76,7 @@ class TaskInference:
     policy: GaussianPolicy
     theta: Params
     space: TaskSpace
-    models: Models | None
+    models: Models
     horizon: int
     options: InferenceOptions
 
@@ -92,13 +94,16 @@ class TaskInference:
         """Nothing met: the mean of the training tasks is as good as any."""
         codes = self.space.codes.new_zeros(num_tasks, 1, self.space.width)
         nothing = codes[..., 0]
-        return Belief(None, Posterior(codes, nothing, nothing))
+        state = len(self.eyes.modelled(self.policy.feature_mean))
+        met = none_met(num_tasks, state, self.policy.action_width)
+        met = Transitions(*(values.to(codes.device) for values in met))
+        return Belief(met, Posterior(codes, nothing, nothing))
 
     def explorer(
         self, belief: Belief, step: int, num: int, rngs: Sequence[np.random.Generator]
     ) -> SeekingActor:
         """Every episode follows a draw of its own; the first moves when it has seen more."""
-        moves = self._moves() if belief.met is None else []
+        moves = self._moves() if belief.is_fresh else []
         drawn = [self._draws(rng, len(moves) + 1) for rng in rngs]
         draws = Draws(*(torch.stack(part) for part in zip(*drawn, strict=True)))
         code = self._tried(belief, num, rngs)
@@ -116,25 +121,23 @@ class TaskInference:
     @torch.no_grad()
     def adapt(self, belief: Belief, step: int, gathered: Rollouts, memory: Path) -> Belief:
         """The posterior given what these episodes met, too."""
-        if self.models is None:
-            return belief
-        met = joined(belief.met, flat(met_on(memory)))
+        now = met_on(memory)._replace(reward=gathered.reward[:, :, :-1])
+        met = joined(belief.met, flat(now))
         return Belief(met, self._posterior(belief, met, *memory.draws.of_look(-1)))
 
     def _posterior(
         self, belief: Belief, met: Transitions, codes: Tensor, gumbel: Tensor
     ) -> Posterior:
         """Of drawn candidates, and of what was likely before."""
-        if belief.met is not None:
+        if not belief.is_fresh:
             codes = torch.cat((belief.posterior.codes[:, :PARTICLES], codes[:, PARTICLES:]), 1)
-        assert self.models is not None
         return infer(self.models.likelihood(self.options.temper), met, codes, gumbel)
 
     def _within(self, belief: Belief, met: Transitions, codes: Tensor, gumbel: Tensor) -> Tensor:
         """The most likely codes (M, K, R) of episodes that have met (M, K, N, ...)."""
         num = met.weight.shape[1]
         own = Transitions(*(values.flatten(0, 1) for values in met))
-        before = belief.met and Transitions(*(repeated(values, num) for values in belief.met))
+        before = Transitions(*(repeated(values, num) for values in belief.met))
         before_all = Belief(before, Posterior(*(repeated(v, num) for v in belief.posterior)))
         draws = repeated(codes, num), repeated(gumbel, num)
         found = self._posterior(before_all, joined(before, own), *draws)
@@ -145,7 +148,7 @@ class TaskInference:
 
         Before anything was met, codes of training tasks.
         """
-        if belief.met is None:
+        if belief.is_fresh:
             rows = np.stack([rng.integers(len(self.space.codes), size=num) for rng in rngs])
             return self.space.codes[torch.from_numpy(rows)]
         codes, log_likelihood, prior = belief.posterior
@@ -154,7 +157,6 @@ class TaskInference:
         several = min(num * self.options.optimism, codes.shape[1])
         drawn = heated.topk(several, 1).indices[..., None].expand(-1, -1, codes.shape[-1])
         drawn = codes.gather(1, drawn).view(len(codes), -1, num, codes.shape[-1]).transpose(1, 2)
-        assert self.models is not None
         best = self.models.earned(drawn).argmax(-1)[..., None, None]
         chosen: Tensor = drawn.gather(2, best.expand(*best.shape[:-1], drawn.shape[-1]))[:, :, 0]
         return chosen
@@ -175,7 +177,7 @@ class TaskInference:
     def tensors(self) -> dict[str, Tensor]:
         """See `MetaLearner`."""
         parts = {"theta": self.theta, "space": self.space.tensors()}
-        parts |= {"models": self.models.tensors()} if self.models else {}
+        parts["models"] = self.models.tensors()
         named = {f"{part}.{name}": v for part, own in parts.items() for name, v in own.items()}
         return {**named, **policy_tensors(self.policy)}
 
@@ -190,7 +192,7 @@ class TaskInference:
             policy=self.policy.to(device),
             theta={name: value.to(device) for name, value in self.theta.items()},
             space=self.space.to(device),
-            models=self.models and self.models.to(device),
+            models=self.models.to(device),
         )
 
 

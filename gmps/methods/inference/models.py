@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from demokit.learning.networks import Params
 from gmps.policies.meta_params import section
@@ -53,10 +53,14 @@ def flat(met: Transitions) -> Transitions:
     return Transitions(*(values.flatten(1, 2) for values in met))
 
 
-def joined(before: Transitions | None, after: Transitions) -> Transitions:
+def none_met(num_tasks: int, state: int, action: int) -> Transitions:
+    """No transitions, of M tasks."""
+    shapes = (state,), (action,), (state,), (), ()
+    return Transitions(*(torch.zeros(num_tasks, 0, *shape) for shape in shapes))
+
+
+def joined(before: Transitions, after: Transitions) -> Transitions:
     """Those of the same tasks, one behind the other."""
-    if before is None:
-        return after
     return Transitions(*(torch.cat(both, 1) for both in zip(before, after, strict=True)))
 
 
@@ -76,6 +80,15 @@ class Ensemble:
     y_mean: Tensor
     y_scale: Tensor
     variance: Tensor
+
+    @classmethod
+    def fresh(cls, x_width: int, codes_width: int, y_width: int, rng: Generator) -> Ensemble:
+        """One that has learned nothing."""
+        network = _init((x_width + codes_width, *_HIDDEN, y_width), rng)
+        learned = {name: value.detach() for name, value in network.items()}
+        zeros, ones = torch.zeros, torch.ones
+        units = zeros(x_width), ones(x_width), zeros(y_width), ones(y_width)
+        return cls(learned, *units, ones(y_width))
 
     def predicted(self, x: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance (T, C, N, Y), standardised, of x (T, N, X) under codes (T, C, R)."""
@@ -141,6 +154,15 @@ class Models:
     changes: Ensemble
     values: Ensemble
 
+    @classmethod
+    def fresh(cls, state: int, action: int, codes: int, rng: Generator) -> Models:
+        """Of states, actions and codes of these widths."""
+        return cls(
+            Ensemble.fresh(state + action, codes, 1, rng),
+            Ensemble.fresh(state + action, codes, state, rng),
+            Ensemble.fresh(codes, codes, 1, rng),
+        )
+
     def likelihood(self, temper: float) -> Likelihood:
         """Of codes, given transitions."""
         return Likelihood(self.rewards, self.changes, temper)
@@ -171,7 +193,7 @@ _UNITS = ("x_mean", "x_scale", "y_mean", "y_scale", "variance")
 
 
 def fit(
-    x: Tensor, y: Tensor, codes: Tensor, weight: Tensor, *, steps: int, rng: torch.Generator
+    x: Tensor, y: Tensor, codes: Tensor, weight: Tensor, *, steps: int, rng: Generator
 ) -> Ensemble:
     """An ensemble of x (M, N, X), y (M, N, Y), the codes (M, R) or (M, N, R) of M tasks.
 
@@ -189,7 +211,7 @@ def fit(
     return Ensemble(network, *units, _left_out(network, inputs, y, fold, rng))
 
 
-def _drawn(rows: Tensor, num: int, rng: torch.Generator) -> Tensor:
+def _drawn(rows: Tensor, num: int, rng: Generator) -> Tensor:
     return rows[torch.randint(len(rows), (num,), generator=rng)]
 
 
@@ -197,7 +219,7 @@ def _scale(values: Tensor) -> Tensor:
     return values.std(0).clamp_min(_MIN_SCALE)
 
 
-def _trained(x: Tensor, y: Tensor, fold: Tensor, steps: int, rng: torch.Generator) -> Params:
+def _trained(x: Tensor, y: Tensor, fold: Tensor, steps: int, rng: Generator) -> Params:
     """Members, each without its fold."""
     network = _init((x.shape[1], *_HIDDEN, y.shape[1]), rng)
     rows = [torch.where(fold != i)[0] for i in range(MEMBERS)]
@@ -214,7 +236,7 @@ def _trained(x: Tensor, y: Tensor, fold: Tensor, steps: int, rng: torch.Generato
 
 
 @torch.no_grad()
-def _left_out(network: Params, x: Tensor, y: Tensor, fold: Tensor, rng: torch.Generator) -> Tensor:
+def _left_out(network: Params, x: Tensor, y: Tensor, fold: Tensor, rng: Generator) -> Tensor:
     """Mean squared error (Y,) of members on the tasks that they left out."""
     errors = []
     for i in range(MEMBERS):
@@ -227,7 +249,7 @@ def _left_out(network: Params, x: Tensor, y: Tensor, fold: Tensor, rng: torch.Ge
     return torch.cat(errors).mean(0).clamp_min(_MIN_VARIANCE)
 
 
-def _init(widths: tuple[int, ...], rng: torch.Generator) -> Params:
+def _init(widths: tuple[int, ...], rng: Generator) -> Params:
     """Members with normal Xavier weights, (B, in, out) and (B, 1, out)."""
     network: Params = {}
     for i, (fan_in, fan_out) in enumerate(pairwise(widths)):

@@ -19,7 +19,9 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
     rollouts_per_task: int = option(1, "K, episodes of a new task from one look to the next.")
     training_rollouts: int = option(40, "Roll-outs per training task and round.")
     steps: int = option(2000, "Gradient steps on policy, latents and models in a round.")
-    latent_width: int = option(4, "Most dimensions of the task space.", at_most=64)
+    latent_width: int = option(
+        2, "Most dimensions of the task space: as many as tasks differ in.", at_most=64
+    )
     latent_lr: float = option(1e-2, "Step size of Adam for the latents.")
     kl_weight: float = option(1e-3, "Weight of the latents' divergence from the prior.", zero=True)
     model_weight: float = option(

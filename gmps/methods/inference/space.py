@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_LEAST_VARIANCE = 1e-12
 _LEAST_SPREAD = 0.05  # of the widest direction: what varies less tells no tasks apart
 
 
@@ -31,8 +32,8 @@ class TaskSpace:
         mean = latents.mean(0)
         apart = latents - mean
         variance, directions = torch.linalg.eigh(apart.mT @ apart / len(latents))
-        spread = variance.clamp_min(0).sqrt()
-        kept = spread > _LEAST_SPREAD * spread.max()
+        spread = variance.clamp_min(_LEAST_VARIANCE).sqrt()
+        kept = spread >= _LEAST_SPREAD * spread.max()
         spread, directions = spread[kept], directions[:, kept]
         return cls(mean, directions * spread, apart @ directions / spread)
 

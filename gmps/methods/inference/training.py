@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from demokit.learning.checkpoint import check_tensors
 from demokit.learning.networks import Params
 from demokit.random import torch_stream
 from gmps.experience.observation import thinned
@@ -42,8 +43,12 @@ def start(training: Training[InferenceOptions]) -> TaskInference:
     statistics = demo_statistics(training.demonstrations, options.object_weight)
     policy = make_policy(options, problem.family, problem.sees, statistics, options.latent_width)
     theta = policy.init(torch_stream(options.seed, "theta"))
-    space = TaskSpace.of(torch.zeros(len(problem.tasks), options.latent_width))
-    return TaskInference(policy, theta, space, None, problem.family.horizon, options)
+    eyes = Eyes(policy, theta)
+    shown, guess = _shown(training, eyes)
+    space, state = TaskSpace.of(guess), eyes.modelled(shown.features).shape[-1]
+    rng = torch_stream(options.seed, "models")
+    models = Models.fresh(state, len(problem.family.actions), space.width, rng)
+    return TaskInference(policy, theta, space, models, problem.family.horizon, options)
 
 
 def train(
@@ -65,7 +70,7 @@ def train(
     for iteration in range(first, options.iterations):
         learner, loss = _learned(training, learner, shown, guess, met, iteration)
         now, tried = _explored(training, sampler, learner, iteration)
-        met = joined(met, now)
+        met = joined(met, now) if met else now
         learner = replace(learner, models=_models(training, learner.space, met, tried))
         state = {f"met.{name}": value for name, value in met._asdict().items()}
         scalars = {"loss": loss, "width": float(learner.space.width)}
@@ -95,9 +100,23 @@ def load(
     theta = section(tensors, "theta.")
     require_params(policy, MetaParams(theta, {}), AdaptSpec(()), step_sizes=False)
     space = TaskSpace.of_tensors(section(tensors, "space."))
-    held = section(tensors, "models.")
-    models = Models.of_tensors(held) if held else None
+    models = Models.of_tensors(section(tensors, "models."))
+    _require_shapes(policy, space, models, len(problem.tasks))
     return TaskInference(policy, theta, space, models, problem.family.horizon, options)
+
+
+def _require_shapes(policy: GaussianPolicy, space: TaskSpace, models: Models, tasks: int) -> None:
+    """Raise ValueError unless these belong together."""
+    latent, codes = policy.bias_transform_width, space.width
+    state = len(policy.baseline_features(policy.feature_mean))
+    action = policy.action_width
+
+    def wanted() -> dict[str, Tensor]:
+        shapes = torch.zeros(latent), torch.zeros(latent, codes), torch.zeros(tasks, codes)
+        fresh = Models.fresh(state, action, codes, torch.Generator())
+        return {**TaskSpace(*shapes).tensors(), **fresh.tensors()}
+
+    check_tensors({**space.tensors(), **models.tensors()}, wanted, "models of tasks")
 
 
 def _seeing(training: Training[InferenceOptions], policy: GaussianPolicy, theta: Params) -> Params:
