@@ -111,7 +111,9 @@ class Plan:
         match = self.comparisons[name]
         rows = {row: self.methods[row].train for row in match.methods or self.methods}
         where = f"comparison '{name}'"
-        kinds = {row: _method_of(f"{where}, method '{row}'", train) for row, train in rows.items()}
+        kinds = {
+            row: _method_of(f"{where}, method '{row}'", row, train) for row, train in rows.items()
+        }
         shared = _tables(where, match.train)
         own = {row: _tables(f"{where}, method '{row}'", train) for row, train in rows.items()}
         known = {each.name for kind in kinds.values() for each in _fields_of(kind)}
@@ -245,9 +247,10 @@ def arguments(options: Options) -> list[str]:
     return typed
 
 
-def _method_of(where: str, train: Options) -> str:
-    """The method that a row's options name; raises DemokitError where there is none."""
-    name = train.get("method", _file_of(where, train).get("method", DEFAULT))
+def _method_of(where: str, row: str, train: Options) -> str:
+    """The method that a row's options name, or its own name; raises DemokitError for none."""
+    own = row if row in method_names() else DEFAULT
+    name = train.get("method", _file_of(where, train).get("method", own))
     find_method(str(name))
     return str(name)
 
