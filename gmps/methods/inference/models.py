@@ -197,8 +197,10 @@ def fit(
 ) -> Ensemble:
     """An ensemble of x (M, N, X), y (M, N, Y), the codes (M, R) or (M, N, R) of M tasks.
 
-    Rows of weight (M, N) zero are left out.
+    Rows of weight (M, N) zero are left out; where no other is, nothing is learned.
     """
+    if not (weight > 0).any():
+        return Ensemble.fresh(x.shape[-1], codes.shape[-1], y.shape[-1], rng)
     if codes.ndim == 2:
         codes = codes[:, None].expand(*x.shape[:2], -1)
     task = torch.arange(len(x))[:, None].expand(x.shape[:2])[weight > 0]
@@ -216,7 +218,7 @@ def _drawn(rows: Tensor, num: int, rng: Generator) -> Tensor:
 
 
 def _scale(values: Tensor) -> Tensor:
-    return values.std(0).clamp_min(_MIN_SCALE)
+    return values.std(0, correction=min(1, len(values) - 1)).clamp_min(_MIN_SCALE)
 
 
 def _trained(x: Tensor, y: Tensor, fold: Tensor, steps: int, rng: Generator) -> Params:

@@ -129,7 +129,7 @@ def _seeing(training: Training[InferenceOptions], policy: GaussianPolicy, theta:
     everything = training.demonstrations.of_tasks(part.own).all()
     for step in range(options.pretrain_steps):
         rng = training.stream("imitation first", step)
-        shown = thinned(everything, options.outer_stride, rng).pooled()
+        shown = thinned(everything, options.outer_stride, rng)
         imitation_step(policy, meta, optimizer, shown, options, part)
         training.report(IMITATION, step + 1, options.pretrain_steps)
     return meta.frozen().theta
