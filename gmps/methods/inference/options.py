@@ -29,7 +29,7 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
     )
     model_steps: int = option(2000, "Gradient steps on the models that judge tasks, in a round.")
     temper: float = option(
-        0.1, "Weight of a transition's log-likelihood: those of an episode are not independent."
+        0.03, "Weight of a transition's log-likelihood: those of an episode are not independent."
     )
     heat: float = option(
         0.3, "Factor on log-likelihoods where the next episode's latent is drawn.", zero=True
