@@ -1,6 +1,7 @@
 #!/bin/sh
-# The pictures of docs/environments.md: one per family, 640x480, and what a policy sees; then,
-# where `make demo` has trained its runs, those of docs/evaluation.md.
+# The pictures of docs/environments.md: one per family, 640x480, and what a policy sees; then that of
+# docs/inference.md, where its commands have trained its run, and those of docs/evaluation.md, where
+# `make demo` has trained its runs.
 set -eu
 BIN=${BIN:-.venv/bin}
 OUT=docs/pictures
@@ -12,6 +13,10 @@ done
 "$BIN/demokit" envs --render push --camera policy --out "$OUT/push-policy.png"
 
 RUNS=${RUNS:-runs}
+INFERRED=$RUNS/point/task-inference-0
+if test -e "$INFERRED/checkpoint.safetensors"; then
+    "$BIN/python" docs/posterior.py "$INFERRED" "$OUT/posterior.png"
+fi
 FOUND=$RUNS/demo/comparison-ood
 test -e "$RUNS/demo/gmps-0/checkpoint.safetensors" || exit 0
 "$BIN/demokit" evaluate "$RUNS/demo/gmps-0" "$RUNS/demo/imitation-0" --output-dir "$FOUND" \

@@ -44,7 +44,8 @@ def options_of(method="gmps", **changes):
     short = {"iterations": 4, "rollouts_per_task": 3, "checkpoint_every": 1, "device": DEVICE}
     clones = {"steps": 2}
     own = {"imitation": clones, "oracle": clones, "context-search": clones, "replay": {}}
-    own["task-inference"] = {"steps": 4, "model_steps": 4, "training_rollouts": 3}
+    inferred = {"steps": 4, "model_steps": 4, "training_rollouts": 3}
+    own["task-inference"] = {**inferred, "device": "cpu"}
     short |= own.get(method, {"outer_steps": 2})
     return find_method(method).options(**{"demos_per_task": DEMOS, **short, **changes})
 

@@ -438,6 +438,13 @@ def test_parts_that_do_not_belong_together_are_one_sentence(short, tmp_path, dam
         load(path)
 
 
-def test_only_squared_errors_are_imitated():
-    with pytest.raises(DemokitError, match="outer_loss: task inference imitates by squared"):
-        options_of("task-inference", outer_loss="log_likelihood")
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"outer_loss": "log_likelihood"}, "outer_loss: task inference imitates by squared"),
+        ({"device": "cuda"}, "device: task inference computes on the CPU"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(asked, said):
+    with pytest.raises(DemokitError, match=said):
+        options_of("task-inference", **asked)

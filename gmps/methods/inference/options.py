@@ -47,3 +47,5 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
         super().__post_init__()
         if self.outer_loss != "squared":
             raise DemokitError("Option outer_loss: task inference imitates by squared errors.")
+        if self.device != "cpu":
+            raise DemokitError("Option device: task inference computes on the CPU: use cpu.")
