@@ -23,6 +23,10 @@ _EVERY = (
 )
 SHORT = (*_EVERY, "--outer-steps", "2")
 SHORT_IMITATION = (*_EVERY, "--method", "imitation", "--steps", "50")
+SHORT_INFERENCE = (
+    *("--method", "task-inference", "--iterations", "2", "--steps", "20", "--model-steps", "20"),
+    *("--training-rollouts", "4", "--eval-every", "1", "--threads", "1"),
+)
 
 
 def cut(episode, steps):

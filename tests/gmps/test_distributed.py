@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from devices import DEVICE
-from short_run import SHORT, SHORT_IMITATION
+from short_run import SHORT, SHORT_IMITATION, SHORT_INFERENCE
 
 from demokit.data import open_dataset
 from demokit.learning.checkpoint import load_checkpoint
@@ -29,7 +29,7 @@ def command(num, demos, folder, *options):
     started = (sys.executable, "-m")
     if num > 1:
         started = (*started, "torch.distributed.run", "--nproc-per-node", str(num), "-m")
-    every = options if "imitation" in options else (*RUN, *options)
+    every = options if {"imitation", "task-inference"} & {*options} else (*RUN, *options)
     given = ("--demos", demos, "--output-dir", folder, *every)
     return [*started, "demokit", "meta-train", *map(str, given)]
 
@@ -66,6 +66,7 @@ def require_same(folder, other):
         (),
         pytest.param(("--method", "gmps-latent"), marks=pytest.mark.slow),
         pytest.param(IMITATION, marks=pytest.mark.slow),
+        pytest.param(SHORT_INFERENCE, marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_train_as_one_does(point_demos, tmp_path, options):
