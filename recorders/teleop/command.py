@@ -62,9 +62,7 @@ def record_by_hand(
     chosen = choose_device(options.device or "auto", here)
     shown = choose_view(options.view, chosen.name, here)
     with contextlib.ExitStack() as stack:
-        desk = None if chosen.name == "terminal" else Desk(bindings)
-        if desk is not None:
-            stack.callback(desk.close)
+        desk = None if chosen.name == "terminal" else _desk(stack, bindings)
         device, view = _opened(stack, options, sims, bindings, chosen, shown)
         if shown.name == "window":
             from demokit.view.window import when_killed
@@ -89,6 +87,13 @@ def record_by_hand(
         )
         with _signals(session):
             session.run()
+
+
+def _desk(stack: contextlib.ExitStack, bindings: Bindings) -> Desk:
+    """A desk that is closed at the end."""
+    desk = Desk(bindings)
+    stack.callback(desk.close)
+    return desk
 
 
 def _manner(options: HandOptions, rate_hz: float, *, only_success: bool) -> Manner:

@@ -17,7 +17,7 @@ _ASCENT = 30
 _LR = 0.08
 NEAR = 0.1  # of them
 _MOST_TRANSITIONS = 64  # that are looked at, evenly over all
-_AT_ONCE = 8  # tasks
+_AT_ONCE, _CODES_AT_ONCE = 4, 60  # tasks, and candidates of each
 
 
 class Posterior(NamedTuple):
@@ -47,10 +47,19 @@ def infer(
     Half of those that move are the most likely ones, half are drawn by `gumbel` noise (T, C), so
     that more than one explanation is followed.
     """
-    seen = _thinned(seen)
+    several = (*_thinned(seen), candidates, gumbel)
+    parts = zip(*(torch.split(values, _AT_ONCE) for values in several), strict=True)
+    found = [_inferred(likelihood, Transitions(*part[:-2]), *part[-2:]) for part in parts]
+    return Posterior(*(torch.cat(values) for values in zip(*found, strict=True)))
+
+
+def _inferred(
+    likelihood: Likelihood, seen: Transitions, candidates: Tensor, gumbel: Tensor
+) -> Posterior:
+    """Of so few tasks that what is computed of them stays in the cache."""
     with torch.no_grad():
-        parts = zip(*(torch.split(part, _AT_ONCE) for part in (*seen, candidates)), strict=True)
-        found = torch.cat([likelihood(Transitions(*part[:-1]), part[-1]) for part in parts])
+        some = torch.split(candidates, _CODES_AT_ONCE, 1)
+        found = torch.cat([likelihood(seen, codes) for codes in some], 1)
     prior = log_prior(candidates)
     chosen = _chosen(found + prior, gumbel)
     moved = candidates.gather(1, chosen[..., None].expand(-1, -1, candidates.shape[-1]))
