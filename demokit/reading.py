@@ -24,7 +24,7 @@ def check_regular(path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "a pipe, socket or device, no file", str(path))
+        raise OSError(f"{path} is a pipe, socket or device, no file")
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
