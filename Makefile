@@ -24,7 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
-demo: $(READY)  ## record -> inspect -> meta-train -> evaluate -> plot on Push, a quarter of an hour
+demo: $(READY)  ## record -> inspect -> meta-train -> evaluate -> plot on Push, with four methods
 	$(BIN)/demokit record --env push --noise 0.2 --license MIT --out $(RUNS)/demo/push.hdf5 --overwrite
 	$(BIN)/demokit inspect $(RUNS)/demo/push.hdf5
 	$(BIN)/demokit meta-train --demos $(RUNS)/demo/push.hdf5 --output-dir $(RUNS)/demo/gmps-0 --overwrite

@@ -162,6 +162,7 @@ def _learned(
         training.report(IMITATION, step, options.steps)
 
     theta, latents, loss = learn(learner.policy, theta, shown, guess, met, options, rng, report)
+    MetaParams({**theta, "latents": latents}, {}).require_finite(iteration)
     return replace(learner, theta=theta, space=TaskSpace.of(latents)), loss
 
 
