@@ -155,7 +155,7 @@ def recording(source: Path, target: Path) -> None:
         finished = time.perf_counter() - begun - added
     print("recording, per step")
     print(f"  made durable                {added / steps * 1e6:9.1f} us")
-    print(f"  assembled at the end        {finished / steps * 1e6:9.1f} us")
+    print(f"  assembled, and read back    {finished / steps * 1e6:9.1f} us")
 
 
 def race(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:

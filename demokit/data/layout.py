@@ -12,7 +12,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5p, h5s, h5t
+from h5py import h5a, h5d, h5o, h5p, h5s, h5t
 
 from demokit.data.files import CHECKED_FORMAT
 from demokit.data.hdf5 import (
@@ -277,8 +277,8 @@ def reserve_groups(file: h5py.Group, indices: range) -> None:
 def copy_episode(found: h5py.Group, target: h5py.Group, index: int) -> None:
     """Copy the group of an episode into the one reserved for it, byte for byte."""
     place = target[episode_name(index)]
-    for name in found:
-        found.copy(name, place)
+    for name in found.id:  # faster than going through the group
+        h5o.copy(found.id, name, place.id, name)
     put_attributes(place, read_attributes(found))
     # So that its structures stand with its data, where a truncation later on spares them.
     target.file.flush()
