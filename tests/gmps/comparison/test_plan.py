@@ -260,10 +260,11 @@ def test_interrupting_ends_what_runs(tmp_path):
     assert not (tmp_path / "4.log").exists()
 
 
-def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path):
+@pytest.mark.parametrize("shipped", ["results", "ant_sparse"])
+def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path, shipped):
     docs = Path(__file__).parents[3] / "docs"
-    plan = load_plan(docs / "results.toml")
-    campaign = Campaign(plan, tmp_path, tmp_path / "page.md", 2, archive=docs / "results")
+    plan = load_plan(docs / f"{shipped}.toml")
+    campaign = Campaign(plan, tmp_path, tmp_path / "page.md", 2, archive=docs / shipped)
     for name in campaign.chosen(()):
         assert [command.arguments[0] for command in campaign.left(name)] == ["evaluate"]
         assert campaign.trained(name) == 100 * len(campaign.plan.trainings(name))
