@@ -16,7 +16,8 @@ from demokit.options import REWARDS as PAID
 RECORDED = "recorded"
 REWARDS = (RECORDED, *PAID)
 BASELINES = ("linear", "radial", "zero")
-OUTER_LOSSES = ("squared", "log_likelihood")
+SQUARED = "squared"
+OUTER_LOSSES = (SQUARED, "log_likelihood")
 _HARDWARE = ("threads", "device")
 
 
@@ -54,11 +55,18 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyOptions:
-    """Of a Gaussian policy."""
+    """Of a policy."""
 
     hidden_width: int = option(100, "Units in each of the two hidden layers.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianOptions(PolicyOptions):
+    """Of a policy whose standard deviation is learned, and explores."""
+
     initial_std: float = option(0.2, "Standard deviation of the policy before training.")
     min_std: float = option(0.135, "Floor of the standard deviation.")
+    outer_loss: str = option(SQUARED, "Behaviour-cloning loss of Eq. 2.", OUTER_LOSSES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +114,6 @@ class ImitationOptions(DemoOptions):
         "the executed action, noise and all; expert: the expert's advice, whoever acted.",
         LABELS,
     )
-    outer_loss: str = option("squared", "Behaviour-cloning loss of Eq. 2.", OUTER_LOSSES)
     outer_lr: float = option(1e-3, "Step size of Adam.")
     outer_stride: int = option(
         1, "Every so many steps of roll-outs and demonstrations, drawn anew, make an outer step."

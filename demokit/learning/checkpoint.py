@@ -100,6 +100,16 @@ def check_tensors(
         raise ValueError(f"its {what} are not those of its configuration")
 
 
+def check_state(found: Mapping[str, Tensor], make: Callable[[], Mapping[str, Tensor]]) -> None:
+    """`check_tensors` for what a training goes on from; raises DemokitError."""
+    try:
+        check_tensors(found, make, "tensors")
+    except ValueError as error:
+        raise DemokitError(
+            f"What the checkpoint keeps to go on from is damaged ({error}): train again."
+        ) from error
+
+
 class _Bounded(TorchFunctionMode):
     """Inside, new tensors have so many numbers together at most; raises ValueError."""
 

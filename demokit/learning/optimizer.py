@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from demokit.learning.checkpoint import check_state
 from demokit.learning.networks import Params
 
 
@@ -18,12 +19,25 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`."""
+    """The inverse of `optimizer_tensors`; raises DemokitError for what is no state of it."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    check_state(tensors, lambda: _like(params, {key.partition(".")[0] for key in tensors}))
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _like(params: list[Tensor], indices: set[str]) -> dict[str, Tensor]:
+    """Adam's state of some of the parameters: of those that had a gradient."""
+    state: dict[str, Tensor] = {}
+    for i, p in enumerate(params):
+        if str(i) in indices:
+            state[f"{i}.step"] = torch.zeros(())
+            state[f"{i}.exp_avg"] = torch.zeros(p.shape, dtype=p.dtype)
+            state[f"{i}.exp_avg_sq"] = torch.zeros(p.shape, dtype=p.dtype)
+    return state
 
 
 class AdamState(NamedTuple):

@@ -22,7 +22,7 @@ from gmps.gradient import (
     make_advantage,
 )
 from gmps.method import Iteration, Method
-from gmps.options import CloningOptions, GradientOptions, require_several
+from gmps.options import CloningOptions, GaussianOptions, GradientOptions, require_several
 from gmps.policies.meta_params import MetaParams
 from gmps.policies.standard import demo_statistics, make_policy, statistics_of
 from gmps.problem import Problem, Training
@@ -30,7 +30,7 @@ from gmps.steps.imitation import clone
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiTaskImitationOptions(GradientOptions, CloningOptions):
+class MultiTaskImitationOptions(GradientOptions, GaussianOptions, CloningOptions):
     """Of MultiTask Imitation."""
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ def train(
     first: int,
 ) -> Generator[Iteration]:
     """Behaviour cloning of one policy that is told nothing."""
-    yield from clone(training, learner, state, first)
+    yield from clone(training, learner, state, first, kind=training.options.outer_loss)
 
 
 def load(

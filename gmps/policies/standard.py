@@ -11,7 +11,7 @@ from demokit.envs.family import Family
 from demokit.envs.vision import Vision
 from demokit.learning.checkpoint import check_tensors
 from gmps.experience.demos import DemoSet
-from gmps.options import PolicyOptions
+from gmps.options import GaussianOptions, PolicyOptions
 from gmps.policies.encoder import Encoder
 from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
 from gmps.policies.meta_params import MetaParams
@@ -28,6 +28,7 @@ def make_policy(
 ) -> GaussianPolicy:
     """The policy whose features have these statistics, a mean and a scale (F,)."""
     mean, scale = statistics
+    learned = options if isinstance(options, GaussianOptions) else GaussianOptions()
     encoder, object_width = None, 0
     if isinstance(sees, Vision):
         encoder = make_encoder(sees, family)
@@ -39,8 +40,8 @@ def make_policy(
         len(family.actions),
         options.hidden_width,
         bias_transform_width,
-        options.initial_std,
-        options.min_std,
+        learned.initial_std,
+        learned.min_std,
         encoder,
         object_width,
     )

@@ -13,7 +13,7 @@ from gmps.distributed import Part
 from gmps.experience.demos import DemoBatch
 from gmps.experience.observation import thinned
 from gmps.method import Iteration, MetaLearner
-from gmps.options import CloningOptions, ImitationOptions
+from gmps.options import SQUARED, CloningOptions, ImitationOptions
 from gmps.policies.gaussian import GaussianPolicy
 from gmps.policies.meta_params import MetaParams
 from gmps.problem import Training
@@ -47,6 +47,8 @@ def clone(
     state: Mapping[str, Tensor],
     first: int,
     latents: Tensor | None = None,
+    *,
+    kind: str = SQUARED,
 ) -> Generator[Iteration]:
     """Behaviour cloning with Adam: a whole training, see `Code.train`.
 
@@ -56,6 +58,7 @@ def clone(
         state: the optimiser's.
         first: iteration to go on with.
         latents: (M, Z) of all training tasks, which the policy is told; None: it is told nothing.
+        kind: see `behaviour_cloning`.
     """
     options, part, policy = training.options, training.part, learner.policy
     meta = learner.meta.learnable()
@@ -67,7 +70,7 @@ def clone(
         rng = training.stream("iteration", iteration)
         for _ in range(options.steps):
             shown = thinned(everything, options.outer_stride, rng)
-            loss = imitation_step(policy, meta, optimizer, shown, options, part, own)
+            loss = imitation_step(policy, meta, optimizer, shown, options, part, own, kind=kind)
         meta.require_finite(iteration)
         learner = learner.with_meta(meta.frozen())
         yield Iteration(learner, {"loss": loss}, 0, optimizer_tensors(optimizer))
@@ -81,6 +84,8 @@ def imitation_step(
     options: ImitationOptions,
     part: Part,
     latents: Tensor | None = None,
+    *,
+    kind: str = SQUARED,
 ) -> float:
     """One step on L_BC of theta and, of images, on the loss of the object's position.
 
@@ -94,7 +99,7 @@ def imitation_step(
         dist = policy.dist(meta.theta, features)
     else:
         dist = policy.dist_under(meta.theta, latents, features)
-    loss = behaviour_cloning(dist, demos.action, demos.weight, kind=options.outer_loss)
+    loss = behaviour_cloning(dist, demos.action, demos.weight, kind=kind)
     position = policy.object_loss(features, demos.object_position, demos.weight)
     optimizer.zero_grad()
     (loss + options.object_weight * position).backward()  # type: ignore[no-untyped-call]

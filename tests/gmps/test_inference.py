@@ -438,13 +438,13 @@ def test_parts_that_do_not_belong_together_are_one_sentence(short, tmp_path, dam
         load(path)
 
 
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ({"outer_loss": "log_likelihood"}, "outer_loss: task inference imitates by squared"),
-        ({"device": "cuda"}, "device: task inference computes on the CPU"),
-    ],
-)
-def test_what_it_cannot_do_is_refused(asked, said):
-    with pytest.raises(DemokitError, match=said):
-        options_of("task-inference", **asked)
+@pytest.mark.parametrize("option", ["--outer-stride", "--max-grad-norm", "--pretrain-steps"])
+def test_what_teaches_the_eyes_is_refused_without_images(point_demos, tmp_path, invoke, option):
+    args = ("meta-train", "--demos", point_demos, "--method", "task-inference", option, 3)
+    said = invoke(*args, "--output-dir", tmp_path / "run", exit_code=1).output
+    assert f"Option {option} has no effect without images: leave it out." in said
+
+
+def test_what_it_cannot_do_is_refused():
+    with pytest.raises(DemokitError, match="device: task inference computes on the CPU"):
+        options_of("task-inference", device="cuda")

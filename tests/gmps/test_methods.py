@@ -13,7 +13,8 @@ import torch
 from short_run import DEMOS, NUM_TASKS, SHORT, learner_of, options_of, roll_outs, trained_in
 
 from demokit.envs.point import Point
-from demokit.learning.checkpoint import load_checkpoint
+from demokit.errors import DemokitError
+from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.types import Task
 from gmps import method as registry
 from gmps.experience.demos import load_demos
@@ -172,6 +173,20 @@ def test_a_training_resumes_to_the_bit(demos, name, tmp_path):
     assert one.keys() == other.keys()
     assert all(torch.equal(one[n], value) for n, value in other.items())
     assert (halted / "metrics.csv").read_text() == (tmp_path / "whole/metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "replay"])
+def test_a_damaged_state_of_a_training_is_one_sentence(demos, name, tmp_path):
+    folder = tmp_path / "halted"
+    with pytest.raises(KeyboardInterrupt):
+        trained_in(folder, demos, name, report=Stops(2))
+    path = folder / "checkpoint.safetensors"
+    tensors, header = load_checkpoint(path)
+    shaped = [n for n, value in tensors.items() if n.startswith("state.") and value.ndim]
+    save_checkpoint(path, {**tensors, shaped[-1]: torch.zeros(3, 1, 2)}, header)
+    with pytest.raises(DemokitError, match=r"keeps to go on from is damaged .*: train again"):
+        trained_in(folder, demos, name, resume=True)
+    assert torch.equal(load_checkpoint(path)[0][shaped[-1]], torch.zeros(3, 1, 2))
 
 
 class Stops:

@@ -80,7 +80,7 @@ def _pretrained(
     for step in range(options.pretrain_steps):
         rng = training.stream("imitation first", step)
         shown = thinned(everything, options.outer_stride, rng)
-        imitation_step(policy, meta, optimizer, shown, options, part)
+        imitation_step(policy, meta, optimizer, shown, options, part, kind=options.outer_loss)
         training.report(IMITATION, step + 1, options.pretrain_steps)
     return meta.frozen()
 

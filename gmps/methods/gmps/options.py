@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from demokit.options import option
 from gmps.options import (
+    GaussianOptions,
     GradientOptions,
     ImitationOptions,
-    PolicyOptions,
     RunOptions,
     require_several,
 )
@@ -18,7 +18,7 @@ PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidedOptions(ImitationOptions, PolicyOptions, RunOptions):
+class GuidedOptions(ImitationOptions, GaussianOptions, RunOptions):
     """Of meta-learning by imitation: Algorithms 1 and 2."""
 
     iterations: int = option(40, "Meta-iterations: sets of roll-outs.")

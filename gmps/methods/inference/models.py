@@ -53,10 +53,10 @@ def flat(met: Transitions) -> Transitions:
     return Transitions(*(values.flatten(1, 2) for values in met))
 
 
-def none_met(num_tasks: int, state: int, action: int) -> Transitions:
-    """No transitions, of M tasks."""
+def none_met(num_tasks: int, state: int, action: int, num: int = 0) -> Transitions:
+    """No transitions, of M tasks; or `num` places for them."""
     shapes = (state,), (action,), (state,), (), ()
-    return Transitions(*(torch.zeros(num_tasks, 0, *shape) for shape in shapes))
+    return Transitions(*(torch.zeros(num_tasks, num, *shape) for shape in shapes))
 
 
 def joined(before: Transitions, after: Transitions) -> Transitions:

@@ -42,11 +42,13 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
     pretrain_steps: int = option(
         1000, "Imitation steps that teach the eyes, which are kept then.", needs="images"
     )
+    outer_stride: int = option(
+        1, "Every so many demonstrated steps, drawn anew, make one of these steps.", needs="images"
+    )
+    max_grad_norm: float = option(10.0, "Their gradient is clipped to this norm.", needs="images")
 
     def __post_init__(self) -> None:
         """See `RunOptions`."""
         super().__post_init__()
-        if self.outer_loss != "squared":
-            raise DemokitError("Option outer_loss: task inference imitates by squared errors.")
         if self.device != "cpu":
             raise DemokitError("Option device: task inference computes on the CPU: use cpu.")

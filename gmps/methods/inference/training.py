@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from demokit.learning.checkpoint import check_tensors
+from demokit.learning.checkpoint import check_state, check_tensors
 from demokit.learning.networks import Params
 from demokit.random import torch_stream
 from gmps.experience.observation import thinned
@@ -19,7 +19,15 @@ from gmps.experience.sampler import Sampler
 from gmps.method import Iteration
 from gmps.methods.inference.actor import Eyes, PlannedActor
 from gmps.methods.inference.learner import TaskInference
-from gmps.methods.inference.models import Ensemble, Models, Transitions, fit, flat, joined
+from gmps.methods.inference.models import (
+    Ensemble,
+    Models,
+    Transitions,
+    fit,
+    flat,
+    joined,
+    none_met,
+)
 from gmps.methods.inference.options import InferenceOptions
 from gmps.methods.inference.policy import Shown, first_guess, learn, spread
 from gmps.methods.inference.posterior import PRIOR_STD
@@ -66,7 +74,7 @@ def train(
         learner = replace(learner, theta=_seeing(training, learner.policy, learner.theta))
     shown, guess = _shown(training, learner.eyes)
     sampler = training.sampler(explore=options.training_rollouts)
-    met = Transitions(**section(state, "met.")) if state else None
+    met = _met_before(training, learner, section(state, "met.")) if state else None
     for iteration in range(first, options.iterations):
         learner, loss = _learned(training, learner, shown, guess, met, iteration)
         now, tried = _explored(training, sampler, learner, iteration)
@@ -75,6 +83,21 @@ def train(
         state = {f"met.{name}": value for name, value in met._asdict().items()}
         scalars = {"loss": loss, "width": float(learner.space.width)}
         yield Iteration(learner, scalars, sampler.num_steps, state)
+
+
+def _met_before(
+    training: Training[InferenceOptions], learner: TaskInference, found: dict[str, Tensor]
+) -> Transitions:
+    """What earlier rounds met; raises DemokitError where a checkpoint does not say it."""
+    state = len(learner.eyes.modelled(learner.policy.feature_mean))
+    num = found["weight"].shape[1] if found.get("weight", torch.zeros(())).ndim == 2 else 0
+
+    def wanted() -> dict[str, Tensor]:
+        tasks, action = len(training.problem.tasks), learner.policy.action_width
+        return none_met(tasks, state, action, num)._asdict()
+
+    check_state(found, wanted)
+    return Transitions(**found)
 
 
 class Tried(NamedTuple):
