@@ -1,6 +1,7 @@
 """Meta-test: who teaches, who is judged, and what counts, by actors of known actions."""
 
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from gmps.problem import Problem
 
 K, E, T = 3, 2, 20
 TASKS = tuple(Task("point", f"t/{i}", (0.5, 0.1 * i), "validation") for i in range(4))
+REACHED = tuple(
+    Task("point", str(goal), goal, "validation") for goal in ((0.05, 0.0), (1.0, 1.0))
+)  # by some of those who stay where they start, and by some of the explorers
 PROBLEM = Problem("point", "dense", "state", TASKS)
 
 
@@ -49,7 +53,8 @@ class Counter:
         assert len(rngs) == len(belief)
         return Still(belief + 0.5)
 
-    def exploiter(self, belief, _num):
+    def exploiter(self, belief, num):
+        assert num > 0
         return Still(belief)
 
     def adapt(self, belief, step, gathered, memory):
@@ -82,13 +87,14 @@ def test_the_explorer_teaches_and_the_exploiter_is_judged():
 
 
 def test_a_curve_is_of_what_was_judged():
-    curve = meta_test(Counter(), sampler_of(), streams, 1)
-    found = list(stages(Counter(), sampler_of(), streams, 1))
+    curve = meta_test(Counter(), sampler_of(REACHED), streams, 1)
+    found = list(stages(Counter(), sampler_of(REACHED), streams, 1))
     for step, stage in enumerate(found):
         judged, explored = stage.sampled.judged, stage.sampled.explored
         for outcome, own in ((curve.mean, judged), (curve.stochastic, explored)):
             earned = own.rollouts.reward.sum(-1).mean(1)
             np.testing.assert_allclose(outcome.episode_return[step], earned, rtol=1e-6)
+            np.testing.assert_array_equal(outcome.success[step], own.success.float().mean(1))
     assert not np.array_equal(curve.mean.episode_return, curve.stochastic.episode_return)
     assert curve.episodes_per_step == K
 
@@ -98,6 +104,27 @@ def test_a_later_start_goes_on_as_the_whole_does():
     *_, start = stages(Counter(), sampler_of(), streams, 1)
     rest = meta_test(Counter(), sampler_of(), streams, 3, start)
     np.testing.assert_array_equal(rest.mean.episode_return, whole.mean.episode_return[1:])
+    [only] = islice(stages(Counter(), sampler_of(), streams, 0, start), 2)
+    assert only is start  # it is farther than was asked for
+
+
+def test_where_no_episode_is_judged_no_exploiter_is_asked_for():
+    [stage] = stages(Counter(), PROBLEM.sampler(TASKS, explore=K), streams, 0)
+    assert stage.sampled.explored.success.shape == (len(TASKS), K)
+    assert stage.sampled.judged.success.shape == (len(TASKS), 0)
+
+
+def test_who_is_told_the_tasks_is_told_before_it_begins():
+    class Told(Counter):
+        def told(self, contexts):
+            self.contexts = contexts
+            return self
+
+        def begin(self, num_tasks):
+            assert self.contexts.tolist() == [[0.5, pytest.approx(0.1 * i)] for i in range(4)]
+            return super().begin(num_tasks)
+
+    assert len(list(stages(Told(), sampler_of(), streams, 0))) == 1
 
 
 def test_what_is_judged_pays_the_reward_that_is_asked_for():
@@ -109,11 +136,32 @@ def test_what_is_judged_pays_the_reward_that_is_asked_for():
 
 def test_few_episodes_a_step_are_several_trials():
     assert [num_trials(k) for k in (1, 4, 5, 20)] == [5, 5, 1, 1]
-    once = evaluate(Counter(), PROBLEM, TASKS, num_steps=0, seed=0, episodes_per_step=5)
-    often = evaluate(Counter(), PROBLEM, TASKS, num_steps=0, seed=0, episodes_per_step=1)
-    assert once.mean.success.shape == often.mean.success.shape == (1, len(TASKS))
-    # The same policy, judged five times as often: its trials are those of its own task.
-    np.testing.assert_allclose(often.mean.episode_return, once.mean.episode_return, rtol=0.15)
+
+
+@pytest.mark.parametrize(("episodes", "trials", "run"), [(2, 5, {"run_seed": 2}), (5, 1, {})])
+def test_what_is_evaluated_is_the_mean_over_the_trials_of_a_task(episodes, trials, run):
+    steps = []
+    found = evaluate(
+        Counter(),
+        PROBLEM,
+        REACHED,
+        num_steps=1,
+        seed=3,
+        **run,
+        episodes_per_step=episodes,
+        on_step=steps.append,
+    )
+    sampler = PROBLEM.sampler(
+        tuple(task for task in REACHED for _ in range(trials)), explore=episodes, mean=5
+    )
+    numbers = partial(stream, 3, "evaluation", run.get("run_seed", 0))
+    every = meta_test(Counter(), sampler, numbers, 1)
+    for outcome, single in ((found.mean, every.mean), (found.stochastic, every.stochastic)):
+        for values, of_trials in zip(outcome, single, strict=True):
+            means = [of_trials[:, own].mean(1) for own in (slice(trials), slice(trials, None))]
+            np.testing.assert_allclose(values, np.stack(means, 1), rtol=1e-6)
+    assert found.episodes_per_step == episodes
+    assert steps == [0, 1]
 
 
 class Ending:
@@ -165,14 +213,15 @@ def test_what_an_actor_sees_of_an_end():
 
     class Watching(Still):
         def __call__(self, memory, what):
-            seen.append((what.alive.all().item(), what.reward.max().item()))
+            seen.append(what)  # and reads it when all is over
             return super().__call__(memory, what)
 
     sampler = Sampler(make_family("point"), TASKS, "dense", explore=K)
     sampler._sims = Ending(sampler._sims, 4, lambda t: True)
     sampler(Watching(torch.zeros(len(TASKS))), sampler.streams(streams(0)))
     # Paid in the step before, up to and with the one that ended the episode.
-    assert seen == [(True, 0.0), *[(True, 1.0)] * 4, (False, 1.0), *[(False, 0.0)] * (T - 6)]
+    found = [(what.alive.all().item(), what.reward.max().item()) for what in seen]
+    assert found == [(True, 0.0), *[(True, 1.0)] * 4, (False, 1.0), *[(False, 0.0)] * (T - 6)]
 
 
 def test_tasks_beside_it_change_nothing_of_a_task():

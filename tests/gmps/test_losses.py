@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,7 +34,8 @@ def test_log_prob_sums_over_action_dimensions():
     assert log_prob.item() == pytest.approx(-2.5 - math.log(2 * math.pi))
 
 
-def test_surrogate_of_one_sample():
+@pytest.mark.parametrize(("clip", "ratio"), [(10.0, 2.0), (1.5, 1.5)])
+def test_surrogate_of_one_sample_and_its_clip(clip, ratio):
     # Ratio e^(log 2) = 2, advantage 3: loss -2 * log pi * 3.
     dist, action = gaussian([[0.0]]), torch.tensor([[0.0]])
     log_prob = dist.log_prob(action)
@@ -42,10 +44,10 @@ def test_surrogate_of_one_sample():
         action,
         log_prob - math.log(2),
         torch.tensor([3.0]),
-        ratio_clip=10.0,
+        ratio_clip=clip,
         ratio_gradient=False,
     )
-    assert loss.item() == pytest.approx(-6 * log_prob.item())
+    assert loss.item() == pytest.approx(-ratio * log_prob.item() * 3)
 
 
 @pytest.mark.parametrize(("clip", "expected"), [(10.0, -6.0), (1.5, -4.5)])
@@ -77,16 +79,17 @@ def test_importance_weights_are_one_at_theta_init(ratio_gradient):
     torch.testing.assert_close(mean.grad, expected.expand(6, 2))
 
 
-def test_surrogate_refuses_shapes_that_would_broadcast():
+@pytest.mark.parametrize("behaviour", [(1,), (2,), (2, 1)])
+@pytest.mark.parametrize("advantage", [(1,), (2, 1)])
+def test_surrogate_refuses_shapes_that_would_broadcast(behaviour, advantage):
     dist, action = gaussian([[0.0], [0.0]]), torch.zeros(2, 1)
+    given = torch.zeros(behaviour), torch.zeros(advantage)
     with pytest.raises(ValueError, match="shapes differ"):
-        inner_surrogate(
-            dist, action, torch.zeros(2), torch.zeros(2, 1), ratio_clip=1.0, ratio_gradient=False
-        )
+        inner_surrogate(dist, action, *given, ratio_clip=1.0, ratio_gradient=False)
 
 
 def test_behaviour_cloning_losses():
-    dist, expert = gaussian([[1.0, 2.0]], 2.0), torch.tensor([[0.0, 0.0]])
+    dist, expert = gaussian([[1.0, 2.0]], 2.0), torch.tensor([[2.0, 4.0]])
     one = torch.ones(1)
     assert behaviour_cloning(dist, expert, one, kind="squared").item() == pytest.approx(5.0)
     assert behaviour_cloning(dist, expert, one, kind="log_likelihood").item() == pytest.approx(
@@ -95,17 +98,20 @@ def test_behaviour_cloning_losses():
 
 
 def test_steps_after_the_end_do_not_count():
-    # Squared errors 1, 4 and, after the end, 100: the mean is that of the first two.
-    weight = mean_weights(torch.tensor([True, True, False]))
-    assert weight.tolist() == [1.5, 1.5, 0.0]
-    dist = gaussian([[1.0], [2.0], [10.0]])
-    assert behaviour_cloning(dist, torch.zeros(3, 1), weight, kind="squared").item() == 2.5
+    weight = mean_weights(torch.tensor([[True, True, False], [True, False, False]]))
+    assert weight.tolist() == [[1.5, 1.5, 0.0], [3.0, 0.0, 0.0]]
+    # Squared errors 1 and 4, and 9, but for those after the end: means 2.5 and 9.
+    dist = gaussian([[[1.0], [2.0], [10.0]], [[3.0], [10.0], [10.0]]])
+    given = torch.zeros(2, 3, 1), weight
+    assert behaviour_cloning(dist, *given, kind="squared").item() == (2.5 + 9) / 2
+    likelihood = behaviour_cloning(dist, *given, kind="log_likelihood")
+    assert likelihood.item() == pytest.approx((2.5 + 9) / 4 + math.log(2 * math.pi) / 2)
     assert mean_weights(torch.ones(7, dtype=torch.bool)).tolist() == [1.0] * 7
 
 
 def test_discounted_returns():
-    returns = discounted_returns(torch.tensor([[1.0, 2.0, 4.0]]), 0.5)
-    torch.testing.assert_close(returns, torch.tensor([[3.0, 4.0, 4.0]]))
+    assert discounted_returns(torch.tensor([1.0, 2.0, 4.0]), 0.5).tolist() == [3.0, 4.0, 4.0]
+    assert discounted_returns(torch.tensor([[[2.0], [3.0]]]), 0.5).tolist() == [[[2.0], [3.0]]]
 
 
 ALWAYS = torch.ones(8, 12, dtype=torch.bool)
@@ -149,6 +155,47 @@ def test_advantages_see_nothing_after_an_episode_ends(baseline):
     assert advantage[alive].square().mean().item() == pytest.approx(1, abs=1e-5)
 
 
+def explained(features, returns):
+    """Least squares with the ridge of Duan et al.'s code, 1e-5, as rows of their own."""
+    rows = np.concatenate((features, np.sqrt(1e-5) * np.eye(features.shape[-1])))
+    padded = np.concatenate((returns, np.zeros(len(rows) - len(returns))))
+    return features @ np.linalg.lstsq(rows, padded, rcond=None)[0]
+
+
+@pytest.mark.parametrize("baseline", ["linear", "radial"])
+def test_advantages_are_gae_over_a_baseline_fitted_to_the_same_roll_outs(baseline):
+    """Equation 16 of Schulman et al. (2016), as a sum, over the features that are written out."""
+    observation, reward, _ = rollouts()
+    ends = torch.tensor([12, 3, 7, 12, 1, 9, 12, 5])[:, None]
+    alive, centers = torch.arange(12) < ends, observation[0, :4, 1:].double()
+    reward = reward * alive
+    radial = ("radial", centers, slice(1, 3), 0.7) if baseline == "radial" else ()
+    found = Advantage(0.9, 0.8, *radial)(observation, reward, alive)
+
+    seen, paid, kept = observation.double().numpy(), reward.double().numpy(), alive.numpy()
+    time = np.broadcast_to(np.arange(12) / 100, (8, 12))[..., None]
+    features = [seen, seen**2, time, time**2, time**3, np.ones((8, 12, 1))]
+    if radial:
+        squared = ((seen[:, :, None, 1:] - centers.numpy()) ** 2).sum(-1)
+        features.append(np.exp(-squared / (2 * 0.7**2)))
+    steps_later = np.arange(12) - np.arange(12)[:, None]
+    returns = paid @ np.triu(0.9 ** np.abs(steps_later)).T
+    value = np.zeros((8, 13))
+    value[:, :12][kept] = explained(np.concatenate(features, -1)[kept], returns[kept])
+    errors = paid + 0.9 * value[:, 1:] - value[:, :12]
+    advantage = (errors @ np.triu((0.9 * 0.8) ** np.abs(steps_later)).T)[kept]
+    expected = torch.zeros(8, 12)
+    expected[alive] = torch.from_numpy((advantage - advantage.mean()) / advantage.std()).float()
+    torch.testing.assert_close(found, expected)
+
+
+def test_centers_follow_to_a_device():
+    elsewhere, plain = torch.device("meta"), Advantage(0.9, 0.8)
+    moved = Advantage(0.9, 0.8, "radial", torch.zeros(4, 2), slice(1, 3), 0.7).to(elsewhere)
+    assert (moved.centers.device, moved.radial_width) == (elsewhere, 0.7)
+    assert plain.to(elsewhere) is plain
+
+
 def test_an_early_end_is_worth_what_was_paid_until_then():
     # Undiscounted, no baseline, returns 2, 1 and 5: their mean is 8/3.
     reward = torch.tensor([[1.0, 1.0], [5.0, 0.0]])
@@ -174,6 +221,16 @@ def test_spread_centers_reach_the_ends_of_a_line():
     assert width == pytest.approx(0.25, abs=0.01)
 
 
+def test_spread_centers_begin_in_the_middle_and_go_to_the_farthest():
+    # The mean is (0.75, 11.25). Nearest neighbours are 5, 1, 5 and 1 away.
+    points = torch.tensor([[0.0, 0.0], [0.0, 20.0], [0.0, 21.0], [3.0, 4.0]])
+    centers, width = spread_centers(points, 4)
+    assert centers.tolist() == [[3.0, 4.0], [0.0, 21.0], [0.0, 0.0], [0.0, 20.0]]
+    assert centers.dtype == torch.float64
+    assert width == pytest.approx(3.0)
+    assert spread_centers(points[:1].expand(3, 2), 2)[1] == 1e-6
+
+
 def test_roll_outs_that_were_paid_alike_have_no_advantages():
     """Where rewards are sparse and nobody was paid: the baseline's errors are no reason to act."""
     observation, alive = torch.randn(4, 20, 3), torch.ones(4, 20, dtype=torch.bool)
@@ -185,10 +242,11 @@ def test_roll_outs_that_were_paid_alike_have_no_advantages():
 
 
 def test_of_a_task_whose_roll_outs_were_paid_alike_nothing_is_known():
-    reward = torch.zeros(3, 4, 5)
+    reward = torch.zeros(4, 4, 5)
     reward[0, 2, 3] = 1.0
     reward[2] = torch.arange(5.0)
-    assert paid_alike(reward).tolist() == [False, True, True]
+    reward[3, 2, 3] = -1.0
+    assert paid_alike(reward).tolist() == [False, True, True, False]
 
 
 @pytest.mark.usefixtures("two_threads")

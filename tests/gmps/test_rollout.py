@@ -8,8 +8,10 @@ from short_run import acted
 from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks
+from demokit.errors import DemokitError
 from demokit.learning.distributions import Gaussian
 from demokit.types import Task
+from gmps.distributed import World
 from gmps.experience.sampler import Sampler
 from gmps.policies.gaussian import AdaptSpec, GaussianPolicy, replicate
 from gmps.steps.advantage import Advantage
@@ -115,6 +117,48 @@ def test_how_many_episodes_a_task_has_changes_no_others():
     torch.testing.assert_close(whole.explored.rollouts.action[:2], fewer.explored.rollouts.action)
 
 
+def test_a_process_rolls_out_its_own_tasks_and_counts_the_steps_of_all():
+    """The other process's tasks are the first two: this one's is what it is among all three."""
+    family = make_family("point")
+    tasks = tasks_with(family, [(0.0, 0.1), (0.2, 0.3), (0.4, 0.5)])
+    whole, own = (
+        Sampler(family, tasks, "dense", explore=4, mean=3, part=part)
+        for part in (World().part(3), World(1, 2).part(3))
+    )
+    assert torch.equal(whole.contexts, torch.tensor([[0.0, 0.1], [0.2, 0.3], [0.4, 0.5]]))
+    assert torch.equal(own.contexts, torch.tensor([[0.4, 0.5]]))
+    assert own.num_steps == whole.num_steps == 3 * (4 + 3) * 20
+    assert own.steps_of(5) == whole.steps_of(5) == 3 * 5 * 20
+    policy = policy_for(family)
+    theta = policy.init(torch.Generator().manual_seed(0))
+    of_whole = acted(whole, policy, replicate(theta, 3)).explored.rollouts
+    of_own = acted(own, policy, replicate(theta, 1)).explored.rollouts
+    torch.testing.assert_close(of_own.reward[0], of_whole.reward[2])
+    torch.testing.assert_close(of_own.action[0], of_whole.action[2])
+
+
+def test_what_is_recorded_is_what_the_simulations_show_before_each_step():
+    family, looked = make_family("point"), []
+    tasks = tasks_with(family, [(0.5, 0.5), (-0.5, 0.5)])
+    sampler = Sampler(
+        family,
+        tasks,
+        "dense",
+        explore=49,
+        mean=1,
+        watch=lambda sims: looked.append(sims.observe().reshape(2, 50, -1).copy()),
+    )
+    policy = policy_for(family)
+    theta = policy.init(torch.Generator().manual_seed(0))
+    params = {name: value.requires_grad_() for name, value in replicate(theta, 2).items()}
+    rollouts = [found.rollouts for found in acted(sampler, policy, params)]
+    observation = torch.cat([found.observation for found in rollouts], 1)
+    assert len(looked) == 1 + family.horizon
+    np.testing.assert_array_equal(observation.numpy(), np.stack(looked[:-1], 2))
+    assert len(observation[:, :, 0].flatten(0, 1).unique(dim=0)) == 100  # each has its own start
+    assert not any(found.action.requires_grad for found in rollouts)
+
+
 def test_each_task_acts_by_its_own_parameters():
     family = make_family("point")
     policy = policy_for(family)
@@ -127,6 +171,19 @@ def test_each_task_acts_by_its_own_parameters():
     alone = policy.dist({name: value[1] for name, value in params.items()}, rollouts.observation[1])
     torch.testing.assert_close(rollouts.action[1], alone.mean)
     assert not torch.allclose(rollouts.action[0], rollouts.action[1])
+
+
+def test_an_action_that_is_no_number_names_the_task():
+    """Of the second task: simulations 3, 4 and 5."""
+    family = make_family("point")
+    policy = policy_for(family)
+    params = replicate(policy.init(torch.Generator().manual_seed(0)), 2)
+    params = {name: value.clone() for name, value in params.items()}
+    params["2.bias"][1] = torch.nan
+    tasks = tasks_with(family, [(0.5, 0.5), (-0.5, 0.5)])
+    sampler = Sampler(family, tasks, "dense", explore=2, mean=1)
+    with pytest.raises(DemokitError, match=r"Simulation 3 \(task t/1\) in step 1: action 0"):
+        acted(sampler, policy, params)
 
 
 def test_recorded_log_probabilities_are_the_policys():
