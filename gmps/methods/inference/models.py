@@ -101,7 +101,9 @@ class Ensemble:
         shape = hidden.shape[:-1]
         found = _later(self.network, hidden.flatten(1, -2))
         found = found.view(*shape, found.shape[-1])
-        return found.mean(0), found.var(0, unbiased=False) + self.variance
+        mean = found.mean(0)
+        # Written out: several times faster than torch's, over so few members.
+        return mean, (found - mean).square().mean(0) + self.variance
 
     def log_likelihood(self, x: Tensor, y: Tensor, codes: Tensor, weight: Tensor) -> Tensor:
         """Of codes (T, C, R), given x (T, N, X), y (T, N, Y) with weights (T, N): (T, C)."""

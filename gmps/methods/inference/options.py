@@ -21,7 +21,11 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
     training_rollouts: int = option(40, "Roll-outs per training task and round.")
     steps: int = option(2000, "Gradient steps on policy, latents and models in a round.")
     latent_width: int = option(
-        2, "Most dimensions of the task space: as many as tasks differ in.", at_most=64
+        0,
+        "Dimensions of the task space; 0: after the first round as many as predict best what "
+        "tasks do that were left out.",
+        zero=True,
+        at_most=64,
     )
     latent_lr: float = option(1e-2, "Step size of Adam for the latents.")
     kl_weight: float = option(1e-3, "Weight of the latents' divergence from the prior.", zero=True)

@@ -112,7 +112,7 @@ def learn(
         rng: all randomness.
         report: told after every step.
     """
-    num, width = len(shown.features), options.latent_width
+    num, width = first.shape
     center = (first + _FIRST_STD * torch.randn(num, width, generator=rng)).requires_grad_()
     log_std = torch.full((num, width), _FIRST_LOG_STD).requires_grad_()
     heads = _Heads(met, width, rng) if met is not None and options.model_weight else None

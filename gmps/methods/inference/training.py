@@ -43,17 +43,22 @@ _ROLLOUT_STD = 0.1
 _WIDE, _OTHER = 0.4, 0.8  # shares of codes from the prior; from it or of other tasks; the rest: own
 _OTHER_STD, _OWN_STD = 0.2, 0.3
 _TURNING = 0.4  # share of episodes that change their code
+_FIRST_WIDTH = 4  # before it is known in how many ways tasks differ
+_WIDTHS = (1, 2, 3, 4, 6, 8)
+_FEWER = 3  # so many times fewer steps judge a width than learn the space
+_WORSE = 2  # widths in a row end the search
 
 
 def start(training: Training[InferenceOptions]) -> TaskInference:
     """Fresh parameters, and no models yet."""
     options, problem = training.options, training.problem
     statistics = demo_statistics(training.demonstrations, options.object_weight)
-    policy = make_policy(options, problem.family, problem.sees, statistics, options.latent_width)
+    width = options.latent_width or _FIRST_WIDTH
+    policy = make_policy(options, problem.family, problem.sees, statistics, width)
     theta = policy.init(torch_stream(options.seed, "theta"))
     eyes = Eyes(policy, theta)
     shown, guess = _shown(training, eyes)
-    space, state = TaskSpace.of(guess), eyes.modelled(shown.features).shape[-1]
+    space, state = TaskSpace.of(guess[:, :width]), eyes.modelled(shown.features).shape[-1]
     rng = torch_stream(options.seed, "models")
     models = Models.fresh(state, len(problem.family.actions), space.width, rng)
     return TaskInference(policy, theta, space, models, problem.family.horizon, options)
@@ -76,6 +81,8 @@ def train(
     sampler = training.sampler(explore=options.training_rollouts)
     met = _met_before(training, learner, section(state, "met.")) if state else None
     for iteration in range(first, options.iterations):
+        if met and iteration == 1 and not options.latent_width:
+            learner = _as_wide(learner, _chosen_width(training, learner, shown, guess, met))
         learner, loss = _learned(training, learner, shown, guess, met, iteration)
         now, tried = _explored(training, sampler, learner, iteration)
         met = joined(met, now) if met else now
@@ -117,12 +124,10 @@ def load(
     _header: dict[str, Any],
 ) -> TaskInference:
     """The learner of a checkpoint."""
-    policy = make_policy(
-        options, problem.family, problem.sees, statistics_of(tensors), options.latent_width
-    )
-    theta = section(tensors, "theta.")
+    theta, space = section(tensors, "theta."), TaskSpace.of_tensors(section(tensors, "space."))
+    width = options.latent_width or space.mean.numel()
+    policy = make_policy(options, problem.family, problem.sees, statistics_of(tensors), width)
     require_params(policy, MetaParams(theta, {}), AdaptSpec(()), step_sizes=False)
-    space = TaskSpace.of_tensors(section(tensors, "space."))
     models = Models.of_tensors(section(tensors, "models."))
     _require_shapes(policy, space, models, len(problem.tasks))
     return TaskInference(policy, theta, space, models, problem.family.horizon, options)
@@ -160,11 +165,45 @@ def _seeing(training: Training[InferenceOptions], policy: GaussianPolicy, theta:
 
 @torch.no_grad()
 def _shown(training: Training[InferenceOptions], eyes: Eyes) -> tuple[Shown, Tensor]:
-    """The demonstrations as features, and a first guess of latents."""
+    """The demonstrations as features, and a first guess of latents, the most telling first."""
     demos = training.demonstrations.all()
     shown = Shown(eyes.features(demos.observation), demos.action, demos.weight)
     standard = eyes.policy.standardised(shown.features)
-    return shown, first_guess(standard, *shown[1:], training.options.latent_width)
+    width = training.options.latent_width or max(_FIRST_WIDTH, *_WIDTHS)
+    return shown, first_guess(standard, *shown[1:], width)
+
+
+def _as_wide(learner: TaskInference, width: int) -> TaskInference:
+    """One whose policy takes latents of that width, to be learned anew."""
+    return replace(learner, policy=replace(learner.policy, bias_transform_width=width))
+
+
+def _chosen_width(
+    training: Training[InferenceOptions],
+    learner: TaskInference,
+    shown: Shown,
+    guess: Tensor,
+    met: Transitions,
+) -> int:
+    """Dimensions in which tasks differ: with as many, left-out ones are predicted best.
+
+    With fewer, codes do not tell tasks apart; with more, models hold on to what is chance.
+    """
+    options, fewer = training.options, training.options.steps // _FEWER or 1
+    short = replace(training, options=replace(options, steps=fewer))
+    errors: dict[int, float] = {}
+    for width in _WIDTHS:
+        found, _ = _learned(short, _as_wide(learner, width), shown, guess, met, 1)
+        codes, rng = found.space.codes, torch_stream(options.seed, "width", width)
+        fitted = (
+            fit(*what, codes, met.weight, steps=fewer, rng=rng)
+            for what in (met.paid(), met.moved())
+        )
+        errors[width] = sum(float(each.variance.log().sum()) for each in fitted)
+        best = min(errors, key=errors.__getitem__)
+        if list(errors).index(best) < len(errors) - _WORSE:
+            break
+    return best
 
 
 def _learned(
@@ -184,7 +223,8 @@ def _learned(
     def report(step: int) -> None:
         training.report(IMITATION, step, options.steps)
 
-    theta, latents, loss = learn(learner.policy, theta, shown, guess, met, options, rng, report)
+    first = guess[:, : learner.policy.bias_transform_width]
+    theta, latents, loss = learn(learner.policy, theta, shown, first, met, options, rng, report)
     MetaParams({**theta, "latents": latents}, {}).require_finite(iteration)
     return replace(learner, theta=theta, space=TaskSpace.of(latents)), loss
 
