@@ -2,13 +2,16 @@
 
 A licence, a task's name or a file's may hold what steers a terminal, turns the order of letters
 around, or breaks a line where none should. Everything that demokit shows passes `printable`: what
-`say` prints, tables (`demokit.cli.console`), errors (`DemokitError`) and pages (`on_page`).
+`say` prints, tables (`demokit.cli.console`), errors (`DemokitError`), pages (`on_page`) and cards
+(`in_markdown`).
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
+_MARKUP = re.compile(r"^#|[\\`*_{}\[\]|$~]")
 _MOST_LETTERS = 4000
 
 
@@ -47,6 +50,17 @@ def on_page(text: object) -> str:
     from html import escape
 
     return escape(printable(text))
+
+
+def in_markdown(text: object) -> str:
+    """`text` as Markdown that shows it and does nothing else."""
+    return _MARKUP.sub(r"\\\g<0>", on_page(text))
+
+
+def as_code(text: object) -> str:
+    """`text` as a code span of Markdown, in a table too."""
+    plain = printable(text).replace("`", "'").replace("|", "/")
+    return f"`{plain}`"
 
 
 def say(*lines: object, err: bool = False) -> None:

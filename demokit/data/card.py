@@ -9,7 +9,7 @@ from typing import Any
 
 from demokit.data.store import open_dataset
 from demokit.data.summary import Summary, summarize
-from demokit.text import say
+from demokit.text import as_code, in_markdown, say
 from demokit.writing import explain_write, write_whole
 
 _HUB_LICENSES = {"mit", "apache-2.0", "bsd-3-clause", "odbl", "cc0-1.0", "cc-by-4.0"} | {
@@ -88,28 +88,31 @@ def _size_category(steps: int) -> str:
 
 def _about(summary: Summary) -> str:
     about = summary.metadata
-    name = Path(summary.path).stem
+    name = in_markdown(Path(summary.path).stem)
+    family, task_set = as_code(about.family), as_code(about.task_set)
+    kind = in_markdown(about.reward)
+    license = about.license or "none stated: ask the author before you use or share it"
     least, mean, greatest = summary.returns
     return f"""
 # {name}
 
-{about.description or f"Demonstrations of the task family `{about.family}`."}
+{in_markdown(about.description) or f"Demonstrations of the task family {family}."}
 
 | | |
 |---|---|
-| family | `{about.family}`, {about.reward} reward, horizon {about.horizon} steps |
-| task set | `{about.task_set}`, {len(summary.tasks)} of {len(about.tasks)} tasks have episodes |
+| family | {family}, {kind} reward, horizon {about.horizon} steps |
+| task set | {task_set}, {len(summary.tasks)} of {len(about.tasks)} tasks have episodes |
 | episodes | {summary.episodes} ({summary.steps} steps, {summary.size_bytes / 1e6:.1f} MB) |
 | success rate | {summary.success_rate:.0%} |
 | mean return | {mean:.2f} (from {least:.2f} to {greatest:.2f}) |
 | labels | {summary.labels.words()} |
-| licence | {about.license or "none stated: ask the author before you use or share it"} |
+| licence | {in_markdown(license)} |
 """
 
 
 def _contents(summary: Summary) -> str:
     rows = "\n".join(
-        f"| `{row.task.id}` | {', '.join(f'{c:.3g}' for c in row.task.context)} | "
+        f"| {as_code(row.task.id)} | {', '.join(f'{c:.3g}' for c in row.task.context)} | "
         f"{row.episodes} | {row.success_rate:.0%} | {row.mean_return:.2f} |"
         for row in summary.tasks
     )
@@ -130,7 +133,7 @@ action of whoever acted: of an expert its own, without noise; else the executed 
 ```python
 from demokit.data import open_dataset
 
-with open_dataset("{Path(summary.path).name}") as dataset:
+with open_dataset({_quoted(Path(summary.path).name)}) as dataset:
     episode = dataset[0]
 ```
 """
@@ -146,25 +149,30 @@ def _trained(trained: Mapping[str, Any]) -> str:
     if not trained:
         return ""
     returns = trained["returns"].values()
+    task_set, digest = as_code(trained["task_set"]), as_code(trained["sha256"])
     return (
         f"- the expert was trained for {trained['env_steps']:,} environment steps on the training "
-        f"tasks of `{trained['task_set']}` (mean return there {sum(returns) / len(returns):.1f}); "
-        f"its file: SHA-256 `{trained['sha256']}`\n"
+        f"tasks of {task_set} (mean return there {sum(returns) / len(returns):.1f}); "
+        f"its file: SHA-256 {digest}\n"
     )
 
 
 def _provenance(summary: Summary) -> str:
     about, source = summary.metadata, summary.metadata.provenance
     versions = ", ".join(f"{name} {number}" for name, number in source.versions.items())
-    missing = "".join(f"- missing: {what} ({why})\n" for what, why in source.missing.items())
+    lost = [
+        f"- missing: {in_markdown(f'{what} ({why})')}\n" for what, why in source.missing.items()
+    ]
+    acted = f"recorder {as_code(source.recorder)}, expert {as_code(source.expert)}"
+    model = as_code(about.model_hash or "not stated")
     return f"""## Provenance
 
-- recorder `{source.recorder}`, expert `{source.expert}`, {describe_noise(source.noise_std)}
-- kept: {about.kept}
-- operator: {source.operator or "not stated"}
-{_trained(source.trained)}- seed {source.seed}, recorded {source.created}
-- versions: {versions}
-- model: SHA-256 `{about.model_hash or "not stated"}`, MuJoCo {about.mujoco_version}
+- {acted}, {describe_noise(source.noise_std)}
+- kept: {in_markdown(about.kept)}
+- operator: {in_markdown(source.operator or "not stated")}
+{_trained(source.trained)}- seed {source.seed}, recorded {in_markdown(source.created)}
+- versions: {in_markdown(versions)}
+- model: SHA-256 {model}, MuJoCo {in_markdown(about.mujoco_version)}
 - checksum of all episodes: `{summary.checksum}`
 - schema version {about.schema_version}
-{missing}"""
+{"".join(lost)}"""

@@ -41,6 +41,24 @@ def test_card(tmp_path, metadata, make_episode, license, expected):
     assert ("none stated" in body) == (license is None)
 
 
+EVIL = "# a <script>b</script> [c](javascript:d) | `e` ![f](g) **h** &lt; http://i_j_k"
+
+
+def test_text_of_a_file_is_no_markup(tmp_path, metadata, make_episode):
+    markdown = pytest.importorskip("markdown")
+    source = replace(metadata.provenance, operator=EVIL, expert=EVIL, missing={EVIL: EVIL})
+    about = replace(metadata, license=EVIL, description=EVIL, provenance=source)
+    with DatasetWriter(tmp_path / "a.hdf5", about) as writer:
+        writer.add(make_episode(0))
+        card = write_card(writer.finish())
+    body = card.read_text().split("---\n", 2)[2]
+    page = markdown.markdown(body, extensions=["tables", "fenced_code"])
+    for mark in ("<script", "<a ", "<img", "<strong", 'javascript:d)"', "<h1># a", "<h1>a &"):
+        assert mark not in page
+    assert page.count("&lt;script&gt;b&lt;/script&gt; [c](javascript:d)") == 6
+    assert page.count("<h1>") == 1
+
+
 def test_a_file_of_the_user_is_no_card(tmp_path, metadata, make_episode, capsys):
     with DatasetWriter(tmp_path / "a.hdf5", replace(metadata, license="MIT")) as writer:
         writer.add(make_episode(0))
