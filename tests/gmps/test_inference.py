@@ -90,6 +90,35 @@ def test_a_direction_in_which_tasks_do_not_differ_has_no_code():
     assert TaskSpace.of(little).width == 2
 
 
+@pytest.mark.slow
+def test_as_many_dimensions_as_tasks_differ_in(tmp_path, invoke):
+    """Point's goals are places in the plane; Door's targets are angles."""
+    for family, width in (("point", 2), ("door", 1)):
+        demos = tmp_path / f"{family}.hdf5"
+        invoke("record", "--env", family, "--tasks", 20, "--noise", 0.2, "--out", demos)
+        short = ("--iterations", 2, "--method", "task-inference", "--eval-every", 9)
+        folder = tmp_path / family
+        invoke("meta-train", "--demos", demos, *short, "--output-dir", folder)
+        assert load(folder)[0].learner.space.width == width
+
+
+def test_the_number_of_dimensions_that_is_chosen_stays(point_demos, tmp_path):
+    learner, problem = trained(load_demos(point_demos, DEMOS), steps=6, model_steps=6)
+    width = learner.policy.bias_transform_width
+    assert width in (1, 2, 3, 4, 6, 8)
+    path = tmp_path / "checkpoint.safetensors"
+    save(path, Trained("task-inference", learner.options, problem, learner), {})
+    found = load(path)[0].learner
+    assert found.policy.bias_transform_width == width
+    assert torch.equal(found.space.codes, learner.space.codes)
+
+
+def test_a_number_of_dimensions_that_is_asked_for_is_kept(point_demos):
+    demos = load_demos(point_demos, DEMOS)
+    learner, _ = trained(demos, latent_width=3, steps=6, model_steps=6)
+    assert len(learner.space.mean) == learner.policy.bias_transform_width == 3
+
+
 # Models of tasks
 
 
@@ -265,7 +294,7 @@ def _few_candidates():
 
 @pytest.fixture(scope="module")
 def short(point_demos):
-    return trained(load_demos(point_demos, DEMOS))
+    return trained(load_demos(point_demos, DEMOS), latent_width=2)
 
 
 class Watched:

@@ -151,10 +151,9 @@ class TaskInference:
         if belief.is_fresh:
             rows = np.stack([rng.integers(len(self.space.codes), size=num) for rng in rngs])
             return self.space.codes[torch.from_numpy(rows)]
-        # Most codes are draws from the prior: it has had its say.
-        codes, log_likelihood, _ = belief.posterior
+        codes, log_likelihood, prior = belief.posterior
         noise = np.stack([rng.gumbel(size=codes.shape[1]) for rng in rngs]).astype(np.float32)
-        heated = self.options.heat * log_likelihood + torch.from_numpy(noise)
+        heated = self.options.heat * log_likelihood + prior + torch.from_numpy(noise)
         several = min(num * self.options.optimism, codes.shape[1])
         drawn = heated.topk(several, 1).indices[..., None].expand(-1, -1, codes.shape[-1])
         drawn = codes.gather(1, drawn).view(len(codes), -1, num, codes.shape[-1]).transpose(1, 2)

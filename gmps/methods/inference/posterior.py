@@ -61,7 +61,7 @@ def _inferred(
         some = torch.split(candidates, _CODES_AT_ONCE, 1)
         found = torch.cat([likelihood(seen, codes) for codes in some], 1)
     prior = log_prior(candidates)
-    chosen = _chosen(found, prior, gumbel)
+    chosen = _chosen(found + prior, gumbel)
     moved = candidates.gather(1, chosen[..., None].expand(-1, -1, candidates.shape[-1]))
     moved = _uphill(likelihood, seen, moved)
     with torch.no_grad():
@@ -73,11 +73,11 @@ def _inferred(
     )
 
 
-def _chosen(log_likelihood: Tensor, log_prior: Tensor, gumbel: Tensor) -> Tensor:
-    """Candidates that shall move (T, P); draws among what came from the prior go by likelihood."""
+def _chosen(log_posterior: Tensor, gumbel: Tensor) -> Tensor:
+    """Candidates that shall move (T, P)."""
     half = PARTICLES // 2
-    top = (log_likelihood + log_prior).topk(half, 1).indices
-    drawn = (log_likelihood + gumbel).topk(PARTICLES - half, 1).indices
+    top = log_posterior.topk(half, 1).indices
+    drawn = (log_posterior + gumbel).topk(PARTICLES - half, 1).indices
     return torch.cat((top, drawn), 1)
 
 

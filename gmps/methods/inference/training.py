@@ -32,6 +32,7 @@ from gmps.methods.inference.options import InferenceOptions
 from gmps.methods.inference.policy import Shown, first_guess, learn, spread
 from gmps.methods.inference.posterior import PRIOR_STD
 from gmps.methods.inference.space import TaskSpace
+from gmps.policies.encoder import PREFIX
 from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
 from gmps.policies.meta_params import MetaParams, section
 from gmps.policies.standard import demo_statistics, make_policy, require_params, statistics_of
@@ -217,8 +218,8 @@ def _learned(
     """Policy and task space, learned anew."""
     options = training.options
     rng = torch_stream(options.seed, "latents", iteration)
-    fresh = learner.policy.init(rng)
-    theta = {**learner.theta, **{n: v for n, v in fresh.items() if n[0].isdigit()}}
+    eyes = {n: value for n, value in learner.theta.items() if n.startswith(PREFIX)}
+    theta = {**learner.policy.init(rng), **eyes}
 
     def report(step: int) -> None:
         training.report(IMITATION, step, options.steps)
