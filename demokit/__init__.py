@@ -2,4 +2,8 @@
 
 from importlib.metadata import version
 
+from demokit.policies import load_policy
+
+__all__ = ["__version__", "load_policy"]
+
 __version__ = version("demokit")

@@ -33,7 +33,8 @@ DEFAULT = "gmps"
 class MetaLearner(Protocol):
     """What a training leaves: how to master a new task from its rewards and observations alone.
 
-    It is frozen. A belief is about M tasks; what it is made of is the learner's own business.
+    It is frozen. A belief is about M tasks; what it is made of is the learner's own business, as
+    long as a file can hold it: tensors (M, ...), in mappings or named tuples, see `gmps.beliefs`.
     """
 
     @property
@@ -125,6 +126,13 @@ class IsTold(Protocol):
     def told(self, contexts: Tensor) -> Self:
         """The same for M tasks with these contexts (M, C)."""
         ...
+
+
+def ready_steps(learner: MetaLearner) -> int | None:
+    """Adaptation steps that it can take; None: as many as one likes."""
+    if isinstance(learner, HasStepSize) and learner.step_size is None:
+        return learner.num_learned_steps
+    return None
 
 
 class Iteration(NamedTuple):

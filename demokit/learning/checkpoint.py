@@ -24,8 +24,12 @@ _HEADER = "demokit"
 _MOST_TENSORS = 10_000
 
 
-def save_checkpoint(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+def save_checkpoint(
+    path: Path, tensors: dict[str, Tensor], header: dict[str, Any], advice: str = ""
+) -> None:
     """Write a checkpoint; its folder must be there.
+
+    `advice` says what to do when it cannot be written; without it, what a training should.
 
     Raises:
         DemokitError: it cannot be written; the last checkpoint is then as it was.
@@ -34,8 +38,8 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], header: dict[str, An
         {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
         metadata={_HEADER: json.dumps(header)},
     )
-    advice = KEPT if path.exists() else "nothing is kept yet; start again with --overwrite."
-    write_whole(path, data, advice, parents=False)
+    of_training = KEPT if path.exists() else "nothing is kept yet; start again with --overwrite."
+    write_whole(path, data, advice or of_training, parents=False)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -32,7 +32,7 @@ from gmps.comparison.rows import (
     read_rows,
     write_rows,
 )
-from gmps.method import HasStepSize, IsTold, find_method
+from gmps.method import HasStepSize, IsTold, find_method, ready_steps
 from gmps.options import differing_options
 from gmps.problem import PARTS, Spent
 from gmps.runs.checkpoint import CHECKPOINT, Trained, load
@@ -100,10 +100,7 @@ class Facts:
     def _of_checkpoint(cls, path: Path) -> Facts:
         trained, _ = load(path)
         problem, learner = trained.problem, trained.learner
-        step_size, ready = None, None
-        if isinstance(learner, HasStepSize):
-            step_size = learner.step_size
-            ready = learner.num_learned_steps if step_size is None else None
+        step_size = learner.step_size if isinstance(learner, HasStepSize) else None
         task_set, task_seed = problem.task_set
         return cls(
             trained.method,
@@ -114,7 +111,7 @@ class Facts:
             trained.finished,
             learner.episodes_per_step,
             step_size,
-            ready,
+            ready_steps(learner),
             sha256(path.read_bytes()).hexdigest(),
             task_set,
             task_seed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from gmps.experience.observation import Observation, each
@@ -24,6 +25,26 @@ class Rollouts:
     log_prob: Tensor
     reward: Tensor
     alive: Tensor
+
+    @classmethod
+    def empty(
+        cls, shape: tuple[int, int, int], observation: Observation, action: Tensor
+    ) -> Rollouts:
+        """Room for roll-outs of `shape` (M, K, T), of such observations and actions (N, ...)."""
+        return cls(
+            each(lambda seen: seen.new_empty(*shape, *seen.shape[1:]), observation),
+            action.new_empty(*shape, action.shape[-1]),
+            action.new_empty(shape),
+            action.new_empty(shape),
+            action.new_empty(shape, dtype=torch.bool),
+        )
+
+    def keep(self, t: int, observation: Observation, *values: Tensor) -> None:
+        """Write what happened at step t (M, K, ...), in the order of the attributes."""
+        each(lambda kept, seen: kept[:, :, t].copy_(seen), self.observation, observation)
+        rooms = self.action, self.log_prob, self.reward, self.alive
+        for kept, value in zip(rooms, values, strict=True):
+            kept[:, :, t] = value
 
     def episodes(self, chosen: slice) -> Rollouts:
         """The roll-outs of these episodes of every task."""

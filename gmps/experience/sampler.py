@@ -99,7 +99,7 @@ class Sampler:
         noise = self._action_noise(rngs)
         cast = _Cast(explorer, exploiter, self.explore)
         shape = self.num_tasks, self.explore + self.mean, self.horizon
-        record = _empty(shape, observation, noise)
+        record = Rollouts.empty(shape, observation, noise)
         alive = np.ones(self._sims.num_sims, np.bool_)
         success = np.zeros(self._sims.num_sims, np.bool_)
         action, reward = torch.zeros_like(noise[0]), torch.zeros_like(noise[0, ..., 0])
@@ -110,7 +110,7 @@ class Sampler:
             step = self._sims.step(action.flatten(0, 1).cpu().numpy())
             self._watch(self._sims)
             reward = self._tensor(np.where(alive, step.reward, 0)).to(noise.dtype)
-            _keep(record, t, seen.observation, action, log_prob, reward, living)
+            record.keep(t, seen.observation, action, log_prob, reward, living)
             success = np.where(alive, step.success, success)
             alive &= ~(step.terminated | step.truncated)
             observation = from_numpy(step.observation, self._device)
@@ -176,22 +176,3 @@ def _share(seen: Seen, own: slice) -> Seen:
         seen.reward[:, own],
         seen.alive[:, own],
     )
-
-
-def _empty(shape: tuple[int, int, int], observation: Observation, noise: Tensor) -> Rollouts:
-    """Room for roll-outs of `shape` (M, K + E, T)."""
-    return Rollouts(
-        each(lambda seen: seen.new_empty(*shape, *seen.shape[1:]), observation),
-        noise.new_empty(*shape, noise.shape[-1]),
-        noise.new_empty(shape),
-        noise.new_empty(shape),
-        noise.new_empty(shape, dtype=torch.bool),
-    )
-
-
-def _keep(record: Rollouts, t: int, observation: Observation, *values: Tensor) -> None:
-    """Write what happened at step t (M, K + E, ...) into the roll-outs."""
-    each(lambda kept, seen: kept[:, :, t].copy_(seen), record.observation, observation)
-    rooms = record.action, record.log_prob, record.reward, record.alive
-    for kept, value in zip(rooms, values, strict=True):
-        kept[:, :, t] = value

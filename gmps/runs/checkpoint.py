@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ from torch import Tensor
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import explain_content, load_checkpoint, save_checkpoint
+from demokit.random import stream
 from demokit.types import Task
-from gmps.method import MetaLearner, Method, find_method
+from gmps.beliefs import belief_of, tensors_of
+from gmps.experience.actor import Seen
+from gmps.experience.observation import each
+from gmps.experience.sight import Sight
+from gmps.method import IsTold, MetaLearner, Method, find_method
 from gmps.options import RunOptions
 from gmps.policies.meta_params import section
 from gmps.problem import Problem, Spent
@@ -24,7 +30,36 @@ from gmps.runs.stopping import Best
 
 CHECKPOINT = "checkpoint.safetensors"
 KIND = "meta-learner"
-_LEARNER, _BEST, _STATE = "learner.", "best.", "state."
+_LEARNER, _BEST, _STATE, _BELIEF = "learner.", "best.", "state.", "belief."
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """What a learner has come to know of one task.
+
+    Attributes:
+        belief: about it, M = 1.
+        steps: adaptation steps that led there.
+        episodes: that these have taken.
+        context: of the task, for a learner that is told it; else None.
+    """
+
+    belief: Any
+    steps: int
+    episodes: int
+    context: tuple[float, ...] | None = None
+
+    @classmethod
+    def begun(cls, learner: MetaLearner, context: tuple[float, ...] | None) -> Adapted:
+        """What it believes of a task that nobody has met."""
+        fresh = cls(None, 0, 0, context)
+        return replace(fresh, belief=fresh.told(learner).begin(1))
+
+    def told(self, learner: MetaLearner) -> MetaLearner:
+        """The learner, told the task if it is one that is told."""
+        if self.context is None or not isinstance(learner, IsTold):
+            return learner
+        return learner.told(torch.tensor([self.context]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +78,7 @@ class Trained:
         demos: `DemoSet.digest` of the demonstrations; empty where there were none, or where an old
             checkpoint does not say.
         expert: name of the expert behind the demonstrations, where there was one.
+        adapted: what is known of one task, where the learner was adapted to one and kept so.
     """
 
     method: str
@@ -55,6 +91,7 @@ class Trained:
     best: Best | None = None
     demos: str = ""
     expert: str = ""
+    adapted: Adapted | None = None
 
     def to(self, device: torch.device) -> Trained:
         """The same on a device."""
@@ -62,14 +99,18 @@ class Trained:
         return replace(self, learner=self.learner.to(device), best=best)
 
 
-def save(path: Path, trained: Trained, state: Mapping[str, Tensor]) -> None:
-    """Write a checkpoint; `state`, of the method's training, comes back from `load`."""
-    best = trained.best
+def save(path: Path, trained: Trained, state: Mapping[str, Tensor], advice: str = "") -> None:
+    """Write a checkpoint; `state`, of the method's training, comes back from `load`.
+
+    `advice` says what to do when it cannot be written, where no training writes it.
+    """
+    best, known = trained.best, trained.adapted
     kept = best.learner.tensors() if best else {}
     tensors = {
         **_named(_LEARNER, trained.learner.tensors()),
         **_named(_BEST, {n: value.clone() for n, value in kept.items()}),  # no memory is shared
         **_named(_STATE, state),
+        **(_named(_BELIEF, tensors_of(known.belief)) if known else {}),
     }
     problem = trained.problem
     header = {
@@ -91,11 +132,18 @@ def save(path: Path, trained: Trained, state: Mapping[str, Tensor]) -> None:
     if best:
         scores = {"score": best.score, "waited": best.waited}
         header["best"] = {**scores, "learner": best.learner.header()}
-    save_checkpoint(path, tensors, header)
+    if known:
+        told = {"steps": known.steps, "episodes": known.episodes, "context": known.context}
+        header["adapted"] = told
+    save_checkpoint(path, tensors, header, advice)
 
 
-def load(path: Path) -> tuple[Trained, dict[str, Tensor]]:
+def load(path: Path, *, adapted: bool = False) -> tuple[Trained, dict[str, Tensor]]:
     """Read a run folder or a checkpoint file: what was learned, and the training's state.
+
+    Args:
+        path: of the folder or file.
+        adapted: whether a policy that was adapted to one task will do.
 
     Raises:
         DemokitError: no checkpoint, a damaged one, one of a method that is not installed, or of
@@ -111,6 +159,11 @@ def load(path: Path) -> tuple[Trained, dict[str, Tensor]]:
         trained = _from_parts(path, tensors, header)
         problem = trained.problem
         is_same = problem.family.model_hash == header["model_hash"]
+    if trained.adapted and not adapted:
+        raise DemokitError(
+            f"{path} is a policy that was adapted to one task, which demokit.load_policy reads: "
+            "name the run that it came from."
+        )
     if not is_same:
         raise DemokitError(
             f"{path} was trained on another model of {problem.family_name}: train again."
@@ -131,18 +184,54 @@ def _from_parts(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) 
         held = header["best"]
         own = learner(_BEST, held["learner"])
         best = Best(own, float(held["score"]), int(held["waited"]))
+    whole, known = learner(_LEARNER, header["learner"]), None
+    if "adapted" in header:
+        known = _adapted(whole, problem, section(tensors, _BELIEF), header["adapted"])
     return Trained(
         str(header["method"]),
         options,
         problem,
-        learner(_LEARNER, header["learner"]),
+        whole,
         Spent.of(header["spent"]),
         int(header["iteration"]),
         bool(header["finished"]),
         best,
         str(header["demos"]),
         str(header.get("expert", "")),
+        known,
     )
+
+
+def _adapted(
+    learner: MetaLearner, problem: Problem, tensors: dict[str, Tensor], told: dict[str, Any]
+) -> Adapted:
+    """What is known of a task; raises as `explain_content` expects unless one can act by it."""
+    context = told["context"] and tuple(map(float, told["context"]))
+    known = problem.tasks[0].context if isinstance(learner, IsTold) else ()
+    if len(context or ()) != len(known) or not all(map(isfinite, context or ())):
+        raise ValueError("the context that it was told is none of its tasks'")
+    begun = Adapted.begun(learner, context)
+    steps, episodes = int(told["steps"]), int(told["episodes"])
+    if not 0 <= steps <= episodes:
+        raise ValueError(f"{steps} steps of {episodes} episodes")
+    belief = belief_of(tensors, begun.belief)
+    adapted = replace(begun, belief=belief, steps=steps, episodes=episodes)
+    _act_once(adapted.told(learner), adapted, problem)
+    return adapted
+
+
+@torch.no_grad()
+def _act_once(learner: MetaLearner, known: Adapted, problem: Problem) -> None:
+    """Explore and exploit a moment: a belief may have the right shape and lead nowhere."""
+    zeros = Sight.of(problem.family, problem.sees).zeros()
+    action = torch.zeros(1, 1, len(problem.family.actions))
+    alive = torch.ones(1, 1, dtype=torch.bool)
+    seen = Seen(0, each(lambda v: v[None], zeros), action, action[..., 0], alive)
+    explorer = learner.explorer(known.belief, known.steps, 1, [stream(0, "trial")])
+    for actor in (explorer, learner.exploiter(known.belief, 1)):
+        done = actor(actor.memory, seen)[0].sample(action)
+        if done.shape != action.shape or not bool(done.isfinite().all()):
+            raise ValueError("its belief leads to no action")
 
 
 def _problem(header: Mapping[str, Any]) -> Problem:

@@ -1,0 +1,200 @@
+"""A trained policy in any loop: acts on observations, and begins trials of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from demokit.errors import DemokitError
+from demokit.types import FloatArray
+from gmps.agent.acting import Acting
+from gmps.agent.trial import NewTask
+from gmps.experience.sight import Sight
+from gmps.method import IsTold, MetaLearner, ready_steps
+from gmps.runs.checkpoint import Adapted, Trained, load, save
+
+
+class TrainedAgent:
+    """See `demokit.protocols.Agent`.
+
+    Args:
+        trained: a run, and what it knows of a task if it was adapted to one.
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        self.trained = trained
+        self.sight = Sight.of(trained.problem.family, trained.problem.sees)
+        self._acting: Acting | None = None
+
+    @property
+    def method(self) -> str:
+        """See `Agent`."""
+        return self.trained.method
+
+    @property
+    def family(self) -> str:
+        """See `Agent`."""
+        return self.trained.problem.family_name
+
+    @property
+    def observation_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """See `Agent`."""
+        return self.sight.shapes
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """See `Agent`."""
+        return self.trained.problem.family.actions
+
+    @property
+    def horizon(self) -> int:
+        """See `Agent`."""
+        return self.trained.problem.family.horizon
+
+    @property
+    def episodes_per_step(self) -> int:
+        """See `Agent`."""
+        return self.trained.learner.episodes_per_step
+
+    @property
+    def steps(self) -> int:
+        """See `Agent`."""
+        return self.trained.adapted.steps if self.trained.adapted else 0
+
+    @property
+    def episodes(self) -> int:
+        """See `Agent`."""
+        return self.trained.adapted.episodes if self.trained.adapted else 0
+
+    @cached_property
+    def learner(self) -> MetaLearner:
+        """Whose beliefs these are; told the task's context, if it is one that is told."""
+        learner, known = self.trained.learner, self.trained.adapted
+        return known.told(learner) if known else learner
+
+    @cached_property
+    def belief(self) -> Any:
+        """About the one task, M = 1; raises DemokitError where it must be told what to believe."""
+        if self.trained.adapted:
+            return self.trained.adapted.belief
+        self._require_context(None)
+        return self.learner.begin(1)
+
+    def act(self, observation: Any, *, reward: Any = None) -> FloatArray:
+        """See `Agent`."""
+        seen, batched = self.sight.read(observation)
+        num = len(seen if isinstance(seen, torch.Tensor) else next(iter(seen.values())))
+        if self._acting is None or self._acting.num != num:
+            with torch.no_grad():
+                actor = self.learner.exploiter(self.belief, num)
+            self._acting = Acting(actor, num, len(self.action_names))
+        if reward is not None:
+            self._acting.paid(reward)
+        action = self._acting(seen)
+        return action if batched else action[0]
+
+    def reset(self) -> None:
+        """See `Agent`."""
+        self._acting = None
+
+    def new_task(
+        self,
+        *,
+        steps: int | None = None,
+        episodes: int | None = None,
+        rollouts: int | None = None,
+        context: Sequence[float] | None = None,
+        seed: int = 0,
+    ) -> NewTask:
+        """See `Agent`."""
+        self._require_context(context)
+        told = None if context is None else tuple(map(float, context))
+        fresh = replace(self.trained, adapted=Adapted.begun(self.trained.learner, told))
+        agent = TrainedAgent(fresh)
+        return agent.same_task(steps=steps, episodes=episodes, rollouts=rollouts, seed=seed)
+
+    def same_task(
+        self,
+        *,
+        steps: int | None = None,
+        episodes: int | None = None,
+        rollouts: int | None = None,
+        seed: int = 0,
+    ) -> NewTask:
+        """See `Agent`."""
+        num = self.episodes_per_step if rollouts is None else rollouts
+        fewest = min(2, self.episodes_per_step)  # one alone teaches what compares them nothing
+        if num < fewest:
+            raise DemokitError(
+                f"A step of {self.method} takes {fewest} episodes or more, not {num}."
+            )
+        taken = self._steps(steps, episodes, num)
+        ready = ready_steps(self.trained.learner)
+        if ready is not None and self.steps + taken > ready:
+            raise DemokitError(
+                "This run is not finished, its step size has not been chosen: continue it with "
+                "meta-train --resume."
+            )
+        return NewTask(self, taken, num, seed)
+
+    def knowing(self, belief: Any, steps: int, episodes: int) -> TrainedAgent:
+        """The same with another belief, after so many more steps and episodes."""
+        known = self.trained.adapted
+        context = known.context if known else None
+        adapted = Adapted(belief, self.steps + steps, self.episodes + episodes, context)
+        return TrainedAgent(replace(self.trained, adapted=adapted))
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """See `Agent`."""
+        target = Path(path)
+        if target.exists() and not overwrite:
+            raise DemokitError(f"{target} exists: name another file, or say overwrite=True.")
+        save(target, replace(self.trained, best=None), {}, "save to another file.")
+
+    def _steps(self, steps: int | None, episodes: int | None, num: int) -> int:
+        """Adaptation steps, of `num` episodes each."""
+        if steps is not None and episodes is not None:
+            raise DemokitError("Name steps or episodes, not both.")
+        if episodes is None:
+            steps = 1 if steps is None else steps
+            if steps < 0:
+                raise DemokitError(f"{steps} steps cannot be taken: name 0 or more.")
+            return steps
+        if episodes < num or episodes % num:
+            raise DemokitError(
+                f"A step of {self.method} takes {num} episodes here: {episodes} are not whole "
+                f"steps, name a multiple of {num}, or rollouts of a step."
+            )
+        return episodes // num
+
+    def _require_context(self, context: Sequence[float] | None) -> None:
+        """Raise DemokitError unless this is what the method is told of a task."""
+        space = self.trained.problem.tasks[0].context
+        if not isinstance(self.trained.learner, IsTold):
+            if context is not None:
+                raise DemokitError(
+                    f"{self.method} is told no context, it learns the task from rewards: leave "
+                    "the context out."
+                )
+        elif context is None:
+            raise DemokitError(
+                f"{self.method} is told the task: begin with new_task(context=...), "
+                f"{len(space)} numbers that say which it is."
+            )
+        elif np.shape(context) != (len(space),) or not np.isfinite(context).all():
+            raise DemokitError(
+                f"The context of a task of {self.family} are {len(space)} finite numbers, not "
+                f"{context!s:.80}."
+            )
+
+
+def load_policy(path: Path) -> TrainedAgent:
+    """See `demokit.load_policy`."""
+    return TrainedAgent(load(path, adapted=True)[0])

@@ -1,0 +1,16 @@
+"""A short finished run of every method."""
+
+import pytest
+from by_hand import METHODS
+from short_run import DEMOS, options_of, trained_in
+
+from gmps.experience.demos import load_demos
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory, point_demos):
+    """Their folder; each has the name of its method."""
+    root, demos = tmp_path_factory.mktemp("methods"), load_demos(point_demos, DEMOS)
+    for name in METHODS:
+        trained_in(root / name, demos, name, options_of(name, iterations=1))
+    return root

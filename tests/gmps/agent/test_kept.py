@@ -1,0 +1,152 @@
+"""Adapted policies as files: refused where a run belongs, one sentence where they are damaged."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from by_hand import drive, held_out
+
+import demokit
+from demokit.errors import DemokitError
+from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+
+
+@pytest.fixture(params=["gmps", "gmps-latent", "context-search", "replay", "task-inference"])
+def kept(request, runs, tmp_path):
+    agent = demokit.load_policy(runs / request.param)
+    path = tmp_path / "kept.safetensors"
+    drive(agent.new_task(), agent, held_out(agent)).save(path)
+    return path
+
+
+def belief_names(tensors):
+    return sorted(name for name in tensors if name.startswith("belief."))
+
+
+def grown(value):
+    return torch.cat((value, value[:, :1] if value.ndim > 1 else value), min(1, value.ndim - 1))
+
+
+DAMAGE = {
+    "left out": lambda value: None,
+    "another type": lambda value: value.to(
+        torch.float64 if value.is_floating_point() else torch.int8
+    ),
+    "another rank": lambda value: value[None],
+    "of more tasks": lambda value: value.repeat(2, *[1] * (value.ndim - 1)),
+    "longer": grown,
+    "empty": lambda value: value[:, :0] if value.ndim > 1 else value[:0],
+    "no number": lambda value: value * torch.nan if value.is_floating_point() else value - 10**9,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_belief_is_one_sentence(kept, damage):
+    tensors, header = load_checkpoint(kept)
+    for name in belief_names(tensors):
+        value = damage(tensors[name])
+        others = {n: v for n, v in tensors.items() if n != name}
+        save_checkpoint(kept, others if value is None else {**others, name: value}, header)
+        said = refusal(kept)
+        # How often something was tried may be any number.
+        assert "by hand" in said or (name.endswith("times") and not said)
+
+
+def refusal(path):
+    """What is said of a file; nothing where it acts."""
+    try:
+        demokit.load_policy(path).act([0.0, 0.0])
+    except DemokitError as error:
+        return str(error)
+    return ""
+
+
+HEADERS = {
+    "no belief": {},
+    "a list": [],
+    "steps": {"steps": "x", "episodes": 3, "context": None},
+    "fewer than none": {"steps": -1, "episodes": 3, "context": None},
+    "more steps than episodes": {"steps": 4, "episodes": 3, "context": None},
+    "endless": {"steps": float("inf"), "episodes": float("inf"), "context": None},
+    "told": {"steps": 1, "episodes": 3, "context": [0.0, 0.0]},
+    "words": {"steps": 1, "episodes": 3, "context": "ab"},
+}
+
+
+@pytest.mark.parametrize("told", HEADERS.values(), ids=HEADERS)
+def test_a_damaged_header_is_one_sentence(kept, told):
+    tensors, header = load_checkpoint(kept)
+    save_checkpoint(kept, tensors, {**header, "adapted": told})
+    with pytest.raises(DemokitError, match="by hand"):
+        demokit.load_policy(kept)
+
+
+def test_contexts_of_the_oracle_are_checked(runs, tmp_path):
+    path = tmp_path / "kept.safetensors"
+    oracle = demokit.load_policy(runs / "oracle")
+    oracle.new_task(steps=0, context=(0.5, -0.5)).adapted().save(path)
+    found = demokit.load_policy(path)
+    assert found.trained.adapted.context == (0.5, -0.5)
+    tensors, header = load_checkpoint(path)
+    for context in (None, [0.5], ["a", "b"], [0.5, float("nan")], 3):
+        changed = {**header["adapted"], "context": context}
+        save_checkpoint(path, tensors, {**header, "adapted": changed})
+        with pytest.raises(DemokitError):
+            demokit.load_policy(path)
+
+
+def test_commands_that_take_runs_refuse_it(kept, invoke):
+    said = invoke("evaluate", kept, exit_code=1).output
+    assert "adapted to one task" in " ".join(said.split())
+
+
+def test_no_file_is_overwritten_unasked(kept, tmp_path):
+    agent, before = demokit.load_policy(kept), kept.read_bytes()
+    with pytest.raises(DemokitError, match="exists"):
+        agent.save(kept)
+    assert kept.read_bytes() == before
+    agent.save(kept, overwrite=True)
+    assert kept.read_bytes() == before
+    with pytest.raises(DemokitError, match="save to another file"):
+        agent.save(tmp_path / "missing" / "policy.safetensors")
+
+
+def test_a_run_saved_as_a_file_acts_as_the_run(runs, tmp_path):
+    agent = demokit.load_policy(runs / "gmps")
+    agent.save(tmp_path / "gmps.safetensors")
+    found = demokit.load_policy(tmp_path / "gmps.safetensors")
+    assert (found.act([0.1, 0.2]) == agent.act([0.1, 0.2])).all()
+    assert found.steps == 0
+
+
+def test_what_is_no_policy_is_one_sentence(tmp_path, point_demos):
+    with pytest.raises(DemokitError, match="No checkpoint"):
+        demokit.load_policy(tmp_path)
+    with pytest.raises(DemokitError, match="No checkpoint"):
+        demokit.load_policy(tmp_path / "nothing.safetensors")
+    with pytest.raises(DemokitError, match="no demokit checkpoint"):
+        demokit.load_policy(point_demos)
+
+
+def test_importing_demokit_stays_light():
+    heavy = "('torch', 'numpy', 'mujoco', 'gmps')"
+    code = f"import sys, demokit; print([n for n in {heavy} if n in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_types_reach_a_strict_user(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import demokit\n"
+        "agent = demokit.load_policy('runs/gmps-0')\n"
+        "trial = agent.new_task(steps=2)\n"
+        "reveal_type(trial.act([0.0]))\n"
+        "agent.new_task(stepz=2)\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-incremental"]
+    said = subprocess.run([*command, script], capture_output=True, text=True, cwd=tmp_path).stdout
+    assert "numpy" in said
+    assert 'Unexpected keyword argument "stepz"' in said
+    assert "Found 1 error" in said
