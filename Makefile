@@ -24,16 +24,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
-demo: $(READY)  ## record -> inspect -> meta-train -> evaluate -> plot on Push, with four methods
-	$(BIN)/demokit record --env push --noise 0.2 --license MIT --out $(RUNS)/demo/push.hdf5 --overwrite
+demo: $(READY)  ## record -> inspect -> meta-train four methods -> evaluate -> plot on Push
+	$(BIN)/demokit compare docs/demo.toml --output-dir $(RUNS)/demo
 	$(BIN)/demokit inspect $(RUNS)/demo/push.hdf5
-	$(BIN)/demokit meta-train --demos $(RUNS)/demo/push.hdf5 --output-dir $(RUNS)/demo/gmps-0 --overwrite
-	$(BIN)/demokit meta-train --demos $(RUNS)/demo/push.hdf5 --method imitation --output-dir $(RUNS)/demo/imitation-0 --overwrite
-	for method in task-inference replay; do \
-	  $(BIN)/demokit meta-train --demos $(RUNS)/demo/push.hdf5 --method $$method --output-dir $(RUNS)/demo/$$method-0 --overwrite || exit 1; \
-	done
-	$(BIN)/demokit evaluate $(RUNS)/demo/gmps-0 $(RUNS)/demo/imitation-0 $(RUNS)/demo/task-inference-0 $(RUNS)/demo/replay-0 \
-	  --episodes 20 --output-dir $(RUNS)/demo/comparison
 
 results: $(READY)  ## docs/results.md: every comparison of docs/results.toml; continues where it stopped
 	$(BIN)/demokit compare docs/results.toml --output-dir $(RUNS)/results --page docs/results.md \

@@ -18,8 +18,8 @@ if test -e "$INFERRED/checkpoint.safetensors"; then
     "$BIN/python" docs/posterior.py "$INFERRED" "$OUT/posterior.png"
 fi
 FOUND=$RUNS/demo/comparison-ood
-test -e "$RUNS/demo/gmps-0/checkpoint.safetensors" || exit 0
-"$BIN/demokit" evaluate "$RUNS/demo/gmps-0" "$RUNS/demo/imitation-0" --output-dir "$FOUND" \
+test -e "$RUNS/demo/push/gmps-0/checkpoint.safetensors" || exit 0
+"$BIN/demokit" evaluate "$RUNS/demo/push/gmps-0" "$RUNS/demo/push/imitation-0" --output-dir "$FOUND" \
     --split validation --split ood --adapt-steps 3 --videos 2
 cp "$FOUND/map-validation.png" "$OUT/evaluation-map.png"
 chromium --headless=new --no-sandbox --hide-scrollbars --window-size=1200,1500 \

@@ -61,6 +61,7 @@ def compare(
     from demokit.lock import Lock
     from gmps.comparison.campaign import Campaign
     from gmps.comparison.plan import load_plan
+    from gmps.comparison.results import verdicts
 
     # Whoever ends this process, or closes its terminal, ends the runs that it started.
     for each in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
@@ -78,6 +79,8 @@ def compare(
     with Lock(folder, "name another --output-dir.", inside=True):
         for name in chosen:
             failed |= _carry_out(campaign, name)
+    for name, said in verdicts(folder, chosen).items():
+        say(f"{name}: {said}")
     say(f"Page:  {campaign.page}", f"Index: {folder / 'index.html'}")
     for what, why in failed.items():
         say(f"Error: {what}: {why}", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,7 @@ def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
     Returns:
         The names of the comparisons that the page holds: those that have been evaluated.
     """
-    found = {
-        name: _read(folder / name / "comparison" / "evaluation.json")
-        for name in plan.comparisons
-        if (folder / name / "comparison" / "evaluation.json").exists()
-    }
+    found = _evaluated(folder, plan.comparisons)
     parts = [f"# {plan.title}\n", plan.text.strip() + "\n", *_methods(plan)]
     for measure in _NAMES:
         parts += _overview(found, measure)
@@ -57,6 +53,19 @@ def write_results(plan: Plan, folder: Path, page: Path) -> list[str]:
     write_whole(page, "\n".join(parts))
     write_whole(folder / "index.html", _index(plan, found, folder))
     return list(found)
+
+
+def verdicts(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Comparison -> what was found, in words, of those in FOLDER that have been evaluated."""
+    return {
+        name: " ".join(content["verdict"].values())
+        for name, content in _evaluated(folder, names).items()
+    }
+
+
+def _evaluated(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    places = {name: folder / name / "comparison" / "evaluation.json" for name in names}
+    return {name: _read(path) for name, path in places.items() if path.exists()}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -215,10 +224,10 @@ def _index(plan: Plan, found: dict[str, Any], folder: Path) -> str:
     sections = []
     for name, content in found.items():
         picture = (folder / name / "comparison" / "evaluation.png").read_bytes()
-        verdicts = " ".join(content["verdict"].values())
+        said = " ".join(content["verdict"].values())
         sections.append(
             f'<h2><a href="{on_page(name)}/comparison/report.html">{on_page(name)}</a></h2>'
-            f"<p>{on_page(verdicts)}</p>"
+            f"<p>{on_page(said)}</p>"
             f'<figure><img alt="{on_page(name)}" src="{data_uri(picture, "image/png")}"></figure>'
         )
     title = on_page(plan.title)

@@ -167,14 +167,16 @@ def test_a_dry_run_prints_the_commands(plan, tmp_path, invoke):
 def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke):
     out, page = tmp_path / "out", tmp_path / "docs" / "results.md"
     asked = ("compare", plan, "--output-dir", out, "--page", page, "--num-seeds", 1)
-    invoke(*asked, "--only", "sparse")
+    said = invoke(*asked, "--only", "sparse").output
     assert Campaign(load_plan(plan), out, page, jobs=1, num_seeds=1).trained("sparse") == 100
     text = page.read_text()
     assert text.startswith("# A small plan\n\nMade by a test.\n")
     assert "- **gmps**: Meta-learned.\n" in text
     assert "| sparse | imitation | " in text
     assert "| sparse | *expert* | 1.00 |" in text
-    [run] = json.loads((out / "sparse/comparison/evaluation.json").read_text())["runs"]
+    found = json.loads((out / "sparse/comparison/evaluation.json").read_text())
+    assert f"sparse: {found['verdict']['validation']}\n" in said
+    [run] = found["runs"]
     assert "Gap to the experts" in text
     assert f"| sparse | imitation | {run['demonstrations']:,} |" in text
     needed = run["demonstrations"] + run["meta-training"]
