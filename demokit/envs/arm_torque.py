@@ -19,9 +19,9 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
-from demokit.envs.family import ContextSpace, Family, Term, Terms, Views
+from demokit.envs.family import ContextSpace, Reaching, Term, Terms, Views
 from demokit.envs.sawyer import distance_m
-from demokit.types import Array, FloatArray
+from demokit.types import FloatArray
 
 LINK_M = 0.5
 LINK_KG = 1.0
@@ -78,11 +78,13 @@ _XML = f"""
 """
 
 
-class ArmTorque(Family):
+class ArmTorque(Reaching):
     """Reach with two links; context: where the fingertip must go (x, y), in metres."""
 
     name = "arm-torque"
     horizon = 50
+    sparse_radius_m = SPARSE_RADIUS_M
+    success_radius_m = SUCCESS_RADIUS_M
     frame_skip = 4
     terms = (
         Term("joint_pos_rad", 2, "rad", "joint", "observation"),
@@ -147,18 +149,9 @@ class ArmTorque(Family):
             "fingertip_pos_w_m": fingertip_w_m(qpos),
         }
 
-    def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
-        """Negative distance of the fingertip to the goal, metres."""
-        return -_distance_m(terms, context)
-
-    def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
-        """`1 - distance / 0.2` within SPARSE_RADIUS_M, else 0."""
-        reward: FloatArray = np.maximum(0, 1 - _distance_m(terms, context) / SPARSE_RADIUS_M)
-        return reward
-
-    def success(self, terms: Terms, context: FloatArray) -> Array:
-        """The fingertip within SUCCESS_RADIUS_M of the goal."""
-        return _distance_m(terms, context) < SUCCESS_RADIUS_M
+    def distance_m(self, terms: Terms, context: FloatArray) -> FloatArray:
+        """The fingertip's; see `Reaching`."""
+        return distance_m(terms["fingertip_pos_w_m"], context[:, :2])
 
     def goal_marker(self, context: FloatArray) -> dict[str, FloatArray]:
         """See `Family`."""
@@ -172,7 +165,3 @@ def fingertip_w_m(joints_rad: FloatArray) -> FloatArray:
         [np.cos(upper) + np.cos(lower), np.sin(upper) + np.sin(lower)]
     )
     return place
-
-
-def _distance_m(terms: Terms, context: FloatArray) -> FloatArray:
-    return distance_m(terms["fingertip_pos_w_m"], context[:, :2])

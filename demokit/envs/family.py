@@ -286,6 +286,32 @@ class Family(ABC):
         return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
 
 
+class Reaching(Family):
+    """A family whose tasks are places, paid by the distance to the task's."""
+
+    sparse_radius_m: ClassVar[float]
+    """Nearer than that, the sparse reward pays."""
+    success_radius_m: ClassVar[float]
+
+    @abstractmethod
+    def distance_m(self, terms: Terms, context: FloatArray) -> FloatArray:
+        """How far each simulation (N,) is from its task's place, in metres."""
+
+    def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
+        """Negative distance, metres."""
+        return -self.distance_m(terms, context)
+
+    def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
+        """`1 - distance / radius` within `sparse_radius_m`, else 0."""
+        nearness = 1 - self.distance_m(terms, context) / self.sparse_radius_m
+        reward: FloatArray = np.maximum(0, nearness)
+        return reward
+
+    def success(self, terms: Terms, context: FloatArray) -> Array:
+        """Within `success_radius_m`."""
+        return self.distance_m(terms, context) < self.success_radius_m
+
+
 def reward_term(kind: str) -> str:
     """Under which name a reward is computed and recorded: "reward_sparse" for "sparse"."""
     return f"reward_{kind.replace('-', '_')}"

@@ -17,9 +17,9 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from demokit.envs.family import ContextSpace, Family, Term, Terms, Views
+from demokit.envs.family import ContextSpace, Reaching, Term, Terms, Views
 from demokit.envs.sawyer import distance_m
-from demokit.types import Array, FloatArray
+from demokit.types import FloatArray
 
 STEP_M = 0.1
 START_NOISE_M = 0.1
@@ -49,11 +49,13 @@ _XML = """
 """
 
 
-class Point(Family):
+class Point(Reaching):
     """A point in the plane; context: the goal (x, y) in metres."""
 
     name = "point"
     horizon = 20
+    sparse_radius_m = SPARSE_RADIUS_M
+    success_radius_m = SUCCESS_RADIUS_M
     frame_skip = 5
     terms: ClassVar[tuple[Term, ...]] = (
         Term("point_pos_w_m", 2, "m", "world", "observation"),
@@ -97,22 +99,10 @@ class Point(Family):
         """Where the points must go, (N, 2): here the context itself."""
         return context
 
-    def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
-        """Negative distance to the goal, metres."""
-        return -self._distance_m(terms, context)
-
-    def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
-        """`1 - distance / 0.5` within SPARSE_RADIUS_M, else 0."""
-        reward: FloatArray = np.maximum(0, 1 - self._distance_m(terms, context) / SPARSE_RADIUS_M)
-        return reward
-
-    def success(self, terms: Terms, context: FloatArray) -> Array:
-        """Within SUCCESS_RADIUS_M of the goal."""
-        return self._distance_m(terms, context) < SUCCESS_RADIUS_M
+    def distance_m(self, terms: Terms, context: FloatArray) -> FloatArray:
+        """See `Reaching`."""
+        return distance_m(terms["point_pos_w_m"], self.goal_w_m(terms, context))
 
     def goal_marker(self, context: FloatArray) -> dict[str, FloatArray]:
         """See `Family`."""
         return {"goal": np.array([*self.goal_w_m({}, context[None])[0], 0.02])}
-
-    def _distance_m(self, terms: Terms, context: FloatArray) -> FloatArray:
-        return distance_m(terms["point_pos_w_m"], self.goal_w_m(terms, context))

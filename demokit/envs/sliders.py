@@ -16,8 +16,8 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from demokit.envs.family import ContextSpace, Family, Term, Terms, Views
-from demokit.types import Array, FloatArray
+from demokit.envs.family import ContextSpace, Reaching, Term, Terms, Views
+from demokit.types import FloatArray
 
 NUM_SLIDERS = 6
 STEP_M = 0.1
@@ -42,11 +42,13 @@ _XML = """
 """
 
 
-class Sliders(Family):
+class Sliders(Reaching):
     """Six blocks on rails; context: where each one must go, in metres."""
 
     name = "sliders"
     horizon = 20
+    sparse_radius_m = SPARSE_RADIUS_M
+    success_radius_m = SUCCESS_RADIUS_M
     frame_skip = 5
     terms = (
         Term("slider_pos_m", NUM_SLIDERS, "m", "rail", "observation"),
@@ -89,18 +91,10 @@ class Sliders(Family):
         """See `Family`."""
         return {"slider_pos_m": views["qpos"].copy(), "slider_vel": views["qvel"].copy()}
 
-    def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
-        """Negative distance to the goal, metres, root of the mean square."""
-        return -_distance_m(terms, context)
-
-    def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
-        """`1 - distance / 0.3` within SPARSE_RADIUS_M, else 0."""
-        reward: FloatArray = np.maximum(0, 1 - _distance_m(terms, context) / SPARSE_RADIUS_M)
-        return reward
-
-    def success(self, terms: Terms, context: FloatArray) -> Array:
-        """Within SUCCESS_RADIUS_M of the goal."""
-        return _distance_m(terms, context) < SUCCESS_RADIUS_M
+    def distance_m(self, terms: Terms, context: FloatArray) -> FloatArray:
+        """Root of the mean square over the sliders; see `Reaching`."""
+        distance: FloatArray = np.sqrt(np.square(terms["slider_pos_m"] - context).mean(axis=1))
+        return distance
 
     def goal_marker(self, context: FloatArray) -> dict[str, FloatArray]:
         """See `Family`."""
@@ -135,8 +129,3 @@ def _add_slider(spec: mujoco.MjSpec, name: str, across_w_m: float) -> None:
         target=f"slider_{name}",
     )
     servo.set_to_position(kp=STIFFNESS, kv=DAMPING)
-
-
-def _distance_m(terms: Terms, context: FloatArray) -> FloatArray:
-    distance: FloatArray = np.sqrt(np.square(terms["slider_pos_m"] - context).mean(axis=1))
-    return distance
