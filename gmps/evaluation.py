@@ -79,18 +79,19 @@ def stages(
     """
     if isinstance(learner, IsTold):
         learner = learner.told(sampler.contexts)
-    found = start or _stage(learner, sampler, streams, 0, learner.begin(sampler.num_tasks))
+    found = start or stage_of(learner, sampler, streams, 0, learner.begin(sampler.num_tasks))
     yield found
     while found.step < num_steps:
         rollouts, memory, _ = found.sampled.explored
         belief = learner.adapt(found.belief, found.step, rollouts, memory)
-        found = _stage(learner, sampler, streams, found.step + 1, belief)
+        found = stage_of(learner, sampler, streams, found.step + 1, belief)
         yield found
 
 
-def _stage(
+def stage_of(
     learner: MetaLearner, sampler: Sampler, streams: Streams, step: int, belief: Any
 ) -> Stage:
+    """The roll-outs of a belief after so many steps."""
     rngs = sampler.streams(streams(step))
     explorer = learner.explorer(belief, step, sampler.explore, rngs)
     exploiter = learner.exploiter(belief, sampler.mean) if sampler.mean else None
@@ -110,6 +111,11 @@ def meta_test(
     for stage in stages(learner, sampler, streams, num_steps, start):
         measured.append(stage.sampled)
         on_step(stage.step)
+    return curve_of(measured, sampler)
+
+
+def curve_of(measured: Sequence[Sampled], sampler: Sampler) -> Curve:
+    """What the roll-outs of stages earned."""
     explored, judged = zip(*measured, strict=True)
     part = sampler.part
     return Curve(_outcome(judged, part), _outcome(explored, part), sampler.explore)

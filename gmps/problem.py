@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
+from demokit.data.metadata import ArraySpec, vision_space
 from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.envs.tasks import task_sets
@@ -72,6 +73,11 @@ class Problem:
         name, _, seed = (label[0] if label else "").partition("-")
         known = name in task_sets(self.family)
         return (name, int(seed) if seed.isdigit() else 0) if known else ("", 0)
+
+    @property
+    def observation_space(self) -> dict[str, ArraySpec] | None:
+        """That of datasets with such images; None, the family's own, for states."""
+        return vision_space(self.family, self.sees) if isinstance(self.sees, Vision) else None
 
     def sampler(
         self, tasks: tuple[Task, ...], *, explore: int, mean: int = 0, **others: Any

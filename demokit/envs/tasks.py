@@ -25,6 +25,7 @@ from demokit.types import SPLITS, FloatArray, Task
 
 DEFAULT_NUM_TASKS = 20
 PAPER_SEED = 2019
+_MOST_DRAWN = 10_000
 
 
 def task_sets(family: Family) -> dict[str, tuple[str, ...]]:
@@ -68,6 +69,27 @@ def make_tasks(
     return tuple(
         Task(family.name, f"{prefix}/{i:02d}", tuple(c), split) for i, c in enumerate(chosen)
     )
+
+
+def find_task(family: Family, task_id: str) -> Task:
+    """The task of an id that `make_tasks` gives, such as "push/paper/validation/03".
+
+    Raises:
+        DemokitError: there is none.
+    """
+    name, label, split, number, *more = [*task_id.split("/"), "", "", ""]
+    task_set, _, seed = label.partition("-")
+    numbers = number.isdecimal() and (seed or "0").isdecimal() and int(number) < _MOST_DRAWN
+    if name == family.name and numbers and not any(more):
+        drawn = (
+            {} if task_set == "paper" else {"num_tasks": int(number) + 1, "seed": int(seed or 0)}
+        )
+        for task in make_tasks(family, task_set, split, **drawn):
+            if task.id == task_id:
+                return task
+    known = next(iter(task_sets(family)))
+    first = make_tasks(family, known, task_sets(family)[known][-1], num_tasks=1)[0].id
+    raise DemokitError(f"There is no task '{task_id}' of {family.name}: one is {first}.")
 
 
 def _contexts(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from demokit.errors import DemokitError
+from demokit.random import stream
 from demokit.types import FloatArray
+from demokit.writing import explain_write
 from gmps.agent.acting import Acting
 from gmps.agent.trial import NewTask
 from gmps.experience.sight import Sight
@@ -129,6 +131,12 @@ class TrainedAgent:
         seed: int = 0,
     ) -> NewTask:
         """See `Agent`."""
+        return NewTask(self, *self.plan(steps, episodes, rollouts), seed)
+
+    def plan(
+        self, steps: int | None, episodes: int | None, rollouts: int | None
+    ) -> tuple[int, int]:
+        """How many steps are to be taken, and of how many episodes each; see `Agent.new_task`."""
         num = self.episodes_per_step if rollouts is None else rollouts
         fewest = min(2, self.episodes_per_step)  # one alone teaches what compares them nothing
         if num < fewest:
@@ -142,7 +150,17 @@ class TrainedAgent:
                 "This run is not finished, its step size has not been chosen: continue it with "
                 "meta-train --resume."
             )
-        return NewTask(self, taken, num, seed)
+        return taken, num
+
+    def in_task(self, context: Sequence[float]) -> TrainedAgent:
+        """The same, told this task if it is one that is told, and was not told another."""
+        if self.trained.adapted or not isinstance(self.trained.learner, IsTold):
+            return self
+        return self.new_task(steps=0, context=context).adapted()
+
+    def streams(self, seed: int) -> Callable[[int], np.random.Generator]:
+        """The random numbers of adaptation step 0, 1, ... of a trial."""
+        return partial(stream, seed, "trial", self.trained.options.seed)
 
     def knowing(self, belief: Any, steps: int, episodes: int) -> TrainedAgent:
         """The same with another belief, after so many more steps and episodes."""
@@ -156,7 +174,10 @@ class TrainedAgent:
         target = Path(path)
         if target.exists() and not overwrite:
             raise DemokitError(f"{target} exists: name another file, or say overwrite=True.")
-        save(target, replace(self.trained, best=None), {}, "save to another file.")
+        advice = "save to another file."
+        with explain_write(target, advice):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        save(target, replace(self.trained, best=None), {}, advice)
 
     def _steps(self, steps: int | None, episodes: int | None, num: int) -> int:
         """Adaptation steps, of `num` episodes each."""

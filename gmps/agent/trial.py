@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 
 from demokit.errors import DemokitError
-from demokit.random import stream
 from demokit.types import FloatArray, truth
 from gmps.agent.acting import executed, rewards
 from gmps.experience.actor import Actor, Seen
@@ -47,7 +45,7 @@ class NewTask:
     def __init__(self, agent: TrainedAgent, steps: int, rollouts: int, seed: int) -> None:
         self._agent, self._steps, self._rollouts = agent, steps, rollouts
         self._learner, self._belief = agent.learner, agent.belief
-        self._streams = partial(stream, seed, "trial", agent.trained.options.seed)
+        self._streams = agent.streams(seed)
         self._step = 0
         self._tried: tuple[Observation, Tensor] | None = None
         self._begin_step()

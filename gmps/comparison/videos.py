@@ -15,7 +15,7 @@ from demokit.envs.family import Family
 from demokit.envs.render import Renderer
 from demokit.protocols import Expert
 from demokit.random import stream
-from demokit.types import Array, FloatArray, Task
+from demokit.types import Array, Episode, FloatArray, Task
 from gmps.comparison.episodes import counted
 from gmps.comparison.references import EXPERT, acted
 from gmps.evaluation import stages
@@ -85,10 +85,17 @@ def film(
     films = []
     for i, task in enumerate(tasks):
         path = folder / f"{label}-{task.split}-{task.id.split('/')[-1]}.mp4"
-        write_video(path, _pictures(family, task, takes, i), _speed(family)[0])
+        write_takes(path, family, task, takes, i)
         ends = (f"{take.title} {'solved' if take.success[i] else 'not solved'}" for take in takes)
         films.append(Film(path, task.id, f"{label}, {task.id}: {', '.join(ends)}"))
     return films
+
+
+def write_takes(
+    path: Path, family: Family, task: Task, takes: Sequence[Take], index: int = 0
+) -> None:
+    """Write a video of takes side by side, in task `index` of theirs; raises as `film`."""
+    write_video(path, _pictures(family, task, takes, index), _speed(family)[0])
 
 
 def spread(tasks: Sequence[Task], num: int) -> list[Task]:
@@ -119,13 +126,17 @@ def _by_expert(
     family: Family, tasks: Sequence[Task], reward: str, seed: int, expert: Expert
 ) -> Take:
     rng = stream(seed, "videos", "expert")
-    episodes = [own[0] for own in acted(family, expert, tasks, reward, rng, 1)]
+    return take_of(EXPERT, [own[0] for own in acted(family, expert, tasks, reward, rng, 1)])
+
+
+def take_of(title: str, episodes: Sequence[Episode]) -> Take:
+    """Recorded episodes, one of each task, as a take."""
     longest = max(map(len, episodes)) + 1
     states = [
         np.pad(e.privileged["state"], ((0, longest - len(e) - 1), (0, 0)), mode="edge")
         for e in episodes
     ]
-    return Take(EXPERT, np.stack(states, 1), np.array([e.success for e in episodes]))
+    return Take(title, np.stack(states, 1), np.array([e.success for e in episodes]))
 
 
 def _states(sims: SimBatch) -> FloatArray:

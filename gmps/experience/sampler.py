@@ -33,7 +33,12 @@ class Sampler:
         sees: what is observed, see `SimBatch`.
         part: which of the tasks this process rolls out; below, M counts those.
         device: where actors compute.
+
+    Attributes:
+        starts: the seeds (M * (K + E),) from which the last episodes began.
     """
+
+    starts: NDArray[np.int64]
 
     def __init__(
         self,
@@ -93,7 +98,8 @@ class Sampler:
 
         Episodes 0..K-1 of each task are the explorer's, K..K+E-1 the exploiter's.
         """
-        start = self._sims.reset(self._contexts, self._seeds(rngs), tasks=self._names)
+        self.starts = self._seeds(rngs)
+        start = self._sims.reset(self._contexts, self.starts, tasks=self._names)
         observation = from_numpy(start, self._device)
         self._watch(self._sims)
         noise = self._action_noise(rngs)

@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from demokit.collect import collect
-from demokit.data import ArraySpec, DatasetWriter, Provenance, describe, open_dataset
+from demokit.data import DatasetWriter, Provenance, describe, open_dataset
 from demokit.data.labels import DAGGER
-from demokit.data.metadata import DatasetMetadata, vision_space
+from demokit.data.metadata import DatasetMetadata
 from demokit.envs.batch import make_sims
-from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.experts import load_adviser, training_of
 from demokit.protocols import Decision, Expert
@@ -207,17 +206,10 @@ class Queries:
             reward=problem.reward,
             task_set="aggregated",
             tasks=problem.tasks,
-            observation_space=self._space(),
+            observation_space=problem.observation_space,
             description="States visited by adapted meta-policies, labelled by the expert.",
             provenance=Provenance(DAGGER, expert.name, 0.0, seed, trained=trained),
         )
-
-    def _space(self) -> dict[str, ArraySpec] | None:
-        """The space of images; None, the family's own, for states."""
-        problem = self._training.problem
-        if isinstance(problem.sees, Vision):
-            return vision_space(problem.family, problem.sees)
-        return None
 
     def _earlier(self) -> list[Episode]:
         """What was saved before the first iteration."""

@@ -109,7 +109,9 @@ def test_no_file_is_overwritten_unasked(kept, tmp_path):
     agent.save(kept, overwrite=True)
     assert kept.read_bytes() == before
     with pytest.raises(DemokitError, match="save to another file"):
-        agent.save(tmp_path / "missing" / "policy.safetensors")
+        agent.save(kept / "policy.safetensors")
+    agent.save(tmp_path / "new" / "policy.safetensors")
+    assert (tmp_path / "new" / "policy.safetensors").read_bytes() == before
 
 
 def test_a_run_saved_as_a_file_acts_as_the_run(runs, tmp_path):

@@ -1,0 +1,282 @@
+"""`demokit adapt` and `rollout`: parse, call, print. Torch is imported inside the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from demokit.cli.config import config_option
+from demokit.cli.typed import family_of_env
+from demokit.errors import DemokitError
+from demokit.options import REWARDS
+from demokit.text import say
+
+if TYPE_CHECKING:
+    from demokit.cli.console import Update
+    from demokit.data import DatasetWriter
+    from demokit.types import Episode, Task
+    from gmps.agent.agent import TrainedAgent
+    from gmps.agent.simulated import Adaptation
+
+_POLICY = click.argument("policy", type=click.Path(exists=True, path_type=Path), metavar="RUN")
+_ENV = click.option("--env", help="Task family: that of the run, which is the default.")
+_REWARD = click.option("--reward", type=click.Choice(REWARDS), help="Default: that of the run.")
+_SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+
+
+@click.command()
+@_POLICY
+@_ENV
+@click.option("--task", help="Id of the task, such as push/paper/validation/03.")
+@click.option("--context", help="In place of --task its context, such as 0.3,-0.2.")
+@click.option("--episodes", type=click.IntRange(1), help="Episodes that it learns from, in all.")
+@click.option("--adapt-steps", type=click.IntRange(1), help="In place of --episodes. Default: 1.")
+@click.option(
+    "--rollouts", type=click.IntRange(1), help="K, episodes of a step; default: as in training."
+)
+@_REWARD
+@_SEED
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The policy."
+)
+@click.option(
+    "--video",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="MP4 of an episode before and after.",
+)
+@click.option(
+    "--roll-outs",
+    type=click.Path(path_type=Path),
+    help="Dataset of the episodes that it learned from.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the files that are there.")
+@config_option
+@click.pass_context
+def adapt(
+    ctx: click.Context,
+    policy: Path,
+    env: str | None,
+    task: str | None,
+    context: str | None,
+    episodes: int | None,
+    adapt_steps: int | None,
+    rollouts: int | None,
+    reward: str | None,
+    seed: int,
+    out: Path,
+    video: Path | None,
+    roll_outs: Path | None,
+    overwrite: bool,
+) -> None:
+    """Adapt a run to one task of its family by simulation, and keep the policy.
+
+    RUN is a run folder, or a policy that was adapted before: it goes on. Prints what the policy's
+    mean earns after each adaptation step. `demokit.load_policy` and `demokit rollout` take what is
+    written.
+    """
+    from demokit.cli.console import progress
+    from gmps.agent.simulated import adapt as adapt_to
+
+    _require_free([out, video, roll_outs], overwrite)
+    agent = _agent(ctx, policy, env, reward)
+    chosen = _task(agent, task, context)
+    steps, num = agent.plan(adapt_steps, episodes, rollouts)
+    what = f"Episodes from which {agent.method} learned {chosen.id}."
+    with _Kept(roll_outs, agent, [chosen], seed, what, overwrite) as kept:
+        with progress("adaptation steps", steps + 1) as report:
+            on_step = partial(_counted, report)
+            keep = roll_outs is not None
+            found = adapt_to(agent, chosen, steps, num, seed=seed, keep=keep, on_step=on_step)
+        found.agent.save(out, overwrite=overwrite)
+        _print_curve(found, chosen, agent.episodes)
+        say(f"Policy: {out}")
+        if roll_outs is not None:
+            say(f"Roll-outs: {kept.written(found.episodes)}")
+    if video is not None:
+        _film(video, agent, found.agent, chosen, seed)
+        say(f"Video: {video}")
+
+
+def _counted(report: Update, step: int) -> None:
+    report(step + 1)
+
+
+@click.command()
+@_POLICY
+@_ENV
+@click.option("--task", multiple=True, help="Id of a task; several if given again.")
+@click.option("--context", multiple=True, help="In place of --task a context, such as 0.3,-0.2.")
+@click.option(
+    "--episodes",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Episodes of each task.",
+)
+@_REWARD
+@_SEED
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The dataset, NAME.hdf5."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the dataset that is there.")
+@config_option
+@click.pass_context
+def rollout(
+    ctx: click.Context,
+    policy: Path,
+    env: str | None,
+    task: tuple[str, ...],
+    context: tuple[str, ...],
+    episodes: int,
+    reward: str | None,
+    seed: int,
+    out: Path,
+    overwrite: bool,
+) -> None:
+    """Record what a policy does, by its mean, as a dataset like any other.
+
+    RUN is a run folder, which acts as before adaptation, or a policy that `adapt` has written.
+    """
+    from demokit.cli.console import progress
+    from gmps.agent.simulated import acted
+
+    _require_free([out], overwrite)
+    agent = _agent(ctx, policy, env, reward)
+    tasks = [_task(agent, name, None) for name in task]
+    tasks += [_task(agent, None, numbers) for numbers in context]
+    if not tasks:
+        raise click.UsageError("Name the tasks: --task or --context.")
+    when = f"after {agent.episodes} episodes" if agent.steps else "before adaptation"
+    found: list[Episode] = []
+    with _Kept(out, agent, tasks, seed, f"What {agent.method} does {when}.", overwrite) as kept:
+        with progress("episodes", episodes * len(tasks)) as report:
+            for each in tasks:
+                found += acted(agent, each, episodes, seed=seed)
+                report(len(found))
+        path = kept.written(found)
+    returns = sum(each.episode_return for each in found) / len(found)
+    success = sum(each.success for each in found) / len(found)
+    say(f"{path}: {len(found)} episodes, mean return {returns:.2f}, success {success:.1%}.")
+
+
+class _Kept:
+    """The dataset of what a policy did, if it is wanted: all of it, or none where something fails.
+
+    Its place is checked and taken before anything is simulated.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        agent: TrainedAgent,
+        tasks: Sequence[Task],
+        seed: int,
+        what: str,
+        overwrite: bool,
+    ) -> None:
+        from demokit.data import DatasetWriter
+        from gmps.agent.simulated import described
+
+        self._writer: DatasetWriter | None = None
+        if path is not None:
+            metadata = described(agent, tasks, seed, what)
+            self._writer = DatasetWriter(path, metadata, overwrite=overwrite, all_or_none=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def written(self, episodes: Sequence[Episode]) -> Path:
+        """The file with these episodes, and its card."""
+        from demokit.data.card import write_card
+
+        assert self._writer is not None
+        for episode in episodes:
+            self._writer.add(episode)
+        path = self._writer.finish()
+        write_card(path)
+        return path
+
+
+def _require_free(paths: Sequence[Path | None], overwrite: bool) -> None:
+    """Raise DemokitError for a file that is there, or is named twice."""
+    named = [path for path in paths if path is not None]
+    if len({path.resolve() for path in named}) < len(named):
+        raise DemokitError("Two outputs have the same name: name different files.")
+    for path in named:
+        if path.exists() and not overwrite:
+            raise DemokitError(f"{path} exists: name another file, or pass --overwrite.")
+
+
+def _agent(ctx: click.Context, policy: Path, env: str | None, reward: str | None) -> TrainedAgent:
+    from gmps.agent.agent import load_policy
+    from gmps.agent.simulated import paid
+
+    named = family_of_env(ctx, env).name if env else None
+    agent = load_policy(policy)
+    if not agent.trained.finished:
+        say(f"{policy} is not finished: it is taken as it is now.", err=True)
+    if named not in (None, agent.family):
+        raise DemokitError(f"{policy} was trained on {agent.family}: it cannot act in {named}.")
+    return paid(agent, reward)
+
+
+def _task(agent: TrainedAgent, name: str | None, context: str | None) -> Task:
+    """The task that was named: one of the training, or of the family, or one of a context."""
+    from demokit.envs.tasks import find_task
+    from demokit.types import Task
+
+    problem = agent.trained.problem
+    if (name is None) == (context is None):
+        raise click.UsageError("Name the task: --task or --context, one of them.")
+    if name is not None:
+        known = {task.id: task for task in problem.tasks}
+        return known[name] if name in known else find_task(problem.family, name)
+    try:
+        numbers = tuple(float(part) for part in str(context).split(","))
+    except ValueError:
+        numbers = ()
+    width = problem.family.context.width
+    if len(numbers) not in (width, width + len(problem.family.nominal_dynamics)):
+        raise DemokitError(
+            f"--context {context}: a task of {agent.family} is told by {width} numbers, "
+            f"{', '.join(problem.family.context.names)}, with commas between them."
+        )
+    said = ",".join(f"{number:g}" for number in numbers)
+    return Task(agent.family, f"{agent.family}/typed/{said}", numbers, "validation")
+
+
+def _print_curve(found: Adaptation, task: Task, before: int) -> None:
+    """What was earned by episodes of experience."""
+    from demokit.cli.console import console, table
+
+    columns = ("episodes", "return", "success", "exploring return", "exploring success")
+    shown = table(f"{found.agent.method} on {task.id}", *columns, numbers=columns)
+    curve = found.curve
+    for step in range(len(curve.mean.success)):
+        cells = [str(before + step * curve.episodes_per_step)]
+        for outcome in (curve.mean, curve.stochastic):
+            cells.append(f"{outcome.episode_return[step].mean():.2f}")
+            cells.append(f"{outcome.success[step].mean():.2f}")
+        shown.add_row(*cells)
+    console().print(shown)
+
+
+def _film(path: Path, before: TrainedAgent, after: TrainedAgent, task: Task, seed: int) -> None:
+    """Before and after side by side, from the same start."""
+    from gmps.agent.simulated import acted
+    from gmps.comparison.episodes import counted
+    from gmps.comparison.videos import take_of, write_takes
+
+    takes = []
+    for agent in (before, after):
+        title = f"after {counted(agent.episodes)}" if agent.steps else "before adaptation"
+        takes.append(take_of(title, acted(agent, task, 1, seed=seed)))
+    write_takes(path, after.trained.problem.family, task, takes)

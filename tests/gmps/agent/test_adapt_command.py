@@ -1,0 +1,182 @@
+"""`demokit adapt` and `rollout`: policies, datasets and videos of what they did."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from by_hand import METHODS
+
+import demokit
+from demokit.data import open_dataset
+from demokit.data.labels import count_labels
+from demokit.envs import make_family
+from demokit.envs.tasks import find_task, make_tasks
+from demokit.errors import DemokitError
+from demokit.random import stream
+from gmps.agent import simulated
+from gmps.beliefs import tensors_of
+from gmps.evaluation import stages
+
+TASK = "point/uniform-0/validation/02"
+POINT = make_family("point")
+
+
+def words(result):
+    return " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_adapt_keeps_the_policy_and_the_episodes_that_taught_it(runs, name, invoke, tmp_path):
+    out, data = tmp_path / "new" / "point.safetensors", tmp_path / "episodes.hdf5"
+    told = ("--task", TASK, "--rollouts", "3", "--episodes", "6", "--seed", "4")
+    said = words(invoke("adapt", runs / name, *told, "--out", out, "--roll-outs", data))
+    agent = demokit.load_policy(out)
+    assert (agent.method, agent.steps, agent.episodes) == (name, 2, 6)
+    assert f"{name} on {TASK}" in said
+    assert [str(n) in said for n in (0, 3, 6)] == [True] * 3
+    run = demokit.load_policy(runs / name)
+    task = find_task(POINT, TASK)
+    sampler = run.trained.problem.sampler((task,), explore=3, mean=5)
+    streams = partial(stream, 4, "trial", run.trained.options.seed)
+    *before, last = stages(run.trained.learner, sampler, streams, 2)
+    for key, value in tensors_of(agent.belief).items():
+        assert value.equal(tensors_of(last.belief)[key]), key
+    invoke("validate", data, "--replay")
+    with open_dataset(data) as dataset:
+        episodes = list(dataset)
+        assert count_labels(dataset).executed == 6 * POINT.horizon
+        assert dataset.metadata.task_set == "uniform-0"
+    assert [each.options["adaptation_step"] for each in episodes] == [0, 0, 0, 1, 1, 1]
+    for stage, own in zip(before, (episodes[:3], episodes[3:]), strict=True):
+        taught = stage.sampled.explored.rollouts
+        for k, episode in enumerate(own):
+            assert episode.task == task
+            assert np.array_equal(episode.actions, taught.action[0, k].clamp(-1, 1).numpy())
+            assert np.array_equal(episode.rewards.astype(np.float32), taught.reward[0, k].numpy())
+            seen = taught.observation[0, k].numpy()
+            assert np.array_equal(episode.observations[:-1], seen)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rollout_records_what_the_policy_does(runs, name, invoke, tmp_path):
+    policy, data = tmp_path / "policy.safetensors", tmp_path / "done.hdf5"
+    invoke("adapt", runs / name, "--context", "0.3,-0.2", "--out", policy)
+    said = words(invoke("rollout", policy, "--context=0.3,-0.2", "--episodes", "70", "--out", data))
+    agent = demokit.load_policy(policy)
+    invoke("validate", data, "--replay")
+    with open_dataset(data) as dataset:
+        episodes = list(dataset)
+        assert "executed action in 1,400 steps" in count_labels(dataset).words()
+    assert f"70 episodes, mean return {np.mean([e.episode_return for e in episodes]):.2f}" in said
+    assert len({each.seed for each in episodes}) == 70
+    for episode in (episodes[0], episodes[-1]):
+        agent.reset()
+        acted = [agent.act(seen) for seen in episode.observations[:-1]]
+        assert np.allclose(acted, episode.actions, atol=1e-5)
+
+
+def test_a_run_before_adaptation_is_recorded_in_several_tasks(runs, invoke, tmp_path):
+    data = tmp_path / "before.hdf5"
+    tasks = [f"point/uniform-0/validation/0{i}" for i in range(2)]
+    chosen = [part for task in tasks for part in ("--task", task)]
+    for name in ("gmps", "oracle"):
+        invoke("rollout", runs / name, *chosen, "--episodes", "2", "--out", data, "--overwrite")
+        with open_dataset(data) as dataset:
+            assert [each.task.id for each in dataset] == [t for t in tasks for _ in range(2)]
+            assert {e.options["adaptation_steps"] for e in dataset} == {0}
+
+
+def test_an_adapted_policy_goes_on(runs, invoke, tmp_path):
+    first, second, whole = (tmp_path / f"{n}.safetensors" for n in ("first", "second", "whole"))
+    told = ("--context", "0.3,-0.2")
+    invoke("adapt", runs / "gmps", *told, "--out", first)
+    said = words(invoke("adapt", first, *told, "--out", second))
+    invoke("adapt", runs / "gmps", *told, "--adapt-steps", "2", "--out", whole)
+    assert "episodes" in said
+    one, other = (tensors_of(demokit.load_policy(p).belief) for p in (second, whole))
+    assert all(value.equal(other[key]) for key, value in one.items())
+
+
+def test_a_video_shows_before_and_after(runs, invoke, tmp_path):
+    video, out = tmp_path / "v.mp4", tmp_path / "p.safetensors"
+    invoke("adapt", runs / "gmps", "--context", "0.3,-0.2", "--out", out, "--video", video)
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    frames, _ = imageio_ffmpeg.count_frames_and_secs(str(video))
+    assert frames > 10
+
+
+REFUSED = {
+    "no task": ((), "Name the task"),
+    "two tasks": (("--task", TASK, "--context", "0,0"), "Name the task"),
+    "no such task": (("--task", "point/uniform-0/validation/9999999"), "no task"),
+    "no such split": (("--task", "point/uniform-0/test/01"), "split"),
+    "another family's": (("--task", "push/paper/validation/01"), "no task"),
+    "a short context": (("--context", "1"), "2 numbers, goal_x, goal_y"),
+    "no numbers": (("--context", "a,b"), "2 numbers"),
+    "NaN": (("--context", "nan,0"), "not finite"),
+    "another family": (("--context", "0,0", "--env", "push"), "cannot act in push"),
+    "half a step": (("--context", "0,0", "--episodes", "4"), "multiple of 3"),
+    "two amounts": (("--context", "0,0", "--episodes", "3", "--adapt-steps", "1"), "not both"),
+    "one roll-out": (("--context", "0,0", "--rollouts", "1"), "2 episodes or more"),
+    "a bad dataset": (("--context", "0,0", "--roll-outs", "name.txt"), "NAME.hdf5"),
+    "one name twice": (("--context", "0,0", "--video", "policy"), "same name"),
+}
+
+
+@pytest.mark.parametrize(("options", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_done_is_refused_before_anything_is(
+    runs, options, said, invoke, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    usage = said == "Name the task"
+    given = ("adapt", runs / "gmps", *options, "--out", "policy")
+    assert said in words(invoke(*given, exit_code=2 if usage else 1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_are_there_stay(runs, invoke, tmp_path):
+    out, data = tmp_path / "p.safetensors", tmp_path / "d.hdf5"
+    told = ("adapt", runs / "gmps", "--context", "0.3,-0.2", "--out", out, "--roll-outs", data)
+    invoke(*told)
+    before = out.read_bytes(), data.read_bytes()
+    assert "exists" in words(invoke(*told, exit_code=1))
+    assert "exists" in words(invoke("rollout", out, "--context", "0,0", "--out", data, exit_code=1))
+    assert before == (out.read_bytes(), data.read_bytes())
+    invoke(*told, "--overwrite")
+    assert out.read_bytes() == before[0]
+
+
+def test_an_interrupt_leaves_nothing(runs, invoke, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulated, "curve_of", stop)
+    out, data = tmp_path / "p.safetensors", tmp_path / "d.hdf5"
+    told = ("--context", "0.3,-0.2", "--out", out, "--roll-outs", data)
+    assert "Interrupted" in invoke("adapt", runs / "gmps", *told, exit_code=130).output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dataset_is_no_run(point_demos, invoke, tmp_path):
+    told = ("--context", "0,0", "--out", tmp_path / "p")
+    assert "no demokit checkpoint" in words(invoke("adapt", point_demos, *told, exit_code=1))
+
+
+@pytest.mark.parametrize("name", ["point", "push"])
+def test_tasks_are_found_by_their_ids(name):
+    family = make_family(name)
+    for task_set, split in (("uniform", "train"), ("uniform", "validation"), ("ood", "ood")):
+        for task in make_tasks(family, task_set, split, num_tasks=25, seed=3)[::6]:
+            assert find_task(family, task.id) == task
+    if name == "push":
+        task = make_tasks(family, "paper", "validation")[3]
+        assert find_task(family, "push/paper/validation/03") == task
+    for wrong in (
+        "",
+        "push",
+        "a/b/c/d/e",
+        f"{name}/uniform-x/train/01",
+        f"{name}/uniform-0/train/1",
+    ):
+        with pytest.raises(DemokitError, match="no task"):
+            find_task(family, wrong)
