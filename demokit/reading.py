@@ -14,8 +14,16 @@ from zipfile import ZipFile
 MOST_BYTES = 2**24
 MOST_DEPTH = 64
 MOST_TABLE_BYTES = 2**21
+# What is read at once may take this much memory, and beyond it this many times its size on disk.
+FREE_BYTES = 2**28
+_MOST_RATIO = 256
 # What taking apart content of the wrong kind raises.
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+
+
+def justified_bytes(stored: int) -> int:
+    """The memory that `stored` bytes of a file may take once they are read."""
+    return max(FREE_BYTES, _MOST_RATIO * stored)
 
 
 def check_regular(path: Path) -> None:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from demokit.data.convert.arrays import from_arrays
     from demokit.data.layout import EpisodeRecord
     from demokit.data.metadata import ArraySpec, DatasetMetadata, Provenance, describe
     from demokit.data.store import Dataset, open_dataset
@@ -19,6 +20,7 @@ __all__ = [
     "EpisodeRecord",
     "Provenance",
     "describe",
+    "from_arrays",
     "open_dataset",
 ]
 
@@ -31,6 +33,7 @@ _HOMES = {
     "EpisodeRecord": "layout",
     "open_dataset": "store",
     "DatasetWriter": "writer",
+    "from_arrays": "convert.arrays",
 }
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from demokit.data.assembly import check_output, new_file, open_settled, write_lock
 from demokit.data.card import write_card
 from demokit.data.layout import EpisodeRecord
-from demokit.data.metadata import DatasetMetadata, Provenance, SourceFile
+from demokit.data.metadata import ACTION_RANGE, DatasetMetadata, Provenance, SourceFile
 from demokit.data.store import Dataset
 from demokit.errors import DemokitError
 from demokit.random import stream
@@ -420,7 +420,7 @@ def _context_widths(metadata: DatasetMetadata) -> set[int]:
 
 def _action_scale(metadata: DatasetMetadata) -> str | None:
     """How an import scaled its actions, in words."""
-    return metadata.provenance.missing.get("action range")
+    return metadata.provenance.missing.get(ACTION_RANGE)
 
 
 def _merged_tasks(datasets: Sequence[Dataset]) -> tuple[Task, ...]:

@@ -18,15 +18,13 @@ import numpy as np
 from h5py import h5a, h5d, h5f, h5g, h5i, h5l, h5o, h5s, h5z
 
 from demokit.data.files import RefusedError, probe
+from demokit.reading import justified_bytes
 from demokit.types import Array
 
 MOST_DEPTH = 32
 MOST_NODES = 10_000  # below one episode
 MOST_ATTRIBUTES = 1_000  # of one group
 MOST_ATTRIBUTE_BYTES = 2**24  # of one group together
-# What is read at once may take this much memory, and beyond it this many times its size on disk.
-FREE_BYTES = 2**28
-_MOST_RATIO = 256
 # The most that deflate can expand its input.
 _MOST_EXPANSION = 1032
 _FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
@@ -101,8 +99,7 @@ class Claims:
         self._size = self._size or h5i.get_file_id(array.data).get_filesize()
         self._claimed += array.claimed_bytes
         self._stored += _stored_bytes(array)
-        justified = max(FREE_BYTES, _MOST_RATIO * self._stored)
-        if self._stored > self._size or self._claimed > justified:
+        if self._stored > self._size or self._claimed > justified_bytes(self._stored):
             raise RefusedError(
                 f"Array {array.path}, with what is read beside it, claims {self._claimed} bytes, "
                 "which are not in the file."

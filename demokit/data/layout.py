@@ -16,7 +16,6 @@ from h5py import h5a, h5d, h5o, h5p, h5s, h5t
 
 from demokit.data.files import CHECKED_FORMAT
 from demokit.data.hdf5 import (
-    FREE_BYTES,
     MOST_ATTRIBUTE_BYTES,
     MOST_ATTRIBUTES,
     MOST_DEPTH,
@@ -30,6 +29,7 @@ from demokit.data.hdf5 import (
     walk,
 )
 from demokit.errors import DemokitError
+from demokit.reading import FREE_BYTES
 from demokit.text import is_storable
 from demokit.types import Array, Episode, Task
 

@@ -18,7 +18,7 @@ from demokit.errors import DemokitError
 from demokit.options import REWARDS
 from demokit.reading import MALFORMED, parse_json
 from demokit.text import is_storable
-from demokit.types import Task
+from demokit.types import FloatArray, Task
 
 if TYPE_CHECKING:
     from demokit.envs.family import Family
@@ -93,6 +93,57 @@ class ArraySpec:
 Space: TypeAlias = ArraySpec | Mapping[str, ArraySpec]
 
 
+@dataclass(frozen=True, eq=False)
+class ActionRange:
+    """The actions of a source that stand at -1 and 1 in a dataset: `low` and `high`, (A,) or (1,).
+
+    Raises:
+        DemokitError: they are not finite, of other lengths, or a low is not below its high.
+    """
+
+    low: FloatArray
+    high: FloatArray
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        low, high = (np.atleast_1d(np.asarray(side, float)) for side in (self.low, self.high))
+        lengths = {low.shape, high.shape} - {(1,)}
+        fits = len(lengths) < 2 and all(len(shape) == 1 and shape != (0,) for shape in lengths)
+        with np.errstate(all="ignore"):
+            if not fits or not (low < high).all() or not np.isfinite(high - low).all():
+                raise DemokitError(
+                    f"An action range from {low.tolist()} to {high.tolist()} is none: a low and "
+                    "a high for all components or each, both finite, the low below the high."
+                )
+        low, high = np.broadcast_arrays(low, high)
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether it is [-1, 1], so that actions stand as they were."""
+        return bool((self.low == -1).all() and (self.high == 1).all())
+
+    def to_unit(self, actions: FloatArray) -> FloatArray:
+        """Actions (..., A) of the source as they stand in the dataset, in the same type."""
+        middle, half = self._parts(actions)
+        # Division may round up.
+        return np.clip((actions - middle) / half, -1, 1).astype(actions.dtype)
+
+    def from_unit(self, actions: FloatArray) -> FloatArray:
+        """Actions (..., A) of the dataset as the source had them: what a robot is sent."""
+        middle, half = self._parts(actions)
+        return (actions * half + middle).astype(actions.dtype)
+
+    def _parts(self, actions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        return middle.astype(actions.dtype), half.astype(actions.dtype)
+
+
+ACTION_RANGE = "action range"
+_NUMBERS = re.compile(r"\[[^\]]*\]")
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Who recorded a dataset, with what, and when.
@@ -128,6 +179,23 @@ class Provenance:
     def restorable(self) -> bool:
         """Whether every episode holds the simulator's state, so that it can be restored."""
         return "state" not in self.missing
+
+    @property
+    def action_range(self) -> ActionRange | None:
+        """What the source's actions were mapped from; None where they stand as they were.
+
+        Raises:
+            DemokitError: what the file says of it is damaged.
+        """
+        if ACTION_RANGE not in self.missing:
+            return None
+        text = self.missing[ACTION_RANGE]
+        try:
+            found = [np.array(parse_json(each), float) for each in _NUMBERS.findall(text)][:-1]
+            low, high = found if len(found) == 2 else (-found[0], found[0])
+        except MALFORMED as error:
+            raise DemokitError(f"The action range is damaged: '{text}'.") from error
+        return ActionRange(low, high)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Provenance:

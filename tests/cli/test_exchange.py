@@ -78,6 +78,30 @@ def test_wrong_conversions(recorded, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+OWN = ("--observation-columns", "x,y", "--action-columns", "u*", "--episode-column", "ep")
+TASKS = ("--context-columns", "goal", "--action-low=-2", "--action-high", "2,2", "--license", "MIT")
+
+
+def test_own_tables_become_datasets_that_are_used_as_others(tmp_path):
+    table, out = tmp_path / "arm.csv", tmp_path / "arm.hdf5"
+    rows = [f"{e},{s},{e - s},{s / 3},{-s / 3},{e % 2}" for e in range(4) for s in range(5)]
+    table.write_text("\n".join(["ep,x,y,u1,u2,goal", *rows]))
+    convert = ("convert", table, "--from", "csv", "-o", out)
+    assert "the columns of" in error(*convert)
+    assert "--action-low" in error(*convert, *OWN)
+    assert list(tmp_path.iterdir()) == [table]
+    assert "action range" in run(*convert, *OWN, *TASKS).stdout
+    assert "arm/01" in run("inspect", out).stdout
+    assert "0 errors" in run("validate", out).stdout
+    run("filter", out, "--task", "arm/01", "--out", tmp_path / "one.hdf5")
+    assert len(open_dataset(tmp_path / "one.hdf5")) == 2
+    assert "licence MIT, valid" in run("share", "pack", out, "-o", tmp_path / "a.zip").stdout
+    assert "is not a finite number" in error(*convert, *OWN, "--action-low", "nan", code=2)
+    assert "empty part" in error(*convert, "--observation-columns", "x,,y", code=2)
+    to = ("convert", out, "--to", "minari", "-o", tmp_path / "m", "--task-column", "x")
+    assert "--task-column means nothing with --to" in error(*to, code=2)
+
+
 def test_share(recorded, tmp_path):
     dry = run("share", "pack", recorded, "-o", tmp_path / "a.zip", "--dry-run")
     assert "was not written" in dry.stdout

@@ -15,6 +15,7 @@ from minari.data_collector import EpisodeBuffer
 from demokit.data import DatasetWriter, open_dataset
 from demokit.data.convert import import_dataset
 from demokit.data.convert.heap import read_blobs
+from demokit.data.convert.stated import Stated
 from demokit.data.hdf5 import lookup
 from demokit.data.minari import register
 from demokit.errors import DemokitError
@@ -246,3 +247,45 @@ def test_gymnasium_is_not_asked(tmp_path):
     path.write_text(json.dumps(about))
     _, after = load(source, tmp_path)
     assert after.metadata.family == "antigravity-foo-v0"
+
+
+def goals(goal, name):
+    space = spaces.Dict({"state": spaces.Box(-1, 1, (3,)), "goal": spaces.Box(-9, 9, (2,))})
+    rows = {"state": np.zeros((STEPS + 1, 3), np.float32), "goal": np.tile(goal, (STEPS + 1, 1))}
+    rows["goal"] = rows["goal"].astype(np.float32)
+    return created([rows], space, infos={"room": np.full(STEPS + 1, name)})
+
+
+def test_tasks_that_a_person_states(tmp_path):
+    source = goals([0.5, 2], 7)
+    stated = Stated(
+        task_column="infos/room",
+        context_columns=("observations/goal", "attribute options/speed"),
+        action_low=(-1.0,),
+        action_high=(3.0,),
+    )
+    losses = dict(import_dataset(source, "minari", tmp_path / "b.hdf5", stated=stated))
+    found = open_dataset(tmp_path / "b.hdf5")
+    assert [(t.id.split("/")[-1], t.context) for t in found.metadata.tasks] == [
+        ("7", (0.5, 2.0, 2.0))
+    ]
+    assert "context" not in losses
+    with h5py.File(source / "main_data.hdf5") as file:
+        before = file["episode_0/actions"][:]
+    np.testing.assert_allclose(found[0].actions, (before - 1) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"task_column": "infos/rom"}, "no 'infos/rom'"),
+        ({"context_columns": ("rewards",)}, "its rewards changes within the episode"),
+        ({"task_column": "observations/goal"}, "no name of a task"),
+        ({"action_low": (0.0,), "action_high": (0.1,)}, "outside .* state the range"),
+    ],
+)
+def test_tasks_that_are_not_there(stated, said, tmp_path):
+    source = goals([0.5, 2], 7)
+    with pytest.raises(DemokitError, match=said):
+        import_dataset(source, "minari", tmp_path / "b.hdf5", stated=Stated(**stated))
+    assert not (tmp_path / "b.hdf5").exists()

@@ -16,6 +16,7 @@ from typing import Any
 
 from demokit.data.assembly import check_output
 from demokit.data.convert.inventory import Inventory, Loss
+from demokit.data.convert.stated import Stated
 from demokit.data.files import explain_damage
 from demokit.data.layout import digest, record_of
 from demokit.data.metadata import DatasetMetadata
@@ -29,7 +30,16 @@ from demokit.writing import behind_link, replaced_folder
 # Name -> whether datasets can be exported to it; each is read and written by the module of its
 # name.
 _ADVICE = "choose another place with -o."
-FORMATS = {"gmps_release": False, "lerobot": True, "minari": True, "robomimic": True}
+FORMATS = {
+    "csv": False,
+    "gmps_release": False,
+    "lerobot": True,
+    "minari": True,
+    "npz": False,
+    "pickle_dicts": False,
+    "robomimic": True,
+}
+NOTHING_STATED = Stated()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +96,7 @@ def import_dataset(
     *,
     env: str | None = None,
     license: str | None = None,
+    stated: Stated = NOTHING_STATED,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> tuple[Loss, ...]:
@@ -97,6 +108,7 @@ def import_dataset(
         target: NAME.hdf5.
         env: the task family, where the source does not say it.
         license: the licence, where the source does not say it.
+        stated: what else a person says of the source.
         overwrite: replace what is there, once the import is complete.
         dry_run: only say what would be lost.
 
@@ -105,9 +117,11 @@ def import_dataset(
 
     Raises:
         DemokitError: unknown format, a source that cannot be used or that states another family
-            or licence, a target that exists or has an unfinished recording.
+            or licence, something stated that has no effect, a target that exists or has an
+            unfinished recording.
     """
     module = _module(name, writing=False)
+    stated.require_used(module.TAKES, f"with --from {name.replace('_', '-')}")
     if not source.exists():
         raise DemokitError(f"There is nothing at {source}: check the path.")
     if source.resolve() == target.resolve():
@@ -117,17 +131,24 @@ def import_dataset(
     _check_format(source, name)
     check_output(behind_link(target), overwrite=overwrite)
     with explain_damage(source):
-        found: Imported = module.read(source, env)
+        found: Imported = module.read(source, env, stated)
         _check_stated(found, source, env, license)
-        metadata = found.metadata if license is None else replace(found.metadata, license=license)
+        if found.own:
+            stated.require_used((), f"for {source}, which demokit wrote")
         if dry_run:
             deque(found.episodes, maxlen=0)
         else:
-            with DatasetWriter(target, metadata, overwrite=overwrite, all_or_none=True) as writer:
-                for episode in found.episodes:
-                    writer.add(episode)
-                writer.finish()
+            store(found, target, license=license, overwrite=overwrite)
     return found.losses + found.inventory.losses()
+
+
+def store(found: Imported, target: Path, *, license: str | None, overwrite: bool) -> None:
+    """Write what was found to a dataset at `target`, all of it or nothing; raises DemokitError."""
+    metadata = found.metadata if license is None else replace(found.metadata, license=license)
+    with DatasetWriter(target, metadata, overwrite=overwrite, all_or_none=True) as writer:
+        for episode in found.episodes:
+            writer.add(episode)
+        writer.finish()
 
 
 def _check_format(source: Path, name: str) -> None:
@@ -135,7 +156,10 @@ def _check_format(source: Path, name: str) -> None:
     from demokit.data.convert.recognise import recognise
 
     found = recognise(source)
-    if found and found.format and found.format != name.replace("_", "-"):
+    name = name.replace("_", "-")
+    # The release's pickles are dicts of arrays too.
+    accepted = {name, "gmps-release"} if name == "pickle-dicts" else {name}
+    if found and found.format and found.format not in accepted:
         raise DemokitError(f"{source} is {found.what}: use --from {found.format}.")
 
 
@@ -165,7 +189,7 @@ def _check_place(place: Path, source: Path, module: Any, *, overwrite: bool) -> 
 
 def _read_back(module: Any, dataset: Dataset, place: Path) -> None:
     """Raise DemokitError unless an export gives the episodes back."""
-    found: Imported = module.read(place, None)
+    found: Imported = module.read(place, None, NOTHING_STATED)
     with dataset:
         ours, theirs = (Counter(map(_fingerprint, each)) for each in (dataset, found.episodes))
     if found.metadata.to_attributes() != dataset.metadata.to_attributes() or ours != theirs:

@@ -14,6 +14,8 @@ import numpy as np
 from demokit.data.convert import Imported
 from demokit.data.convert.inventory import Inventory, Loss, Part, attribute, listed
 from demokit.data.metadata import (
+    ACTION_RANGE,
+    ActionRange,
     ArraySpec,
     DatasetMetadata,
     Provenance,
@@ -66,7 +68,8 @@ class About:
     """What a source says of itself, and how the dataset shall be called.
 
     `origin` is the format, as the provenance names it; a None `horizon` is the longest episode,
-    a None `task_set` the origin.
+    a None `task_set` the origin, a None `action_range` the greatest magnitudes of its actions
+    (of one component: that of all).
     """
 
     origin: str
@@ -76,13 +79,15 @@ class About:
     expert: str = "unknown"
     operator: str | None = None
     description: str = ""
+    action_range: ActionRange | None = None
 
 
 @dataclass
 class _Survey:
-    """What a first pass over the trajectories finds."""
+    """What a first pass over the trajectories finds; `low` and `high` of the actions, (A,)."""
 
-    scale: Array
+    low: Array
+    high: Array
     tasks: dict[str, Task] = field(default_factory=dict)
     longest: int = 0
     episodes: int = 0
@@ -113,7 +118,8 @@ def import_foreign(
     """
     source = _Source(inventory, parts, read, about.family)
     survey, space, actions = _survey(source, about.family)
-    missing = _missing(survey)
+    range_ = _range(survey, about.action_range)
+    missing = _missing(survey) | _scaling(range_, about.action_range) | survey.types
     metadata = DatasetMetadata(
         family=about.family,
         reward="dense",
@@ -131,7 +137,7 @@ def import_foreign(
         or f"Imported from {about.origin}: see its provenance for what is missing.",
     )
     lost = tuple(Loss(what, why) for what, why in missing.items())
-    return Imported(metadata, _Episodes(source, survey, about), inventory, lost + losses)
+    return Imported(metadata, _Episodes(source, range_, about), inventory, lost + losses)
 
 
 def plain_name(text: str) -> str:
@@ -167,7 +173,7 @@ def observed(part: Part, places: Mapping[str, str]) -> dict[str, Array]:
     found = {}
     for place, name in places.items():
         try:
-            rows = np.asarray(part[place])
+            rows = part.array(place)
         except DemokitError as problem:
             part.explain(place, f"left out: {problem}")
             continue
@@ -206,6 +212,56 @@ def truth(part: Part, name: str) -> bool | None:
         return bool(value.item())
     part.explain(name, "left out: it is neither true nor false")
     return None
+
+
+def said_once(part: Part, name: str, *, by_row: bool = False) -> Array:
+    """What an episode says once: a number, a text or a vector; or the same in every row.
+
+    Args:
+        part: the episode.
+        name: of the thing in it.
+        by_row: also a thing of one axis has rows.
+
+    Raises:
+        DemokitError: it is not there, changes within the episode, or is neither number nor text.
+    """
+    value = part.array(name)
+    if value.dtype.kind not in "fiubUS":
+        raise DemokitError(f"its {name} is neither numbers nor text")
+    if value.ndim > 1 or (by_row and value.ndim == 1):
+        if not len(value) or not (value == value[:1]).all():
+            raise DemokitError(f"its {name} changes within the episode, or has no rows")
+        value = np.asarray(value[0])
+    return value
+
+
+def stated_task(part: Part, name: str, *, by_row: bool = False) -> str:
+    """The name of a task, which is a text or a number; see `said_once`."""
+    value = said_once(part, name, by_row=by_row)
+    if value.size != 1:
+        raise DemokitError(f"its {name} is no name of a task")
+    found = value.item()
+    if isinstance(found, bytes):
+        found = found.decode(errors="replace")
+    text = f"{found:g}" if isinstance(found, float) else str(found)
+    if not text.strip():
+        raise DemokitError(f"its {name} is an empty name")
+    return text
+
+
+def stated_context(
+    part: Part, names: tuple[str, ...], *, by_row: bool = False
+) -> tuple[float, ...] | None:
+    """The numbers under these names, one after another; None of no names. See `said_once`."""
+    found: list[float] = []
+    for name in names:
+        value = said_once(part, name, by_row=by_row)
+        if value.dtype.kind not in "fiub":
+            raise DemokitError(f"its {name} is no row of numbers that describes a task")
+        found += value.astype(float).ravel().tolist()
+    if names and not found:
+        raise DemokitError(f"its {names[0]} holds no number that describes a task")
+    return tuple(found) if names else None
 
 
 def seed_of(part: Part) -> int | None:
@@ -268,7 +324,7 @@ def _reasons(part: Part) -> str:
 
 
 def _survey(source: _Source, family: str) -> tuple[_Survey, Space, ArraySpec]:
-    first, survey = None, _Survey(np.ones(1))
+    first, survey = None, _Survey(np.full(1, np.inf), np.full(1, -np.inf))
     for trajectory in source:
         first = first or trajectory
         _note(survey, trajectory, family)
@@ -289,8 +345,8 @@ def _note(survey: _Survey, trajectory: Trajectory, family: str) -> None:
     task = _task(trajectory, family)
     if survey.tasks.setdefault(task.id, task) != task:
         raise DemokitError(f"The source gives task {task.id} two different contexts or splits.")
-    greatest = np.abs(trajectory.actions).max(0).astype(float)
-    survey.scale = np.maximum(survey.scale, greatest)
+    survey.low = np.minimum(survey.low, trajectory.actions.min(0).astype(float))
+    survey.high = np.maximum(survey.high, trajectory.actions.max(0).astype(float))
     survey.longest = max(survey.longest, len(trajectory.actions))
     survey.episodes += 1
     lacks = {
@@ -316,12 +372,38 @@ def _missing(survey: _Survey) -> dict[str, str]:
             stands = f"{stands.replace('every', 'such an')} (in {count} of {survey.episodes})"
         if count:
             missing[what] = stands
-    if (survey.scale > 1).any():
-        missing["action range"] = (
-            "actions were divided by their greatest magnitudes "
-            f"{json.dumps(survey.scale.tolist())} to fit [-1, 1]"
+    return missing
+
+
+def _range(survey: _Survey, stated: ActionRange | None) -> ActionRange:
+    """What the actions are mapped from; raises DemokitError where they leave what is stated."""
+    if stated is None:
+        greatest = np.maximum(1, np.maximum(-survey.low, survey.high))
+        return ActionRange(-greatest, greatest)
+    width = len(survey.low)
+    if len(stated.low) not in (1, width):
+        raise DemokitError(
+            f"The action range has {len(stated.low)} components, the actions {width}."
         )
-    return {**missing, **survey.types}
+    low, high = (np.broadcast_to(side, width) for side in (stated.low, stated.high))
+    if (survey.low < low).any() or (survey.high > high).any():
+        raise DemokitError(
+            f"The actions reach from {survey.low.tolist()} to {survey.high.tolist()}, outside "
+            f"{low.tolist()} to {high.tolist()}: state the range of the actions, with --action-low "
+            "and --action-high, or in Python action_low and action_high."
+        )
+    return ActionRange(low, high)
+
+
+def _scaling(found: ActionRange, stated: ActionRange | None) -> dict[str, str]:
+    """What to say of actions that do not stand as they were; `Provenance.action_range` reads it."""
+    if found.is_unit:
+        return {}
+    low, high = json.dumps(found.low.tolist()), json.dumps(found.high.tolist())
+    said = f"divided by their greatest magnitudes {high}"
+    if stated is not None:
+        said = f"mapped from the range that was stated, {low} to {high},"
+    return {ACTION_RANGE: f"actions were {said} to fit [-1, 1]"}
 
 
 def _sound(found: Trajectory) -> Trajectory:
@@ -420,30 +502,28 @@ class _Episodes:
     """Iterable as often as asked, one episode in memory at a time."""
 
     source: _Source
-    survey: _Survey
+    action_range: ActionRange
     about: About
 
     def __iter__(self) -> Iterator[Episode]:
         for trajectory in self.source:
-            yield _episode(trajectory, self.survey, self.about)
+            yield _episode(trajectory, self.action_range, self.about)
 
 
-def _episode(trajectory: Trajectory, survey: _Survey, about: About) -> Episode:
+def _episode(trajectory: Trajectory, action_range: ActionRange, about: About) -> Episode:
     steps = len(trajectory.actions)
     task = _task(trajectory, about.family)
     ended = np.zeros(steps, np.bool_)
     ended[-1] = True
     terminated = ended & bool(trajectory.terminated)
     rewards = np.zeros(steps) if trajectory.rewards is None else trajectory.rewards
-    actions = trajectory.actions / survey.scale.astype(trajectory.actions.dtype)
     context = np.tile(np.array(task.context), (steps + 1, 1))
     privileged = {n: _with_last(rows, steps) for n, rows in trajectory.privileged.items()}
     observations = {n: _with_last(rows, steps) for n, rows in trajectory.observations.items()}
     return Episode(
         task=task,
         observations=observations[""] if set(observations) == {""} else observations,
-        # Division may round up.
-        actions=np.clip(actions, -1, 1).astype(trajectory.actions.dtype),
+        actions=action_range.to_unit(trajectory.actions),
         rewards=rewards,
         terminations=terminated,
         truncations=ended & ~terminated,

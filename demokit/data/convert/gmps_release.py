@@ -22,17 +22,19 @@ from demokit.data.convert.foreign import (
     plain_name,
     repeat_last,
 )
-from demokit.data.convert.inventory import Inventory, Part, listed
+from demokit.data.convert.inventory import Inventory, Part, dict_things, listed
 from demokit.data.convert.pickles import read_pickle
+from demokit.data.convert.stated import Stated
 from demokit.errors import DemokitError
 from demokit.types import Array, FloatArray
 
+TAKES: frozenset[str] = frozenset()
 ORIGIN = "gmps_release"
 _TASKS = "tasks_pool"
 _ARRAYS = ("observations", "actions", "rewards")
 
 
-def read(source: Path, env: str | None) -> Imported:
+def read(source: Path, env: str | None, stated: Stated) -> Imported:  # noqa: ARG001
     """The release's folder `source` as a dataset of the family `env`.
 
     Without `env`, the family is the one whose observations, actions and horizon have the sizes
@@ -82,25 +84,8 @@ def _parts(files: Iterable[Path]) -> Iterator[Part]:
         content = read_pickle(path)
         episodes = content if isinstance(content, list | tuple) else [content]
         for index, episode in enumerate(episodes):
-            things = _flat(episode, "", set()) if isinstance(episode, dict) else {}
+            things = dict_things(episode) if isinstance(episode, dict) else {}
             yield Part(f"{path.name} episode {index}", things)
-
-
-def _flat(content: Mapping[Any, Any], prefix: str, seen: set[int]) -> dict[str, Any]:
-    """Path -> what gives the value, of all in a dict of dicts; what is empty holds nothing."""
-    seen.add(id(content))  # a small pickle can hold one dict very often
-    found: dict[str, Any] = {}
-    for name, value in content.items():
-        path = f"{prefix}{name if isinstance(name, str) else repr(name)}"
-        if isinstance(value, dict) and id(value) not in seen:
-            found |= _flat(value, f"{path}/", seen)
-        elif not (isinstance(value, dict | list | tuple) and not value):
-            found[path] = partial(_itself, value)
-    return found
-
-
-def _itself(value: Any) -> Any:
-    return value
 
 
 def _first(files: Iterable[Path]) -> Part:

@@ -8,7 +8,7 @@ for; whatever was not is listed at the end, with the reason where one was given.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -61,6 +61,16 @@ class Part:
         """Read a thing that may not be there."""
         return self[name] if name in self._things else default
 
+    def array(self, name: str) -> Array:
+        """Read a thing as an array; raises DemokitError where it is none, such as ragged lists."""
+        value = self[name]
+        try:
+            return np.asarray(value)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise DemokitError(
+                f"its {name} cannot be an array: rows differ in length, or are no numbers"
+            ) from error
+
     def names(self, start: str = "") -> list[str]:
         """The names that begin with `start`, in the order of the source."""
         return [name for name in self._things if name.startswith(start)]
@@ -86,7 +96,11 @@ class Part:
         """
         if name not in self._things:
             return None
-        marks = np.asarray(self[name]).astype(bool).reshape(-1)
+        said = self.array(name).reshape(-1)
+        if said.dtype.kind not in "biuf" or not np.isin(said, (0, 1)).all():
+            self.explain(name, "left out: it is neither true nor false")
+            return None
+        marks = said.astype(bool)
         if marks[:-1].any():
             self.explain(name, "only its last row is kept, and it is set before")
         return bool(marks[-1]) if len(marks) else None
@@ -169,6 +183,32 @@ def hdf5_things(
             node = h5py.Dataset(node.data)
         things.update(attributes(node, f"{path}/"))
     return things
+
+
+def dict_things(content: Mapping[Any, Any]) -> dict[str, Callable[[], Any]]:
+    """Path -> what gives the value, of all in a dict of dicts; an empty dict holds nothing.
+
+    Two values of one path cannot be told apart, so none is read.
+    """
+    found: dict[str, Callable[[], Any]] = {}
+    for path, value in _below(content, "", set()):
+        why = f"two things are called '{path}'"
+        found[path] = partial(_complain, why) if path in found else partial(_itself, value)
+    return found
+
+
+def _below(content: Mapping[Any, Any], prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    seen.add(id(content))  # a small pickle can hold one dict very often
+    for name, value in content.items():
+        path = f"{prefix}{name if isinstance(name, str) else repr(name)}"
+        if isinstance(value, Mapping) and id(value) not in seen:
+            yield from _below(value, f"{path}/", seen)
+        elif not (isinstance(value, Mapping) and not value):
+            yield path, value
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 class _Together:

@@ -45,6 +45,7 @@ from demokit.data.store import Dataset
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode, as_rows
 
+TAKES: frozenset[str] = frozenset()
 __all__ = ["export", "is_export", "losses", "place", "read"]
 _FALLBACK_FPS = 20
 

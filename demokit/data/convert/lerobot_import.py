@@ -46,6 +46,7 @@ from demokit.data.convert.own import (
     success_after,
 )
 from demokit.data.convert.pictures import decode
+from demokit.data.convert.stated import Stated
 from demokit.data.files import DAMAGE
 from demokit.data.metadata import DatasetMetadata
 from demokit.errors import DemokitError
@@ -66,7 +67,7 @@ _LAYOUT_INFO = (
 _LAYOUT_ROW = ("data/", "meta/", "videos/", "stats/", "dataset_from_index", "dataset_to_index")
 
 
-def read(source: Path, env: str | None) -> Imported:
+def read(source: Path, env: str | None, stated: Stated) -> Imported:  # noqa: ARG001
     """A LeRobot dataset as one of ours; one that demokit exported comes back whole.
 
     Raises:

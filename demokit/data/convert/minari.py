@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from demokit.data.convert.foreign import (
     observed,
     plain_name,
     seed_of,
+    stated_context,
+    stated_task,
     terminated,
 )
 from demokit.data.convert.heap import read_blobs
@@ -31,6 +34,7 @@ from demokit.data.convert.inventory import (
     hdf5_things,
 )
 from demokit.data.convert.pictures import decode
+from demokit.data.convert.stated import Stated
 from demokit.data.files import open_hdf5
 from demokit.data.hdf5 import StoredArray, names, open_group
 from demokit.data.layout import PRIVILEGED, RECORD_ATTRIBUTES, episode_arrays, nested_options
@@ -41,6 +45,7 @@ from demokit.errors import DemokitError
 from demokit.reading import MALFORMED, parse_json, parse_object, read_bytes
 from demokit.types import Array, Episode
 
+TAKES = frozenset(("task_column", "context_columns", "action_low", "action_high"))
 _FILE = "main_data.hdf5"
 _METADATA = "metadata.json"
 _EPISODE = re.compile(r"episode_[0-9]{1,18}")
@@ -80,7 +85,7 @@ def export(dataset: Dataset, target: Path) -> None:
     describe_namespaces(target.parent, _id(dataset))
 
 
-def read(source: Path, env: str | None) -> Imported:
+def read(source: Path, env: str | None, stated: Stated) -> Imported:
     """A Minari dataset (its folder, its `data` folder or its file) as a dataset of ours.
 
     Raises:
@@ -97,8 +102,8 @@ def read(source: Path, env: str | None) -> Imported:
     return import_foreign(
         found.inventory,
         partial(found.parts, _pictures(head)),
-        lambda part: _trajectory(part, f"minari/{plain_name(about.name)}"),
-        about.describe(env),
+        lambda part: _trajectory(part, f"minari/{plain_name(about.name)}", stated),
+        replace(about.describe(env), action_range=stated.action_range),
     )
 
 
@@ -245,7 +250,7 @@ def _read_pictures(stored: StoredArray, *, shape: tuple[int, ...]) -> Array:
     return found
 
 
-def _trajectory(part: Part, task: str) -> Trajectory:
+def _trajectory(part: Part, task: str, stated: Stated) -> Trajectory:
     if "actions" not in part and part.names("actions/"):
         raise DemokitError("its actions are several arrays, not one vector")
     actions = part["actions"]
@@ -258,12 +263,13 @@ def _trajectory(part: Part, task: str) -> Trajectory:
     if success is not None and len(success) == len(actions) + 1:
         privileged.setdefault("success", success)
     return Trajectory(
-        task=task,
+        task=stated_task(part, stated.task_column, by_row=True) if stated.task_column else task,
         observations=_observations(part),
         actions=actions,
         rewards=part.get("rewards"),
         terminated=terminated(part, "terminations", "truncations", "dones"),
         success=None if success is None else bool(success[-1]),
+        context=stated_context(part, stated.context_columns, by_row=True),
         seed=seed_of(part),
         privileged=privileged,
         options=nested_options({name.removeprefix(attribute("")): part[name] for name in options}),

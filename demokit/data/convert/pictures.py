@@ -8,13 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from demokit.errors import DemokitError
+from demokit.reading import justified_bytes
 from demokit.types import Array
 
 _FORMATS = ("PNG", "JPEG")
 _MOST_PIXELS = 2**24
-# What pictures may take together, and beyond it how many times their size in the file.
-_FREE_BYTES = 2**28
-_MOST_RATIO = 256
 _MODES = ("L", "RGB")
 
 
@@ -33,7 +31,7 @@ def decode(pictures: Sequence[bytes], size: tuple[int, int]) -> Array:
         raise DemokitError(f"a picture of {height} x {width} is larger than demokit reads")
     claimed = 3 * height * width * len(pictures)
     # A file can name one picture many times.
-    if claimed > max(_FREE_BYTES, _MOST_RATIO * sum(map(len, set(pictures)))):
+    if claimed > justified_bytes(sum(map(len, set(pictures)))):
         raise DemokitError(f"its pictures claim {claimed} bytes, which are not in the file")
     found = [_decode(picture, size) for picture in pictures]
     if len({picture.shape for picture in found}) != 1:

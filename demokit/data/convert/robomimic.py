@@ -47,6 +47,7 @@ from demokit.data.convert.own import (
     record_json,
     restored,
 )
+from demokit.data.convert.stated import Stated
 from demokit.data.files import open_hdf5, written_hdf5
 from demokit.data.hdf5 import StoredArray, names, open_group, walk
 from demokit.data.layout import EpisodeRecord
@@ -57,6 +58,7 @@ from demokit.errors import DemokitError
 from demokit.reading import MALFORMED, parse_json
 from demokit.types import Array, Episode
 
+TAKES: frozenset[str] = frozenset()
 _MASKS = {"train": "train", "validation": "valid", "ood": "ood", "monitor": "monitor"}
 _SPLITS = {mask: split for split, mask in _MASKS.items()}
 _MASK = "mask "
@@ -147,7 +149,7 @@ def _write_demo(demo: h5py.Group, record: EpisodeRecord, episode: Episode) -> No
         demo[f"privileged/{name}"] = rows
 
 
-def read(source: Path, env: str | None) -> Imported:
+def read(source: Path, env: str | None, stated: Stated) -> Imported:  # noqa: ARG001
     """A robomimic file as a dataset; one that demokit exported comes back whole.
 
     Raises:
