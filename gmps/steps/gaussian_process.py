@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from demokit.errors import DemokitError
 from demokit.learning.distributions import Gaussian
 
 _LENGTHS = (1.0, 0.5, 2.0, 0.25, 4.0)  # of equals the first: a deviation of the inputs
 _NOISE = 1e-3  # variance, in that of the values
 _MIN_SCALE = 1e-9
+_MOST_VALUES = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,14 @@ class GaussianProcess:
         """Of values (n,) at inputs (n, C), with the length that makes them likeliest.
 
         A priori its logarithm is standard normal: two values would choose an extreme.
+
+        Raises:
+            DemokitError: there are so many that the matrix would fill the memory.
         """
+        if len(values) > _MOST_VALUES:
+            raise DemokitError(
+                f"{len(values)} values are too many for a Gaussian process: take {_MOST_VALUES}."
+            )
         x, y = inputs.double(), values.double()
         mean, spread = y.mean(), y.std(correction=0)
         scale = torch.where(spread > _MIN_SCALE, spread, torch.ones_like(spread))

@@ -89,6 +89,10 @@ COMMANDS = {
         "runs {1}",
         "evaluate {0} --output-dir {1}/e --num-tasks 1 --adapt-steps 1 --rollouts 2",
     ),
+    "adapted": (
+        "rollout {0} --context 0,0 --episodes 1 --out {1}/x.hdf5",
+        "adapt {0} --context 0,0 --rollouts 2 --out {1}/p.safetensors",
+    ),
     "expert": ("record --env point --tasks 1 --episodes-per-task 1 --expert {0} --out {1}/x.hdf5",),
     "pickle": ("convert {0} --from gmps-release -o {1}/x.hdf5 --env point", "inspect {0}"),
     "robomimic": ("convert {0} --from robomimic -o {1}/x.hdf5", "inspect {0}"),

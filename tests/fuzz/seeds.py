@@ -17,6 +17,12 @@ from demokit.envs import make_family
 from demokit.learning.expert import ExpertInputs, TrainedExpert
 
 METHODS = ("gmps", "gmps-latent")
+OTHERS = {
+    "context-search": ("--steps", "1"),
+    "replay": (),
+    "task-inference": ("--steps", "2", "--model-steps", "2", "--training-rollouts", "2"),
+}
+"""Methods whose beliefs are of other kinds."""
 STEPS, FEW = 6, ("--tasks", "2", "--episodes-per-task", "2", "--license", "MIT")
 RUN = ("--iterations", "1", "--outer-steps", "1", "--rollouts-per-task", "2", "--threads", "1")
 
@@ -43,6 +49,7 @@ def make_seeds(folder: Path) -> dict[str, list[Path]]:
         "dataset": [point, older_format(point, folder / "old.hdf5"), images(folder / "img.hdf5")],
         "bundle": [pack(make_bundle(point), folder / "a.zip")],
         "checkpoint": runs(folder / "runs", point),
+        "adapted": adapted(folder / "runs", point, folder),
         "expert": [expert(folder / "expert.safetensors")],
         "pickle": [release(folder / f"release{protocol}", protocol) for protocol in (2, 4)],
         "robomimic": robomimic,
@@ -63,6 +70,20 @@ def runs(folder, demos):
         options = ("--demos", demos, "--output-dir", folder / method, "--demos-per-task", "1")
         demokit("meta-train", "--method", method, *options, *RUN)
     return [folder / method for method in METHODS]
+
+
+def adapted(folder, demos, kept):
+    """Policies that know a task; called after `runs`."""
+    few = ("--demos-per-task", "1", "--iterations", "1", "--eval-every", "9")
+    for method, options in OTHERS.items():
+        chosen = ("--demos", demos, "--method", method, "--output-dir", kept / "others" / method)
+        demokit("meta-train", *chosen, *few, *options)
+    trained = [folder / method for method in METHODS]
+    trained += [kept / "others" / method for method in OTHERS]
+    files = [kept / f"{run.name}.safetensors" for run in trained]
+    for run, file in zip(trained, files, strict=True):
+        demokit("adapt", run, "--context", "0.3,-0.2", "--rollouts", "2", "--out", file)
+    return files
 
 
 def expert(path):

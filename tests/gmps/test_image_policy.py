@@ -5,14 +5,17 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from by_hand import drive, same
 from devices import DEVICE
 from short_run import acted, learner_of, options_of, roll_outs, trained_in
 
+import demokit
 from demokit.data import open_dataset
 from demokit.envs import make_family
+from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint
 from demokit.types import Task
-from gmps.evaluation import evaluate
+from gmps.evaluation import evaluate, stages
 from gmps.experience.demos import DemoBatch, load_demos
 from gmps.experience.observation import thinned
 from gmps.experience.sampler import Sampler
@@ -305,3 +308,28 @@ def test_the_simplest_methods_act_from_images(push_demos, method):
         before, after = learner.meta.theta, found.meta.theta
         assert not torch.equal(before["encoder.0.weight"], after["encoder.0.weight"])
         assert torch.equal(before["bias_transform"], after["bias_transform"])
+
+
+def test_a_loop_by_hand_adapts_from_images_as_a_batch_does(push_run, tmp_path):
+    agent = demokit.load_policy(push_run)
+    problem, task = agent.trained.problem, agent.trained.problem.tasks[0]
+    *_, last = stages(
+        agent.trained.learner, problem.sampler((task,), explore=2), agent.streams(0), 1
+    )
+    adapted = drive(agent.new_task(rollouts=2), agent, task)
+    assert same(adapted.belief, last.belief)
+    adapted.save(tmp_path / "kept.safetensors")
+    found = demokit.load_policy(tmp_path / "kept.safetensors")
+    rng = np.random.default_rng(0)
+    seen = {
+        name: rng.integers(256, size=(3, *shape)).astype(np.uint8)
+        for name, shape in agent.observation_shapes.items()
+    }
+    assert agent.observation_shapes["image"] == (48, 64, 3)
+    acted = found.act(seen)
+    assert acted.shape == (3, 3)
+    assert np.array_equal(acted, adapted.act(seen))
+    one = found.act({name: rows[0] for name, rows in seen.items()})
+    assert np.allclose(one, acted[0], atol=1e-6)
+    with pytest.raises(DemokitError, match="mapping of hand_pos_w_m, but push is seen as"):
+        found.act({"hand_pos_w_m": seen["hand_pos_w_m"]})

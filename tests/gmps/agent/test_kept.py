@@ -82,6 +82,20 @@ def test_a_damaged_header_is_one_sentence(kept, told):
         demokit.load_policy(kept)
 
 
+def test_a_belief_of_many_tries_takes_no_memory(runs, tmp_path):
+    """A Gaussian process of n values has a matrix of n x n: of these it would be 80 GB."""
+    path = tmp_path / "kept.safetensors"
+    demokit.load_policy(runs / "context-search").new_task(steps=0).adapted().save(path)
+    tensors, header = load_checkpoint(path)
+    tensors["belief.context"], tensors["belief.paid"] = (
+        torch.rand(1, 100_000, 2),
+        torch.rand(1, 100_000),
+    )
+    save_checkpoint(path, tensors, header)
+    with pytest.raises(DemokitError, match="100000 values are too many"):
+        demokit.load_policy(path)
+
+
 def test_contexts_of_the_oracle_are_checked(runs, tmp_path):
     path = tmp_path / "kept.safetensors"
     oracle = demokit.load_policy(runs / "oracle")

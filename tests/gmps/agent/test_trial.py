@@ -6,25 +6,24 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from by_hand import METHODS, TOLD, context_of, drive, held_out
+from by_hand import METHODS, TOLD, context_of, drive, held_out, same
+from short_run import DEMOS, learner_of, options_of, trained_in
 
 import demokit
 from demokit.errors import DemokitError
 from demokit.random import stream
+from gmps.agent.agent import TrainedAgent
 from gmps.beliefs import tensors_of
 from gmps.evaluation import stages
+from gmps.experience.demos import load_demos
 from gmps.experience.observation import each
-from gmps.method import IsTold
+from gmps.method import HasStepSize, IsTold, find_method
+from gmps.runs.checkpoint import Trained
 
 
 @pytest.fixture(params=METHODS)
 def agent(request, runs):
     return demokit.load_policy(runs / request.param)
-
-
-def same(one, other):
-    one, other = tensors_of(one), tensors_of(other)
-    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
 
 
 def test_a_loop_by_hand_believes_what_a_batch_believes_bit_for_bit(agent):
@@ -107,6 +106,49 @@ class Spied:
 
     def __getattr__(self, name):
         return getattr(self._learner, name)
+
+
+@pytest.mark.usefixtures("frail_ants")
+@pytest.mark.parametrize("name", ["gmps", "imitation", "replay"])
+def test_episodes_that_end_by_themselves(ant_demos, name):
+    """An ant falls; a batch steps on unpaid, a loop begins the next episode."""
+    demos = load_demos(ant_demos, DEMOS)
+    learner, problem = learner_of(demos, name)
+    if isinstance(learner, HasStepSize):
+        learner = learner.with_step_size(0.01)
+    agent = TrainedAgent(Trained(name, options_of(name), problem, learner, finished=True))
+    task = problem.tasks[0]
+    sampler = problem.sampler((task,), explore=4)
+    *_, last = stages(learner, sampler, agent.streams(0), 1)
+    adapted = drive(agent.new_task(rollouts=4), agent, task)
+    before, _ = stages(learner, sampler, agent.streams(0), 1)
+    lengths = before.sampled.explored.rollouts.alive[0].sum(1)
+    assert lengths.min() < problem.family.horizon
+    other = tensors_of(last.belief)
+    for key, value in tensors_of(adapted.belief).items():
+        assert torch.allclose(value, other[key], atol=1e-6), key
+
+
+@pytest.mark.usefixtures("other_package")
+def test_a_method_of_another_package_acts_and_is_kept(demos, tmp_path):
+    """It knows nothing of agents, and its belief is one tensor."""
+    folder, name = tmp_path / "run", "random-search"
+    options = find_method(name).options(iterations=1, rollouts_per_task=3)
+    trained_in(folder, demos, name, options)
+    agent = demokit.load_policy(folder)
+    task = held_out(agent)
+    adapted = drive(agent.new_task(), agent, task)
+    *_, last = stages(
+        agent.trained.learner,
+        agent.trained.problem.sampler((task,), explore=3),
+        agent.streams(0),
+        1,
+    )
+    assert torch.equal(adapted.belief, last.belief)
+    adapted.save(tmp_path / "kept.safetensors")
+    found = demokit.load_policy(tmp_path / "kept.safetensors")
+    assert torch.equal(found.belief, last.belief)
+    assert np.array_equal(found.act([0.0, 0.0]), adapted.act([0.0, 0.0]))
 
 
 def test_an_adapted_policy_is_kept(agent, tmp_path):
