@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from demokit.errors import DemokitError
+from demokit.protocols import Agent
 from demokit.random import stream
 from demokit.types import FloatArray
 from demokit.writing import explain_write
@@ -23,8 +24,8 @@ from gmps.method import IsTold, MetaLearner, ready_steps
 from gmps.runs.checkpoint import Adapted, Trained, load, save
 
 
-class TrainedAgent:
-    """See `demokit.protocols.Agent`.
+class TrainedAgent(Agent):
+    """See `demokit.protocols.Agent`; the docstrings are those of the protocol.
 
     Args:
         trained: a run, and what it knows of a task if it was adapted to one.
@@ -37,42 +38,34 @@ class TrainedAgent:
 
     @property
     def method(self) -> str:
-        """See `Agent`."""
         return self.trained.method
 
     @property
     def family(self) -> str:
-        """See `Agent`."""
         return self.trained.problem.family_name
 
     @property
     def observation_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """See `Agent`."""
         return self.sight.shapes
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        """See `Agent`."""
         return self.trained.problem.family.actions
 
     @property
     def horizon(self) -> int:
-        """See `Agent`."""
         return self.trained.problem.family.horizon
 
     @property
     def episodes_per_step(self) -> int:
-        """See `Agent`."""
         return self.trained.learner.episodes_per_step
 
     @property
     def steps(self) -> int:
-        """See `Agent`."""
         return self.trained.adapted.steps if self.trained.adapted else 0
 
     @property
     def episodes(self) -> int:
-        """See `Agent`."""
         return self.trained.adapted.episodes if self.trained.adapted else 0
 
     @cached_property
@@ -90,7 +83,6 @@ class TrainedAgent:
         return self.learner.begin(1)
 
     def act(self, observation: Any, *, reward: Any = None) -> FloatArray:
-        """See `Agent`."""
         seen, batched = self.sight.read(observation)
         num = len(seen if isinstance(seen, torch.Tensor) else next(iter(seen.values())))
         if self._acting is None or self._acting.num != num:
@@ -103,7 +95,6 @@ class TrainedAgent:
         return action if batched else action[0]
 
     def reset(self) -> None:
-        """See `Agent`."""
         self._acting = None
 
     def new_task(
@@ -115,7 +106,6 @@ class TrainedAgent:
         context: Sequence[float] | None = None,
         seed: int = 0,
     ) -> NewTask:
-        """See `Agent`."""
         self._require_context(context)
         told = None if context is None else tuple(map(float, context))
         fresh = replace(self.trained, adapted=Adapted.begun(self.trained.learner, told))
@@ -130,7 +120,6 @@ class TrainedAgent:
         rollouts: int | None = None,
         seed: int = 0,
     ) -> NewTask:
-        """See `Agent`."""
         return NewTask(self, *self.plan(steps, episodes, rollouts), seed)
 
     def plan(
@@ -170,7 +159,6 @@ class TrainedAgent:
         return TrainedAgent(replace(self.trained, adapted=adapted))
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
-        """See `Agent`."""
         target = Path(path)
         if target.exists() and not overwrite:
             raise DemokitError(f"{target} exists: name another file, or say overwrite=True.")

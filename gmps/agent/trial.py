@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from demokit.errors import DemokitError
+from demokit.protocols import Trial
 from demokit.types import FloatArray, truth
 from gmps.agent.acting import executed, rewards
 from gmps.experience.actor import Actor, Seen
@@ -27,8 +28,8 @@ class Moment(NamedTuple):
     reward: Tensor
 
 
-class NewTask:
-    """See `demokit.protocols.Trial`.
+class NewTask(Trial):
+    """See `demokit.protocols.Trial`; the docstrings are those of the protocol.
 
     The method's explorer is made for the K episodes of a step at once. Here they come one after
     the other: in each it acts for all K, and only the one under way is alive. When all are there
@@ -52,27 +53,22 @@ class NewTask:
 
     @property
     def gathering(self) -> bool:
-        """See `Trial`."""
         return self._step < self._steps
 
     @property
     def episode(self) -> int:
-        """See `Trial`."""
         return self._step * self._rollouts + len(self._done)
 
     @property
     def episodes(self) -> int:
-        """See `Trial`."""
         return self._steps * self._rollouts
 
     @property
     def start_seed(self) -> int:
-        """See `Trial`."""
         self._require_gathering()
         return int(self._seeds[len(self._done)])
 
     def act(self, observation: Any) -> FloatArray:
-        """See `Trial`."""
         self._require_gathering()
         if self._tried is not None:
             raise DemokitError("The last action's reward is not recorded: record it before acting.")
@@ -91,7 +87,6 @@ class NewTask:
         *,
         final_observation: Any = None,
     ) -> bool:
-        """See `Trial`."""
         if self._tried is None:
             raise DemokitError("There is no action to record the reward of: act comes first.")
         paid, ends = rewards(reward, 1), (truth(terminated), truth(truncated))
@@ -110,12 +105,10 @@ class NewTask:
         return over
 
     def discard(self) -> None:
-        """See `Trial`."""
         self._memory, self._moments = self._explorer.memory, list[Moment]()
         self._tried = None
 
     def adapted(self) -> TrainedAgent:
-        """See `Trial`."""
         if self._step == 0 and self._steps > 0:
             missing = self._rollouts - len(self._done)
             raise DemokitError(

@@ -1,5 +1,6 @@
 """Adapted policies as files: refused where a run belongs, one sentence where they are damaged."""
 
+import inspect
 import subprocess
 import sys
 
@@ -150,6 +151,13 @@ def test_importing_demokit_stays_light():
     code = f"import sys, demokit; print([n for n in {heavy} if n in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_help_says_what_there_is_to_say(runs):
+    agent = demokit.load_policy(runs / "gmps")
+    trial = agent.new_task()
+    for method in (agent.act, agent.new_task, agent.save, trial.act, trial.record, trial.adapted):
+        assert "Raises:" in inspect.getdoc(method)
 
 
 def test_types_reach_a_strict_user(tmp_path):
