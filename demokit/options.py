@@ -19,8 +19,8 @@ REWARDS = ("dense", "sparse", "sparse-paper")
 AUTO, EXECUTED, EXPERT = "auto", "executed", "expert"
 LABELS = (AUTO, EXECUTED, EXPERT)
 """What demonstrations teach; see `demokit.data.labels.read_labels`."""
-IMAGES = "images"
-"""What an option may need besides other options: observations that are images."""
+IMAGES, SIMULATION = "images", "a simulation"
+"""What an option may need besides other options: observations that are images, a simulator."""
 
 
 def option(
@@ -77,7 +77,7 @@ def require_effect(config: Any, given: Mapping[str, bool]) -> None:
 
 
 def _typed(name: str) -> str:
-    return name if name == IMAGES else f"--{dashed(name)}"
+    return name if name in (IMAGES, SIMULATION) else f"--{dashed(name)}"
 
 
 def dashed(name: str) -> str:

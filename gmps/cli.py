@@ -88,6 +88,8 @@ def meta_train(
             loaded = None
         else:
             problem, loaded = _of_dataset(method, checked, demos)
+        if find_method(method).rolls_out:
+            problem.require_simulation()
         world.require_tasks(len(problem.tasks))
         if world.is_main and len(problem.tasks) == 1:
             say(f"{source} has one training task: nothing to meta-learn.", err=True)
@@ -161,7 +163,8 @@ def _summary(trained: Trained, demos: DemoSet | None) -> str:
         parts.append(f"stopped after {trained.iteration} iterations")
     learner = trained.learner
     if isinstance(learner, HasStepSize) and learner.step_size is not None:
-        chosen = "chosen on training tasks, see step_sizes.csv"
+        stated = getattr(trained.options, "step_size", 0)
+        chosen = "stated" if stated else "chosen on training tasks, see step_sizes.csv"
         parts.append(f"fine-tuning step size {learner.step_size:g} ({chosen})")
     return ", ".join(parts)
 

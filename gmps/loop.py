@@ -9,7 +9,7 @@ from functools import partial
 
 from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
-from demokit.options import IMAGES, require_effect
+from demokit.options import IMAGES, SIMULATION, require_effect
 from demokit.types import Task
 from gmps.distributed import World
 from gmps.evaluation import MEAN_EPISODES, Curve, meta_test
@@ -38,7 +38,7 @@ def train(
         report: told how far it is.
     """
     method, options = find_method(run.method), run.options
-    require_effect(options, {IMAGES: problem.sees != "state"})
+    require_effect(options, {IMAGES: problem.sees != "state", SIMULATION: problem.simulated})
     training = Training(
         problem,
         options,
@@ -85,7 +85,8 @@ def _iterate(
         for found in iterations:
             last = trained.iteration == num - 1
             curve = None
-            if last or trained.iteration % options.eval_every == 0:
+            due = last or trained.iteration % options.eval_every == 0
+            if due and training.problem.simulated:
                 curve = monitor.curve(found.learner, trained.iteration)
             trained = _after(trained, found, curve, monitor)
             run.log(trained.iteration - 1, {**found.scalars, **_scalars(trained, curve)})
@@ -116,7 +117,8 @@ def _after(trained: Trained, found: Iteration, curve: Curve | None, monitor: Mon
 def _settled(run: Run, trained: Trained, monitor: Monitor, report: Report) -> Trained:
     """With a step size, where the learner needs one: chosen once, the search kept as a table."""
     learner = trained.learner
-    if isinstance(learner, HasStepSize) and learner.step_size is None:
+    chooses = trained.problem.simulated
+    if chooses and isinstance(learner, HasStepSize) and learner.step_size is None:
         problem, seed = trained.problem, trained.options.seed
         tuning = choose_step_size(
             learner, problem, seed, world=run.world, device=run.device, report=report
@@ -166,7 +168,8 @@ class Monitor:
     @classmethod
     def of(cls, training: Training[RunOptions], world: World) -> Monitor:
         """Of a training."""
-        return cls(training, world, monitor_tasks(training.problem))
+        problem = training.problem
+        return cls(training, world, monitor_tasks(problem) if problem.simulated else ())
 
     def curve(self, learner: MetaLearner, iteration: int) -> Curve:
         """Adaptation of the learner as it is."""

@@ -199,6 +199,7 @@ class Method:
         options: its dataclass, a `RunOptions`.
         module: the name of the module with its `Code`.
         imitates: whether it needs demonstrations, not only their tasks.
+        rolls_out: whether its training needs roll-outs, and so a simulation.
         told: all that it is told in training, and of the new task besides rewards and
             observations, a phrase.
     """
@@ -209,6 +210,7 @@ class Method:
     options: type[RunOptions]
     module: str
     imitates: bool = False
+    rolls_out: bool = True
     told: str = ""
 
     @property

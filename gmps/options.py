@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from demokit.errors import DemokitError
-from demokit.options import AUTO, DEVICES, LABELS, check_options, option
+from demokit.options import AUTO, DEVICES, LABELS, SIMULATION, check_options, option
 from demokit.options import REWARDS as PAID
 
 RECORDED = "recorded"
@@ -34,13 +34,16 @@ class RunOptions:
         20, "K, roll-outs per task and adaptation step.", at_most=10_000
     )
     eval_every: int = option(
-        10, "Adapt to the monitor tasks every so many iterations, for the learning curve."
+        10,
+        "Adapt to the monitor tasks every so many iterations, for the learning curve.",
+        needs=SIMULATION,
     )
     patience: int = option(
         0,
         "Stop when so many of these evaluations in a row earned no more than the best before them, "
         "which is kept; 0: never.",
         zero=True,
+        needs=SIMULATION,
     )
     checkpoint_every: int = option(5, "Write a checkpoint every so many iterations.")
     threads: int = option(2, "Torch threads of the optimisation, in each process.")

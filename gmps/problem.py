@@ -14,6 +14,7 @@ import torch
 from demokit.data.metadata import ArraySpec, vision_space
 from demokit.envs import make_family
 from demokit.envs.family import Family
+from demokit.envs.recorded import RecordedFamily, Shapes
 from demokit.envs.tasks import task_sets
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
@@ -49,21 +50,43 @@ class Problem:
         reward: "dense" or "sparse".
         sees: "state", or the images that policies act from.
         tasks: the training tasks.
+        recorded: what recordings say of a family that nothing here simulates; else None.
     """
 
     family_name: str
     reward: str
     sees: str | Vision
     tasks: tuple[Task, ...]
+    recorded: Shapes | None = None
 
     @classmethod
     def of(cls, demos: DemoSet) -> Problem:
         """What was demonstrated."""
-        return cls(demos.family.name, demos.reward, demos.sees, demos.tasks)
+        return cls.in_family(demos.family, demos.reward, demos.sees, demos.tasks)
+
+    @classmethod
+    def in_family(
+        cls, family: Family, reward: str, sees: str | Vision, tasks: tuple[Task, ...]
+    ) -> Problem:
+        """Tasks of a family."""
+        shapes = family.shapes if isinstance(family, RecordedFamily) else None
+        return cls(family.name, reward, sees, tasks, shapes)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether roll-outs can be had here."""
+        return self.recorded is None
+
+    def require_simulation(self) -> None:
+        """Raise DemokitError where no roll-outs can be had."""
+        if isinstance(self.family, RecordedFamily):
+            raise self.family.unsimulated()
 
     @cached_property
     def family(self) -> Family:
         """The task family."""
+        if self.recorded is not None:
+            return RecordedFamily(self.family_name, self.recorded)
         return make_family(self.family_name)
 
     @property

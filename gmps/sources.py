@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from demokit.data import open_dataset
-from demokit.envs import make_family
 from demokit.envs.batch import checked_vision
 from demokit.envs.family import Family
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.errors import DemokitError
-from gmps.experience.demos import observed_in, tasks_of
+from gmps.experience.demos import family_of, observed_in, tasks_of
 from gmps.options import RECORDED
 from gmps.problem import Problem
 
@@ -22,9 +21,10 @@ def problem_of_dataset(path: str | Path, reward: str) -> Problem:
         DemokitError: it has no training episodes, or does not say the tasks' contexts.
     """
     with open_dataset(path) as dataset:
-        family = make_family(dataset.metadata.family)
+        family = family_of(dataset)
         paid = family.checked_reward(dataset.metadata.reward if reward == RECORDED else reward)
-        return Problem(family.name, paid, observed_in(dataset), tuple(tasks_of(dataset)))
+        tasks = tuple(tasks_of(dataset))
+        return Problem.in_family(family, paid, observed_in(dataset), tasks)
 
 
 def problem_of_family(

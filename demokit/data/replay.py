@@ -65,10 +65,12 @@ class Replayer:
         num_sims: simulations stepped together.
 
     Raises:
-        DemokitError: the family is unknown.
+        DemokitError: the family is unknown, or the dataset holds no states of its simulator.
     """
 
     def __init__(self, metadata: DatasetMetadata, *, num_sims: int = BATCH) -> None:
+        if not metadata.provenance.restorable:
+            raise DemokitError("The dataset holds no simulator state: it cannot be replayed.")
         self.family = make_family(metadata.family)
         self.metadata = metadata
         self._sims = make_sims(self.family, num_sims, reward=metadata.reward)

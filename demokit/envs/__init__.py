@@ -37,6 +37,11 @@ def family_names() -> tuple[str, ...]:
     return (*_FAMILIES, *sorted(set(_foreign()) - set(_FAMILIES)))
 
 
+def is_known(name: str) -> bool:
+    """Whether a family of that name can be made here, or is Gymnasium's to make."""
+    return name.startswith(GYM) or name in family_names()
+
+
 @cache
 def make_family(name: str) -> Family:
     """The family of that name, whoever names it: a file of a stranger may.

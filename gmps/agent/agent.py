@@ -135,6 +135,11 @@ class TrainedAgent(Agent):
         taken = self._steps(steps, episodes, num)
         ready = ready_steps(self.trained.learner)
         if ready is not None and self.steps + taken > ready:
+            if not self.trained.problem.simulated:
+                raise DemokitError(
+                    f"This run has no step size to adapt with, as nothing simulates {self.family} "
+                    "to choose one: train with --step-size."
+                )
             raise DemokitError(
                 "This run is not finished, its step size has not been chosen: continue it with "
                 "meta-train --resume."

@@ -100,6 +100,7 @@ class Facts:
     def _of_checkpoint(cls, path: Path) -> Facts:
         trained, _ = load(path)
         problem, learner = trained.problem, trained.learner
+        problem.require_simulation()
         step_size = learner.step_size if isinstance(learner, HasStepSize) else None
         task_set, task_seed = problem.task_set
         return cls(

@@ -16,8 +16,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from demokit.data import Dataset, open_dataset
 from demokit.data.labels import read_labels, require_advice
-from demokit.envs import make_family
+from demokit.envs import is_known, make_family
 from demokit.envs.family import Family
+from demokit.envs.recorded import RecordedFamily, Shapes
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.options import AUTO, EXPERT
@@ -197,7 +198,7 @@ def load_demos(
     """
     with open_dataset(path) as dataset:
         chosen = _choose(dataset, demos_per_task)
-        family = make_family(dataset.metadata.family)
+        family = family_of(dataset)
         indices = [i for several in chosen.values() for i in several]
         episodes = [dataset[i] for i in indices]
         experts = {dataset.metadata.expert_of(i) for i in indices}
@@ -214,6 +215,25 @@ def load_demos(
         )
 
 
+def family_of(dataset: Dataset) -> Family:
+    """The family of a dataset; of one that nothing here simulates, what its recordings say.
+
+    Raises:
+        DemokitError: it is not known, and cannot be imitated as it is.
+    """
+    about = dataset.metadata
+    if is_known(about.family) or about.provenance.restorable:
+        return make_family(about.family)
+    seen, width = about.observation_space, len(about.tasks[0].context)
+    if isinstance(seen, Mapping) or len(seen.shape) != 1:
+        raise DemokitError(
+            f"{dataset.path} holds observations of '{about.family}' that are several arrays or "
+            "pictures: without a simulation, one vector is learned from."
+        )
+    shapes = Shapes(about.horizon, seen.shape[0], about.action_space.shape[0], width)
+    return RecordedFamily(about.family, shapes)
+
+
 def tasks_of(dataset: Dataset) -> list[Task]:
     """The training tasks of a dataset; raises DemokitError."""
     return [dataset.episodes[several[0]].task for several in _choose(dataset, 0).values()]
@@ -221,7 +241,8 @@ def tasks_of(dataset: Dataset) -> list[Task]:
 
 def _choose(dataset: Dataset, demos_per_task: int) -> dict[str, list[int]]:
     """Task id -> indices of its first `demos_per_task` training episodes."""
-    if not dataset.metadata.knows_contexts:
+    about = dataset.metadata
+    if not about.knows_contexts and is_known(about.family):
         raise DemokitError(
             f"{dataset.path} does not say the contexts of its tasks: {dataset.metadata.family} "
             "cannot be simulated in them."
@@ -266,9 +287,10 @@ def _stacked(
     lengths = torch.tensor([len(episode) for episode in episodes])
 
     def stack(values: Sequence[Array]) -> Tensor:
-        tensors = [torch.from_numpy(v[:n]) for v, n in zip(values, lengths.tolist(), strict=True)]
+        rows = [_single(v[:n]) for v, n in zip(values, lengths.tolist(), strict=True)]
+        tensors = [torch.from_numpy(each_row) for each_row in rows]
         padded = pad_sequence(tensors, batch_first=True)
-        return padded.view(num_tasks, -1, *padded.shape[1:])
+        return padded.view(num_tasks, len(values) // num_tasks, *padded.shape[1:])
 
     seen = [episode.observations for episode in episodes]
     names = seen[0].keys() if isinstance(seen[0], Mapping) else ()
@@ -281,6 +303,11 @@ def _stacked(
         stack([_object_position(family, episode) for episode in episodes]),
         alive.view(num_tasks, -1, alive.shape[1]),
     )
+
+
+def _single(rows: Array) -> Array:
+    """Numbers of double precision, as imports may keep them, in the single one of policies."""
+    return rows.astype(np.float32, copy=False) if rows.dtype.kind == "f" else rows
 
 
 def _object_position(family: Family, episode: Episode) -> Array:

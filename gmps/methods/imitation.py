@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from demokit.options import option
 from demokit.random import torch_stream
 from gmps.gradient import (
     GradientLearner,
@@ -33,6 +34,13 @@ from gmps.steps.imitation import clone
 class MultiTaskImitationOptions(GradientOptions, GaussianOptions, CloningOptions):
     """Of MultiTask Imitation."""
 
+    step_size: float = option(
+        0.0,
+        "Scalar step size of fine-tuning; 0: the best on the training tasks, or none where nothing "
+        "simulates them.",
+        zero=True,
+    )
+
     def __post_init__(self) -> None:
         """See `RunOptions`."""
         super().__post_init__()
@@ -47,7 +55,9 @@ def start(training: Training[MultiTaskImitationOptions]) -> GradientLearner:
     policy = make_policy(options, family, training.problem.sees, statistics, width)
     meta = MetaParams(policy.init(torch_stream(options.seed, "theta")), {})
     advantage = make_advantage(options, demos, policy)
-    return GradientLearner.of(options, policy, meta, advantage, options.rollouts_per_task)
+    return GradientLearner.of(
+        options, policy, meta, advantage, options.rollouts_per_task, options.step_size or None
+    )
 
 
 def train(
@@ -82,5 +92,6 @@ METHOD = Method(
     options=MultiTaskImitationOptions,
     module=__name__,
     imitates=True,
+    rolls_out=False,
     told="demonstrations; to choose its step size, rewards on training tasks",
 )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from demokit.envs.recorded import Shapes
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import explain_content, load_checkpoint, save_checkpoint
@@ -119,6 +120,7 @@ def save(path: Path, trained: Trained, state: Mapping[str, Tensor], advice: str 
         "options": asdict(trained.options),
         "family": problem.family_name,
         "model_hash": problem.family.model_hash,
+        "recorded": problem.recorded and asdict(problem.recorded),
         "reward": problem.reward,
         "tasks": [asdict(task) for task in problem.tasks],
         "vision": asdict(problem.sees) if isinstance(problem.sees, Vision) else None,
@@ -238,7 +240,9 @@ def _problem(header: Mapping[str, Any]) -> Problem:
     images = header["vision"]
     sees = Vision(**{**images, "cameras": tuple(images["cameras"])}) if images else "state"
     tasks = (Task(**{**task, "context": tuple(task["context"])}) for task in header["tasks"])
-    return Problem(str(header["family"]), str(header["reward"]), sees, tuple(tasks))
+    shapes = header.get("recorded")
+    recorded = Shapes(**shapes) if shapes else None
+    return Problem(str(header["family"]), str(header["reward"]), sees, tuple(tasks), recorded)
 
 
 def _method(path: Path, name: str) -> Method:

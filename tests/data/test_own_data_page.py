@@ -16,7 +16,8 @@ from demokit.data import open_dataset
 from demokit.data.validation import validate
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text()
-COMMANDS = re.findall(r"^ {4}(demokit .*)$", PAGE, re.MULTILINE)
+*COMMANDS, TRAINING = re.findall(r"^ {4}(demokit .*)$", PAGE, re.MULTILINE)
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
@@ -24,9 +25,13 @@ def names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
     found = {"__name__": "example"}
-    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
-        exec(compile(block, "own-data.md", "exec"), found)
+    run_blocks(BLOCKS[:-1], found)
     return found
+
+
+def run_blocks(blocks, names):
+    for block in blocks:
+        exec(compile(block, "own-data.md", "exec"), names)
 
 
 def test_the_examples_run(names):
@@ -79,3 +84,11 @@ def test_the_commands_run(names):
     assert tasks[1] == [("demos/00", (0.0,))]
     assert tasks[2] == [("log/reach", (0.5,))]
     assert tasks[3][0][1] == (0.5, 0.5)
+
+
+def test_what_nothing_simulates_is_learned_from(names):
+    result = CliRunner().invoke(main, shlex.split(TRAINING)[1:])
+    assert result.exit_code == 0, result.output
+    run_blocks(BLOCKS[-1:], names)
+    assert names["command"].shape == (2,)
+    assert (np.abs(names["command"]) <= 2).all()

@@ -14,6 +14,7 @@ REPLAY = Method(
     options=ReplayOptions,
     module="gmps.methods.simple.replay",
     imitates=True,
+    rolls_out=False,
     told="demonstrations by task",
 )
 SEARCH = Method(
