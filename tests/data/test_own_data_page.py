@@ -87,7 +87,8 @@ def test_the_commands_run(names):
 
 
 def test_what_nothing_simulates_is_learned_from(names):
-    result = CliRunner().invoke(main, shlex.split(TRAINING)[1:])
+    few = ["--iterations", "1", "--threads", "1"]
+    result = CliRunner().invoke(main, shlex.split(TRAINING)[1:] + few)
     assert result.exit_code == 0, result.output
     run_blocks(BLOCKS[-1:], names)
     assert names["command"].shape == (2,)

@@ -40,6 +40,7 @@ def recorded(path, *, contexts=True, pictures=False):
 
 def train(demos, folder, *options, method="imitation", code=0):
     command = ["meta-train", "--demos", demos, "--method", method, "--output-dir", folder]
+    command += ["--threads", 1]
     result = CliRunner().invoke(main, [str(part) for part in (*command, *options)])
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
@@ -50,7 +51,7 @@ def train(demos, folder, *options, method="imitation", code=0):
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     demos = recorded(folder / "own.hdf5")
-    said = train(demos, folder / "run", "--iterations", 8, "--step-size", 0.01)
+    said = train(demos, folder / "run", "--iterations", 4, "--step-size", 0.01)
     assert "step size 0.01 (stated)" in said.output
     return folder / "run"
 
@@ -80,7 +81,7 @@ def test_it_adapts_in_its_owners_loop_and_is_kept(run, tmp_path):
 
 def test_a_training_is_found_again(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
-    options = ("--step-size", 0.01, "--iterations", 8, "--resume")
+    options = ("--step-size", 0.01, "--iterations", 4, "--resume")
     train(run.parent / "own.hdf5", tmp_path / "run", *options)
     found, whole = (load(path)[0].learner.tensors() for path in (tmp_path / "run", run))
     assert all(torch.equal(whole[name], found[name]) for name in whole)
