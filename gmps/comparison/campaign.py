@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from demokit.errors import DemokitError, unknown_name
@@ -165,10 +165,12 @@ def is_finished(folder: Path, planned: PlannedRun, demos: str) -> bool:
     if not any((folder / name).exists() for name in (CHECKPOINT, FACTS)):
         return False
     facts = Facts.of(folder)
+    # What an earlier version did not ask is as it was then: a default keeps that.
+    defaults = {each.name: each.default for each in fields(planned.options)}
     own = source_of(folder) or demos
     for what, (found, wanted) in (
         ("methods", (facts.method, planned.method)),
-        ("options", (facts.options, asdict(planned.options))),
+        ("options", ({**defaults, **facts.options}, asdict(planned.options))),
         ("demonstrations", (Path(own).name, Path(demos).name)),
     ):
         if found != wanted:

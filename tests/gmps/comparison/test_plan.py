@@ -262,11 +262,18 @@ def test_interrupting_ends_what_runs(tmp_path):
     assert not (tmp_path / "4.log").exists()
 
 
-@pytest.mark.parametrize("shipped", ["results", "ant_sparse"])
-def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path, shipped):
+IN_PARTS = {"push", "door", "point", "point-rotated", "point-coded"}
+"""What is archived of docs/inference.toml, with one seed."""
+
+
+@pytest.mark.parametrize(
+    ("shipped", "seeds", "names"),
+    [("results", 5, None), ("ant_sparse", 3, None), ("inference", 1, IN_PARTS)],
+)
+def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path, shipped, seeds, names):
     docs = Path(__file__).parents[3] / "docs"
     plan = load_plan(docs / f"{shipped}.toml")
-    campaign = Campaign(plan, tmp_path, tmp_path / "page.md", 2, archive=docs / shipped)
-    for name in campaign.chosen(()):
+    campaign = Campaign(plan, tmp_path, tmp_path / "page.md", 2, seeds, archive=docs / shipped)
+    for name in campaign.chosen(names or ()):
         assert [command.arguments[0] for command in campaign.left(name)] == ["evaluate"]
         assert campaign.trained(name) == 100 * len(campaign.plan.trainings(name))
