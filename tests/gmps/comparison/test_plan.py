@@ -262,7 +262,7 @@ def test_interrupting_ends_what_runs(tmp_path):
     assert not (tmp_path / "4.log").exists()
 
 
-IN_PARTS = {"push", "door", "point", "point-rotated", "point-coded"}
+IN_PARTS = {"push", "push-free", "door", "point", "point-rotated", "point-coded"}
 """What is archived of docs/inference.toml, with one seed."""
 
 
