@@ -37,7 +37,7 @@ from gmps.options import differing_options
 from gmps.problem import PARTS, Spent
 from gmps.runs.checkpoint import CHECKPOINT, Trained, load
 from gmps.runs.folder import CURVES, FACTS, LEARNING
-from gmps.runs.older import modern_facts
+from gmps.runs.older import modern_facts, still_asked
 
 NEEDED = "needed to learn"
 """The environment steps that a method could not have done without, see `Spent.needed`."""
@@ -92,7 +92,8 @@ class Facts:
             content = read_json(path / FACTS)
             if "config" in content:
                 content = modern_facts(content)
-            return cls(**{**content, "spent": Spent.of(content["spent"])})
+            asked = still_asked(content["method"], content["options"])
+            return cls(**{**content, "options": asked, "spent": Spent.of(content["spent"])})
         except (OSError, *MALFORMED) as error:
             raise DemokitError(f"{path / FACTS} cannot be read ({error}): remove it.") from None
 

@@ -26,7 +26,7 @@ from gmps.options import RunOptions
 from gmps.policies.meta_params import section
 from gmps.problem import Problem, Spent
 from gmps.runs.older import KIND as OLDER
-from gmps.runs.older import modernised
+from gmps.runs.older import modernised, still_asked
 from gmps.runs.stopping import Best
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -175,7 +175,7 @@ def load(path: Path, *, adapted: bool = False) -> tuple[Trained, dict[str, Tenso
 
 def _from_parts(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Trained:
     method = _method(path, str(header["method"]))
-    options = method.options(**header["options"])
+    options = method.options(**still_asked(str(header["method"]), header["options"]))
     problem = _problem(header)
 
     def learner(prefix: str, own: dict[str, Any]) -> MetaLearner:

@@ -1,4 +1,4 @@
-"""Runs of demokit 0.1, which knew one flat set of options: as they read today.
+"""Runs of demokit 0.1, which knew one flat set of options, and of later ones: as they read today.
 
 Its checkpoints, and the facts about runs that an archive holds, stay readable.
 """
@@ -17,6 +17,10 @@ from gmps.policies.meta_params import section
 KIND = "gmps"
 _RENAMED = {"place_weight": "object_weight"}
 _EXPLORING = {("gmps", "latent"): "gmps-latent"}
+# By squared errors a policy learns no standard deviation, and these act without noise of it.
+_NOTHING = dict.fromkeys(
+    ("context-search", "oracle", "task-inference"), ("initial_std", "min_std", "outer_loss")
+)
 _STEPS = {"imitation": 100}  # gradient steps of an iteration, where they were counted instead
 
 
@@ -43,6 +47,12 @@ def options_of(config: Mapping[str, Any], family: str) -> tuple[str, dict[str, A
         if (needed := own[name].metadata["needs"]) in own and not kept.get(needed)
     ]
     return method, {name: value for name, value in kept.items() if name not in unneeded}
+
+
+def still_asked(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a run, without those that its method had and that did nothing in it."""
+    gone = _NOTHING.get(method, ()) if options.get("outer_loss") == "squared" else ()
+    return {name: value for name, value in options.items() if name not in gone}
 
 
 def _reward(family: str, reward: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from demokit.data import from_arrays, open_dataset
 from demokit.data.convert import import_dataset
+from demokit.data.convert.npz import read_npz
 from demokit.data.convert.stated import Stated
 from demokit.data.edit import merge
 from demokit.data.metadata import ActionRange, Provenance
@@ -604,3 +605,13 @@ def test_other_tables(tmp_path):
 def test_what_would_have_no_effect_is_refused(name, stated, said, tmp_path):
     with pytest.raises(DemokitError, match=said):
         load(tmp_path / "x", name, **stated)
+
+
+def test_texts_of_no_length_are_not_as_many_as_their_header_says(tmp_path):
+    header = io.BytesIO()
+    about = {"descr": "<U0", "fortran_order": False, "shape": (2**33,)}
+    np.lib.format.write_array_header_1_0(header, about)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("task.npy", header.getvalue())
+    with pytest.raises(DemokitError, match="no numbers or text"):
+        read_npz(tmp_path / "a.npz")["task"]()

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from short_run import DEMOS, learner_of, options_of
 
+from demokit.errors import DemokitError
+from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from gmps.comparison.evaluated_run import Facts
 from gmps.evaluation import evaluate
-from gmps.runs.checkpoint import load
+from gmps.experience.demos import load_demos
+from gmps.runs.checkpoint import Trained, load, save
 
 OLDER = Path(__file__).parent / "older"
 ARCHIVE = Path(__file__).parents[2] / "docs" / "results"
@@ -44,3 +48,20 @@ def test_old_facts_say_the_same_by_todays_names():
     assert facts.spent.undivided == said["env_steps"]
     assert facts.versions == said["versions"]
     assert facts.finished
+
+
+@pytest.mark.parametrize("method", ["context-search", "oracle", "task-inference"])
+def test_options_that_did_nothing_are_read_over(point_demos, tmp_path, method):
+    options = options_of(method)
+    learner, problem = learner_of(load_demos(point_demos, DEMOS), method, options)
+    path = tmp_path / "checkpoint.safetensors"
+    save(path, Trained(method, options, problem, learner), {})
+    tensors, header = load_checkpoint(path)
+    gone = {"initial_std": 0.3, "min_std": 0.1, "outer_loss": "squared"}
+    save_checkpoint(path, tensors, {**header, "options": {**header["options"], **gone}})
+    assert load(path)[0].options == options
+    assert Facts.of(path).options == header["options"]
+    other = {**header["options"], **gone, "outer_loss": "log_likelihood"}
+    save_checkpoint(path, tensors, {**header, "options": other})
+    with pytest.raises(DemokitError, match="train again"):
+        load(path)

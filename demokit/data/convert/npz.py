@@ -141,7 +141,7 @@ def _array(stream: IO[bytes], size: int) -> Array:
     if version not in _HEADERS:
         raise DemokitError(f"its format {version} is none that demokit reads")
     shape, is_fortran, dtype = _HEADERS[version](stream)
-    if dtype.kind not in "fiubUS":
+    if dtype.kind not in "fiubUS" or not dtype.itemsize:  # of nothing there may be any number
         raise DemokitError(f"it holds {dtype.name}, no numbers or text; objects are never read")
     needed = dtype.itemsize * math.prod(shape)
     if min(shape, default=0) < 0 or needed != size - stream.tell():
