@@ -6,14 +6,16 @@ The recorders and the meta-learner's expert queries (DAgger) share it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from demokit.envs.batch import SimBatch
 from demokit.errors import DemokitError
 from demokit.protocols import ActionSource, Decision
 from demokit.types import Array, Episode, FloatArray, Observation, Step, Task
+
+if TYPE_CHECKING:
+    from demokit.envs.batch import SimBatch
 
 
 def collect(

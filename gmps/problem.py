@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from demokit.data.metadata import ArraySpec, vision_space
 from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.envs.recorded import RecordedFamily, Shapes
+from demokit.envs.schema import Schema
 from demokit.envs.tasks import task_sets
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
@@ -22,9 +23,12 @@ from demokit.random import stream
 from demokit.types import Task
 from gmps.distributed import WHOLE, Part
 from gmps.experience.demos import DemoSet
-from gmps.experience.sampler import Sampler
 from gmps.options import RunOptions
 from gmps.progress import Report, unheard
+
+if TYPE_CHECKING:
+    from demokit.envs.batch import SimBatch
+    from gmps.experience.sampler import Sampler
 
 _UNDIVIDED, _EXPERTS = "not told apart", "experts"
 _EXPERTS_TRAINING = "expert's training"
@@ -46,14 +50,14 @@ class Problem:
     """Tasks of a family to learn from, what pays, and what is seen.
 
     Attributes:
-        family_name: of the tasks.
+        schema: what policies know of the tasks' family.
         reward: "dense" or "sparse".
         sees: "state", or the images that policies act from.
         tasks: the training tasks.
         recorded: what recordings say of a family that nothing here simulates; else None.
     """
 
-    family_name: str
+    schema: Schema
     reward: str
     sees: str | Vision
     tasks: tuple[Task, ...]
@@ -70,7 +74,7 @@ class Problem:
     ) -> Problem:
         """Tasks of a family."""
         shapes = family.shapes if isinstance(family, RecordedFamily) else None
-        return cls(family.name, reward, sees, tasks, shapes)
+        return cls(family.schema, reward, sees, tasks, shapes)
 
     @property
     def simulated(self) -> bool:
@@ -82,12 +86,23 @@ class Problem:
         if isinstance(self.family, RecordedFamily):
             raise self.family.unsimulated()
 
+    @property
+    def family_name(self) -> str:
+        """Of the tasks."""
+        return self.schema.name
+
     @cached_property
     def family(self) -> Family:
-        """The task family."""
-        if self.recorded is not None:
-            return RecordedFamily(self.family_name, self.recorded)
-        return make_family(self.family_name)
+        """The task family, for who simulates it: acting takes the schema.
+
+        Raises:
+            DemokitError: there is none here, or it has changed since.
+        """
+        name, shapes = self.family_name, self.recorded
+        family = make_family(name) if shapes is None else RecordedFamily(name, shapes)
+        if family.schema != self.schema:
+            raise DemokitError(f"It was trained on another model of {family.name}: train again.")
+        return family
 
     @property
     def task_set(self) -> tuple[str, int]:
@@ -102,10 +117,24 @@ class Problem:
         """That of datasets with such images; None, the family's own, for states."""
         return vision_space(self.family, self.sees) if isinstance(self.sees, Vision) else None
 
+    def simulations(self, num: int, *, num_threads: int = 0) -> SimBatch:
+        """So many of the family, as `make_sims` makes them."""
+        from demokit.envs.batch import make_sims  # it simulates
+
+        return make_sims(
+            self.family,
+            num,
+            reward=self.reward,
+            num_threads=num_threads,
+            observation=self.sees,
+        )
+
     def sampler(
         self, tasks: tuple[Task, ...], *, explore: int, mean: int = 0, **others: Any
     ) -> Sampler:
         """Roll-outs of tasks of the family; `others` are those of `Sampler`."""
+        from gmps.experience.sampler import Sampler  # it simulates
+
         return Sampler(
             self.family, tasks, self.reward, explore=explore, mean=mean, sees=self.sees, **others
         )

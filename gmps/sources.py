@@ -47,4 +47,4 @@ def problem_of_family(
         raise DemokitError(f"{family.name} has no training tasks.")
     tasks = make_tasks(family, task_set or found[0], "train", num_tasks=num_tasks)
     paid = family.checked_reward("dense" if reward == RECORDED else reward)
-    return Problem(family.name, paid, checked_vision(family, observation) or "state", tasks)
+    return Problem(family.schema, paid, checked_vision(family, observation) or "state", tasks)

@@ -100,8 +100,12 @@ def run_folder(place):
 
 def rename(path):
     tensors, header = load_checkpoint(path)
-    assert "family" in header
-    save_checkpoint(path, tensors, {**header, "family": NAME})
+    if "schema" in header:  # of a run, not of an expert
+        renamed = {"schema": {**header["schema"], "name": NAME}}
+    else:
+        assert "family" in header
+        renamed = {"family": NAME}
+    save_checkpoint(path, tensors, {**header, **renamed})
 
 
 def invoke(*arguments, codes=(0,)):

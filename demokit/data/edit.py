@@ -221,7 +221,7 @@ class _Relabeler:
         from demokit.data.metadata import vision_space
         from demokit.data.replay import Replayer
         from demokit.envs.batch import checked_vision
-        from demokit.envs.vision import ImageRenderer
+        from demokit.envs.images import ImageRenderer
 
         self._replayer = Replayer(about)
         self._where = where

@@ -7,7 +7,6 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
-from demokit.envs.check import check_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError, unknown_name
 
@@ -122,6 +121,8 @@ def _load(point: EntryPoint) -> Family:
         family = point.load()()
     except Exception as error:
         raise DemokitError(f"The environment '{point.name}' cannot be loaded: {error}") from error
+    from demokit.envs.check import check_family  # it simulates
+
     if not isinstance(family, Family) or getattr(family, "name", None) != point.name:
         raise DemokitError(
             f"The entry point '{point.name}' of demokit.envs must name a Family of that name."

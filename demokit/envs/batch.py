@@ -15,7 +15,8 @@ from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
 
 from demokit.envs.family import Family, Terms, Views, reward_term
-from demokit.envs.vision import ImageRenderer, Vision
+from demokit.envs.images import ImageRenderer
+from demokit.envs.vision import Vision
 from demokit.envs.watch import (
     BAD,
     FLOAT32_LIMIT,

@@ -11,15 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-import mujoco
 import numpy as np
-from mujoco.batch import Batch
 from numpy.typing import NDArray
 
+from demokit.envs.schema import Schema
+from demokit.envs.schema import Term as Term
 from demokit.errors import unknown_name
 from demokit.types import Array, FloatArray
+
+if TYPE_CHECKING:
+    import mujoco
+    from mujoco.batch import Batch
 
 _TIME_TOLERANCE = 1e-6  # of a step: MuJoCo adds up its timesteps
 
@@ -28,21 +32,6 @@ Terms: TypeAlias = Mapping[str, FloatArray]
 
 Views: TypeAlias = Mapping[str, FloatArray]
 """Name -> live (N, ...) array over the simulations; state fields are writable."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """One quantity read from the simulator.
-
-    `group` says who may see it: "observation" terms may be shown to a policy, "privileged"
-    terms only to recorders, experts and evaluation.
-    """
-
-    name: str
-    width: int
-    unit: str
-    frame: str
-    group: Literal["observation", "privileged"]
 
 
 @dataclass(frozen=True)
@@ -259,6 +248,18 @@ class Family(ABC):
         spec = self.spec()
         spec.compile()
         return sha256(spec.to_xml().encode()).hexdigest()
+
+    @cached_property
+    def schema(self) -> Schema:
+        """All of it that a policy knows."""
+        return Schema(
+            self.name,
+            self.model_hash,
+            self.horizon,
+            self.observation_terms,
+            tuple(self.vision_terms),
+            tuple(self.actions),
+        )
 
     @property
     def control_dt_s(self) -> float:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
-
-import mujoco
-from mujoco.batch import Batch
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from demokit.envs.family import ContextSpace, Family, Term, Terms, Views
 from demokit.errors import DemokitError
 from demokit.types import Array, FloatArray
+
+if TYPE_CHECKING:
+    import mujoco
+    from mujoco.batch import Batch
 
 _LARGEST = 2**20
 

@@ -1,7 +1,7 @@
 """Pictures of simulations: one OpenGL context, one scene, for people with the goal drawn in.
 
 The goal's marker stands in site group 4, which nothing shows unless it is asked for; a picture
-with `context=None` never shows it. What policies see is drawn by `demokit.envs.vision`.
+with `context=None` never shows it. What policies see is drawn by `demokit.envs.images`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class TrainedAgent(Agent):
 
     def __init__(self, trained: Trained) -> None:
         self.trained = trained
-        self.sight = Sight.of(trained.problem.family, trained.problem.sees)
+        self.sight = Sight.of(trained.problem.schema, trained.problem.sees)
         self._acting: Acting | None = None
 
     @property
@@ -50,11 +50,11 @@ class TrainedAgent(Agent):
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        return self.trained.problem.family.actions
+        return self.trained.problem.schema.actions
 
     @property
     def horizon(self) -> int:
-        return self.trained.problem.family.horizon
+        return self.trained.problem.schema.horizon
 
     @property
     def episodes_per_step(self) -> int:

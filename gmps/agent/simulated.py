@@ -11,7 +11,6 @@ import torch
 
 from demokit.collect import collect
 from demokit.data import DatasetMetadata, Provenance, describe
-from demokit.envs.batch import make_sims
 from demokit.envs.family import reward_term
 from demokit.experts import NOBODY
 from demokit.protocols import ActionSource, Decision
@@ -121,7 +120,7 @@ def _recorded(
     seeds: Array,
     options: Mapping[str, object],
 ) -> list[Episode]:
-    sims = make_sims(problem.family, len(seeds), reward=problem.reward, observation=problem.sees)
+    sims = problem.simulations(len(seeds))
     try:
         return collect(
             sims,

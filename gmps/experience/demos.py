@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from demokit.data import Dataset, open_dataset
+from demokit import data  # its names are looked up, and HDF5 read, when it is asked
 from demokit.data.labels import read_labels, require_advice
 from demokit.envs import is_known, make_family
 from demokit.envs.family import Family
@@ -196,7 +196,7 @@ def load_demos(
             the tasks' contexts, a reward that the family has not, or steps without the
             labels that are asked for.
     """
-    with open_dataset(path) as dataset:
+    with data.open_dataset(path) as dataset:
         chosen = _choose(dataset, demos_per_task)
         family = family_of(dataset)
         indices = [i for several in chosen.values() for i in several]
@@ -215,7 +215,7 @@ def load_demos(
         )
 
 
-def family_of(dataset: Dataset) -> Family:
+def family_of(dataset: data.Dataset) -> Family:
     """The family of a dataset; of one that nothing here simulates, what its recordings say.
 
     Raises:
@@ -234,12 +234,12 @@ def family_of(dataset: Dataset) -> Family:
     return RecordedFamily(about.family, shapes)
 
 
-def tasks_of(dataset: Dataset) -> list[Task]:
+def tasks_of(dataset: data.Dataset) -> list[Task]:
     """The training tasks of a dataset; raises DemokitError."""
     return [dataset.episodes[several[0]].task for several in _choose(dataset, 0).values()]
 
 
-def _choose(dataset: Dataset, demos_per_task: int) -> dict[str, list[int]]:
+def _choose(dataset: data.Dataset, demos_per_task: int) -> dict[str, list[int]]:
     """Task id -> indices of its first `demos_per_task` training episodes."""
     about = dataset.metadata
     if not about.knows_contexts and is_known(about.family):
@@ -263,7 +263,7 @@ def _choose(dataset: Dataset, demos_per_task: int) -> dict[str, list[int]]:
     return {task: indices[: demos_per_task or available] for task, indices in found.items()}
 
 
-def observed_in(dataset: Dataset) -> str | Vision:
+def observed_in(dataset: data.Dataset) -> str | Vision:
     """What a policy that learns from this dataset sees, as `make_sims` takes it."""
     space = dataset.metadata.observation_space
     if not isinstance(space, Mapping):
@@ -335,7 +335,7 @@ def _filled_up(values: Tensor, steps: int) -> Tensor:
     return torch.cat((values, missing), 2)
 
 
-def _labels(dataset: Dataset, indices: Sequence[int], kind: str) -> list[Array]:
+def _labels(dataset: data.Dataset, indices: Sequence[int], kind: str) -> list[Array]:
     """What the episodes teach, (T, A) each."""
     if kind == EXPERT:
         require_advice(dataset, indices)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from demokit.envs.family import Family, Term
+from demokit.envs.schema import Schema, Term
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.types import Array
@@ -34,14 +34,13 @@ class Sight:
     images: Mapping[str, tuple[int, int, int]]
 
     @classmethod
-    def of(cls, family: Family, sees: str | Vision) -> Sight:
+    def of(cls, schema: Schema, sees: str | Vision) -> Sight:
         """That of states, or of images and the vectors beside them."""
         if not isinstance(sees, Vision):
-            terms = family.observation_terms
-            return cls(family.name, terms, {"": family.observation_width}, {})
-        terms = tuple(term for term in family.terms if term.name in family.vision_terms)
+            return cls(schema.name, schema.terms, {"": schema.width}, {})
+        terms = tuple(term for term in schema.terms if term.name in schema.vision_terms)
         images = dict.fromkeys(sees.image_names().values(), (sees.height, sees.width, 3))
-        return cls(family.name, terms, {term.name: term.width for term in terms}, images)
+        return cls(schema.name, terms, {term.name: term.width for term in terms}, images)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -51,8 +51,8 @@ def start(training: Training[MultiTaskImitationOptions]) -> GradientLearner:
     """Fresh parameters, and constants taken from the demonstrations."""
     options, demos = training.options, training.demonstrations
     statistics = demo_statistics(demos, options.object_weight)
-    family, width = training.problem.family, options.bias_transform_width
-    policy = make_policy(options, family, training.problem.sees, statistics, width)
+    schema, width = training.problem.schema, options.bias_transform_width
+    policy = make_policy(options, schema, training.problem.sees, statistics, width)
     meta = MetaParams(policy.init(torch_stream(options.seed, "theta")), {})
     advantage = make_advantage(options, demos, policy)
     return GradientLearner.of(
@@ -77,8 +77,8 @@ def load(
     header: dict[str, Any],
 ) -> GradientLearner:
     """The learner of a checkpoint."""
-    family, width = problem.family, options.bias_transform_width
-    policy = make_policy(options, family, problem.sees, statistics_of(tensors), width)
+    schema, width = problem.schema, options.bias_transform_width
+    policy = make_policy(options, schema, problem.sees, statistics_of(tensors), width)
     meta = loaded_meta(policy, tensors, step_sizes=False)
     num, step_size = options.rollouts_per_task, loaded_step_size(header)
     advantage = loaded_advantage(options, tensors, header)

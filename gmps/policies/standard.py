@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from demokit.envs.family import Family
+from demokit.envs.schema import Schema
 from demokit.envs.vision import Vision
 from demokit.learning.checkpoint import check_tensors
 from gmps.experience.demos import DemoSet
@@ -21,23 +21,30 @@ _POINT_SCALE = 3**-0.5  # of coordinates that are uniform in [-1, 1]
 
 def make_policy(
     options: PolicyOptions,
-    family: Family,
+    schema: Schema,
     sees: str | Vision,
     statistics: tuple[Tensor, Tensor],
     bias_transform_width: int = 0,
 ) -> GaussianPolicy:
-    """The policy whose features have these statistics, a mean and a scale (F,)."""
+    """The policy whose features have these statistics, a mean and a scale (F,).
+
+    Raises:
+        ValueError: so many features are not seen.
+    """
     mean, scale = statistics
     learned = options if isinstance(options, GaussianOptions) else GaussianOptions()
-    encoder, object_width = None, 0
+    encoder, seen = None, schema.width
     if isinstance(sees, Vision):
-        encoder = make_encoder(sees, family)
-        vectors = [term for term in family.terms if term.name in encoder.vectors]
-        object_width = len(mean) - encoder.num_points - sum(term.width for term in vectors)
+        encoder = make_encoder(sees, schema)
+        vectors = [term for term in schema.terms if term.name in encoder.vectors]
+        seen = encoder.num_points + sum(term.width for term in vectors)
+    object_width = len(mean) - seen
+    if object_width < 0 or (object_width and encoder is None):
+        raise ValueError(f"{len(mean)} features, and {seen} are seen of {schema.name}")
     return GaussianPolicy(
         mean,
         scale,
-        len(family.actions),
+        len(schema.actions),
         options.hidden_width,
         bias_transform_width,
         learned.initial_std,
@@ -47,9 +54,9 @@ def make_policy(
     )
 
 
-def make_encoder(sees: Vision, family: Family) -> Encoder:
+def make_encoder(sees: Vision, schema: Schema) -> Encoder:
     """The eyes for these images of a family."""
-    return Encoder(tuple(sees.image_names().values()), family.vision_terms)
+    return Encoder(tuple(sees.image_names().values()), schema.vision_terms)
 
 
 def demo_statistics(demos: DemoSet, object_weight: float) -> tuple[Tensor, Tensor]:
@@ -62,7 +69,7 @@ def demo_statistics(demos: DemoSet, object_weight: float) -> tuple[Tensor, Tenso
     if isinstance(demos.observation, Tensor):
         return demos.statistics(demos.observation)
     assert isinstance(demos.sees, Vision)
-    encoder = make_encoder(demos.sees, demos.family)
+    encoder = make_encoder(demos.sees, demos.family.schema)
     parts = [(torch.zeros(encoder.num_points), torch.full((encoder.num_points,), _POINT_SCALE))]
     parts += [demos.statistics(demos.observation[key]) for key in encoder.vectors]
     if object_weight:

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from demokit.envs.recorded import Shapes
+from demokit.envs import make_family
+from demokit.envs.recorded import RecordedFamily, Shapes
+from demokit.envs.schema import Schema
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import explain_content, load_checkpoint, save_checkpoint
@@ -118,8 +120,7 @@ def save(path: Path, trained: Trained, state: Mapping[str, Tensor], advice: str 
         "kind": KIND,
         "method": trained.method,
         "options": asdict(trained.options),
-        "family": problem.family_name,
-        "model_hash": problem.family.model_hash,
+        "schema": asdict(problem.schema),
         "recorded": problem.recorded and asdict(problem.recorded),
         "reward": problem.reward,
         "tasks": [asdict(task) for task in problem.tasks],
@@ -145,7 +146,8 @@ def load(path: Path, *, adapted: bool = False) -> tuple[Trained, dict[str, Tenso
 
     Args:
         path: of the folder or file.
-        adapted: whether a policy that was adapted to one task will do.
+        adapted: whether a policy that was adapted to one task will do, and a family that nothing
+            here simulates.
 
     Raises:
         DemokitError: no checkpoint, a damaged one, one of a method that is not installed, or of
@@ -159,17 +161,13 @@ def load(path: Path, *, adapted: bool = False) -> tuple[Trained, dict[str, Tenso
         if header["kind"] == OLDER:
             tensors, header = modernised(tensors, header)
         trained = _from_parts(path, tensors, header)
-        problem = trained.problem
-        is_same = problem.family.model_hash == header["model_hash"]
     if trained.adapted and not adapted:
         raise DemokitError(
             f"{path} is a policy that was adapted to one task, which demokit.load_policy reads: "
             "name the run that it came from."
         )
-    if not is_same:
-        raise DemokitError(
-            f"{path} was trained on another model of {problem.family_name}: train again."
-        )
+    if not adapted:
+        _require_family(path, trained.problem)
     return trained, section(tensors, _STATE)
 
 
@@ -225,8 +223,8 @@ def _adapted(
 @torch.no_grad()
 def _act_once(learner: MetaLearner, known: Adapted, problem: Problem) -> None:
     """Explore and exploit a moment: a belief may have the right shape and lead nowhere."""
-    zeros = Sight.of(problem.family, problem.sees).zeros()
-    action = torch.zeros(1, 1, len(problem.family.actions))
+    zeros = Sight.of(problem.schema, problem.sees).zeros()
+    action = torch.zeros(1, 1, len(problem.schema.actions))
     alive = torch.ones(1, 1, dtype=torch.bool)
     seen = Seen(0, each(lambda v: v[None], zeros), action, action[..., 0], alive)
     explorer = learner.explorer(known.belief, known.steps, 1, [stream(0, "trial")])
@@ -242,7 +240,25 @@ def _problem(header: Mapping[str, Any]) -> Problem:
     tasks = (Task(**{**task, "context": tuple(task["context"])}) for task in header["tasks"])
     shapes = header.get("recorded")
     recorded = Shapes(**shapes) if shapes else None
-    return Problem(str(header["family"]), str(header["reward"]), sees, tuple(tasks), recorded)
+    schema = _schema(header, recorded)
+    return Problem(schema, str(header["reward"]), sees, tuple(tasks), recorded)
+
+
+def _schema(header: Mapping[str, Any], recorded: Shapes | None) -> Schema:
+    """What a run keeps of its family; once that was a name and a hash."""
+    if "schema" in header:
+        return Schema.of(header["schema"])
+    name = str(header["family"])
+    family = RecordedFamily(name, recorded) if recorded else make_family(name)
+    return replace(family.schema, model_hash=str(header["model_hash"]))
+
+
+def _require_family(path: Path, problem: Problem) -> None:
+    """Raise DemokitError unless the family is here, as it was."""
+    try:
+        _ = problem.family
+    except DemokitError as error:
+        raise DemokitError(f"{path}: {error}") from None
 
 
 def _method(path: Path, name: str) -> Method:

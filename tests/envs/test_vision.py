@@ -9,7 +9,8 @@ import demokit.envs.gym  # noqa: F401
 from demokit.data import open_dataset
 from demokit.envs import family_names, make_family
 from demokit.envs.batch import SimBatch
-from demokit.envs.vision import ImageRenderer, Vision
+from demokit.envs.images import ImageRenderer
+from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from tests.envs.test_gym import can_draw
 

@@ -21,7 +21,7 @@ TASKS = tuple(Task("point", f"t/{i}", (0.5, 0.1 * i), "validation") for i in ran
 REACHED = tuple(
     Task("point", str(goal), goal, "validation") for goal in ((0.05, 0.0), (1.0, 1.0))
 )  # by some of those who stay where they start, and by some of the explorers
-PROBLEM = Problem("point", "dense", "state", TASKS)
+PROBLEM = Problem(make_family("point").schema, "dense", "state", TASKS)
 
 
 class Still:

@@ -78,6 +78,14 @@ def configured(**values):
     return lambda tensors, header: (tensors, {**header, "options": {**header["options"], **values}})
 
 
+def described(**values):
+    return lambda tensors, header: (tensors, {**header, "schema": {**header["schema"], **values}})
+
+
+def term(group, width):
+    return {"name": "place", "width": width, "unit": "m", "frame": "world", "group": group}
+
+
 def resized(name, tensor):
     return lambda tensors, header: ({**tensors, name: tensor}, header)
 
@@ -102,8 +110,19 @@ WRONG = {
     "options as list": changed(options=[1]),
     "method as list": changed(method=["gmps"]),
     "no such method": changed(method="gpms"),
-    "family as list": changed(family=["point"]),
-    "no family": changed(family=None),
+    "no schema": changed(schema=None),
+    "family as list": described(name=["point"]),
+    "family of nobody": described(name="nobody's"),
+    "no family": described(name=None),
+    "horizon as text": described(horizon="20"),
+    "endless horizon": described(horizon=10**12),
+    "no actions": described(actions=[]),
+    "actions as number": described(actions=2),
+    "terms of nothing": described(terms=[{}]),
+    "privileged terms": described(terms=[term("privileged", 2)]),
+    "wide terms": described(terms=[term("observation", 10**9)]),
+    "half a term": described(terms=[term("observation", 0.5)]),
+    "other terms": described(terms=[term("observation", 3)]),
     "tasks as number": changed(tasks=3),
     "tasks nested": changed(tasks=[[[]]]),
     "images of nothing": changed(vision={"cameras": 3}),

@@ -14,11 +14,9 @@ from typing import Self
 import numpy as np
 import torch
 
+from demokit import data
 from demokit.collect import collect
-from demokit.data import DatasetWriter, Provenance, describe, open_dataset
 from demokit.data.labels import DAGGER
-from demokit.data.metadata import DatasetMetadata
-from demokit.envs.batch import make_sims
 from demokit.errors import DemokitError
 from demokit.experts import load_adviser, training_of
 from demokit.protocols import Decision, Expert
@@ -102,7 +100,7 @@ class Queries:
     def __init__(self, training: Training[GuidedOptions], first: int) -> None:
         self._training, self._first = training, first
         self._written = 0
-        self._writer: DatasetWriter | None = None
+        self._writer: data.DatasetWriter | None = None
         if not training.options.dagger:
             return
         options, problem, part = training.options, training.problem, training.part
@@ -110,16 +108,11 @@ class Queries:
         self._episodes = options.dagger_episodes
         self._per_round = len(problem.tasks) * self._episodes
         self._tasks = [task for task in problem.tasks[part.own] for _ in range(self._episodes)]
-        self._sims = make_sims(
-            problem.family,
-            len(self._tasks),
-            reward=problem.reward,
-            num_threads=part.world.simulation_threads,
-            observation=problem.sees,
-        )
+        threads = part.world.simulation_threads
+        self._sims = problem.simulations(len(self._tasks), num_threads=threads)
         if part.world.is_main:
             resume = first > 0
-            self._writer = DatasetWriter(
+            self._writer = data.DatasetWriter(
                 self.path, self._described(), resume=resume, overwrite=not resume
             )
 
@@ -198,22 +191,22 @@ class Queries:
         actor = learner.exploiter(phi, self._episodes)
         return AdaptedPolicies(actor, shape, self._expert, share, rngs, self._training.device)
 
-    def _described(self) -> DatasetMetadata:
+    def _described(self) -> data.DatasetMetadata:
         problem, expert = self._training.problem, self._expert
         seed, trained = self._training.options.seed, training_of(expert)
-        return describe(
+        return data.describe(
             problem.family,
             reward=problem.reward,
             task_set="aggregated",
             tasks=problem.tasks,
             observation_space=problem.observation_space,
             description="States visited by adapted meta-policies, labelled by the expert.",
-            provenance=Provenance(DAGGER, expert.name, 0.0, seed, trained=trained),
+            provenance=data.Provenance(DAGGER, expert.name, 0.0, seed, trained=trained),
         )
 
     def _earlier(self) -> list[Episode]:
         """What was saved before the first iteration."""
-        with open_dataset(self.path) as dataset:
+        with data.open_dataset(self.path) as dataset:
             saved = [dataset[i] for i in range(len(dataset))]
         earlier = [e for e in saved if int(e.options["iteration"]) < self._first]
         rounds = sum(map(self.asks_in, range(self._first)))

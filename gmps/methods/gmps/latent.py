@@ -211,7 +211,7 @@ def load(
 ) -> LatentLearner:
     """The learner of a checkpoint."""
     segments = int(header["segments"])
-    if not 1 <= segments <= problem.family.horizon:
+    if not 1 <= segments <= problem.schema.horizon:
         raise ValueError(f"{segments} segments")
     space = LatentSpace.over(problem.tasks, segments, options.temperature)
     policy = _policy(options, problem, statistics_of(tensors), space)
@@ -232,7 +232,7 @@ def _policy(
     space: LatentSpace,
 ) -> GaussianPolicy:
     width = space.tasks.shape[1]
-    return make_policy(options, problem.family, problem.sees, statistics, width)
+    return make_policy(options, problem.schema, problem.sees, statistics, width)
 
 
 def _learner(
@@ -243,7 +243,7 @@ def _learner(
     space: LatentSpace,
     critic: Critic | None,
 ) -> LatentLearner:
-    horizon = problem.family.horizon
+    horizon = problem.schema.horizon
     return LatentLearner(policy, meta, space, critic, horizon, options.rollouts_per_task)
 
 

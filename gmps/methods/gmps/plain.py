@@ -88,7 +88,7 @@ def _policy(
     options: GMPSOptions, problem: Problem, statistics: tuple[Tensor, Tensor]
 ) -> GaussianPolicy:
     width = options.bias_transform_width
-    return make_policy(options, problem.family, problem.sees, statistics, width)
+    return make_policy(options, problem.schema, problem.sees, statistics, width)
 
 
 def _learner(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from demokit.learning.networks import Params
 from demokit.random import torch_stream
 from gmps.experience.observation import thinned
 from gmps.experience.rollouts import Rollouts
-from gmps.experience.sampler import Sampler
 from gmps.method import Iteration
 from gmps.methods.inference.actor import Eyes, PlannedActor
 from gmps.methods.inference.learner import TaskInference
@@ -40,6 +39,9 @@ from gmps.problem import Problem, Training
 from gmps.progress import IMITATION
 from gmps.steps.imitation import imitation_step
 
+if TYPE_CHECKING:
+    from gmps.experience.sampler import Sampler
+
 _ROLLOUT_STD = 0.1
 _WIDE, _OTHER = 0.4, 0.8  # shares of codes from the prior; from it or of other tasks; the rest: own
 _OTHER_STD, _OWN_STD = 0.2, 0.3
@@ -55,14 +57,14 @@ def start(training: Training[InferenceOptions]) -> TaskInference:
     options, problem = training.options, training.problem
     statistics = demo_statistics(training.demonstrations, options.object_weight)
     width = options.latent_width or _FIRST_WIDTH
-    policy = make_policy(options, problem.family, problem.sees, statistics, width)
+    policy = make_policy(options, problem.schema, problem.sees, statistics, width)
     theta = policy.init(torch_stream(options.seed, "theta"))
     eyes = Eyes(policy, theta)
     shown, guess = _shown(training, eyes)
     space, state = TaskSpace.of(guess[:, :width]), eyes.modelled(shown.features).shape[-1]
     rng = torch_stream(options.seed, "models")
-    models = Models.fresh(state, len(problem.family.actions), space.width, rng)
-    return TaskInference(policy, theta, space, models, problem.family.horizon, options)
+    models = Models.fresh(state, len(problem.schema.actions), space.width, rng)
+    return TaskInference(policy, theta, space, models, problem.schema.horizon, options)
 
 
 def train(
@@ -127,11 +129,11 @@ def load(
     """The learner of a checkpoint."""
     theta, space = section(tensors, "theta."), TaskSpace.of_tensors(section(tensors, "space."))
     width = options.latent_width or space.mean.numel()
-    policy = make_policy(options, problem.family, problem.sees, statistics_of(tensors), width)
+    policy = make_policy(options, problem.schema, problem.sees, statistics_of(tensors), width)
     require_params(policy, MetaParams(theta, {}), AdaptSpec(()), step_sizes=False)
     models = Models.of_tensors(section(tensors, "models."))
     _require_shapes(policy, space, models, len(problem.tasks))
-    return TaskInference(policy, theta, space, models, problem.family.horizon, options)
+    return TaskInference(policy, theta, space, models, problem.schema.horizon, options)
 
 
 def _require_shapes(policy: GaussianPolicy, space: TaskSpace, models: Models, tasks: int) -> None:

@@ -154,7 +154,7 @@ def load(
 ) -> ReplayLearner:
     """The learner of a checkpoint."""
     actions = tensors["actions"]
-    known = len(problem.tasks), len(problem.family.actions)
+    known = len(problem.tasks), len(problem.schema.actions)
     if actions.ndim != 4 or (actions.shape[0], actions.shape[3]) != known or not actions.numel():
         raise ValueError("its demonstrations are not those of its tasks")
     if actions.dtype != torch.float32 or not bool(actions.isfinite().all()):

@@ -101,7 +101,7 @@ def fresh(training: Training[CloningOptions]) -> Parts:
     options, problem = training.options, training.problem
     statistics = demo_statistics(training.demonstrations, options.object_weight)
     units = ContextUnits.over(problem.tasks)
-    policy = make_policy(options, problem.family, problem.sees, statistics, len(units.mean))
+    policy = make_policy(options, problem.schema, problem.sees, statistics, len(units.mean))
     theta = policy.init(torch_stream(options.seed, "theta"))
     theta[LATENT] = torch.zeros_like(theta[LATENT])
     return Parts(policy, MetaParams(theta, {}), units, options.rollouts_per_task)
@@ -111,7 +111,7 @@ def loaded(problem: Problem, options: CloningOptions, tensors: dict[str, Tensor]
     """Those of a checkpoint."""
     units = ContextUnits.over(problem.tasks)
     statistics = statistics_of(tensors)
-    policy = make_policy(options, problem.family, problem.sees, statistics, len(units.mean))
+    policy = make_policy(options, problem.schema, problem.sees, statistics, len(units.mean))
     meta = MetaParams.of_tensors(tensors)
     require_params(policy, meta, AdaptSpec.of_policy(meta.theta), step_sizes=False)
     return Parts(policy, meta, units, options.rollouts_per_task)

@@ -10,8 +10,8 @@ from demokit.errors import DemokitError
 from gmps.experience.sight import Sight
 
 PUSH = make_family("push")
-IMAGES = Sight.of(PUSH, Vision(6, 8))
-STATES = Sight.of(PUSH, "state")
+IMAGES = Sight.of(PUSH.schema, Vision(6, 8))
+STATES = Sight.of(PUSH.schema, "state")
 VECTOR = PUSH.vision_terms[0]
 WIDTH = IMAGES.vectors[VECTOR]
 

@@ -284,13 +284,15 @@ def test_wrong_runs_are_one_sentence(tmp_path, invoke):
         ({"tasks": None}, "another version"),
         ({"kind": "sac"}, "of 'sac'"),
         ({"method": "gpms"}, "of a method that is not installed here"),
-        ({"model_hash": "0"}, "another model"),
-        ({"family": "pusj"}, "did you mean 'push'"),
+        ({"schema": {"model_hash": "0"}}, "another model"),
+        ({"schema": {"name": "pusj"}}, "did you mean 'push'"),
     ],
 )
 def test_checkpoints_that_do_not_fit_are_one_sentence(point_run, tmp_path, invoke, change, message):
     tensors, header = load_checkpoint(point_run / "checkpoint.safetensors")
-    save_checkpoint(tmp_path / "checkpoint.safetensors", tensors, {**header, **change})
+    schema = {**header["schema"], **change.get("schema", {})}
+    changed = {**header, **change, "schema": schema}
+    save_checkpoint(tmp_path / "checkpoint.safetensors", tensors, changed)
     assert message in invoke("evaluate", tmp_path, exit_code=1).output
 
 
