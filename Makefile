@@ -12,7 +12,7 @@ EXPERTS ?= ant:1728000 push:704000 door:832000
 # Rendering without a display; MuJoCo reads it.
 export MUJOCO_GL ?= egl
 
-.PHONY: help setup demo results pictures datasets experts test test-all peers fuzz lint type bench clean
+.PHONY: help setup demo results pictures datasets experts test test-all peers fuzz wheel lint type bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -67,6 +67,10 @@ peers:  ## environments of LeRobot (needs Python 3.12) and robomimic in .peers, 
 fuzz: $(READY)  ## change files of every kind that is read, for MINUTES; keeps what fails in fuzz/
 	$(BIN)/python tests/fuzz/fuzz.py --minutes $(MINUTES) --keep fuzz
 
+wheel: $(READY)  ## wheel and sdist in dist/, tested where nothing is but what they ask for
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m pytest tests/test_wheel.py
+
 lint: $(READY)  ## ruff: lint and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -77,5 +81,5 @@ bench: $(READY)  ## every benchmark
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:  ## remove the virtual environment, caches and runs
-	rm -rf $(VENV) $(RUNS) fuzz .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(RUNS) dist fuzz .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

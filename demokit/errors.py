@@ -21,3 +21,8 @@ def unknown_name(kind: str, name: str, known: "tuple[str, ...] | list[str]") -> 
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}."
     return DemokitError(f"Unknown {kind} '{name}': {hint}")
+
+
+def not_installed(need: str, package: str) -> DemokitError:
+    """The error for a package that only `need` asks for, such as "Videos need"."""
+    return DemokitError(f"{need} {package}, which is not installed: pip install {package}")

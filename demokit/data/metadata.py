@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from demokit import __version__
 from demokit.errors import DemokitError
 from demokit.options import REWARDS
 from demokit.reading import MALFORMED, parse_json
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MINARI_VERSION = "0.5.4"
 LARGEST_SPACE = 3 * 4096**2  # numbers, see `Vision`
-_LIBRARIES = ("demokit", "mujoco", "numpy", "h5py")
+_LIBRARIES = ("mujoco", "numpy", "h5py")
 # What the checksum of the metadata leaves out: itself, and what changes with the file's name.
 _UNSIGNED = ("metadata_sha256", "dataset_id", "dataset_size")
 
@@ -516,7 +517,7 @@ def space_from_json(space: Mapping[str, Any]) -> Space:
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that decide what a recording contains."""
-    found = {}
+    found = {"demokit": __version__}
     for library in _LIBRARIES:
         try:
             found[library] = version(library)

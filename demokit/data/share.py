@@ -30,7 +30,7 @@ from demokit.data.fetch import SCHEMES, fetch
 from demokit.data.store import Dataset
 from demokit.data.summary import summarize
 from demokit.data.validation import validate
-from demokit.errors import DemokitError
+from demokit.errors import DemokitError, not_installed
 from demokit.lock import Lock
 from demokit.reading import open_archive
 from demokit.writing import behind_link, explain_write, replaced, write_whole
@@ -397,9 +397,7 @@ def _library(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise DemokitError(
-            f"Sharing this way needs {name.split('.')[0]}: pip install 'demokit[share]'."
-        ) from error
+        raise not_installed("Sharing this way needs", name.split(".")[0]) from error
 
 
 @contextmanager

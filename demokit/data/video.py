@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from demokit.errors import DemokitError
+from demokit.errors import DemokitError, not_installed
 from demokit.types import Array
 from demokit.writing import replaced
 
@@ -30,7 +30,7 @@ def write_video(path: Path, pictures: Iterable[Array], rate_hz: float) -> int:
     try:
         ffmpeg: Any = import_module("imageio_ffmpeg")
     except ImportError as error:
-        raise DemokitError('Videos need imageio-ffmpeg: pip install "demokit[video]".') from error
+        raise not_installed("Videos need", "imageio-ffmpeg") from error
     stream = iter(pictures)
     first = next(stream, None)
     if first is None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
+from demokit import __version__
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import KEPT, load_checkpoint, save_checkpoint
 from demokit.learning.scalars import ScalarLog
@@ -29,7 +30,7 @@ CHECKPOINT, CONFIG, METRICS = "checkpoint.safetensors", "config.json", "metrics.
 BOARD = "tensorboard"
 _OTHER_DIR = "name another --output-dir."
 _EVENTS = "events.out.tfevents.*"
-_PACKAGES = ("demokit", "torch", "mujoco", "numpy")
+_PACKAGES = ("torch", "mujoco", "numpy")
 _VERSIONS = "versions"
 
 
@@ -172,7 +173,8 @@ class TrainingFolder:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide what a training computes."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    own = {"python": platform.python_version(), "demokit": __version__}
+    return {**own, **{name: version(name) for name in _PACKAGES}}
 
 
 def already_holds(path: Path) -> DemokitError:

@@ -14,7 +14,7 @@ import click
 
 from demokit.cli.config import config_option, field_options
 from demokit.cli.typed import family_of_env
-from demokit.errors import DemokitError
+from demokit.errors import not_installed
 from demokit.text import say
 from recorders.sac.config import SacConfig
 
@@ -187,7 +187,4 @@ def _report(folder: Path, family: str, out: Path | None) -> None:
 
 def _require_sb3() -> None:
     if find_spec("stable_baselines3") is None:
-        raise DemokitError(
-            "train-expert needs stable-baselines3: pip install 'demokit[sac]'. Experts that are "
-            "trained already need nothing."
-        )
+        raise not_installed("train-expert needs", "stable-baselines3")

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from demokit.errors import DemokitError
+from demokit.errors import DemokitError, not_installed
 
 DEVICES = ("auto", "keyboard", "terminal", "gamepad", "mouse", "web")
 VIEWS = ("auto", "window", "web", "png", "none")
-INSTALL = 'pip install "demokit[teleop]"'
+INSTALL = "pip install pynput"
 
 
 class Choice(NamedTuple):
@@ -64,7 +64,7 @@ class Surroundings:
 def no_keyboard(here: Surroundings) -> str | None:
     """Why pynput cannot read the keyboard here; None where it can."""
     if not here.has("pynput"):
-        return f"pynput is missing ({INSTALL})"
+        return f"pynput is not installed ({INSTALL})"
     if here.platform == "linux" and here.wayland:
         return "Wayland hides keys from other programs"
     if here.platform == "linux" and not here.display:
@@ -86,7 +86,7 @@ def choose_device(asked: str, here: Surroundings) -> Choice:
             f"--device {asked} cannot work: {no_keyboard(here)}; use --device terminal or web."
         )
     if asked == "gamepad" and not here.has("pygame"):
-        raise DemokitError('A gamepad needs pygame: pip install "demokit[gamepad]".')
+        raise not_installed("A gamepad needs", "pygame-ce")
     if asked == "terminal" and not here.in_terminal:
         raise DemokitError("--device terminal needs a terminal: use --device web or keyboard.")
     if asked != "auto":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from demokit.errors import DemokitError
+from demokit.errors import DemokitError, not_installed
 from recorders.teleop.device import Command, DeviceLost, Press
 from recorders.teleop.keys import Bindings
 
@@ -88,7 +88,7 @@ def _pygame() -> tuple[Any, Any]:
     try:
         import pygame
     except ImportError as error:
-        raise DemokitError('A gamepad needs pygame: pip install "demokit[gamepad]".') from error
+        raise not_installed("A gamepad needs", "pygame-ce") from error
     pygame.display.init()
     pygame.joystick.init()
     return pygame.joystick, pygame.event.pump

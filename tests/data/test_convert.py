@@ -16,7 +16,7 @@ from demokit.data.labels import count_labels
 from demokit.data.validation import validate
 from demokit.errors import DemokitError
 
-needs_arrow = pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs demokit[convert]")
+needs_arrow = pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow")
 EXPORTS = ["minari", "robomimic", pytest.param("lerobot", marks=needs_arrow)]
 
 
@@ -253,7 +253,7 @@ def test_lerobot_of_ours_that_lost_what_lerobot_does_not_know(dataset, tmp_path)
 @needs_arrow
 def test_lerobot_without_pyarrow_says_what_to_install(dataset, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DemokitError, match=r"pip install 'demokit\[convert\]'"):
+    with pytest.raises(DemokitError, match=r"needs pyarrow, .* pip install pyarrow"):
         export_dataset(dataset, "lerobot", tmp_path / "l")
     assert not (tmp_path / "l").exists()
 

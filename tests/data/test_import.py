@@ -18,7 +18,7 @@ from demokit.data.convert import import_dataset
 from demokit.data.convert.foreign import distinct
 from demokit.errors import DemokitError
 
-needs_arrow = pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs demokit[convert]")
+needs_arrow = pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow")
 STEPS = 4
 
 

@@ -67,7 +67,7 @@ def test_a_minari_folder_is_read_with_its_metadata(tmp_path, invoke):
     assert "another format" in invoke("inspect", tmp_path / "m").stdout
 
 
-@pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs demokit[convert]")
+@pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow")
 def test_folders_of_lerobot(dataset_path, tmp_path, invoke):
     folder = tmp_path / "l"
     export_dataset(open_dataset(dataset_path), "lerobot", folder)

@@ -11,7 +11,7 @@ import numpy as np
 from demokit.data.convert.own import KEY
 from demokit.data.files import probe
 from demokit.data.metadata import ArraySpec
-from demokit.errors import DemokitError
+from demokit.errors import not_installed
 from demokit.reading import check_regular
 from demokit.types import Array
 
@@ -35,9 +35,7 @@ def library(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise DemokitError(
-            "LeRobot's format needs pyarrow and pandas: pip install 'demokit[convert]'."
-        ) from error
+        raise not_installed("LeRobot's format needs", name.split(".")[0]) from error
 
 
 def arrow_library() -> tuple[Any, Any]:

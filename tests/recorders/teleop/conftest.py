@@ -15,7 +15,7 @@ def display():
     if missing:
         pytest.skip(f"needs {' and '.join(missing)}: apt install xvfb xdotool")
     if find_spec("pynput") is None:
-        pytest.skip('needs pynput: pip install "demokit[teleop]"')
+        pytest.skip("needs pynput: pip install pynput")
     read, write = os.pipe()
     server = subprocess.Popen(
         ["Xvfb", "-displayfd", str(write), "-screen", "0", "800x600x24", "-nolisten", "tcp"],
