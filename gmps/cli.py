@@ -163,8 +163,8 @@ def _summary(trained: Trained, demos: DemoSet | None) -> str:
         parts.append(f"stopped after {trained.iteration} iterations")
     learner = trained.learner
     if isinstance(learner, HasStepSize) and learner.step_size is not None:
-        stated = getattr(trained.options, "step_size", 0)
-        chosen = "stated" if stated else "chosen on training tasks, see step_sizes.csv"
+        chosen = "chosen on training tasks, see step_sizes.csv"
+        chosen = chosen if trained.spent.tuning else "stated"
         parts.append(f"fine-tuning step size {learner.step_size:g} ({chosen})")
     return ", ".join(parts)
 

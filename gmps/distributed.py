@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -193,6 +193,15 @@ class Part:
         everyone = self.spread(values)
         self.world.add_up(everyone)
         return everyone
+
+    def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Means over all tasks, the same bits in every process, from those over the own ones."""
+        if self.world.size == 1:
+            return dict(values)
+        flat = self.weight * torch.cat([value.flatten() for value in values.values()])
+        self.world.add_up(flat)
+        parts = torch.split(flat, [value.numel() for value in values.values()])
+        return {n: p.view_as(values[n]) for n, p in zip(values, parts, strict=True)}
 
     def averaged(self, leaves: Sequence[Tensor], losses: Tensor) -> Tensor:
         """Make gradients of means over the own tasks those of the mean over all tasks.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any, TypeAlias
 
@@ -14,6 +14,9 @@ from torch.nn.functional import linear, relu
 Params: TypeAlias = dict[str, Tensor]
 Layers: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
 """A weight (in, out) and a bias (out,) for every layer."""
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": relu, "tanh": torch.tanh}
+"""What stands between layers, by name."""
 
 
 def init_mlp(rng: torch.Generator | None, widths: Sequence[int]) -> Params:
@@ -29,11 +32,11 @@ def init_mlp(rng: torch.Generator | None, widths: Sequence[int]) -> Params:
     return params
 
 
-def mlp(layers: Layers, x: Tensor) -> Tensor:
-    """Apply an MLP with ReLU between its layers to x (..., in); the last layer is linear."""
+def mlp(layers: Layers, x: Tensor, activation: str = "relu") -> Tensor:
+    """Apply an MLP to x (..., in), one of `ACTIVATIONS` between its layers; the last is linear."""
     *hidden, (weight, bias) = layers
     for w, b in hidden:
-        x = relu(linear(x, w.mT, b))
+        x = ACTIVATIONS[activation](linear(x, w.mT, b))
     return linear(x, weight.mT, bias)
 
 

@@ -17,7 +17,7 @@ from gmps.experience.actor import Seen
 from gmps.experience.observation import Observation
 from gmps.policies.encoder import PREFIX, Encoder
 
-_NUM_LAYERS = 3
+_IN_PLACE = {"relu": torch.relu_, "tanh": torch.tanh_}
 _OBJECT_WEIGHT, _OBJECT_BIAS = f"{PREFIX}place.weight", f"{PREFIX}place.bias"
 LATENT = "bias_transform"
 """The parameter that stands for a task where a latent is what adapts."""
@@ -38,11 +38,16 @@ class GaussianPolicy:
     Attributes:
         feature_mean, feature_scale: (F,), constants, never trained.
         action_width: A.
-        hidden_width: units of both hidden layers.
+        hidden_width: units of every hidden layer.
         bias_transform_width: B; 0 leaves the bias transformation out.
-        initial_std, min_std: standard deviation at the start, and its floor.
+        initial_std, min_std: standard deviation of the network's output at the start, and its
+            floor.
         encoder: of images; None for states.
         object_width: P, the last features, which say where the object is; 0 for states.
+        hidden_layers: how many.
+        activation: between layers, see `ACTIVATIONS`.
+        action_scale: which outputs of the network span the actions' range [-1, 1], from -it to it.
+            At equal exploration, a gradient step moves actions by the inverse of its square.
     """
 
     feature_mean: Tensor
@@ -54,11 +59,15 @@ class GaussianPolicy:
     min_std: float = 0.135
     encoder: Encoder | None = None
     object_width: int = 0
+    hidden_layers: int = 2
+    activation: str = "relu"
+    action_scale: float = 1.0
 
     def init(self, rng: torch.Generator | None) -> Params:
         """Fresh parameters theta; those that make features have names in "encoder."."""
         fan_in = len(self.feature_mean) + self.bias_transform_width
-        theta = init_mlp(rng, (fan_in, self.hidden_width, self.hidden_width, self.action_width))
+        hidden = self.hidden_layers * (self.hidden_width,)
+        theta = init_mlp(rng, (fan_in, *hidden, self.action_width))
         theta["bias_transform"] = torch.ones(self.bias_transform_width)
         theta["log_std"] = torch.full((self.action_width,), self.initial_std).log()
         if self.encoder:
@@ -113,7 +122,7 @@ class GaussianPolicy:
     def dist(self, params: Params, observation: Observation) -> Gaussian:
         """Action distribution for observations or features (...)."""
         features = self.encode(params, observation)
-        mean = mlp(self.layers(params), self.standardised(features))
+        mean = mlp(self.layers(params), self.standardised(features), self.activation)
         return Gaussian(mean, self.std(params))
 
     def dist_under(self, params: Params, latents: Tensor, observation: Observation) -> Gaussian:
@@ -130,21 +139,26 @@ class GaussianPolicy:
         return (features - self.feature_mean) / self.feature_scale
 
     def layers(self, params: Params) -> Layers:
-        """Weights and biases of the MLP; the bias transformation, constant, is a part of a bias."""
+        """Weights and biases from features to actions.
+
+        The bias transformation, constant, is a part of a bias, the scale one of the last layer.
+        """
         first = params["0.weight"]
         num_seen = len(self.feature_mean)
         seen, constant = first[:num_seen], first[num_seen:]
         bias = params["0.bias"] + params["bias_transform"] @ constant
-        later = ((params[f"{i}.weight"], params[f"{i}.bias"]) for i in range(1, _NUM_LAYERS))
-        return ((seen, bias), *later)
+        later = ((params[f"{i}.weight"], params[f"{i}.bias"]) for i in range(1, self.hidden_layers))
+        last = (params[f"{self.hidden_layers}.{part}"] for part in ("weight", "bias"))
+        weight, shift = (part / self.action_scale for part in last)
+        return ((seen, bias), *later, (weight, shift))
 
     def head(self, params: Params) -> tuple[Layers, Tensor]:
         """All that acts on standardised features: the layers, and the standard deviation."""
         return self.layers(params), self.std(params)
 
     def std(self, params: Params) -> Tensor:
-        """The standard deviation (A,)."""
-        return params["log_std"].exp().clamp_min(self.min_std)
+        """The standard deviation (A,) of actions."""
+        return params["log_std"].exp().clamp_min(self.min_std) / self.action_scale
 
     def to(self, device: torch.device) -> GaussianPolicy:
         """The same with its constants on a device."""
@@ -172,6 +186,7 @@ class GaussianActor:
     ) -> None:
         self.memory: Any = latents
         self._policy, self._bounds = policy, bounds
+        self._activate = _IN_PLACE[policy.activation]
         self._eyes = {name: value[0] for name, value in params.items()}
         head = torch.func.vmap(policy.head)
         if latents is None:
@@ -186,7 +201,7 @@ class GaussianActor:
         x = self._policy.standardised(self._policy.encode(self._eyes, seen.observation))
         for i, (weight, bias) in enumerate(layers):
             rows = bias if bias.ndim == 3 else bias[:, None]
-            x = torch.baddbmm(rows, x.relu_() if i else x, weight)
+            x = torch.baddbmm(rows, self._activate(x) if i else x, weight)
         return Gaussian(x, std[:, None]), memory
 
 

@@ -15,7 +15,7 @@ from gmps.experience.observation import Observation, each, thinned
 from gmps.experience.rollouts import Rollouts
 from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
 from gmps.steps.inner_shared import surrogate_gradient
-from gmps.steps.losses import inner_surrogate, mean_weights
+from gmps.steps.losses import inner_surrogate, mean_weights, policy_gradient
 
 
 class InnerBatch(NamedTuple):
@@ -138,3 +138,12 @@ class InnerStep:
         if not self.second_order:
             gradient = {name: value.detach() for name, value in gradient.items()}
         return {name: adapted[name] - step_sizes[name] * gradient[name] for name in adapted}
+
+
+class LikelihoodStep(InnerStep):
+    """phi = theta + alpha * grad mean_t [log pi(a_t) A_t], MAML's: no ratio, whoever acted."""
+
+    def loss(self, adapted: Params, frozen: Params, batch: InnerBatch) -> Tensor:
+        """See `InnerStep`."""
+        dist = self.policy.dist({**frozen, **adapted}, batch.observation)
+        return policy_gradient(dist.log_prob(batch.action), batch.advantage)

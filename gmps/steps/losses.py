@@ -49,6 +49,16 @@ def inner_surrogate(
     return -(ratio.detach() * log_prob * advantage).mean()
 
 
+def policy_gradient(log_prob: Tensor, advantage: Tensor) -> Tensor:
+    r"""$- mean_t [ \log \pi(a_t|s_t) A_t ]$; downhill is REINFORCE (Williams, 1992).
+
+    Both are (...,); advantages may carry the weights of a mean (`mean_weights`).
+    """
+    if log_prob.shape != advantage.shape:
+        raise ValueError(f"shapes differ: {log_prob.shape}, {advantage.shape}")
+    return -(log_prob * advantage).mean()
+
+
 def behaviour_cloning(
     dist: Gaussian, expert_action: Tensor, weight: Tensor, *, kind: str
 ) -> Tensor:

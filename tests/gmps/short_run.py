@@ -13,6 +13,8 @@ from gmps.progress import unheard
 from gmps.runs.folder import Run
 
 NUM_TASKS, DEMOS = 3, 2
+REWARDED = ("maml", "e-maml", "promp")
+"""Methods that learn from reward alone."""
 _EVERY = (
     *("--demos-per-task", str(DEMOS)),
     *("--iterations", "4"),
@@ -23,6 +25,10 @@ _EVERY = (
 )
 SHORT = (*_EVERY, "--outer-steps", "2")
 SHORT_IMITATION = (*_EVERY, "--method", "imitation", "--steps", "50")
+SHORT_REWARD = (
+    *("--iterations", "1", "--rollouts-per-task", "3", "--eval-every", "1"),
+    *("--threads", "1"),
+)
 SHORT_INFERENCE = (
     *("--method", "task-inference", "--iterations", "2", "--steps", "20", "--model-steps", "20"),
     *("--training-rollouts", "4", "--eval-every", "1", "--threads", "1"),
@@ -50,8 +56,11 @@ def options_of(method="gmps", **changes):
     own = {"imitation": clones, "oracle": clones, "context-search": clones, "replay": {}}
     inferred = {"steps": 4, "model_steps": 4, "training_rollouts": 3}
     own["task-inference"] = {**inferred, "device": "cpu"}
+    own |= {name: {} for name in REWARDED}
     short |= own.get(method, {"outer_steps": 2})
-    return find_method(method).options(**{"demos_per_task": DEMOS, **short, **changes})
+    if method not in REWARDED:
+        short["demos_per_task"] = DEMOS
+    return find_method(method).options(**{**short, **changes})
 
 
 def learner_of(demos, method="gmps", options=None):

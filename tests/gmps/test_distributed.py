@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from devices import DEVICE
-from short_run import SHORT, SHORT_IMITATION, SHORT_INFERENCE
+from short_run import REWARDED, SHORT, SHORT_IMITATION, SHORT_INFERENCE, SHORT_REWARD
 
 from demokit.data import open_dataset
 from demokit.learning.checkpoint import load_checkpoint
@@ -21,6 +21,8 @@ from gmps.distributed import ALONE, WHOLE, Part, World
 RUN = (*SHORT, "--outer-steps", "5", "--eval-every", "2")
 IMITATION = (*SHORT_IMITATION, "--outer-stride", "3", "--tuning-tasks", "1")
 TOLERANCE = 1e-5
+OF_CONJUGATE_GRADIENTS = 2e-3
+"""They amplify rounding: of a Hessian of thousands of unknowns by 180 samples, a lot."""
 
 
 def command(num, demos, folder, *options):
@@ -29,7 +31,8 @@ def command(num, demos, folder, *options):
     started = (sys.executable, "-m")
     if num > 1:
         started = (*started, "torch.distributed.run", "--nproc-per-node", str(num), "-m")
-    every = options if {"imitation", "task-inference"} & {*options} else (*RUN, *options)
+    whole = {"imitation", "task-inference", "maml", "e-maml", "promp"}
+    every = options if whole & {*options} else (*RUN, *options)
     given = ("--demos", demos, "--output-dir", folder, *every)
     return [*started, "demokit", "meta-train", *map(str, given)]
 
@@ -47,9 +50,9 @@ def scalars(folder):
     return np.array(rows)
 
 
-def require_same(folder, other):
+def require_same(folder, other, tolerance=TOLERANCE):
     """Metrics and parameters to 1e-5, everything else exactly."""
-    np.testing.assert_allclose(scalars(folder), scalars(other), rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_allclose(scalars(folder), scalars(other), rtol=tolerance, atol=tolerance)
     (found, header), (wanted, its) = (
         load_checkpoint(each / "checkpoint.safetensors") for each in (folder, other)
     )
@@ -57,7 +60,7 @@ def require_same(folder, other):
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         if name.startswith(("learner.theta.", "learner.alpha.")):
-            torch.testing.assert_close(found[name], value, rtol=TOLERANCE, atol=TOLERANCE)
+            torch.testing.assert_close(found[name], value, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +70,10 @@ def require_same(folder, other):
         pytest.param(("--method", "gmps-latent"), marks=pytest.mark.slow),
         pytest.param(IMITATION, marks=pytest.mark.slow),
         pytest.param(SHORT_INFERENCE, marks=pytest.mark.slow),
+        *(
+            pytest.param(("--method", name, *SHORT_REWARD), marks=pytest.mark.slow)
+            for name in REWARDED
+        ),
     ],
 )
 def test_two_processes_train_as_one_does(point_demos, tmp_path, options):
@@ -75,7 +82,8 @@ def test_two_processes_train_as_one_does(point_demos, tmp_path, options):
     trained(1, point_demos, one, *options)
     said = trained(2, point_demos, two, *options)
     assert said.count("environment steps") == 1
-    require_same(two, one)
+    solves = {"maml", "e-maml"} & {*options}
+    require_same(two, one, OF_CONJUGATE_GRADIENTS if solves else TOLERANCE)
     assert len(list((two / "tensorboard").iterdir())) == 1
 
 

@@ -26,11 +26,13 @@ from gmps.runs.checkpoint import Trained, load, save
 
 ROOT = Path(__file__).parents[2]
 METHODS = (
-    *("context-search", "gmps", "gmps-latent", "imitation", "oracle", "replay"),
-    "task-inference",
+    *("context-search", "e-maml", "gmps", "gmps-latent", "imitation", "maml", "oracle"),
+    *("promp", "replay", "task-inference"),
 )
 TOLD = {"oracle"}
 """Who is told the context of a new task."""
+STATELESS = {"replay", "maml", "e-maml"}
+"""Whose training keeps nothing beside the learner."""
 K = 4
 
 
@@ -175,7 +177,7 @@ def test_a_training_resumes_to_the_bit(demos, name, tmp_path):
     assert (halted / "metrics.csv").read_text() == (tmp_path / "whole/metrics.csv").read_text()
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "replay"])
+@pytest.mark.parametrize("name", [n for n in METHODS if n not in STATELESS])
 def test_a_damaged_state_of_a_training_is_one_sentence(demos, name, tmp_path):
     folder = tmp_path / "halted"
     with pytest.raises(KeyboardInterrupt):

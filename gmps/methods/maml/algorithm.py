@@ -1,0 +1,129 @@
+"""Algorithm 3 of MAML, and what E-MAML and ProMP have in place of its losses and its last line."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
+from gmps.distributed import Part
+from gmps.experience.rollouts import Gathered, Rollouts
+from gmps.experience.sampler import Sampler
+from gmps.method import Iteration
+from gmps.methods.maml.learner import RewardLearner, load, start
+from gmps.methods.maml.objective import OverTasks
+from gmps.methods.maml.options import RewardOptions
+from gmps.policies.meta_params import MetaParams
+from gmps.problem import Training
+from gmps.steps.trust_region import trust_region_step
+
+__all__ = ["load", "start", "train"]
+
+
+def train(
+    training: Training[RewardOptions],
+    learner: RewardLearner,
+    state: Mapping[str, Tensor],
+    first: int,
+) -> Generator[Iteration]:
+    """Meta-train from reward alone, an iteration at a time.
+
+    Numbers at the margin are the lines of Algorithm 3 of MAML (Finn et al., 2017). Line 10 is a
+    step of TRPO on theta, or of Adam; ProMP makes several of Adam on the same roll-outs.
+    """
+    options = training.options
+    meta = learner.meta.learnable()
+    optimizer = torch.optim.Adam(meta.leaves(), lr=options.adam_lr)  # idle beside TRPO
+    restore_optimizer(optimizer, state)
+    for iteration in range(first, options.iterations):  # 2
+        rng = training.stream("iteration", iteration)
+        sampler = _sampler(training, rng)  # 3
+        gathered: list[Gathered] = []
+        belief = learner.begin(sampler.num_tasks)
+        for step in range(options.inner_steps + 1):  # 4
+            rngs = sampler.streams(rng)
+            explorer = learner.explorer(belief, step, sampler.explore, rngs)
+            gathered.append(sampler(explorer, rngs).explored)  # 5, 8
+            if step < options.inner_steps:
+                belief = learner.adapt(belief, step, gathered[-1].rollouts, None)  # 6, 7
+        objective = _objective(learner, options, gathered, sampler.part)
+        moved = _outer_step(objective, meta, optimizer, options)  # 10
+        meta.require_finite(iteration)
+        learner = learner.with_meta(meta.frozen())
+        scalars = {**moved, **_scalars(learner, gathered, sampler.part)}
+        spent = len(gathered) * sampler.num_steps
+        yield Iteration(learner, scalars, spent, optimizer_tensors(optimizer))
+
+
+def _sampler(training: Training[RewardOptions], rng: np.random.Generator) -> Sampler:
+    """Roll-outs of the tasks of an iteration, this process's part of them."""
+    tasks, num = training.problem.tasks, training.options.meta_batch
+    if num:
+        tasks = tuple(tasks[i] for i in sorted(rng.choice(len(tasks), num, replace=False)))
+    return training.problem.sampler(
+        tasks,
+        explore=training.options.rollouts_per_task,
+        part=training.part.world.part(len(tasks)),
+        device=training.device,
+    )
+
+
+def _objective(
+    learner: RewardLearner, options: RewardOptions, gathered: Sequence[Gathered], part: Part
+) -> OverTasks:
+    """Of the roll-outs before every inner step, and behind the last one."""
+    stages = tuple(learner.stage(each.rollouts) for each in gathered)
+    paid = _standard_pay(gathered[-1].rollouts, part)
+    theta, alpha = learner.meta.theta, learner.step_sizes(0)
+    return OverTasks.at(theta, options.form, learner.inner, alpha, stages, paid, part)
+
+
+def _standard_pay(rollouts: Rollouts, part: Part) -> Tensor:
+    """Mean reward of a step in each task (M,), in standard deviations over all tasks' steps."""
+    reward, alive = rollouts.reward.double(), rollouts.alive
+    sums = torch.stack([alive, reward, reward.square()], 1).sum((2, 3))
+    count, total, squared = part.gathered(sums).sum(0)
+    mean = total / count
+    deviation = (squared / count - mean.square()).clamp_min(0).sqrt()
+    own: Tensor = (sums[:, 1] / sums[:, 0] - mean) / (deviation + 1e-8)
+    return own.to(rollouts.reward.dtype)
+
+
+def _outer_step(
+    objective: OverTasks,
+    meta: MetaParams,
+    optimizer: torch.optim.Adam,
+    options: RewardOptions,
+) -> dict[str, float]:
+    """Line 10, in place; returns what it has made of the loss, and the adapted policies' KL."""
+    before = objective.judged(meta.frozen().theta)
+    share = {}
+    if options.region is None:
+        for _ in range(options.epochs):
+            gradient = objective.gradient(meta.frozen().theta)
+            for name, leaf in meta.theta.items():
+                leaf.grad = gradient[name]
+            optimizer.step()
+        after = objective.judged(meta.frozen().theta)
+    else:
+        theta = meta.frozen().theta
+        gradient, product = objective.gradient(theta), objective.kl_product(theta)
+        taken = trust_region_step(theta, gradient, product, objective.judged, options.region)
+        for name, leaf in meta.theta.items():
+            leaf.data.copy_(taken.params[name])
+        after, share = taken.judged, {"step_share": taken.length}
+    moved = {"loss_before": before.loss, "loss_after": after.loss, "kl": after.kl}
+    return {**{name: float(value) for name, value in moved.items()}, **share}
+
+
+def _scalars(learner: RewardLearner, gathered: Sequence[Gathered], part: Part) -> dict[str, float]:
+    """What training tasks have paid before and after adaptation, and how widely theta explores."""
+    before, after = (
+        float(part.gathered(each.rollouts.reward.sum(-1).cpu()).mean())
+        for each in (gathered[0], gathered[-1])
+    )
+    std = learner.policy.std(learner.meta.theta)
+    return {"return_pre": before, "return_post": after, "std": float(std.mean())}

@@ -1,0 +1,111 @@
+"""The learner of MAML's family: everything adapts, the standard deviation among it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from demokit.errors import DemokitError
+from demokit.learning.networks import Params
+from demokit.random import torch_stream
+from gmps.experience.rollouts import Rollouts
+from gmps.gradient import GradientLearner, loaded_meta, loaded_step_size
+from gmps.methods.maml.objective import Stage
+from gmps.methods.maml.options import RewardOptions
+from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
+from gmps.policies.meta_params import MetaParams
+from gmps.policies.standard import statistics_of
+from gmps.problem import Problem, Training
+from gmps.steps.advantage import Advantage
+from gmps.steps.inner import InnerStep, LikelihoodStep
+
+
+@dataclass(frozen=True, eq=False)
+class RewardLearner(GradientLearner):
+    """phi <- phi - alpha * grad, with the alpha of training; smaller ones in steps beyond it.
+
+    Attributes:
+        trained_steps: inner steps in training.
+    """
+
+    trained_steps: int = 1
+
+    @classmethod
+    def with_parameters(
+        cls, options: RewardOptions, policy: GaussianPolicy, meta: MetaParams
+    ) -> Self:
+        """The learner with these parameters."""
+        return cls(
+            policy,
+            meta,
+            _inner_step(options, policy, AdaptSpec.all_but(meta.theta)),
+            Advantage(options.discount, options.gae_lambda, options.baseline),
+            options.rollouts_per_task,
+            options.inner_lr,
+            options.later_decay,
+            trained_steps=options.inner_steps,
+        )
+
+    def step_sizes(self, step: int) -> Params:
+        """Of adaptation step 0, 1, ..."""
+        factor = 1.0 if step < self.trained_steps else self.later_decay
+        assert self.step_size is not None
+        alpha = self.scale * self.step_size * factor
+        return self.inner.spec.init_step_sizes(self.meta.theta, alpha)
+
+    def stage(self, rollouts: Rollouts) -> Stage:
+        """Roll-outs as the objective sees them."""
+        return Stage.of(rollouts, self.inner_batch(rollouts))
+
+
+def start(training: Training[RewardOptions]) -> RewardLearner:
+    """Fresh parameters; raises DemokitError where images are seen."""
+    options, problem = training.options, training.problem
+    if problem.sees != "state":
+        raise DemokitError(
+            "Learning from reward alone acts from states, not from images: leave out --observation "
+            "vision, or name a dataset of states."
+        )
+    options.require_batch(len(problem.tasks))
+    zeros = torch.zeros(problem.family.observation_width)
+    policy = _policy(options, problem, (zeros, zeros + 1))
+    theta = policy.init(torch_stream(options.seed, "theta"))
+    return RewardLearner.with_parameters(options, policy, MetaParams(theta, {}))
+
+
+def load(
+    problem: Problem, options: RewardOptions, tensors: dict[str, Tensor], header: dict[str, Any]
+) -> RewardLearner:
+    """The learner of a checkpoint."""
+    policy = _policy(options, problem, statistics_of(tensors))
+    meta = loaded_meta(policy, tensors, step_sizes=False)
+    step_size = loaded_step_size(header) or options.inner_lr
+    return RewardLearner.with_parameters(options, policy, meta).with_step_size(step_size)
+
+
+def _policy(
+    options: RewardOptions, problem: Problem, statistics: tuple[Tensor, Tensor]
+) -> GaussianPolicy:
+    """Of states as they are: nothing has been seen by which to standardise them."""
+    return GaussianPolicy(
+        *statistics,
+        len(problem.family.actions),
+        options.hidden_width,
+        0,
+        options.initial_std,
+        options.min_std,
+        hidden_layers=options.hidden_layers,
+        activation=options.activation,
+        action_scale=options.action_scale,
+    )
+
+
+def _inner_step(options: RewardOptions, policy: GaussianPolicy, spec: AdaptSpec) -> InnerStep:
+    second_order = options.second_order
+    if options.form.inner_ratio:
+        return InnerStep(policy, spec, math.inf, ratio_gradient=True, second_order=second_order)
+    return LikelihoodStep(policy, spec, second_order=second_order)

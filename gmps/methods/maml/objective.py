@@ -1,0 +1,208 @@
+"""What MAML, E-MAML and ProMP descend on, as a function of theta through the inner steps.
+
+The roll-outs stay as they were sampled; adaptation is computed anew for every theta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from demokit.learning.distributions import Gaussian
+from demokit.learning.networks import Params
+from gmps.distributed import Part
+from gmps.experience.observation import each
+from gmps.experience.rollouts import Rollouts
+from gmps.methods.maml.options import Form
+from gmps.steps.inner import InnerBatch, InnerStep
+from gmps.steps.losses import mean_weights, policy_gradient
+from gmps.steps.ppo import clipped_surrogate
+from gmps.steps.trust_region import Judged, Product, kl_product, mean_kl
+
+# A few tasks at a time: their activations stay in a CPU's cache, and memory is bounded.
+_SAMPLES_AT_ONCE = {"cpu": 8_000, "cuda": 1_000_000}
+
+
+class Stage(NamedTuple):
+    """The roll-outs of M tasks after some inner steps.
+
+    Attributes:
+        seen: samples (M, S, ...); advantages carry the weights.
+        weight: (M, S), see `mean_weights`.
+    """
+
+    seen: InnerBatch
+    weight: Tensor
+
+    @classmethod
+    def of(cls, rollouts: Rollouts, seen: InnerBatch) -> Stage:
+        """Of roll-outs, and of what an inner step sees of them."""
+        return cls(seen, mean_weights(rollouts.alive.flatten(1, 2)).to(seen.advantage.dtype))
+
+    def rows(self, chosen: slice) -> Stage:
+        """Of some of the tasks."""
+        rows = each(lambda values: values[chosen], self.seen.observation)
+        rest = (values[chosen] for values in self.seen[1:])
+        return Stage(InnerBatch(rows, *rest), self.weight[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class MetaSurrogate:
+    r"""A mean over M tasks of the outer loss of the policies adapted to them, and what is added.
+
+    $L = mean_i [ L_{out}(\phi_i) - \lambda R_i \sum_j mean \log \pi_{\phi_i^j}(a^j)
+    + \eta\, mean_j KL(\pi_{old}^j \| \pi_{\phi_i^j}) ]$, where $\phi_i^0 = \theta$ and j counts the
+    inner steps. The second term is E-MAML's, the third ProMP's; see `Form`.
+
+    Attributes:
+        form: which of these.
+        inner: the inner step.
+        step_sizes: its alpha.
+        stages: what was sampled before each inner step, and behind the last one.
+        paid: R, what the adapted policies are paid, in units of how the tasks differ, (M,).
+        old: the policies that sampled the stages.
+    """
+
+    form: Form
+    inner: InnerStep
+    step_sizes: Params
+    stages: tuple[Stage, ...]
+    paid: Tensor
+    old: tuple[Gaussian, ...]
+
+    @classmethod
+    def at(
+        cls,
+        theta: Params,
+        form: Form,
+        inner: InnerStep,
+        step_sizes: Params,
+        stages: tuple[Stage, ...],
+        paid: Tensor,
+    ) -> MetaSurrogate:
+        """Of roll-outs that theta, and what was adapted from it, have sampled."""
+        fresh = cls(form, inner, step_sizes, stages, paid, ())
+        with torch.no_grad():
+            old = fresh.policies(theta)
+        return cls(form, inner, step_sizes, stages, paid, tuple(old))
+
+    def loss(self, theta: Params) -> Tensor:
+        """L."""
+        *before, adapted = self.policies(theta)
+        return self._outer(adapted) + self._before(before)
+
+    def judged(self, theta: Params) -> Judged:
+        """L, and the mean KL of the adapted policies."""
+        *before, adapted = self.policies(theta)
+        kl = mean_kl(self.old[-1], adapted, self.stages[-1].weight)
+        return Judged(self._outer(adapted) + self._before(before), kl)
+
+    def kl_product(self, theta: Params) -> Product:
+        """With the Hessian of that KL, where theta is what has sampled."""
+
+        def adapted(at: Params) -> Gaussian:
+            return self.policies(at)[-1]
+
+        return kl_product(adapted, theta, self.stages[-1].weight)
+
+    def policies(self, theta: Params) -> list[Gaussian]:
+        """Those of all stages, each at the states that it has visited, (M, S, A)."""
+        dist, step = self.inner.policy.dist, self.inner
+        first, *later = self.stages
+        std = dist(theta, first.seen.observation)
+        found = [std._replace(std=std.std.expand(len(first.weight), 1, -1))]
+        phi, axis = theta, None
+        for before, after in zip(self.stages, later, strict=False):
+            phi = torch.func.vmap(step, in_dims=(axis, None, 0))(phi, self.step_sizes, before.seen)
+            own = torch.func.vmap(dist)(phi, after.seen.observation)
+            found.append(own._replace(std=own.std[:, None]))
+            axis = 0
+        return found
+
+    def _outer(self, adapted: Gaussian) -> Tensor:
+        seen, form = self.stages[-1].seen, self.form
+        log_prob = adapted.log_prob(seen.action)
+        if not form.outer_ratio:
+            return policy_gradient(log_prob, seen.advantage)
+        return clipped_surrogate(log_prob, seen.behaviour_log_prob, seen.advantage, form.clip)
+
+    def _before(self, policies: list[Gaussian]) -> Tensor:
+        """What is added: of the policies that sampled before each inner step."""
+        total = self.paid.new_zeros(())
+        for policy, old, stage in zip(policies, self.old, self.stages, strict=False):
+            if self.form.exploration:
+                credit = stage.weight * self.paid[:, None]
+                likely = policy_gradient(policy.log_prob(stage.seen.action), credit)
+                total = total + self.form.exploration * likely
+            if self.form.kl_weight:
+                kl = mean_kl(old, policy, stage.weight)
+                total = total + self.form.kl_weight / len(policies) * kl
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class OverTasks:
+    """The same over all tasks, some at a time, and over all processes.
+
+    Attributes:
+        surrogates: of some tasks each.
+        shares: of these tasks in all of this process.
+        part: the tasks of this process.
+    """
+
+    surrogates: tuple[MetaSurrogate, ...]
+    shares: tuple[float, ...]
+    part: Part
+
+    @classmethod
+    def at(
+        cls,
+        theta: Params,
+        form: Form,
+        inner: InnerStep,
+        step_sizes: Params,
+        stages: tuple[Stage, ...],
+        paid: Tensor,
+        part: Part,
+    ) -> OverTasks:
+        """See `MetaSurrogate.at`; stages and `paid` are of this process's tasks."""
+        num_tasks, num_samples = stages[0].weight.shape
+        at_once = max(1, _SAMPLES_AT_ONCE[paid.device.type] // num_samples)
+        chosen = [slice(i, i + at_once) for i in range(0, num_tasks, at_once)]
+        surrogates = tuple(
+            MetaSurrogate.at(
+                theta, form, inner, step_sizes, tuple(s.rows(own) for s in stages), paid[own]
+            )
+            for own in chosen
+        )
+        shares = tuple(len(each.paid) / num_tasks for each in surrogates)
+        return cls(surrogates, shares, part)
+
+    def gradient(self, theta: Params) -> Params:
+        """Of L."""
+        return self._mean(torch.func.grad(each.loss)(theta) for each in self.surrogates)
+
+    @torch.no_grad()
+    def judged(self, theta: Params) -> Judged:
+        """L and the KL of the adapted policies."""
+        return Judged(**self._mean(each.judged(theta)._asdict() for each in self.surrogates))
+
+    def kl_product(self, theta: Params) -> Product:
+        """See `MetaSurrogate.kl_product`."""
+        products = [each.kl_product(theta) for each in self.surrogates]
+
+        def product(vector: Params) -> Params:
+            return self._mean(own(vector) for own in products)
+
+        return product
+
+    def _mean(self, values: Iterator[Params]) -> Params:
+        total: Params = {}
+        for share, found in zip(self.shares, values, strict=True):
+            for name, value in found.items():
+                total[name] = total[name] + share * value if name in total else share * value
+        return self.part.mean(total)

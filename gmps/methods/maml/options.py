@@ -1,0 +1,189 @@
+"""The options of MAML, E-MAML and ProMP: what they share, then the losses of each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import ClassVar, NamedTuple
+
+from demokit.errors import DemokitError
+from demokit.options import dashed, option
+from gmps.options import PolicyOptions, RunOptions, require_several
+from gmps.steps.trust_region import Region
+
+TRPO, VPG = "trpo", "vpg"
+
+
+class Form(NamedTuple):
+    """What a method descends on.
+
+    Attributes:
+        inner_ratio: the inner loss goes through the ratio of likelihoods; else their logarithm.
+        outer_ratio: the outer loss, too.
+        clip: of the outer ratio.
+        exploration: weight of E-MAML's term.
+        kl_weight: of the KL from the policies that sampled before adaptation.
+    """
+
+    inner_ratio: bool = False
+    outer_ratio: bool = True
+    clip: float = math.inf
+    exploration: float = 0.0
+    kl_weight: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardOptions(PolicyOptions, RunOptions):
+    """Of meta-learning by policy gradient from reward alone; defaults are the ProMP authors'."""
+
+    iterations: int = option(200, "Meta-iterations: sets of roll-outs, and outer steps on them.")
+    meta_batch: int = option(
+        0, "Training tasks drawn for each iteration; 0: all of them.", zero=True
+    )
+    hidden_width: int = option(64, "Units in each hidden layer.")
+    hidden_layers: int = option(2, "Hidden layers.")
+    activation: str = option("tanh", "Between layers.", ("relu", "tanh"))
+    action_scale: float = option(
+        10.0,
+        "Which outputs of the policy span the range of actions. Step sizes and standard deviations "
+        "are in the outputs' unit: published ones mostly mean 10.",
+    )
+    initial_std: float = option(1.0, "Standard deviation of the outputs before training.")
+    min_std: float = option(1e-6, "Floor of the standard deviation, which adapts as all else.")
+    inner_lr: float = option(0.1, "Inner step size.")
+    inner_steps: int = option(1, "Inner steps in training, each on roll-outs of its own.")
+    later_decay: float = option(
+        0.5, "Factor on the inner step size of steps beyond those of training.", at_most=1
+    )
+    second_order: bool = option(True, "Let the outer gradient flow through the inner gradient.")
+    discount: float = option(0.99, "Discount of advantages.", zero=True, at_most=1)
+    gae_lambda: float = option(
+        1.0, "Lambda of generalised advantage estimation.", zero=True, at_most=1
+    )
+    baseline: str = option(
+        "linear", "Features of the value baseline, refitted per task.", ("linear", "zero")
+    )
+
+    def __post_init__(self) -> None:
+        """See `RunOptions`."""
+        super().__post_init__()
+        require_several(self)
+
+    @property
+    def form(self) -> Form:
+        """The losses."""
+        raise NotImplementedError
+
+    @property
+    def region(self) -> Region | None:
+        """Of a natural gradient; None for Adam."""
+        return None
+
+    @property
+    def adam_lr(self) -> float:
+        """Step size of Adam, without a region."""
+        raise NotImplementedError
+
+    @property
+    def epochs(self) -> int:
+        """Steps of Adam on a set of roll-outs."""
+        return 1
+
+    def require_batch(self, num_tasks: int) -> None:
+        """Raise DemokitError where an iteration would draw more tasks than there are."""
+        if self.meta_batch > num_tasks:
+            raise DemokitError(
+                f"Option meta_batch draws {self.meta_batch} tasks of {num_tasks}: take fewer, or "
+                "more --tasks."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MAMLOptions(RewardOptions):
+    """Of MAML."""
+
+    outer: str = option(
+        TRPO,
+        "The outer step. trpo: a trust region; vpg: one of Adam, by log-likelihood.",
+        (TRPO, VPG),
+    )
+    max_kl: float = option(0.01, "trpo: bound of the mean KL of the adapted policies.")
+    cg_iterations: int = option(10, "trpo: of conjugate gradients.")
+    cg_damping: float = option(1e-5, "trpo: added to the KL's second derivative.", zero=True)
+    outer_lr: float = option(1e-3, "vpg: step size of Adam.")
+
+    _OF_OUTER: ClassVar = {
+        "max_kl": TRPO,
+        "cg_iterations": TRPO,
+        "cg_damping": TRPO,
+        "outer_lr": VPG,
+    }
+
+    def __post_init__(self) -> None:
+        """See `RunOptions`; options of the other outer step are refused."""
+        super().__post_init__()
+        for each in fields(self):
+            owner = self._OF_OUTER.get(each.name, self.outer)
+            if owner != self.outer and getattr(self, each.name) != each.default:
+                raise DemokitError(
+                    f"Option --{dashed(each.name)} has no effect without --outer {owner}: leave it "
+                    "out."
+                )
+
+    @property
+    def form(self) -> Form:
+        """See `RewardOptions`."""
+        return Form(outer_ratio=self.outer == TRPO)
+
+    @property
+    def adam_lr(self) -> float:
+        """See `RewardOptions`."""
+        return self.outer_lr
+
+    @property
+    def region(self) -> Region | None:
+        """See `RewardOptions`."""
+        if self.outer == VPG:
+            return None
+        return Region(self.max_kl, self.cg_iterations, self.cg_damping)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMAMLOptions(MAMLOptions):
+    """Of E-MAML."""
+
+    exploration_weight: float = option(
+        1.0, "Weight of the roll-outs' likelihood, times what the adapted policies are paid."
+    )
+
+    @property
+    def form(self) -> Form:
+        """See `RewardOptions`."""
+        return super().form._replace(exploration=self.exploration_weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProMPOptions(RewardOptions):
+    """Of ProMP."""
+
+    outer_lr: float = option(1e-3, "Step size of Adam.")
+    outer_epochs: int = option(5, "Steps of Adam on a set of roll-outs.")
+    clip: float = option(0.3, "Adapted policies gain by ratios within 1 +- this.", at_most=1)
+    kl_weight: float = option(
+        5e-4, "Weight of the KL from the policies that sampled before adaptation.", zero=True
+    )
+
+    @property
+    def form(self) -> Form:
+        """See `RewardOptions`."""
+        return Form(inner_ratio=True, clip=self.clip, kl_weight=self.kl_weight)
+
+    @property
+    def adam_lr(self) -> float:
+        """See `RewardOptions`."""
+        return self.outer_lr
+
+    @property
+    def epochs(self) -> int:
+        """See `RewardOptions`."""
+        return self.outer_epochs

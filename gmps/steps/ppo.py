@@ -1,0 +1,32 @@
+"""The clipped surrogate of proximal policy optimisation (PPO)."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+
+def clipped_surrogate(
+    log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float = math.inf
+) -> Tensor:
+    r"""$- mean_t [ \min(r_t A_t, clip(r_t, 1 - \epsilon, 1 + \epsilon) A_t) ]$; a loss.
+
+    $r_t = \pi(a_t|s_t) / \pi_{old}(a_t|s_t)$. Source: Schulman et al., 2017, Eq. 7. An infinite
+    epsilon leaves the clip out: the surrogate of conservative policy iteration, TRPO's loss.
+
+    Args:
+        log_prob: log pi of the actions taken, (...,).
+        old_log_prob: log pi_old of them, (...,).
+        advantage: (...,); it may carry the weights of a mean (`mean_weights`), none below zero.
+        clip: epsilon.
+    """
+    if not log_prob.shape == old_log_prob.shape == advantage.shape:
+        raise ValueError(
+            f"shapes differ: {log_prob.shape}, {old_log_prob.shape}, {advantage.shape}"
+        )
+    ratio = (log_prob - old_log_prob).exp()
+    paid = ratio * advantage
+    if math.isfinite(clip):
+        paid = paid.minimum(ratio.clamp(1 - clip, 1 + clip) * advantage)
+    return -paid.mean()
