@@ -1,13 +1,16 @@
 """What is put on the shelf: the sdist, the wheel made of it, and both where nothing else is."""
 
 import re
+import shutil
 import subprocess
+import sys
 import tarfile
 import zipfile
 from importlib.metadata import EntryPoint, distribution, entry_points
 from pathlib import Path
 
 import pytest
+import user
 import yaml
 from shelf import OURS, ROOT, build, clean, install
 
@@ -101,6 +104,14 @@ def test_what_is_imported_is_the_wheel(ask, programs):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_helps(ask, command):
     assert f"Usage: demokit {command} " in ask("demokit", command, "--help")
+
+
+def test_a_users_script_sees_types(programs, tmp_path):
+    script = shutil.copy(Path(user.__file__), tmp_path)  # away from the checkout
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", programs / "python"]
+    options = {"cwd": tmp_path, "env": clean(tmp_path), "capture_output": True, "text": True}
+    done = subprocess.run([*mypy, script], check=False, **options)
+    assert done.returncode == 0, done.stdout
 
 
 ACT = """
