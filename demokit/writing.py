@@ -181,3 +181,13 @@ def _sync_all(path: Path) -> None:
         sync(Path(folder))
     if not path.is_dir():
         sync(path)
+
+
+def require_free(paths: Sequence[Path | None], overwrite: bool) -> None:
+    """Raise DemokitError for a file that is there, or is named twice."""
+    named = [path for path in paths if path is not None]
+    if len({path.resolve() for path in named}) < len(named):
+        raise DemokitError("Two outputs have the same name: name different files.")
+    for path in named:
+        if path.exists() and not overwrite:
+            raise DemokitError(f"{path} exists: name another file, or pass --overwrite.")

@@ -8,9 +8,9 @@ OUT=docs/pictures
 mkdir -p "$OUT"
 for name in point point-corner point-rotated point-coded sliders arm-torque \
     push push-rotated door pick-place ant ant-dir cheetah-vel cheetah-dir; do
-    "$BIN/demokit" envs --render "$name" --out "$OUT/$name.png"
+    "$BIN/demokit" envs --render "$name" --out "$OUT/$name.png" --overwrite
 done
-"$BIN/demokit" envs --render push --camera policy --out "$OUT/push-policy.png"
+"$BIN/demokit" envs --render push --camera policy --out "$OUT/push-policy.png" --overwrite
 
 RUNS=${RUNS:-runs}
 INFERRED=$RUNS/point/task-inference-0

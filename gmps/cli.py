@@ -88,17 +88,27 @@ def meta_train(
             loaded = None
         else:
             problem, loaded = _of_dataset(method, checked, demos)
-        if find_method(method).rolls_out:
-            problem.require_simulation()
+        _require_fit(method, checked, problem, source)
         world.require_tasks(len(problem.tasks))
-        if world.is_main and len(problem.tasks) == 1:
-            say(f"{source} has one training task: nothing to meta-learn.", err=True)
         folder = output_dir or Path("runs") / f"{problem.family_name}-{method}-{checked.seed}"
         run = Run(folder, method, checked, source, resume=resume, overwrite=overwrite, world=world)
         trained = _trained(run, problem, loaded)
         if world.is_main:
             say(f"{folder}: {_summary(trained, loaded)}")
         world.leave()
+
+
+def _require_fit(method: str, options: RunOptions, problem: Problem, source: str) -> None:
+    """Raise DemokitError, before there is a folder, unless the method can learn from this so."""
+    about = find_method(method)
+    if about.rolls_out:
+        problem.require_simulation()
+    problem.require_effect(options)
+    if len(problem.tasks) < about.fewest_tasks:
+        raise DemokitError(
+            f"{source} has one training task, and {method} learns from what differs between tasks: "
+            "record more of them, or clone this one with --method imitation."
+        )
 
 
 def _source(

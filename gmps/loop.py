@@ -9,7 +9,6 @@ from functools import partial
 
 from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
-from demokit.options import IMAGES, SIMULATION, require_effect
 from demokit.types import Task
 from gmps.distributed import World
 from gmps.evaluation import MEAN_EPISODES, Curve, meta_test
@@ -38,7 +37,7 @@ def train(
         report: told how far it is.
     """
     method, options = find_method(run.method), run.options
-    require_effect(options, {IMAGES: problem.sees != "state", SIMULATION: problem.simulated})
+    problem.require_effect(options)
     training = Training(
         problem,
         options,

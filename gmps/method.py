@@ -200,6 +200,7 @@ class Method:
         module: the name of the module with its `Code`.
         imitates: whether it needs demonstrations, not only their tasks.
         rolls_out: whether its training needs roll-outs, and so a simulation.
+        fewest_tasks: training tasks without which there is nothing to learn.
         told: all that it is told in training, and of the new task besides rewards and
             observations, a phrase.
     """
@@ -211,6 +212,7 @@ class Method:
     module: str
     imitates: bool = False
     rolls_out: bool = True
+    fewest_tasks: int = 2
     told: str = ""
 
     @property

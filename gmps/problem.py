@@ -19,6 +19,7 @@ from demokit.envs.schema import Schema
 from demokit.envs.tasks import task_sets
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
+from demokit.options import IMAGES, SIMULATION, require_effect
 from demokit.random import stream
 from demokit.types import Task
 from gmps.distributed import WHOLE, Part
@@ -80,6 +81,11 @@ class Problem:
     def simulated(self) -> bool:
         """Whether roll-outs can be had here."""
         return self.recorded is None
+
+    def require_effect(self, options: RunOptions) -> None:
+        """Raise DemokitError for an option that was changed and means nothing here."""
+        given = {IMAGES: self.sees != "state", SIMULATION: self.simulated}
+        require_effect(options, given)
 
     def require_simulation(self) -> None:
         """Raise DemokitError where no roll-outs can be had."""

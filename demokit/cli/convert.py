@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     help="Import: NAME.hdf5. Export: a file (robomimic), a folder (lerobot), or the folder that "
     "will hold Minari's datasets (minari).",
 )  # fmt: skip
+@click.option(
+    "--fps", type=click.IntRange(1),
+    help="Export to lerobot: steps per second, where nothing here says it of the family.",
+)  # fmt: skip
 @click.option("--env", help="Import: the task family, where the source does not say it.")
 @click.option("--license", help="Import: the licence, where the source does not say it.")
 @stated_options
@@ -36,6 +40,7 @@ def convert(
     to_format: str | None,
     from_format: str | None,
     output: Path,
+    fps: int | None,
     env: str | None,
     license: str | None,
     dry_run: bool,
@@ -47,11 +52,13 @@ def convert(
         raise click.UsageError("Give --to FORMAT or --from FORMAT, one of them.")
     if to_format and (env, license) != (None, None):
         raise click.UsageError("--env and --license are for imports.")
+    if to_format != "lerobot":
+        refuse_typed(click.get_current_context(), ("fps",), "without --to lerobot")
     if to_format:
         refuse_typed(click.get_current_context(), list(columns), "with --to")
     common = {"overwrite": overwrite, "dry_run": dry_run}
     if to_format:
-        losses = _export(source, to_format, output, **common)
+        losses = _export(source, to_format, output, fps, **common)
     else:
         losses = _import(
             source, str(from_format), output, columns, env=env, license=license, **common
@@ -59,11 +66,13 @@ def convert(
     _report(losses, output, dry_run=dry_run)
 
 
-def _export(source: str, name: str, output: Path, **options: bool) -> tuple[Loss, ...]:
+def _export(
+    source: str, name: str, output: Path, fps: int | None, **options: bool
+) -> tuple[Loss, ...]:
     from demokit.data import open_dataset
     from demokit.data.convert import export_dataset
 
-    return export_dataset(open_dataset(source), name, output, **options)
+    return export_dataset(open_dataset(source), name, output, rate_hz=fps, **options)
 
 
 def _import(

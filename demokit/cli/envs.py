@@ -10,6 +10,7 @@ import click
 from demokit.cli.typed import refuse_typed
 from demokit.cli.view import Where, view_options
 from demokit.text import say
+from demokit.writing import require_free
 
 if TYPE_CHECKING:
     from demokit.envs.family import ContextSpace, Family
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The picture; default NAME.png, 640x480."
 )
+@click.option("--overwrite", is_flag=True, help="Replace the picture that is there.")
 @view_options
 @click.pass_context
 def envs(
@@ -32,6 +34,7 @@ def envs(
     render: str | None,
     camera: str,
     out: Path | None,
+    overwrite: bool,
     view: str | None,
     listen: str,
     port: int,
@@ -48,7 +51,9 @@ def envs(
         return
 
     if render is not None:
-        say(_draw(render, camera, out or Path(f"{render}.png")))
+        path = out or Path(f"{render}.png")
+        require_free((path,), overwrite)
+        say(_draw(render, camera, path))
         return
 
     from demokit.envs import family_named_by_user, family_names, make_family
@@ -71,11 +76,11 @@ def envs(
 def _refuse_ignored(ctx: click.Context, view: str | None, render: str | None) -> None:
     """Raise click.UsageError for what the other options leave without a meaning."""
     if view is not None:
-        refuse_typed(ctx, ("as_json", "render", "camera", "out"), "with --view")
+        refuse_typed(ctx, ("as_json", "render", "camera", "out", "overwrite"), "with --view")
     elif render is not None:
         refuse_typed(ctx, ("name", "as_json"), "with --render")
     else:
-        refuse_typed(ctx, ("camera", "out"), "without --render")
+        refuse_typed(ctx, ("camera", "out", "overwrite"), "without --render")
     if view != "web":
         refuse_typed(ctx, ("listen", "port"), "without --view web")
 

@@ -10,6 +10,7 @@ import click
 from demokit.cli.list import list_datasets
 from demokit.errors import DemokitError
 from demokit.text import say
+from demokit.writing import require_free
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from demokit.data.convert.recognise import Recognised
     from demokit.data.metadata import ArraySpec
     from demokit.data.store import Dataset
-    from demokit.data.summary import ArrayRange, Summary
+    from demokit.data.summary import Summary
 
 MAX_ROWS = 40
 
@@ -34,6 +35,7 @@ MAX_ROWS = 40
 @click.option(
     "--html", type=click.Path(path_type=Path), help="Write a page that needs nothing else."
 )
+@click.option("--overwrite", is_flag=True, help="Replace the picture or page that is there.")
 @click.pass_context
 def inspect(
     context: click.Context,
@@ -42,6 +44,7 @@ def inspect(
     as_json: bool,
     plot: Path | None,
     html: Path | None,
+    overwrite: bool,
 ) -> None:
     """Show what a dataset contains: tasks, success, returns, ranges, provenance.
 
@@ -65,6 +68,7 @@ def inspect(
         say_json(foreign.to_json()) if as_json else _print_foreign(foreign)
         return
     found = open_dataset(dataset)
+    require_free((plot, html), overwrite)
     _draw(found, plot, html)
     if episode is not None:
         about = _episode(found, episode)
@@ -153,7 +157,7 @@ def _print_summary(summary: Summary) -> None:
             "the command that began it.",
             style="yellow",
         )
-    out.print(_totals(summary), task_table(summary), _range_table(summary.ranges))
+    out.print(_totals(summary), task_table(summary), _range_table(summary))
     out.print(_provenance(summary))
 
 
@@ -198,27 +202,32 @@ def task_table(summary: Summary) -> Table:
     return rows
 
 
-def _range_table(ranges: tuple[ArrayRange, ...]) -> Table:
+def _range_table(summary: Summary) -> Table:
     from demokit.cli.console import table
+    from demokit.data.summary import action_labels
+
+    actions = action_labels(summary.metadata)
 
     rows = table("Ranges", "array", "shape", "dtype", "least", "greatest", "constant components")
-    for row in ranges:
+    for row in summary.ranges:
         low, high = min(row.low, default=0.0), max(row.high, default=0.0)
-        constant = ", ".join(map(str, row.constant)) or "none"
+        named = actions if row.name == "actions" else range(len(row.low))
+        constant = ", ".join(str(named[i]) for i in row.constant) or "none"
         rows.add_row(row.name, _shape(row.shape), row.dtype, f"{low:.4g}", f"{high:.4g}", constant)
     return rows
 
 
 def _provenance(summary: Summary) -> Table:
     from demokit.cli.console import table
+    from demokit.data.metadata import UNSTATED
 
     about, source = summary.metadata, summary.metadata.provenance
     rows = table("Provenance", "", "")
     rows.add_row("recorder", f"{source.recorder}, expert {source.expert}")
-    rows.add_row("action noise", "differs" if source.noise_std is None else f"{source.noise_std:g}")
+    rows.add_row("action noise", UNSTATED if source.noise_std is None else f"{source.noise_std:g}")
     rows.add_row("kept", about.kept)
     rows.add_row("operator", source.operator or "not stated")
-    rows.add_row("seed", str(source.seed))
+    rows.add_row("seed", UNSTATED if source.seed is None else str(source.seed))
     rows.add_row("created", source.created)
     rows.add_row("versions", ", ".join(f"{name} {v}" for name, v in source.versions.items()))
     rows.add_row(

@@ -11,6 +11,7 @@ from demokit.cli.number import Number
 from demokit.cli.typed import refuse_typed
 from demokit.cli.view import Where, view_options
 from demokit.text import say
+from demokit.writing import require_free
 
 if TYPE_CHECKING:
     from demokit.data.replay import Deviation, Replay, Replayer
@@ -42,6 +43,7 @@ MAX_ROWS = 40
     help="Write an MP4 of one episode: that of --episode, else the first.",
 )
 @click.option("--camera", default="scene", show_default=True, help="Camera of the pictures.")
+@click.option("--overwrite", is_flag=True, help="Replace the video that is there.")
 @click.option("--side-by-side", is_flag=True, help="Recorded left, simulated again right.")
 @view_options
 @click.pass_context
@@ -53,6 +55,7 @@ def replay(
     tolerance: float,
     video: Path | None,
     camera: str,
+    overwrite: bool,
     side_by_side: bool,
     view: str | None,
     listen: str,
@@ -67,7 +70,8 @@ def replay(
     if side_by_side and video is None:
         raise click.UsageError("--side-by-side says how --video looks: add --video.", ctx)
     if video is None:
-        refuse_typed(ctx, ("camera",), "without --video")
+        refuse_typed(ctx, ("camera", "overwrite"), "without --video")
+    require_free((video,), overwrite)
     if view != "web":
         refuse_typed(ctx, ("listen", "port"), "without --view web")
     from demokit.data import open_dataset

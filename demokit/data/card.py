@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from demokit.data.metadata import UNSTATED
 from demokit.data.store import open_dataset
 from demokit.data.summary import Summary, summarize
 from demokit.text import as_code, in_markdown, say
@@ -141,7 +142,7 @@ with open_dataset({_quoted(Path(summary.path).name)}) as dataset:
 
 def describe_noise(noise_std: float | None) -> str:
     """The noise on executed actions, in words."""
-    known = f"of {noise_std:g}" if noise_std is not None else "not stated or differing"
+    known = f"of {noise_std:g}" if noise_std is not None else UNSTATED
     return f"action noise {known}"
 
 
@@ -165,12 +166,13 @@ def _provenance(summary: Summary) -> str:
     ]
     acted = f"recorder {as_code(source.recorder)}, expert {as_code(source.expert)}"
     model = as_code(about.model_hash or "not stated")
+    seed = UNSTATED if source.seed is None else source.seed
     return f"""## Provenance
 
 - {acted}, {describe_noise(source.noise_std)}
 - kept: {in_markdown(about.kept)}
 - operator: {in_markdown(source.operator or "not stated")}
-{_trained(source.trained)}- seed {source.seed}, recorded {in_markdown(source.created)}
+{_trained(source.trained)}- seed {seed}, recorded {in_markdown(source.created)}
 - versions: {in_markdown(versions)}
 - model: SHA-256 {model}, MuJoCo {in_markdown(about.mujoco_version)}
 - checksum of all episodes: `{summary.checksum}`

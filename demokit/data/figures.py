@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from demokit.data.layout import EpisodeRecord
 from demokit.data.store import Dataset
+from demokit.data.summary import action_labels
 from demokit.figure import Figure
 from demokit.page import write_picture
 from demokit.random import stream
@@ -31,6 +32,7 @@ class Survey:
         ends: where the object of each task ended, (E, W); None where that was not recorded.
         end_label: the term that `ends` holds.
         context_labels: name and unit of each component of the context.
+        action_labels: what each component of the action means.
     """
 
     records: tuple[EpisodeRecord, ...]
@@ -39,6 +41,7 @@ class Survey:
     ends: FloatArray | None
     end_label: str
     context_labels: tuple[str, ...]
+    action_labels: tuple[str, ...]
 
     @property
     def contexts(self) -> FloatArray:
@@ -48,7 +51,7 @@ class Survey:
 
 def survey(dataset: Dataset) -> Survey:
     """Read what the pictures need, one episode at a time; raises DemokitError."""
-    term, labels = _of_family(dataset)
+    term, contexts, means = _of_family(dataset)
     width = dataset.metadata.action_space.shape[0]
     edges = np.linspace(-1, 1, _BINS + 1)
     counts = np.zeros((width, _BINS), np.int64)
@@ -60,20 +63,22 @@ def survey(dataset: Dataset) -> Survey:
             ends += _end(dataset, index, record.length, term)
         records = dataset.episodes
     found = np.stack(ends) if len(ends) == len(records) else None
-    return Survey(records, edges, counts, found, term, labels)
+    return Survey(records, edges, counts, found, term, contexts, means)
 
 
-def _of_family(dataset: Dataset) -> tuple[str, tuple[str, ...]]:
-    """The term of what the tasks move, and labels of the context's components."""
+def _of_family(dataset: Dataset) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The term of what the tasks move, and labels of the components of context and action."""
     from demokit.envs import family_names, make_family
 
     name = dataset.metadata.family
     if name not in family_names():
         width = len(dataset.metadata.tasks[0].context)
-        return "", tuple(f"context {i}" for i in range(width))
+        contexts = tuple(f"context {i}" for i in range(width))
+        return "", contexts, action_labels(dataset.metadata)
     family = make_family(name)
     pairs = zip(family.context.names, family.context.units, strict=True)
-    return family.object_term, tuple(f"{name} ({unit})" for name, unit in pairs)
+    labels = tuple(f"{name} ({unit})" for name, unit in pairs)
+    return family.object_term, labels, action_labels(dataset.metadata)
 
 
 def _end(dataset: Dataset, index: int, length: int, term: str) -> list[Array]:
@@ -125,7 +130,7 @@ def draw_actions(axes: Axes, found: Survey) -> None:
     share = found.counts / np.maximum(found.counts.sum(1, keepdims=True), 1)
     for index, row in enumerate(share):
         color = _LINES[index % len(_LINES)]
-        axes.stairs(row, found.edges, color=color, lw=1.6, label=f"component {index}")
+        axes.stairs(row, found.edges, color=color, lw=1.6, label=found.action_labels[index])
     axes.set_title("Executed actions")
     axes.set_xlabel("action")
     axes.set_ylabel("share of steps")

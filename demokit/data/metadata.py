@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 MINARI_VERSION = "0.5.4"
+UNSTATED = "not stated or differing"
+"""Of a dataset whose sources did not say it, or did not say the same."""
 LARGEST_SPACE = 3 * 4096**2  # numbers, see `Vision`
 _LIBRARIES = ("mujoco", "numpy", "h5py")
 # What the checksum of the metadata leaves out: itself, and what changes with the file's name.

@@ -13,8 +13,9 @@ import numpy as np
 from demokit.data.card import describe_noise
 from demokit.data.figures import PANELS, Survey, survey
 from demokit.data.layout import EpisodeRecord
+from demokit.data.metadata import UNSTATED
 from demokit.data.store import Dataset
-from demokit.data.summary import Summary, summarize
+from demokit.data.summary import ArrayRange, Summary, action_labels, summarize
 from demokit.errors import DemokitError
 from demokit.figure import Figure
 from demokit.page import drawing, facts, image, style, table, tile
@@ -84,7 +85,7 @@ def _facts(summary: Summary) -> str:
         f"{describe_noise(source.noise_std)}",
         "operator": source.operator or "not stated",
         "created": source.created,
-        "seed": "not stated or differing" if source.seed is None else str(source.seed),
+        "seed": UNSTATED if source.seed is None else str(source.seed),
         "versions": ", ".join(f"{name} {number}" for name, number in source.versions.items()),
         "model": f"{about.model_hash or 'not stated'} (MuJoCo {about.mujoco_version})",
         "checksum": summary.checksum,
@@ -196,10 +197,17 @@ def _tasks(summary: Summary) -> str:
     return table(("task", "split", "context", "episodes", "success", "mean return"), rows)
 
 
+def _component(row: ArrayRange, index: int, actions: Sequence[str]) -> str:
+    if row.name == "actions":
+        return f"actions: {actions[index]}"
+    return f"{row.name}[{index}]" if row.shape else row.name
+
+
 def _ranges(summary: Summary) -> str:
+    actions = action_labels(summary.metadata)
     rows = (
         (
-            f"{row.name}[{index}]" if row.shape else row.name,
+            _component(row, index, actions),
             row.dtype,
             f"{low:.4g}",
             f"{high:.4g}",

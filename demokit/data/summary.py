@@ -134,6 +134,15 @@ def summarize(dataset: Dataset, *, ranges: bool = True) -> Summary:
         )
 
 
+def action_labels(about: DatasetMetadata) -> tuple[str, ...]:
+    """What each component of the actions means; its number, where no family here says it."""
+    from demokit.envs import family_names, make_family
+
+    width = about.action_space.shape[0]
+    known = make_family(about.family).actions if about.family in family_names() else ()
+    return known if len(known) == width else tuple(f"component {i}" for i in range(width))
+
+
 def summarize_tasks(records: Sequence[EpisodeRecord]) -> tuple[TaskSummary, ...]:
     """One row per task that has episodes, in order of task ids."""
     groups: dict[str, list[EpisodeRecord]] = {}

@@ -96,6 +96,7 @@ class TrainingFolder:
                 self.resumed = self._may_resume(forget, resume=resume, overwrite=overwrite)
                 if self.resumed:
                     require_same(path, settings, defaults or {}, free)
+                    self._go_on(settings)
                 self.resumed = self.resumed and self.checkpoint.exists()
                 if not self.resumed:
                     self._begin({**settings, **(extras or {})}, forget)
@@ -167,8 +168,18 @@ class TrainingFolder:
         # The checkpoint goes first and the configuration last: whenever this is cut off, no
         # checkpoint is taken for one of other settings.
         _clear(self.path, forget)
-        text = json.dumps({**content, _VERSIONS: versions()}, indent=2)
-        write_whole(self.path / CONFIG, f"{text}\n", _OTHER_DIR, parents=False)
+        self._configure({**content, _VERSIONS: versions()})
+
+    def _go_on(self, settings: Mapping[str, Any]) -> None:
+        """Keep what a resumed training has changed of its free settings."""
+        before = read_config(self.path)
+        now = {**before, **json.loads(json.dumps(settings))}
+        if now != before:
+            self._configure(now)
+
+    def _configure(self, content: Mapping[str, Any]) -> None:
+        text = f"{json.dumps(content, indent=2)}\n"
+        write_whole(self.path / CONFIG, text, _OTHER_DIR, parents=False)
 
 
 def versions() -> dict[str, str]:

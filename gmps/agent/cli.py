@@ -14,6 +14,7 @@ from demokit.cli.typed import family_of_env
 from demokit.errors import DemokitError
 from demokit.options import REWARDS
 from demokit.text import say
+from demokit.writing import require_free
 
 if TYPE_CHECKING:
     from demokit.cli.console import Update
@@ -81,7 +82,7 @@ def adapt(
     from demokit.cli.console import progress
     from gmps.agent.simulated import adapt as adapt_to
 
-    _require_free([out, video, roll_outs], overwrite)
+    require_free([out, video, roll_outs], overwrite)
     agent = _agent(ctx, policy, env, reward)
     chosen = _task(agent, task, context)
     steps, num = agent.plan(adapt_steps, episodes, rollouts)
@@ -144,7 +145,7 @@ def rollout(
     from demokit.cli.console import progress
     from gmps.agent.simulated import acted
 
-    _require_free([out], overwrite)
+    require_free([out], overwrite)
     agent = _agent(ctx, policy, env, reward)
     tasks = [_task(agent, name, None) for name in task]
     tasks += [_task(agent, None, numbers) for numbers in context]
@@ -203,16 +204,6 @@ class _Kept:
         path = self._writer.finish()
         write_card(path)
         return path
-
-
-def _require_free(paths: Sequence[Path | None], overwrite: bool) -> None:
-    """Raise DemokitError for a file that is there, or is named twice."""
-    named = [path for path in paths if path is not None]
-    if len({path.resolve() for path in named}) < len(named):
-        raise DemokitError("Two outputs have the same name: name different files.")
-    for path in named:
-        if path.exists() and not overwrite:
-            raise DemokitError(f"{path} exists: name another file, or pass --overwrite.")
 
 
 def _agent(ctx: click.Context, policy: Path, env: str | None, reward: str | None) -> TrainedAgent:

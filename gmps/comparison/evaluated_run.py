@@ -220,10 +220,10 @@ class EvaluatedRun:
         """Raise DemokitError unless the run can take so many adaptation steps."""
         ready = self.facts.ready_steps
         if ready is not None and num > ready:
-            advice = f" or pass --adapt-steps {ready}," if ready else ""
+            fewer = f"; or evaluate it as it is, with --adapt-steps {ready}" if ready else ""
             raise DemokitError(
-                f"{self.path} is not finished, its step size has not been chosen:{advice} continue "
-                "it with meta-train --resume."
+                f"{self.path} is not finished, its step size has not been chosen: continue it with "
+                f"meta-train --resume, which fewer --iterations and --tuning-tasks shorten{fewer}."
             )
 
     def read_curve(self, keys: Sequence[str], variant: Variant) -> Measured | None:

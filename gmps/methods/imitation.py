@@ -93,5 +93,6 @@ METHOD = Method(
     module=__name__,
     imitates=True,
     rolls_out=False,
+    fewest_tasks=1,
     told="demonstrations; to choose its step size, rewards on training tasks",
 )

@@ -141,13 +141,16 @@ def save(path: Path, trained: Trained, state: Mapping[str, Tensor], advice: str 
     save_checkpoint(path, tensors, header, advice)
 
 
-def load(path: Path, *, adapted: bool = False) -> tuple[Trained, dict[str, Tensor]]:
+def load(
+    path: Path, *, adapted: bool = False, options: RunOptions | None = None
+) -> tuple[Trained, dict[str, Tensor]]:
     """Read a run folder or a checkpoint file: what was learned, and the training's state.
 
     Args:
         path: of the folder or file.
         adapted: whether a policy that was adapted to one task will do, and a family that nothing
             here simulates.
+        options: those that a training goes on with, in place of its own.
 
     Raises:
         DemokitError: no checkpoint, a damaged one, one of a method that is not installed, or of
@@ -160,7 +163,7 @@ def load(path: Path, *, adapted: bool = False) -> tuple[Trained, dict[str, Tenso
     with explain_content(path):
         if header["kind"] == OLDER:
             tensors, header = modernised(tensors, header)
-        trained = _from_parts(path, tensors, header)
+        trained = _from_parts(path, tensors, header, options)
     if trained.adapted and not adapted:
         raise DemokitError(
             f"{path} is a policy that was adapted to one task, which demokit.load_policy reads: "
@@ -171,9 +174,11 @@ def load(path: Path, *, adapted: bool = False) -> tuple[Trained, dict[str, Tenso
     return trained, section(tensors, _STATE)
 
 
-def _from_parts(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Trained:
+def _from_parts(
+    path: Path, tensors: dict[str, Tensor], header: dict[str, Any], options: RunOptions | None
+) -> Trained:
     method = _method(path, str(header["method"]))
-    options = method.options(**still_asked(str(header["method"]), header["options"]))
+    options = options or method.options(**still_asked(str(header["method"]), header["options"]))
     problem = _problem(header)
 
     def learner(prefix: str, own: dict[str, Any]) -> MetaLearner:

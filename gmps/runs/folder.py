@@ -22,6 +22,8 @@ from gmps.runs.checkpoint import CHECKPOINT, Trained, load, save
 FACTS, CURVES, LEARNING = "facts.json", "curves", "learning.csv"
 """What is measured about a run stays in its folder, see `gmps.comparison.evaluated_run`."""
 _FORGET = (FACTS, CURVES, LEARNING, "step_sizes.csv", "aggregated.hdf5")
+_FREE = ("device", "iterations", "tuning_tasks", "checkpoint_every")
+"""What a run that goes on may change: how long it goes on, and where."""
 _OF_PROBLEM = {
     "family_name": "family",
     "tasks": "tasks",
@@ -69,6 +71,7 @@ class Run:
                 {"method": method, "options": asdict(options)},
                 extras={"demos": source},
                 defaults={each.name: each.default for each in fields(options)},
+                free=_FREE,
                 forget=_FORGET,
                 resume=resume,
                 overwrite=overwrite,
@@ -120,6 +123,10 @@ class Run:
         if not self.resumed:
             return fresh, {}
         trained, state = load(self.checkpoint)
+        if trained.finished:
+            self._require_end(trained)
+        else:
+            trained, state = load(self.checkpoint, options=self.options)
         for name, what in _OF_PROBLEM.items():
             if getattr(trained.problem, name) != getattr(fresh.problem, name):
                 raise self._other(what)
@@ -129,6 +136,14 @@ class Run:
         if not trained.finished:
             self._folder.drop_from(trained.iteration)
         return trained, state
+
+    def _require_end(self, trained: Trained) -> None:
+        """Raise DemokitError where a finished run should go on, or should have ended sooner."""
+        if trained.options.iterations != self.options.iterations:
+            raise DemokitError(
+                f"{self.path} is finished, with {trained.options.iterations} iterations: start "
+                "another run for another number of them."
+            )
 
     def _other(self, what: str) -> DemokitError:
         return DemokitError(

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from demokit.cli import main
 from demokit.data import open_dataset
+from tests.envs.test_gym import can_draw
 
 DEMOKIT = str(Path(sys.executable).parent / "demokit")
 HEAVY = ("torch", "mujoco", "gymnasium", "minari", "h5py", "gmps.loop")
@@ -140,7 +141,7 @@ def test_names_in_brackets_are_shown_as_they_are(tmp_path):
 def test_a_page_does_not_take_the_datasets_place(dataset):
     before = dataset.read_bytes()
     assert "must be named NAME.html" in one_sentence(
-        run("inspect", dataset, "--html", dataset, code=1)
+        run("inspect", dataset, "--html", dataset, "--overwrite", code=1)
     )
     assert dataset.read_bytes() == before
 
@@ -151,6 +152,7 @@ def test_a_page_does_not_take_the_datasets_place(dataset):
         (("record", "--env", "push", "--image-size", "9", "9"), "without --observation vision"),
         (("relabel", "a.hdf5", "--reward", "sparse", "--camera", "x"), "without --vision"),
         (("replay", "a.hdf5", "--camera", "x"), "without --video"),
+        (("replay", "a.hdf5", "--overwrite"), "without --video"),
         (("replay", "a.hdf5", "--port", "8080"), "without --view web"),
     ],
 )
@@ -183,6 +185,7 @@ def test_envs_shows_observation_and_privileged_terms():
         (("--render", "push", "--json"), "--json means nothing with --render"),
         (("push", "--camera", "policy"), "--camera means nothing without --render"),
         (("push", "--out", "a.png"), "--out means nothing without --render"),
+        (("push", "--overwrite"), "--overwrite means nothing without --render"),
         (("push", "--port", "8080"), "--port means nothing without --view web"),
         (("push", "--view", "window", "--listen", "::1"), "--listen means nothing without"),
         (("push", "--view", "web", "--json"), "--json means nothing with --view"),
@@ -192,6 +195,32 @@ def test_envs_ignores_no_option(options, means_nothing, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert means_nothing in one_sentence(run("envs", *options, code=2))
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (("envs", "--render", "point"), "point.png"),
+        (("inspect", "DATASET", "--plot", "a.png"), "a.png"),
+        (("inspect", "DATASET", "--html", "a.html"), "a.html"),
+        (("replay", "DATASET", "--episode", "0", "--video", "a.mp4"), "a.mp4"),
+    ],
+)
+@pytest.mark.skipif(not can_draw(), reason="nothing to draw with here")
+def test_pictures_replace_nothing_unasked(command, name, dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = [dataset if word == "DATASET" else word for word in command]
+    (tmp_path / name).write_text("mine")
+    says = f"{name} exists: name another file, or pass --overwrite."
+    assert says in one_sentence(run(*given, code=1))
+    assert (tmp_path / name).read_text() == "mine"
+    run(*given, "--overwrite")
+    assert (tmp_path / name).read_bytes()[:4] != b"mine"
+
+
+def test_help_shows_no_bound_where_there_is_none():
+    assert "None]" not in run("filter", "--help").stdout
+    assert "x>=0]" in run("replay", "--help").stdout
 
 
 def test_share_register(dataset, tmp_path, monkeypatch):

@@ -88,7 +88,7 @@ def test_a_film_says_which_episode_it_is_of(dataset, tmp_path):
     film = tmp_path / "film.mp4"
     shown = run("replay", dataset, "--video", film).stdout
     assert f"Wrote episode 0 of 8, 21 frames, to {film}." in shown
-    shown = run("replay", dataset, "--episode", 3, "--video", film).stdout
+    shown = run("replay", dataset, "--episode", 3, "--video", film, "--overwrite").stdout
     assert f"Wrote episode 3 of 8, 21 frames, to {film}." in shown
     assert "1 of 1 episodes replay" in shown
 

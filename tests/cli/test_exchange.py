@@ -8,11 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import minari
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from demokit.cli import main
-from demokit.data import open_dataset
+from demokit.data import from_arrays, open_dataset
+from demokit.data.card import write_card
+from demokit.data.summary import action_labels
+from demokit.envs import make_family
 
 DATASETS = sorted((Path(__file__).parents[2] / "datasets").glob("*.hdf5"))
 FORMATS = ["minari", "robomimic", *(["lerobot"] if find_spec("pyarrow") else [])]
@@ -127,6 +131,31 @@ def test_inspect_draws(recorded, tmp_path):
     assert "<table>" in files[1].read_text()
     assert "checksum" in run("inspect", recorded).stdout
     assert "no dataset" in error("inspect", tmp_path / "x.hdf5", "--html", files[1])
+
+
+def test_components_of_actions_are_called_by_what_they_mean(recorded, tmp_path):
+    run("inspect", recorded, "--html", tmp_path / "p.html")
+    page = (tmp_path / "p.html").read_text()
+    for name in make_family("point").actions:
+        assert f"actions: {name}" in page
+    assert "actions: component 0" not in page
+    assert action_labels(open_dataset(recorded).metadata) == make_family("point").actions
+
+
+def test_what_nobody_said_is_not_called_different(tmp_path):
+    episode = {"observations": np.zeros((4, 2)), "actions": np.ones((3, 2))}
+    own = from_arrays(tmp_path / "own.hdf5", [episode], family="my-arm")
+    assert action_labels(own.metadata) == ("component 0", "component 1")
+    write_card(own.path)
+    shown = run("inspect", own.path).stdout
+    rows = {
+        cells[1].strip(): cells[2].strip()
+        for cells in (line.split("\u2502") for line in shown.splitlines())
+        if len(cells) == 4
+    }
+    assert rows["action noise"] == rows["seed"] == "not stated or differing"
+    assert "component 0, component 1" in shown  # these never change
+    assert "- seed not stated or differing" in own.path.with_suffix(".md").read_text()
 
 
 def test_the_card_is_one_of_hugging_face(recorded):

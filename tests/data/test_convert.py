@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from demokit.data import ArraySpec, DatasetWriter, open_dataset
+from demokit.data import ArraySpec, DatasetWriter, from_arrays, open_dataset
 from demokit.data.convert import export_dataset, import_dataset
 from demokit.data.labels import count_labels
 from demokit.data.validation import validate
@@ -248,6 +248,26 @@ def test_lerobot_of_ours_that_lost_what_lerobot_does_not_know(dataset, tmp_path)
             np.testing.assert_array_equal(other.privileged[name][:-1], rows[:-1])
         assert mine.task.id == other.task.id
     assert not validate(tmp_path / "b.hdf5").errors
+
+
+@needs_arrow
+def test_the_rate_of_an_export_is_the_familys_or_stated(dataset, tmp_path):
+    def exported(path, name, **stated):
+        said = export_dataset(open_dataset(path), "lerobot", tmp_path / name, **stated)
+        return dict(said), json.loads((tmp_path / name / "meta/info.json").read_text())["fps"]
+
+    episode = {"observations": np.zeros((4, 2)), "actions": np.zeros((3, 1))}
+    from_arrays(tmp_path / "own.hdf5", [episode], family="my-arm")
+    said, fps = exported(tmp_path / "own.hdf5", "unsaid")
+    assert (fps, "fps is 20, unless --fps" in said["control rate"]) == (20, True)
+    said, fps = exported(tmp_path / "own.hdf5", "said", rate_hz=50)
+    assert (fps, "control rate" in said) == (50, False)
+    import_dataset(tmp_path / "said", "lerobot", tmp_path / "again.hdf5")
+    with pytest.raises(DemokitError, match="point has 10 steps per second: leave out --fps 50"):
+        export_dataset(dataset, "lerobot", tmp_path / "l", rate_hz=50)
+    assert not (tmp_path / "l").exists()
+    with pytest.raises(DemokitError, match="robomimic keeps no steps per second"):
+        export_dataset(dataset, "robomimic", tmp_path / "r.hdf5", rate_hz=10)
 
 
 @needs_arrow

@@ -116,6 +116,7 @@ def test_what_has_no_effect_or_is_not_one_vector_is_refused(run, tmp_path):
     for option in ("--patience", "--eval-every"):
         said = train(demos, tmp_path / "run", option, 3, code=1)
         assert f"{option} has no effect without a simulation" in said.output
+        assert not (tmp_path / "run").exists()
     pictures = recorded(tmp_path / "p.hdf5", pictures=True)
     said = train(pictures, tmp_path / "other", code=1)
     assert "one vector is learned from" in said.output

@@ -26,7 +26,7 @@ from demokit.options import LABELS
 from gmps.experience.demos import load_demos
 from gmps.experience.observation import thinned
 from gmps.methods.gmps import algorithm
-from gmps.progress import ITERATIONS
+from gmps.progress import ITERATIONS, STEP_SIZES
 from gmps.runs.checkpoint import load
 from gmps.runs.folder import CURVES, FACTS, Run
 from gmps.steps.inner import InnerBatch
@@ -99,6 +99,43 @@ def test_resuming_gives_the_same_bits(point_demos, tmp_path, stop_after, changes
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert header == wanted_header
     assert (folder / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+
+
+def cut(folder, demos, stage, done):
+    """A run of 4 iterations that is killed there."""
+
+    def die(*now):
+        if now[:2] == (stage, done):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        trained_in(folder, demos, "gmps", options_of(), die)
+
+
+def test_a_run_that_was_stopped_may_end_sooner(point_demos, tmp_path):
+    demos, shorter = load_demos(point_demos, DEMOS), options_of(iterations=2)
+    cut(tmp_path / "cut", demos, ITERATIONS, 2)
+    trained_in(tmp_path / "whole", demos, "gmps", shorter)
+    trained_in(tmp_path / "cut", demos, "gmps", shorter, resume=True)
+    ours, whole = load(tmp_path / "cut")[0], load(tmp_path / "whole")[0]
+    assert (ours.iteration, ours.finished, ours.options) == (2, True, shorter)
+    for name, value in whole.learner.tensors().items():
+        if name.startswith("theta"):
+            assert torch.equal(ours.learner.tensors()[name], value)
+    kept = json.loads((tmp_path / "cut" / "config.json").read_text())
+    assert kept["options"]["iterations"] == 2
+    with pytest.raises(DemokitError, match="is finished, with 2 iterations"):
+        trained_in(tmp_path / "cut", demos, "gmps", options_of(), resume=True)
+
+
+def test_the_search_of_a_step_size_may_be_shortened(point_demos, tmp_path):
+    demos = load_demos(point_demos, DEMOS)
+    cut(tmp_path, demos, STEP_SIZES, 2)
+    trained_in(tmp_path, demos, "gmps", options_of(tuning_tasks=1), resume=True)
+    trained, _ = load(tmp_path)
+    tried = len(list(csv.DictReader((tmp_path / "step_sizes.csv").open())))
+    assert trained.spent.tuning == (2 + 2 * tried) * 1 * (3 + 5) * 20
+    assert (trained.iteration, trained.learner.tuning_tasks) == (4, 1)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(point_demos, tmp_path):
@@ -399,11 +436,15 @@ def test_an_adapted_gymnasium_environment_can_be_trained_on(invoke, tmp_path):
         *("record", "--env", "gym:Pusher-v5", "--expert", "random", "--num-episodes", DEMOS),
         *("--out", demos),
     )
-    options = ("--iterations", 1, "--outer-steps", 1, "--rollouts-per-task", 2)
-    folder = tmp_path / "gmps-0"
+    options = ("--iterations", 1, "--steps", 1, "--rollouts-per-task", 2)
+    folder = tmp_path / "imitation-0"
+    refused = invoke("meta-train", "--demos", demos, "--output-dir", folder, exit_code=1)
+    assert "has one training task, and gmps learns from what differs" in refused.output
+    assert not folder.exists()
     invoke(
         *("meta-train", "--demos", demos, "--demos-per-task", DEMOS, "--output-dir", folder),
         *options,
+        *("--method", "imitation"),
     )
     assert load(folder)[0].problem.family_name == "gym:Pusher-v5"
 

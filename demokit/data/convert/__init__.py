@@ -59,7 +59,13 @@ class Imported:
 
 
 def export_dataset(
-    dataset: Dataset, name: str, target: Path, *, overwrite: bool = False, dry_run: bool = False
+    dataset: Dataset,
+    name: str,
+    target: Path,
+    *,
+    rate_hz: int | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
 ) -> tuple[Loss, ...]:
     """Write `dataset` to `target` in the format `name`; returns what is lost.
 
@@ -67,17 +73,23 @@ def export_dataset(
         dataset: a finished dataset with episodes.
         name: a format of `FORMATS` that can be written.
         target: the file (robomimic) or folder (lerobot; minari: a root folder) to make.
+        rate_hz: steps per second, for a format that keeps it (lerobot), of a family of which
+            nothing here says it.
         overwrite: replace what is there, once the export is complete.
         dry_run: only say what would be lost.
 
     Raises:
-        DemokitError: unknown format, unusable dataset, a target that exists or cannot be written.
+        DemokitError: unknown format, unusable dataset, a rate that has no effect or is not the
+            family's, a target that exists or cannot be written.
     """
     module = _module(name, writing=True)
     require_unlocked(dataset.path)
     if dataset.require_episodes().unfinished:
         raise DemokitError(f"{dataset.path} is unfinished: finish it with `demokit record`.")
-    losses: tuple[Loss, ...] = module.losses(dataset)
+    stated = {} if rate_hz is None else {"rate_hz": rate_hz}
+    if stated and not module.KEEPS_RATE:
+        raise DemokitError(f"{name} keeps no steps per second: leave them out.")
+    losses: tuple[Loss, ...] = module.losses(dataset, **stated)
     place: Path = module.place(dataset, target)
     _check_place(place, dataset.path, module, overwrite=overwrite)
     if not dry_run:
@@ -85,7 +97,7 @@ def export_dataset(
             _check_place(place, dataset.path, module, overwrite=overwrite)
             check = partial(_read_back, module, dataset)
             with replaced_folder(place, _ADVICE, check) as aside, dataset:
-                module.export(dataset, aside)
+                module.export(dataset, aside, **stated)
     return losses
 
 

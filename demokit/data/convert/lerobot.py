@@ -46,6 +46,7 @@ from demokit.errors import DemokitError
 from demokit.types import Array, Episode, as_rows
 
 TAKES: frozenset[str] = frozenset()
+KEEPS_RATE = True
 __all__ = ["export", "is_export", "losses", "place", "read"]
 _FALLBACK_FPS = 20
 
@@ -60,8 +61,8 @@ def is_export(place: Path) -> bool:
     return (place / INFO).is_file()
 
 
-def losses(dataset: Dataset) -> tuple[Loss, ...]:
-    """What LeRobot has no place for."""
+def losses(dataset: Dataset, rate_hz: int | None = None) -> tuple[Loss, ...]:
+    """What LeRobot has no place for; raises DemokitError where the family has another rate."""
     unread = "of meta/episodes, which LeRobot does not read"
     found = [
         Loss("last observation", f"frames have T rows; kept in columns {LAST}* {unread}"),
@@ -77,12 +78,13 @@ def losses(dataset: Dataset) -> tuple[Loss, ...]:
         ),
         Loss("privileged terms", "in columns privileged.*: nothing hides them from a learner"),
     ]
-    if _rate(dataset.metadata) is None:
-        found.append(Loss("control rate", f"not known of this family: fps is {_FALLBACK_FPS}"))
+    if _rate(dataset.metadata, rate_hz) is None:
+        unknown = f"not known of this family: fps is {_FALLBACK_FPS}, unless --fps says another"
+        found.append(Loss("control rate", unknown))
     return tuple(found)
 
 
-def export(dataset: Dataset, target: Path) -> None:
+def export(dataset: Dataset, target: Path, rate_hz: int | None = None) -> None:
     """Write the folder `target`: meta/ and data/, no videos.
 
     Raises:
@@ -91,7 +93,7 @@ def export(dataset: Dataset, target: Path) -> None:
     arrow, parquet = arrow_library()
     (target / "meta/episodes/chunk-000").mkdir(parents=True)
     (target / "data/chunk-000").mkdir(parents=True)
-    fps = _rate(dataset.metadata) or _FALLBACK_FPS
+    fps = _rate(dataset.metadata, rate_hz) or _FALLBACK_FPS
     tasks = {name: i for i, name in enumerate(dict.fromkeys(r.task.id for r in dataset.episodes))}
     columns = _columns(dataset.metadata)
     features = _features(_frames(dataset[0], columns))
@@ -118,13 +120,17 @@ def export(dataset: Dataset, target: Path) -> None:
     (target / "meta/stats.json").write_text(json.dumps(stats.to_json(), indent=2))
 
 
-def _rate(metadata: DatasetMetadata) -> int | None:
-    """Actions per second, or None for a family that demokit does not have."""
+def _rate(metadata: DatasetMetadata, stated_hz: int | None) -> int | None:
+    """Actions per second: the family's, else what is stated; raises DemokitError for two."""
     from demokit.envs import family_names, make_family
 
-    if metadata.family not in family_names():
-        return None
-    return round(1 / make_family(metadata.family).control_dt_s)
+    name = metadata.family
+    if name not in family_names():
+        return stated_hz
+    own = round(1 / make_family(name).control_dt_s)
+    if stated_hz not in (None, own):
+        raise DemokitError(f"{name} has {own} steps per second: leave out --fps {stated_hz}.")
+    return own
 
 
 def _columns(metadata: DatasetMetadata) -> dict[str, str]:

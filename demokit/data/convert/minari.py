@@ -46,6 +46,7 @@ from demokit.reading import MALFORMED, parse_json, parse_object, read_bytes
 from demokit.types import Array, Episode
 
 TAKES = frozenset(("task_column", "context_columns", "action_low", "action_high"))
+KEEPS_RATE = False
 _FILE = "main_data.hdf5"
 _METADATA = "metadata.json"
 _EPISODE = re.compile(r"episode_[0-9]{1,18}")

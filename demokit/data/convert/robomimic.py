@@ -59,6 +59,7 @@ from demokit.reading import MALFORMED, parse_json
 from demokit.types import Array, Episode
 
 TAKES: frozenset[str] = frozenset()
+KEEPS_RATE = False
 _MASKS = {"train": "train", "validation": "valid", "ood": "ood", "monitor": "monitor"}
 _SPLITS = {mask: split for split, mask in _MASKS.items()}
 _MASK = "mask "

@@ -15,6 +15,7 @@ REPLAY = Method(
     module="gmps.methods.simple.replay",
     imitates=True,
     rolls_out=False,
+    fewest_tasks=1,
     told="demonstrations by task",
 )
 SEARCH = Method(

@@ -351,5 +351,5 @@ def test_an_unfinished_run_is_named(point_demos, tmp_path, invoke, monkeypatch):
     said = invoke("evaluate", folder, "--num-tasks", 1, "--adapt-steps", 1).stderr
     assert "gmps-0 is not finished" in said
     more = invoke("evaluate", folder, "--num-tasks", 1, "--adapt-steps", 2, exit_code=1).output
-    assert "or pass --adapt-steps 1" in more
+    assert "or evaluate it as it is, with --adapt-steps 1." in more
     assert more.count("\n") == 1
