@@ -110,7 +110,7 @@ def test_task_sets_stay_what_they_were(name: str) -> None:
         for seed in (0, 7)
         for task_set, splits in task_sets(family).items()
         for split in splits
-        if split != "monitor"  # which is younger
+        if split != "monitor" and task_set not in family.published  # which are younger
         for task in make_tasks(family, task_set, split, seed=seed)
     ]
     assert hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:16] == DRAWN[name]

@@ -265,13 +265,11 @@ class SimBatch:
 
     def _outcome(self, observation: Observation, truncated: NDArray[np.bool_]) -> Step:
         """The step that led here."""
-        step = Step(
-            observation,
-            self._reward(self.reward),
-            self.family.terminated(self._terms),
-            truncated,
-            self.family.success(self._terms, self._context),
-        )
+        success = self.family.success(self._terms, self._context)
+        terminated = self.family.terminated(self._terms)
+        if self.family.ends_at_success:
+            terminated = terminated | success
+        step = Step(observation, self._reward(self.reward), terminated, truncated, success)
         self._over |= step.terminated | step.truncated
         return step
 

@@ -1,7 +1,8 @@
 """CheetahDir: the two-legged runner must run forward or back, whichever it is not told.
 
 Sources. HalfCheetahFwdBack of the meta-exploration report (Gurumurthy et al., 2019), which takes
-it from MAML (Finn et al., 2017): reward `direction * v - 0.05 |a|^2`, horizon 200.
+it from MAML (Finn et al., 2017): reward `direction * v - 0.05 |a|^2`, horizon 200. ProMP's has a
+horizon of 100: `cheetah-dir-100`.
 
 Deviations. Robot, start and observation are those of `cheetah-vel`. Success (ours): 1 m from the
 start in the direction at the end. The papers have no sparse reward: ours pays the dense one from

@@ -1,8 +1,9 @@
 """CheetahVel: a two-legged runner must run at a speed that it is not told.
 
-Sources. HalfCheetahVel of the meta-exploration report (Gurumurthy et al., 2019), which takes it
-from MAML (Finn et al., 2017): target velocity uniform in [0, 3] m/s, reward
-`-|v - target| - 0.05 |a|^2`, horizon 200. Model, frame skip 5 (0.05 s per action) and the 17
+Sources. HalfCheetahVel of MAML (Finn et al., 2017): reward `-|v - target| - 0.05 |a|^2`, horizon
+200. Target velocities are uniform in [0, 3] m/s, as ProMP (Rothfuss et al., 2019), VariBAD and the
+meta-exploration report (Gurumurthy et al., 2019) have them; MAML's own are in [0, 2] m/s, task set
+`maml`. Returns of the two cannot be compared. Model, frame skip 5 (0.05 s per action) and the 17
 observed numbers (positions without x, velocities): Gymnasium's HalfCheetah. 100 training and 30
 validation tasks as in PEARL (Rakelly et al., 2019); the drawn speeds are ours.
 
@@ -110,6 +111,9 @@ class CheetahVel(CheetahFamily):
         ood_low=(-1.0,),
         ood_high=(4.0,),
     )
+    published = {  # noqa: RUF012
+        "maml": ContextSpace(names=("target_vel",), units=("m/s",), low=(0.0,), high=(2.0,))
+    }
     paper_sizes = {"train": 100, "validation": 30}  # noqa: RUF012
 
     def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:

@@ -129,6 +129,9 @@ class Family(ABC):
         vision_terms: the terms that are observed beside the images.
         dynamics: the physics that a task may set, as further context; None where it may not.
         nominal_dynamics: what the model has of it.
+        ends_at_success: whether an episode is over where its task is solved.
+        published: name of a task set -> the distribution that its source draws training tasks from,
+            where that is another than `context`'s.
         paper_sizes: split -> tasks of its "paper" set, where the papers publish none: as many as
             they use, drawn once and for all from the distribution.
     """
@@ -148,6 +151,8 @@ class Family(ABC):
     vision_terms: ClassVar[tuple[str, ...]] = ()
     dynamics: ClassVar[ContextSpace | None] = None
     nominal_dynamics: ClassVar[tuple[float, ...]] = ()
+    ends_at_success: ClassVar[bool] = False
+    published: ClassVar[Mapping[str, ContextSpace]] = {}
     paper_sizes: ClassVar[Mapping[str, int]] = {}
 
     @abstractmethod

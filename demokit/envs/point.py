@@ -3,10 +3,11 @@
 The fast family for tests and first steps, through the same interface as the robots.
 
 Sources. The meta-exploration report (Gurumurthy et al., 2019) navigates a 2-D point to goals
-around the origin; MAML's point uses actions of at most 0.1 per step and the negative distance
-as reward. Deviation: MuJoCo moves the point (two slide joints, a mocap body as its target), so
-that it runs through the same code as every other family. Horizon 20; the sparse reward pays
-`1 - distance / 0.5` within 0.5 m of the goal and nothing elsewhere; success within 0.1 m.
+around the origin; MAML's point uses actions of at most 0.1 per step and the negative squared
+distance as reward (`point-squared`), here it is the distance. Deviation: MuJoCo moves the point
+(two slide joints, a mocap body as its target), so that it runs through the same code as every other
+family. Horizon 20; the sparse reward pays `1 - distance / 0.5` within 0.5 m of the goal and nothing
+elsewhere; success within 0.1 m.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Sources. 2DPointEnvCorner of the meta-exploration report (Gurumurthy et al., 2019): goals in one of
 four corner regions, reward only near the goal; horizon 100 as MAML's point.
 
-Deviations. The report states no sizes: the corners are at (+-1, +-1) m, regions of 0.4 m by 0.4 m
+Deviations. The report states no sizes, and those of its authors' code are another task
+(`point-corner-2m`): the corners are at (+-1, +-1) m, regions of 0.4 m by 0.4 m
 around them, so that a round of all four takes about 90 of the 100 steps; the sparse reward is
 `point`'s, and so are model, control, the dense reward and success. Out of distribution (ours):
 goals within 1.4 m along each axis that lie in no corner.

@@ -1,7 +1,8 @@
 """Task sets: named, seeded, with splits that are drawn apart.
 
 `paper` holds the tasks published with the GMPS release, or as many as the papers use, drawn once
-and for all; `uniform` draws from the family's distribution; `ood` draws outside it. `dynamics`
+and for all; `uniform` draws from the family's distribution; `ood` draws outside it. A
+distribution that a paper has and the family has not is a set of the paper's name. `dynamics`
 draws as `uniform` and physics with it, as further context; its `ood` split has physics out of
 distribution.
 
@@ -26,6 +27,7 @@ from demokit.types import SPLITS, FloatArray, Task
 DEFAULT_NUM_TASKS = 20
 PAPER_SEED = 2019
 _MOST_DRAWN = 10_000
+_DRAWN = ("train", "validation", "monitor")
 
 
 def task_sets(family: Family) -> dict[str, tuple[str, ...]]:
@@ -36,7 +38,8 @@ def task_sets(family: Family) -> dict[str, tuple[str, ...]]:
     paper = {"paper": (*published, "monitor")} if published else {}
     ood = {"ood": ("ood",)} if family.context.ood_low else {}
     dynamics = {"dynamics": SPLITS} if family.dynamics else {}
-    return {**paper, "uniform": ("train", "validation", "monitor"), **ood, **dynamics}
+    drawn = dict.fromkeys(("uniform", *family.published), _DRAWN)
+    return {**paper, **drawn, **ood, **dynamics}
 
 
 def make_tasks(
@@ -46,7 +49,8 @@ def make_tasks(
 
     Args:
         family: the task family.
-        task_set: "paper" (fixed), "uniform", "ood" or "dynamics" (drawn from `seed`).
+        task_set: "paper" (fixed), "uniform", "ood", "dynamics" or another of the family's (drawn
+            from `seed`).
         split: "train", "validation", "ood" or "monitor".
         num_tasks: how many; None takes all of `paper`, or 20 draws; to monitor, no more than there
             are contexts.
@@ -117,6 +121,8 @@ def _default_num(family: Family, split: str) -> int:
 
 def _draw(family: Family, task_set: str, split: str, num: int, seed: int) -> FloatArray:
     """Contexts (num, C), or with dynamics (num, C + D); each split has its own random stream."""
+    if task_set in family.published:
+        return family.published[task_set].sample(stream(seed, "tasks", task_set, split), num)
     rng = _generator(seed, task_set, split)
     if task_set == "ood":
         return family.context.sample_ood(rng, num)

@@ -15,6 +15,8 @@ _EXPERTS = {
     "door": "recorders.scripted.door:DoorExpert",
     "pick-place": "recorders.scripted.pick_place:PickPlaceExpert",
     "point-corner": "recorders.scripted.point:PointExpert",
+    "point-squared": "recorders.scripted.point:PointExpert",
+    "point-corner-2m": "recorders.scripted.point:PointCorner2mExpert",
     "point-rotated": "recorders.scripted.point:PointRotatedExpert",
     "point-coded": "recorders.scripted.point:PointCodedExpert",
     "sliders": "recorders.scripted.sliders:SlidersExpert",

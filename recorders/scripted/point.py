@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from demokit.envs import point_corner_2m
 from demokit.envs.point import STEP_M, Point
 from demokit.envs.point_coded import PointCoded
 from demokit.envs.point_rotated import PointRotated
@@ -18,10 +19,11 @@ class PointExpert:
 
     name = "scripted"
     family: Point = Point()
+    step_m = STEP_M
 
     def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:  # noqa: ARG002
         """Actions (N, 2) from "point_pos_w_m" (N, 2) and "context" (N, C)."""
-        return straight(self._offset_m(privileged), STEP_M)
+        return straight(self._offset_m(privileged), self.step_m)
 
     def _offset_m(self, privileged: Mapping[str, Array]) -> FloatArray:
         goal = self.family.goal_w_m(privileged, privileged["context"])
@@ -33,6 +35,12 @@ class PointCodedExpert(PointExpert):
     """Knows the goal that the code stands for."""
 
     family = PointCoded()
+
+
+class PointCorner2mExpert(PointExpert):
+    """Takes longer steps."""
+
+    step_m = point_corner_2m.STEP_M
 
 
 class PointRotatedExpert(PointExpert):

@@ -21,6 +21,7 @@ from demokit.envs.sawyer import (
     within_reach,
 )
 from demokit.errors import DemokitError
+from recorders.scripted import make_scripted
 from recorders.scripted.arm_torque import mass_matrix
 
 NO_ACTION = np.zeros((1, 3))
@@ -77,6 +78,8 @@ def along(terms, name, context):
 FAR = {
     "point": lambda s, c: away_m(s, "point_pos_w_m", c) >= 0.5,
     "point-corner": lambda s, c: away_m(s, "point_pos_w_m", c) >= 0.5,
+    "point-squared": lambda s, c: away_m(s, "point_pos_w_m", c) >= 0.2,
+    "point-corner-2m": lambda s, c: away_m(s, "point_pos_w_m", c) >= 2.0,
     "point-coded": lambda s, c: away_m(s, "point_pos_w_m", PointCoded().goal_w_m({}, c)) >= 0.5,
     "point-rotated": lambda _, c: np.ones(len(c), np.bool_),  # its tasks never differ in rewards
     "arm-torque": lambda s, c: away_m(s, "fingertip_pos_w_m", c) >= 0.2,
@@ -89,6 +92,7 @@ FAR = {
     "ant-dir": lambda s, c: along(s, "torso_pos_w_m", c) <= 0.5,
     "cheetah-vel": lambda s, c: np.abs(s["mean_vel_x_w"] - c)[:, 0] >= 0.3,
     "cheetah-dir": lambda s, c: (s["root_x_w_m"] * c)[:, 0] <= 1,
+    "cheetah-dir-100": lambda s, c: (s["root_x_w_m"] * c)[:, 0] <= 1,
 }
 
 
@@ -345,3 +349,43 @@ def test_the_physics_that_results_stand_on_has_not_changed():
         "push": "865326357cebb00a",
         "door": "fd0e18a09decc021",
     }
+
+
+def straight_to(name, contexts):
+    """What going straight there is paid, and when it is over, (N,)."""
+    family, expert, num = make_family(name), make_scripted(name), len(contexts)
+    sims = SimBatch(family, num)
+    sims.reset(contexts, range(num))
+    paid, steps = np.zeros(num), np.zeros(num, int)
+    alive = np.ones(num, bool)
+    while alive.any() and steps.max() < family.horizon:
+        step = sims.step(expert.act(sims.observe(), sims.privileged()))
+        paid += np.where(alive, step.reward, 0)
+        steps += alive
+        alive &= ~step.terminated
+    return paid, steps
+
+
+def test_point_squared_pays_the_squared_distance_until_it_is_there():
+    """0.3 m away in steps of 0.1: -(0.2^2 + 0.1^2), and the third ends it."""
+    paid, steps = straight_to("point-squared", np.array([[0.3, 0.0], [0.0, -0.3]]))
+    np.testing.assert_allclose(paid, -0.05, atol=1e-6)
+    assert steps.tolist() == [3, 3]
+
+
+def test_point_corner_2m_pays_from_2_m_on():
+    family = make_family("point-corner-2m")
+    terms = {"point_pos_w_m": np.array([[0.0, 0.0], [2.0, 0.5], [2.0, 2.0], [4.0, 2.0]])}
+    corner = np.full((4, 2), 2.0)
+    np.testing.assert_allclose(family.reward_sparse(terms, corner, corner), [0, 0.5, 2, 0])
+    sims = SimBatch(family, 1, reward="sparse")
+    sims.reset(np.full((1, 2), 2.0), [0])
+    for _ in range(40):
+        step = sims.step(np.ones((1, 2)))
+    np.testing.assert_allclose(step.observation, 4.0, atol=1e-3)  # and no further
+
+
+def test_cheetah_dir_100_is_cheetah_dir_for_half_as_long():
+    one, other = make_family("cheetah-dir-100"), make_family("cheetah-dir")
+    assert (one.horizon, other.horizon) == (100, 200)
+    assert one.context == other.context

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from demokit.envs import family_names, make_family
-from demokit.envs.tasks import make_tasks, task_sets
+from demokit.envs.tasks import find_task, make_tasks, task_sets
 from demokit.errors import DemokitError
 
 
@@ -22,10 +22,11 @@ def test_the_paper_sets_are_the_published_ones(name, first):
         assert make_tasks(family, "paper", "train")[0].context == first
 
 
-TWO_DIRECTIONS = ("ant-dir", "cheetah-dir")
+FEW = ("ant-dir", "cheetah-dir", "cheetah-dir-100", "point-corner-2m")
+"""Families of two directions, or of four corners."""
 
 
-@pytest.mark.parametrize("name", sorted(set(family_names()) - set(TWO_DIRECTIONS)))
+@pytest.mark.parametrize("name", sorted(set(family_names()) - set(FEW)))
 def test_splits_are_disjoint(name):
     family = make_family(name)
     contexts = [
@@ -37,18 +38,18 @@ def test_splits_are_disjoint(name):
     assert len(set(contexts)) == len(contexts) >= 60
 
 
-@pytest.mark.parametrize("name", TWO_DIRECTIONS)
-def test_both_directions_are_tasks_of_both_splits(name):
+@pytest.mark.parametrize("name", FEW)
+def test_few_contexts_are_tasks_of_all_splits(name):
     family = make_family(name)
-    both = {low for low, _ in family.context.regions}
+    every = {low for low, _ in family.context.regions}
     for task_set in ("paper", "uniform"):
         for split in ("train", "validation", "monitor"):
-            tasks = make_tasks(family, task_set, split, num_tasks=2)
-            assert {task.context for task in tasks} == both
-        assert len(make_tasks(family, task_set, "monitor")) == 2
+            tasks = make_tasks(family, task_set, split, num_tasks=len(every))
+            assert {task.context for task in tasks} == every
+        assert len(make_tasks(family, task_set, "monitor")) == len(every)
 
 
-@pytest.mark.parametrize("name", sorted(set(family_names()) - set(TWO_DIRECTIONS)))
+@pytest.mark.parametrize("name", sorted(set(family_names()) - set(FEW)))
 def test_trainings_are_watched_by_tasks_of_their_distribution(name):
     family = make_family(name)
     for task_set in set(task_sets(family)) - {"ood"}:
@@ -63,6 +64,18 @@ def test_trainings_are_watched_by_tasks_of_their_distribution(name):
         assert make_tasks(family, task_set, "monitor", num_tasks=31)[:20] == tasks
         again = make_tasks(family, task_set, "monitor", seed=1)
         assert (again == tasks) == (task_set == "paper")
+
+
+def test_a_set_of_another_paper_has_its_distribution():
+    family = make_family("cheetah-vel")
+    tasks = make_tasks(family, "maml", "train", num_tasks=200)
+    assert tasks[3].id == "cheetah-vel/maml-0/train/03"
+    assert find_task(family, tasks[3].id) == tasks[3]
+    speeds = np.array([task.context[0] for task in tasks])
+    assert 0 <= speeds.min() < 0.1
+    assert 1.9 < speeds.max() <= 2.0
+    others = make_tasks(family, "uniform", "train", num_tasks=200)
+    assert max(task.context[0] for task in others) > 2.9
 
 
 def test_corners_take_turns():

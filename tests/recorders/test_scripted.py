@@ -142,7 +142,7 @@ def test_an_expert_that_knows_the_rotation_goes_straight_too():
 
 
 SCRIPTED = (
-    *("point", "point-corner", "point-rotated", "point-coded"),
+    *("point", "point-corner", "point-rotated", "point-coded", "point-squared", "point-corner-2m"),
     *("push", "push-rotated", "door", "pick-place", "sliders", "arm-torque"),
 )
 
