@@ -124,8 +124,9 @@ def _source(
     if env is None or find_method(method).imitates:
         needed = "" if env is None else f", for {method} learns from demonstrations"
         raise click.UsageError(f"Missing option --demos{needed}: `demokit record` makes them.")
-    task_set, tasks, observation = of_env
-    return f"{env}, task set {task_set or 'default'}, {tasks or 'all'} tasks, {observation}"
+    from gmps.sources import family_in_words
+
+    return family_in_words(env, *of_env)
 
 
 def _of_dataset(method: str, options: RunOptions, demos: str) -> tuple[Problem, DemoSet | None]:

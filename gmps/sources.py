@@ -27,6 +27,13 @@ def problem_of_dataset(path: str | Path, reward: str) -> Problem:
         return Problem.in_family(family, paid, observed_in(dataset), tasks)
 
 
+def family_in_words(
+    env: str, task_set: str | None = None, tasks: int | None = None, observation: str = "state"
+) -> str:
+    """What `problem_of_family` takes, as runs keep it."""
+    return f"{env}, task set {task_set or 'default'}, {tasks or 'all'} tasks, {observation}"
+
+
 def problem_of_family(
     family: Family, task_set: str | None, num_tasks: int | None, reward: str, observation: str
 ) -> Problem:

@@ -16,6 +16,7 @@ from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.results import write_results
 from gmps.runs.checkpoint import CHECKPOINT
 from gmps.runs.folder import CURVES, FACTS, LEARNING, source_of
+from gmps.sources import family_in_words
 
 
 class Campaign:
@@ -81,6 +82,13 @@ class Campaign:
         trainings = self.plan.trainings(name)
         return sum(self._hundredths(name, run, config) for run, config in trainings.items())
 
+    def source(self, name: str) -> str:
+        """What a comparison learns from, as its runs keep it."""
+        tasks = self.plan.comparisons[name].tasks
+        if not tasks:
+            return self.demos(name)
+        return family_in_words(**{key.replace("-", "_"): value for key, value in tasks.items()})
+
     def demos(self, name: str) -> str:
         """The dataset of a comparison: a path or a Minari id."""
         dataset = self.plan.comparisons[name].demos
@@ -89,6 +97,8 @@ class Campaign:
 
     def _recordings(self, name: str) -> list[Command]:
         """What records the dataset, or finds that the one that is there is another."""
+        if self.plan.comparisons[name].tasks:
+            return []
         options = self.plan.datasets[self.plan.comparisons[name].demos]
         demos = Path(self.demos(name))
         if not (demos.exists() or self._trainings(name)):
@@ -102,13 +112,14 @@ class Campaign:
         return [
             self._training(name, run, planned)
             for run, planned in self.plan.trainings(name).items()
-            if not is_finished(self._folder_of(name, run), planned, self.demos(name))
+            if not is_finished(self._folder_of(name, run), planned, self.source(name))
         ]
 
     def _training(self, name: str, run: str, planned: PlannedRun) -> Command:
         folder = self.folder / name / run
+        tasks = self.plan.comparisons[name].tasks
         options: Options = {
-            "demos": self.demos(name),
+            **(tasks or {"demos": self.demos(name)}),
             "output_dir": folder,
             **planned.typed(),
             "resume": True,
@@ -156,22 +167,22 @@ class Campaign:
         return min(100, 100 * _logged(folder) // planned.options.iterations)
 
 
-def is_finished(folder: Path, planned: PlannedRun, demos: str) -> bool:
+def is_finished(folder: Path, planned: PlannedRun, source: str) -> bool:
     """Whether the run in a folder has come to its end.
 
     Raises:
-        DemokitError: it was trained with other options or demonstrations than the plan's.
+        DemokitError: it was trained with other options, demonstrations or tasks than the plan's.
     """
     if not any((folder / name).exists() for name in (CHECKPOINT, FACTS)):
         return False
     facts = Facts.of(folder)
     # What an earlier version did not ask is as it was then: a default keeps that.
     defaults = {each.name: each.default for each in fields(planned.options)}
-    own = source_of(folder) or demos
+    own = source_of(folder) or source
     for what, (found, wanted) in (
         ("methods", (facts.method, planned.method)),
         ("options", ({**defaults, **facts.options}, asdict(planned.options))),
-        ("demonstrations", (Path(own).name, Path(demos).name)),
+        ("demonstrations or tasks", (Path(own).name, Path(source).name)),
     ):
         if found != wanted:
             raise DemokitError(

@@ -22,6 +22,7 @@ from gmps.options import RunOptions
 
 Options = Mapping[str, Any]
 _HOW_FAR = ("adapt-steps", "episodes")
+_OF_TASKS = ("env", "task-set", "tasks", "observation")
 Made = TypeVar("Made")
 
 
@@ -40,17 +41,20 @@ class Method:
 
 @dataclass(frozen=True)
 class Match:
-    """One comparison: methods that learn from the same demonstrations.
+    """One comparison: methods that learn from the same demonstrations, or from the same tasks.
 
     Attributes:
-        demos: name of a dataset of the plan.
+        demos: name of a dataset of the plan; empty where there is none.
+        tasks: in place of it the options of `meta-train` that say which tasks, "env" among them:
+            for methods that learn by reward alone.
         about: a sentence for the page.
         methods: their names; all where none are named.
         train: options of `meta-train` for every method; a method's own come before them.
         evaluate: options of `evaluate`, before those of the plan.
     """
 
-    demos: str
+    demos: str = ""
+    tasks: Options = field(default_factory=dict)
     about: str = ""
     methods: tuple[str, ...] = ()
     train: Options = field(default_factory=dict)
@@ -74,15 +78,17 @@ class Plan:
     title: str
     seeds: tuple[int, ...]
     methods: Mapping[str, Method]
-    datasets: Mapping[str, Options]
     comparisons: Mapping[str, Match]
+    datasets: Mapping[str, Options] = field(default_factory=dict)
     text: str = ""
     evaluate: Options = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that every name is known; raises DemokitError."""
         for name, match in self.comparisons.items():
-            _require(f"dataset of comparison '{name}'", [match.demos], self.datasets)
+            if bool(match.demos) == bool(match.tasks):
+                raise DemokitError(f"Comparison '{name}' needs demos or tasks, one of them.")
+            _require(f"dataset of comparison '{name}'", filter(None, [match.demos]), self.datasets)
             _require(f"method of comparison '{name}'", match.methods, self.methods)
         if not self.seeds or not self.comparisons or not self.methods:
             raise DemokitError("A plan needs seeds, methods and comparisons.")
@@ -114,6 +120,12 @@ class Plan:
         kinds = {
             row: _method_of(f"{where}, method '{row}'", row, train) for row, train in rows.items()
         }
+        for row, kind in kinds.items():
+            if match.tasks and find_method(kind).imitates:
+                raise DemokitError(
+                    f"{where}, method '{row}': {kind} learns from demonstrations, not from tasks "
+                    "alone: name demos."
+                )
         shared = _tables(where, match.train)
         own = {row: _tables(f"{where}, method '{row}'", train) for row, train in rows.items()}
         known = {each.name for kind in kinds.values() for each in _fields_of(kind)}
@@ -181,6 +193,8 @@ def load_plan(path: Path) -> Plan:
             make_family(
                 str(options["env"])
             )  # it will be typed for `record`, which imports a module
+    for name, match in plan.comparisons.items():
+        _require_tasks(f"{path}, comparisons.{name}.tasks", match.tasks)
     _require_options(f"{path}, evaluate", plan.evaluate, "evaluate", ".")
     for name, match in plan.comparisons.items():
         _require_options(f"{path}, comparisons.{name}.evaluate", match.evaluate, "evaluate", ".")
@@ -199,6 +213,17 @@ def _require_options(where: str, options: Any, name: str, *operands: str) -> Non
         command.make_context(name, [*operands, *arguments(options)])
     except click.ClickException as error:
         raise DemokitError(f"{where}: {error.format_message()}") from None
+
+
+def _require_tasks(where: str, tasks: Options) -> None:
+    """Raise DemokitError unless they are none, or options of `meta-train` that say which."""
+    if not tasks:
+        return
+    _require(f"key ({where})", tasks, _OF_TASKS)
+    if "env" not in tasks:
+        raise DemokitError(f"{where}: env is missing, the family of the tasks.")
+    _require_options(where, tasks, "meta-train")
+    make_family(str(tasks["env"]))
 
 
 def _made(where: str, values: Any, kind: type[Made]) -> Made:

@@ -206,6 +206,61 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke)
     assert "seed" in (out / "point.log").read_text()
 
 
+OF_TASKS = """
+title = "From reward"
+
+[evaluate]
+adapt-steps = 1
+num-tasks = 2
+
+[methods.maml]
+
+[methods.imitation]
+
+[comparisons.reward]
+tasks = { env = "point", task-set = "uniform", tasks = 3 }
+methods = ["maml"]
+train = { iterations = 1, rollouts_per_task = 3, hidden_width = 8 }
+"""
+
+
+def test_tasks_alone_will_do_for_methods_that_learn_by_reward(tmp_path, invoke):
+    path, out, page = tmp_path / "plan.toml", tmp_path / "out", tmp_path / "results.md"
+    path.write_text(OF_TASKS)
+    asked = ("compare", path, "--output-dir", out, "--page", page, "--archive", tmp_path / "kept")
+    said = invoke(*asked, "--dry-run").output
+    assert "meta-train --env point --task-set uniform --tasks 3" in said
+    invoke(*asked)
+    assert "| reward | maml |" in page.read_text()
+    assert [line.split()[1] for line in invoke(*asked, "--dry-run").output.splitlines()] == [
+        "evaluate"
+    ]
+    path.write_text(OF_TASKS.replace("tasks = 3", "tasks = 4"))
+    assert "trained with other demonstrations or tasks" in invoke(*asked, exit_code=1).output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('["maml"]', '["imitation"]', "imitation learns from demonstrations, not from tasks alone"),
+        ('methods = ["maml"]', "", "imitation learns from demonstrations, not from tasks alone"),
+        ("task-set =", "task-sett =", "did you mean 'task-set'"),
+        ('env = "point", ', "", "env is missing"),
+        ('env = "point"', 'env = "piont"', "did you mean 'point'"),
+        ("tasks = 3", "tasks = 0", "tasks: Invalid value for '--tasks'"),
+        ("tasks = {", 'demos = "point"\ntasks = {', "needs demos or tasks, one of them"),
+        ('tasks = { env = "point", task-set = "uniform", tasks = 3 }', "", "demos or tasks, one"),
+    ],
+)
+def test_wrong_tasks_are_one_sentence(tmp_path, invoke, old, new, message):
+    path = tmp_path / "plan.toml"
+    assert old in OF_TASKS
+    path.write_text(OF_TASKS.replace(old, new))
+    result = invoke("compare", path, "--output-dir", tmp_path / "out", "--dry-run", exit_code=1)
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
 def test_a_page_of_an_older_evaluation_is_one_sentence(plan, tmp_path):
     folder = tmp_path / "sparse" / "comparison"
     folder.mkdir(parents=True)
