@@ -22,6 +22,7 @@ from typing import Any
 import click
 
 from demokit import __version__
+from demokit.asked import in_command
 from demokit.errors import DemokitError
 from demokit.options import dashed
 from demokit.text import printable, say
@@ -142,6 +143,7 @@ def _functions(path: Path) -> Sequence[ast.FunctionDef]:
 )
 def main(modules: tuple[str, ...]) -> None:
     """Record demonstrations of many related tasks, inspect them, and meta-learn from them."""
+    click.get_current_context().with_resource(in_command())
     if not modules:
         return
     from demokit.envs import import_for_user

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from demokit.data.convert.arrays import from_arrays
     from demokit.data.layout import EpisodeRecord
     from demokit.data.metadata import ArraySpec, DatasetMetadata, Provenance, describe
+    from demokit.data.recorder import Recorder
     from demokit.data.store import Dataset, open_dataset
     from demokit.data.writer import DatasetWriter
 
@@ -19,6 +20,7 @@ __all__ = [
     "DatasetWriter",
     "EpisodeRecord",
     "Provenance",
+    "Recorder",
     "describe",
     "from_arrays",
     "open_dataset",
@@ -34,6 +36,7 @@ _HOMES = {
     "open_dataset": "store",
     "DatasetWriter": "writer",
     "from_arrays": "convert.arrays",
+    "Recorder": "recorder",
 }
 
 

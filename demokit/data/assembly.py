@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 
+from demokit.asked import either, other_output, saying
 from demokit.data.files import written_hdf5
 from demokit.data.hdf5 import read_attributes
 from demokit.data.layout import (
@@ -40,7 +41,6 @@ from demokit.writing import behind_link, replaced
 # File systems take 255 bytes, and a recording makes NAME.hdf5.partial.
 _LONGEST_NAME = 255 - len(".partial")
 _SIZE = "dataset_size"
-OTHER_OUT = "choose another --out."
 
 
 def open_settled(path_or_id: str | Path) -> Dataset:
@@ -84,17 +84,20 @@ def write_lock(path: Path) -> Lock:
         raise DemokitError(f"The dataset {path} must be named NAME.hdf5.")
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
         raise DemokitError(f"The name of {path} is too long: take at most {_LONGEST_NAME} bytes.")
-    return Lock(path, OTHER_OUT)
+    return Lock(path, other_output())
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Raise DemokitError unless a dataset may be written to `path`, whose lock is held."""
     check_no_folder(path)
     if path.exists() and not overwrite:
-        raise DemokitError(f"{path} exists: pass --overwrite to replace it, or another name.")
+        raise DemokitError(
+            f"{path} exists: {saying('overwrite')} to replace it, or choose another name."
+        )
     if unfinished(behind_link(path)):
         raise DemokitError(
-            f"{path} has an unfinished recording: finish it with `demokit record --resume`, or "
+            f"{path} has an unfinished recording: finish it with "
+            f"{either('`demokit record --resume`', 'resume=True of what recorded it')}, or "
             "take another name."
         )
 

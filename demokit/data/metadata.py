@@ -448,6 +448,8 @@ def _identity(metadata: DatasetMetadata) -> dict[str, Any]:
         "tasks": metadata.tasks,
         "observation space": metadata.space_items(),
         "action space": metadata.action_space,
+        "action range": source.missing.get(ACTION_RANGE),
+        "contexts of tasks": "stated" if metadata.knows_contexts else "left out",
         "model": metadata.model_hash,
         "recorder": source.recorder,
         "expert": source.expert,

@@ -38,7 +38,7 @@ class Windows(Dataset[dict[str, Tensor]]):
     each of them opens the file for itself, at its first window.
 
     Args:
-        path_or_id: a finished dataset.
+        dataset: a finished dataset: its path, its Minari id, itself, or a selection of it.
         length: steps per window, W; shorter episodes have no window.
         names: arrays to read, see `Dataset.window`. The default is what a policy may see and what
             was done. "labels" is what each step teaches, see `read_labels`: other than "actions",
@@ -46,7 +46,13 @@ class Windows(Dataset[dict[str, Tensor]]):
         split: only tasks of this split; None takes all.
         stride: steps between the starts of neighbouring windows.
 
-    An item is a dict of tensors: each array's rows (W, ...), and "task", "episode" and "start".
+    An item is a dict of tensors: each array's rows (W, ...), "task" (its index in `task_ids`),
+    "episode" (its number in the file) and "start". Where the dataset says the tasks' contexts,
+    which are for training alone and never observed, "context" is that of the task, (C,) float32.
+
+    Attributes:
+        task_ids: ids of the tasks.
+        contexts: of these tasks, (M, C) float32; None where the dataset does not say them.
 
     Raises:
         DemokitError: no window, or no such array.
@@ -54,7 +60,7 @@ class Windows(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        path_or_id: str | Path,
+        dataset: str | Path | Demonstrations,
         length: int,
         *,
         names: Sequence[str] | None = None,
@@ -64,19 +70,21 @@ class Windows(Dataset[dict[str, Tensor]]):
         if length < 1 or stride < 1:
             raise DemokitError(f"Windows need a length and a stride of 1 or more, not {length} "
                                f"and {stride}.")  # fmt: skip
-        dataset = open_dataset(path_or_id)
-        self.path = dataset.path
+        given = dataset if isinstance(dataset, Demonstrations) else open_dataset(dataset)
+        self.path = given.path
         self.length = length
-        self.names = tuple(names or _policy_names(dataset))
-        chosen = [r for r in dataset.episodes if split is None or r.task.split == split]
+        self.names = tuple(names or _policy_names(given))
+        chosen = [r for r in given.episodes if split is None or r.task.split == split]
         self.task_ids = tuple(sorted({record.task.id for record in chosen}))
+        self.contexts = _contexts(given, chosen)
         self.places = tuple(_places(chosen, self.task_ids, length, stride))
         if not self.places:
             raise DemokitError(
                 f"{self.path} has no window of {length} steps"
                 + (f" in split '{split}'." if split else ".")
             )
-        _rows(dataset, self.places[0].episode, 0, 0, self.names)
+        # By its number in the file, whatever the selection.
+        _rows(open_dataset(self.path), self.places[0].episode, 0, 0, self.names)
         self._open: Demonstrations | None = None
         self._process = 0
 
@@ -90,7 +98,8 @@ class Windows(Dataset[dict[str, Tensor]]):
         stop = place.start + self.length
         arrays = _rows(self._opened(), place.episode, place.start, stop, self.names)
         item = {name: torch.from_numpy(rows) for name, rows in arrays.items()}
-        return {**item, **{k: torch.tensor(v) for k, v in place._asdict().items()}}
+        item |= {k: torch.tensor(v) for k, v in place._asdict().items()}
+        return item if self.contexts is None else item | {"context": self.contexts[place.task]}
 
     def __getstate__(self) -> dict[str, object]:
         """Without the open file, which processes cannot share."""
@@ -131,6 +140,15 @@ class TaskBalancedSampler(Sampler[int]):
             for task in self._rng.permutation(len(self._by_task))[:left]:
                 yield int(self._rng.choice(self._by_task[task]))
             left -= len(self._by_task)
+
+
+def _contexts(dataset: Demonstrations, records: Sequence[EpisodeRecord]) -> Tensor | None:
+    """Contexts of the tasks (M, C), in the order of their ids."""
+    found = {record.task.id: record.task.context for record in records}
+    lengths = {len(context) for context in found.values()}
+    if not dataset.metadata.knows_contexts or len(lengths) != 1:
+        return None
+    return torch.tensor([found[name] for name in sorted(found)], dtype=torch.float32)
 
 
 def _rows(

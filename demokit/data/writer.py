@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from demokit.asked import either, flag, other_output, output, saying
 from demokit.data.assembly import (
-    OTHER_OUT,
     check_no_folder,
     drop_staging,
     new_file,
@@ -59,6 +59,7 @@ _OTHER = {
     "observation space": "another observation space",
     "action space": "another action space",
     "model": "another model",
+    "action range": "another range of the actions",
 }
 
 
@@ -71,6 +72,8 @@ class DatasetWriter:
         resume: go on with an unfinished recording, or extend a finished dataset.
         overwrite: replace what is there, at the final rename and not before.
         all_or_none: drop what is saved when it leaves unfinished; there is nothing to resume.
+        grows: tasks, horizon and what is missing are not known beforehand: those of what is resumed
+            are added to `metadata`, and `restate` adds more.
 
     Raises:
         DemokitError: the output exists, the recording differs from the one to be resumed, the
@@ -86,13 +89,12 @@ class DatasetWriter:
         resume: bool = False,
         overwrite: bool = False,
         all_or_none: bool = False,
+        grows: bool = False,
     ) -> None:
-        if resume and overwrite:
-            raise DemokitError("--resume keeps what is there and --overwrite drops it: choose one.")
         self.path = behind_link(Path(path))
         self._lock = write_lock(self.path)
         self.folder = staging_folder(self.path)
-        self._open, self._all_or_none = True, all_or_none
+        self._open, self._all_or_none, self._grows = True, all_or_none, grows
         try:
             self._begin(metadata, resume=resume, overwrite=overwrite)
         except BaseException:
@@ -100,6 +102,23 @@ class DatasetWriter:
                 self.folder.rmdir()  # if it is empty
             self._let_go()
             raise
+
+    @staticmethod
+    def check(
+        path: str | Path, *, resume: bool = False, overwrite: bool = False
+    ) -> DatasetMetadata | None:
+        """What a writer that begins now would go on with says about itself; None: with nothing.
+
+        Raises:
+            DemokitError: none could begin, whatever it will write.
+        """
+        target = behind_link(Path(path))
+        with write_lock(target):
+            _check_free(target, resume=resume, overwrite=overwrite)
+            staged = unfinished(target) if resume else None
+            if staged is None and resume and target.exists():
+                return FinishedFile(target).metadata
+            return staged.metadata if staged else None
 
     @property
     def records(self) -> tuple[EpisodeRecord, ...]:
@@ -130,6 +149,20 @@ class DatasetWriter:
             raise
         self._records.append(record_of(index, episode))
         return len(self._records)
+
+    def restate(self, metadata: DatasetMetadata) -> None:
+        """Say something else of the dataset from now on, such as more tasks; durable on return.
+
+        Raises:
+            DemokitError: it does not fit a file, cannot be written, or the writer is closed.
+        """
+        self._check_open()
+        metadata.require_storable()
+        check_size(metadata.to_attributes(), "Metadata")
+        self._check_place(range(0))
+        state = {**StagedEpisodes(self.path).state, "metadata": _signed(metadata)}
+        write_whole(self.folder / STATE_FILE, json.dumps(state), self._saved_so_far())
+        self.metadata = metadata
 
     def finish(self) -> Path:
         """Assemble NAME.hdf5 from all saved episodes and remove the folder; returns the path.
@@ -171,8 +204,11 @@ class DatasetWriter:
         base = self._base(staged, overwrite=overwrite)
         earlier = staged or base
         if earlier is not None:
-            _check_same(earlier.metadata, metadata, self.path)
-            metadata = _merged(earlier.metadata, metadata)
+            was, now = earlier.metadata, metadata
+            if self._grows:
+                was, now = _grown(was, metadata), _grown(metadata, was)
+            _check_same(was, now, self.path)
+            metadata = _merged(was, now)
         metadata.require_storable()
         check_size(metadata.to_attributes(), "Metadata")
         self.metadata = metadata
@@ -183,8 +219,10 @@ class DatasetWriter:
         pending = _pending(staged, self._records) if staged else []
         self._records += pending
         if not pending:
-            with explain_write(self.path, OTHER_OUT):
+            with explain_write(self.path, other_output()):
                 self._start()
+        elif staged and staged.metadata != metadata:
+            self.restate(metadata)
 
     @property
     def _first(self) -> int:
@@ -198,8 +236,8 @@ class DatasetWriter:
 
     def _saved_so_far(self) -> str:
         if self._all_or_none:
-            return OTHER_OUT
-        return f"{len(self)} episodes are saved; mend that, then go on with --resume."
+            return other_output()
+        return f"{len(self)} episodes are saved; mend that, then go on with {flag('resume')}."
 
     def _check_open(self) -> None:
         if not self._open:
@@ -219,7 +257,7 @@ class DatasetWriter:
         if identity(self.path) != self._there:
             raise DemokitError(
                 f"{self.path} was replaced during the recording, by another program: nothing was "
-                f"written to it. Bring back what was there, then go on with --resume: "
+                f"written to it. Bring back what was there, then go on with {flag('resume')}: "
                 f"{self.folder} keeps what was recorded."
             )
 
@@ -252,7 +290,7 @@ class DatasetWriter:
         if staged is not None and staged.first:
             raise DemokitError(
                 f"{self.path} is gone, and {self.folder} only continues it: bring the file back, "
-                "or pass --overwrite."
+                f"or {saying('overwrite')}."
             )
         return None
 
@@ -261,31 +299,40 @@ class DatasetWriter:
         self.folder.mkdir(exist_ok=True)
         for leftover in self.folder.iterdir():
             leftover.unlink()
-        attributes = self.metadata.to_attributes()
         state = {
             "first": self._first,
             "replaces": self._replaces,
             "extends": episodes_digest(self._records[: self._first]),
-            "metadata": {**attributes, "metadata_sha256": metadata_digest(attributes)},
+            "metadata": _signed(self.metadata),
         }
-        write_whole(self.folder / STATE_FILE, json.dumps(state), OTHER_OUT)
+        write_whole(self.folder / STATE_FILE, json.dumps(state), other_output())
+
+
+def _signed(metadata: DatasetMetadata) -> dict[str, object]:
+    """As the state of a recording keeps it, with its checksum."""
+    attributes = metadata.to_attributes()
+    return {**attributes, "metadata_sha256": metadata_digest(attributes)}
 
 
 def _check_free(path: Path, *, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise DemokitError(
+            f"{flag('resume')} keeps what is there and {flag('overwrite')} drops it: choose one."
+        )
     check_no_folder(path)
     if resume or overwrite:
         return
     if path.exists():
         raise DemokitError(
-            f"{path} exists: pass --resume to extend it, --overwrite to replace it, or another "
-            "--out."
+            f"{path} exists: {saying('resume')} to extend it, {flag('overwrite')} to replace it, "
+            f"or {other_output()}"
         )
     staged = unfinished(path)
     if staged is not None:
         saved = staged.num_episodes - staged.first
         raise DemokitError(
-            f"{path} has an unfinished recording with {saved} saved episodes: pass --resume to "
-            "go on, or --overwrite to drop them."
+            f"{path} has an unfinished recording with {saved} saved episodes: "
+            f"{saying('resume')} to go on, or {flag('overwrite')} to drop them."
         )
 
 
@@ -304,7 +351,8 @@ def _pending(staged: StagedEpisodes, there: Sequence[EpisodeRecord]) -> list[Epi
     if not same or not (grown <= saved or saved <= grown):
         raise DemokitError(
             f"{staged.path} is not the file that {staged.folder} goes on with: bring that one "
-            "back, record to another --out, or drop the episodes saved there with --overwrite."
+            f"back, record to another {output()}, or drop the episodes saved there with "
+            f"{flag('overwrite')}."
         )
     return [] if since else own
 
@@ -313,13 +361,17 @@ def _check_same(earlier: DatasetMetadata, now: DatasetMetadata, path: Path) -> N
     """Raise DemokitError naming the first difference and its fix."""
     for name, (old, new) in earlier.differences(now).items():
         said = _OTHER.get(name, f"{name} {old}, not {new}")
-        if name in ("recorder", "expert"):
-            fix = _expert_fix(earlier.provenance, now.provenance)
-        elif name == "only-success":
-            fix = "pass --only-success" if old else "leave out --only-success"
-        else:
-            fix = _FIXES.get(name, "record as before").format(old)
-        raise DemokitError(f"{path} was recorded with {said}: {fix}, or record to another --out.")
+        fix = either(_typed_fix(name, old, earlier, now), "record as before")
+        raise DemokitError(f"{path} was recorded with {said}: {fix}, or {other_output()}")
+
+
+def _typed_fix(name: str, old: object, earlier: DatasetMetadata, now: DatasetMetadata) -> str:
+    """What to pass on the command line so that nothing differs."""
+    if name in ("recorder", "expert"):
+        return _expert_fix(earlier.provenance, now.provenance)
+    if name == "only-success":
+        return "pass --only-success" if old else "leave out --only-success"
+    return _FIXES.get(name, "record as before").format(old)
 
 
 def _expert_fix(earlier: Provenance, now: Provenance) -> str:
@@ -331,10 +383,19 @@ def _expert_fix(earlier: Provenance, now: Provenance) -> str:
     return f"pass --expert {earlier.expert if earlier.recorder == 'teleop' else earlier.recorder}"
 
 
+def _grown(metadata: DatasetMetadata, other: DatasetMetadata) -> DatasetMetadata:
+    """The same with the tasks of both by their ids, its own first, and the longer horizon."""
+    tasks = {task.id: task for task in (*other.tasks, *metadata.tasks)}
+    longest = max(metadata.horizon, other.horizon)
+    return replace(metadata, tasks=tuple(tasks[name] for name in sorted(tasks)), horizon=longest)
+
+
 def _merged(earlier: DatasetMetadata, now: DatasetMetadata) -> DatasetMetadata:
-    """The earlier metadata, with a licence, operator or description stated only now."""
+    """The earlier metadata, with what is missing, or a licence and so on stated, only now."""
     source = replace(
-        earlier.provenance, operator=now.provenance.operator or earlier.provenance.operator
+        earlier.provenance,
+        operator=now.provenance.operator or earlier.provenance.operator,
+        missing={**now.provenance.missing, **earlier.provenance.missing},
     )
     return replace(
         earlier,

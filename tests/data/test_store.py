@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from demokit.asked import in_command
 from demokit.data import ArraySpec, DatasetMetadata, DatasetWriter, hdf5, open_dataset
 from demokit.data.layout import digest
 from demokit.data.summary import summarize
@@ -299,7 +300,7 @@ def test_resume_refuses_another_recording(tmp_path, metadata, make_episode, what
     changes, message = DIFFERENT[what]
     path = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
     before = path.read_bytes()
-    with pytest.raises(DemokitError, match=message):
+    with in_command(), pytest.raises(DemokitError, match=message):
         DatasetWriter(path, replace(metadata, **changes), resume=True)
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.hdf5"]
@@ -326,8 +327,51 @@ def test_resume_names_who_acted(tmp_path, metadata, make_episode, earlier, now, 
         replace(metadata, provenance=replace(metadata.provenance, **who)) for who in (earlier, now)
     )
     path = write(tmp_path / "a.hdf5", before, [make_episode(0)])
-    with pytest.raises(DemokitError, match=f": {message}"):
+    with in_command(), pytest.raises(DemokitError, match=f": {message}"):
         DatasetWriter(path, after, resume=True)
+
+
+def test_a_python_caller_reads_of_no_option(tmp_path, metadata, make_episode):
+    path = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
+    wrong = [
+        ({}, metadata, "say resume=True to extend it, overwrite=True to replace it, or choose"),
+        ({"resume": True, "overwrite": True}, metadata, "resume=True keeps what is there"),
+        ({"resume": True}, replace(metadata, reward="sparse"), "record as before, or choose"),
+    ]
+    for options, about, said in wrong:
+        with pytest.raises(DemokitError, match=said) as raised:
+            DatasetWriter(path, about, **options)
+        assert "--" not in str(raised.value)
+    with DatasetWriter(tmp_path / "b.hdf5", metadata) as writer:
+        writer.add(make_episode(1))
+    with pytest.raises(DemokitError, match="say resume=True to go on, or overwrite=True") as raised:
+        DatasetWriter(tmp_path / "b.hdf5", metadata)
+    assert "--" not in str(raised.value)
+
+
+def test_what_a_dataset_says_may_grow(tmp_path, metadata, make_episode):
+    """Tasks and horizon that nobody knew before, across a crash and across a finish."""
+    path, first = tmp_path / "a.hdf5", make_episode(0)
+    about = replace(metadata, tasks=(first.task,), horizon=2)
+    late = replace(first.task, id=f"{first.task.id}-late")
+    with DatasetWriter(path, about, grows=True) as writer:
+        writer.add(first)
+        writer.restate(replace(about, tasks=(first.task, late), horizon=30))
+        writer.add(replace(make_episode(1), task=late))
+    with DatasetWriter(path, about, resume=True, grows=True) as writer:
+        assert writer.metadata.horizon == 30
+        writer.finish()
+    assert set(open_dataset(path).metadata.tasks) == {first.task, late}
+    other = replace(first.task, id=f"{first.task.id}-other")
+    with DatasetWriter(path, replace(about, tasks=(other,)), resume=True, grows=True) as writer:
+        writer.add(replace(make_episode(2), task=other))
+        writer.finish()
+    dataset = open_dataset(path)
+    assert set(dataset.metadata.tasks) == {first.task, late, other}
+    assert [record.task for record in dataset.episodes] == [first.task, late, other]
+    changed = replace(about, tasks=(replace(first.task, context=(9.0, 9.0)),))
+    with pytest.raises(DemokitError, match="other tasks"):
+        DatasetWriter(path, changed, resume=True, grows=True)
 
 
 def test_two_processes_do_not_write_one_dataset(tmp_path, metadata, make_episode):
@@ -378,7 +422,7 @@ def test_disk_full_keeps_what_is_saved(tmp_path, metadata, make_episode, monkeyp
 
 def test_a_folder_that_cannot_be_written(tmp_path, metadata):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DemokitError, match="--out"):
+    with pytest.raises(DemokitError, match="another path"):
         DatasetWriter(tmp_path / "file" / "a.hdf5", metadata)
 
 

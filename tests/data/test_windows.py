@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from demokit.data import DatasetWriter, open_dataset
+from demokit.data import DatasetWriter, from_arrays, open_dataset
 from demokit.errors import DemokitError
 
 torch = pytest.importorskip("torch")
@@ -40,6 +40,35 @@ def test_every_window_once(path):
         assert windows.task_ids[int(item["task"])] == whole.task.id
         assert not any("privileged" in name for name in item)
     assert seen == {(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3), *((3, s) for s in range(6))}
+
+
+def test_windows_of_a_dataset_and_of_a_selection(path):
+    whole = open_dataset(path)
+    assert Windows(whole, 4).places == Windows(path, 4).places == Windows(str(path), 4).places
+    some = Windows(whole.select([3, 1]), 4)
+    assert [place.episode for place in some.places] == [3] * 6 + [1] * 4
+    np.testing.assert_array_equal(some[0]["actions"], whole[3].actions[:4])
+    sent = pickle.loads(pickle.dumps(some))
+    np.testing.assert_array_equal(sent[6]["observations"], whole[1].observations[:4])
+    with pytest.raises(DemokitError, match="no window"):
+        Windows(whole[2:3], 4)
+
+
+def test_contexts_are_those_of_the_tasks(path):
+    dataset = open_dataset(path)
+    windows = Windows(dataset, 4)
+    contexts = {task.id: task.context for task in dataset.metadata.tasks}
+    assert windows.contexts.shape == (len(windows.task_ids), 2)
+    for item in windows:
+        own = contexts[windows.task_ids[int(item["task"])]]
+        np.testing.assert_array_equal(item["context"], np.float32(own))
+
+
+def test_stand_ins_are_no_contexts(tmp_path):
+    episode = {"observations": np.zeros((6, 2)), "actions": np.zeros((5, 1))}
+    windows = Windows(from_arrays(tmp_path / "a.hdf5", [episode]), 4)
+    assert windows.contexts is None
+    assert "context" not in windows[0]
 
 
 def test_strides_and_named_arrays(path):

@@ -104,8 +104,8 @@ def from_arrays(
     """
     about = About("arrays", family or plain_name(Path(path).stem), description=description)
     stated = Stated(
-        action_low=_bounds(action_low),
-        action_high=_bounds(action_high),
+        action_low=bounds(action_low),
+        action_high=bounds(action_high),
         last_observation=last_observation,
     )
     _write(Path(path), episodes, about, stated, license=license, overwrite=overwrite)
@@ -175,7 +175,8 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _bounds(values: float | Sequence[float] | None) -> tuple[float, ...]:
+def bounds(values: float | Sequence[float] | None) -> tuple[float, ...]:
+    """An end of the action range, as `Stated` takes it; raises DemokitError for no numbers."""
     if values is None:
         return ()
     try:

@@ -26,11 +26,11 @@ from demokit.types import Array, Episode, Task
 
 _Name = TypeVar("_Name", bound=Hashable)
 NO_CONTEXT = (0.0,)
-_NOT_STORED = {
+NOT_STORED = {
     "state": "the simulator's state was not stored: episodes cannot be restored or re-simulated",
     "model": "the simulation's model was not stored: its hash is empty",
 }
-_STATE_ALONE = "it is kept, but the model that it belongs to is not known: it restores nothing"
+STATE_ALONE = "it is kept, but the model that it belongs to is not known: it restores nothing"
 _STAND_INS = {
     "last observation": "the observation before it is repeated, so that there are T+1 rows",
     "context": "0 stands in its place: the source does not describe tasks by numbers",
@@ -119,7 +119,7 @@ def import_foreign(
     source = _Source(inventory, parts, read, about.family)
     survey, space, actions = _survey(source, about.family)
     range_ = _range(survey, about.action_range)
-    missing = _missing(survey) | _scaling(range_, about.action_range) | survey.types
+    missing = _missing(survey) | scaling(range_, about.action_range) | survey.types
     metadata = DatasetMetadata(
         family=about.family,
         reward="dense",
@@ -298,7 +298,7 @@ class _Source:
                 read = self._read(part)
                 if not read.observations:
                     raise DemokitError(f"it has no observations that can be read{_reasons(part)}")
-                found = _sound(read)
+                found = sound(read)
                 self._check_kind(found)
                 _task(found, self._family)  # its context and split may be unusable
             except DemokitError as problem:
@@ -363,9 +363,9 @@ def _note(survey: _Survey, trajectory: Trajectory, family: str) -> None:
 
 def _missing(survey: _Survey) -> dict[str, str]:
     """What the source does not hold, and what stands in its place."""
-    missing = dict(_NOT_STORED)
+    missing = dict(NOT_STORED)
     if not survey.lacking["state"]:
-        missing["state"] = _STATE_ALONE
+        missing["state"] = STATE_ALONE
     for what, stands in _STAND_INS.items():
         count = survey.lacking[what]
         if 0 < count < survey.episodes:
@@ -395,7 +395,7 @@ def _range(survey: _Survey, stated: ActionRange | None) -> ActionRange:
     return ActionRange(low, high)
 
 
-def _scaling(found: ActionRange, stated: ActionRange | None) -> dict[str, str]:
+def scaling(found: ActionRange, stated: ActionRange | None) -> dict[str, str]:
     """What to say of actions that do not stand as they were; `Provenance.action_range` reads it."""
     if found.is_unit:
         return {}
@@ -406,7 +406,7 @@ def _scaling(found: ActionRange, stated: ActionRange | None) -> dict[str, str]:
     return {ACTION_RANGE: f"actions were {said} to fit [-1, 1]"}
 
 
-def _sound(found: Trajectory) -> Trajectory:
+def sound(found: Trajectory) -> Trajectory:
     """The trajectory with arrays as demokit holds them; raises DemokitError where it cannot."""
     actions = _actions(found.actions)
     steps = len(actions)
@@ -507,10 +507,11 @@ class _Episodes:
 
     def __iter__(self) -> Iterator[Episode]:
         for trajectory in self.source:
-            yield _episode(trajectory, self.action_range, self.about)
+            yield episode_of(trajectory, self.action_range, self.about)
 
 
-def _episode(trajectory: Trajectory, action_range: ActionRange, about: About) -> Episode:
+def episode_of(trajectory: Trajectory, action_range: ActionRange, about: About) -> Episode:
+    """An episode of a trajectory that is `sound`; what it does not say is filled in."""
     steps = len(trajectory.actions)
     task = _task(trajectory, about.family)
     ended = np.zeros(steps, np.bool_)
