@@ -32,6 +32,8 @@ def truth(value: object) -> bool | None:
 
     Yes and no are booleans, the numbers 1 and 0, and arrays of one of these; text is neither.
     """
+    if isinstance(value, bool):
+        return value
     said = np.asarray(value)
     if said.size != 1 or said.dtype.kind not in "biuf" or said.item() not in (0, 1):
         return None

@@ -101,6 +101,7 @@ def _show(name: str, where: Where) -> None:
     from demokit.view.clips import of_task
 
     family = family_named_by_user(name)
+    family.require_drawn()
     tasks = make_tasks(family, next(iter(task_sets(family))), "train")
     try:
         expert = load_expert("scripted", name)
@@ -160,6 +161,11 @@ def _print_family(family: Family) -> None:
         f"observation of {family.observation_width} numbers",
         style="bold",
     )
+    if not family.restorable:
+        out.print(
+            "Its environments step one after another by their own code, slower than families that "
+            "step on all cores; they are neither replayed nor drawn."
+        )
     terms = table("Terms", "name", "width", "unit", "frame", "group", numbers=("width",))
     for term in family.terms:
         terms.add_row(term.name, str(term.width), term.unit, term.frame, term.group)

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -144,6 +144,11 @@ class ActionRange:
 
 
 ACTION_RANGE = "action range"
+NOT_STORED = {
+    "state": "the simulator's state was not stored: episodes cannot be restored or re-simulated",
+    "model": "the simulation's model was not stored: its hash is empty",
+}
+"""What is missing of whatever does not run on MuJoCo here."""
 _NUMBERS = re.compile(r"\[[^\]]*\]")
 
 
@@ -560,6 +565,8 @@ def describe(
 ) -> DatasetMetadata:
     """Metadata of a recording in `family`; observations are its state vector unless given."""
     state = ArraySpec((family.observation_width,), "float32", -np.inf, np.inf)
+    if not family.restorable:
+        provenance = replace(provenance, missing={**NOT_STORED, **provenance.missing})
     return DatasetMetadata(
         family=family.name,
         reward=reward,
@@ -569,7 +576,7 @@ def describe(
         observation_space=observation_space or state,
         action_space=ArraySpec((len(family.actions),), "float32", -1.0, 1.0),
         model_hash=family.model_hash,
-        mujoco_version=version("mujoco"),
+        mujoco_version=version("mujoco") if family.restorable else "unknown",
         provenance=provenance,
         license=license,
         description=description,

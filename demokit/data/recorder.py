@@ -13,7 +13,6 @@ import numpy as np
 
 from demokit.data.convert.foreign import (
     NO_CONTEXT,
-    NOT_STORED,
     STATE_ALONE,
     About,
     Trajectory,
@@ -23,7 +22,7 @@ from demokit.data.convert.foreign import (
     sound,
     space_of,
 )
-from demokit.data.metadata import ArraySpec, DatasetMetadata, Provenance
+from demokit.data.metadata import NOT_STORED, ArraySpec, DatasetMetadata, Provenance
 from demokit.data.spaces import action_range_of, checked, parts_of, read_action, stated_range
 from demokit.data.writer import DatasetWriter
 from demokit.errors import DemokitError

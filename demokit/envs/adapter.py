@@ -17,8 +17,8 @@ not restored.
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -27,14 +27,15 @@ import gymnasium
 import mujoco
 import numpy as np
 from gymnasium.spaces import Box, flatdim, flatten
-from mujoco.batch import Batch
 from numpy.typing import NDArray
 
+from demokit.envs.answers import MisbehavedError, called, paid, says, solved
 from demokit.envs.batch import SimBatch, SimState
-from demokit.envs.family import ContextSpace, Family, Term, Terms, Viewpoint, Views
+from demokit.envs.family import ContextSpace, Term, Terms, Viewpoint
+from demokit.envs.stepped import SAID, Stepped, scaled
 from demokit.envs.watch import ADVICE, BAD, STATE_LIMIT, in_words, outside
 from demokit.errors import DemokitError
-from demokit.types import Array, FloatArray, Observation, Step, truth
+from demokit.types import FloatArray, Observation, Step
 
 DEFAULT_HORIZON = 1000
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
@@ -42,15 +43,15 @@ _EXTRAS = 3  # reward, terminated, success
 _MAX_SEED = 2**31 - 1
 
 
-class GymFamily(Family):
+class GymFamily(Stepped):
     """One Gymnasium environment as a family of one task.
 
     Raises:
-        DemokitError: no such environment, or it is not built on MuJoCo with bounded actions.
+        DemokitError: no such environment, or it is not built on MuJoCo with bounded actions: of
+            others `demokit.envs.from_gymnasium` makes families.
     """
 
     context = ContextSpace(("none",), ("1",), (0.0,), (0.0,), regions=(((0.0,), (0.0,)),))
-    object_term = "observation"
     start_noise_width = 1
 
     def __init__(self, name: str) -> None:
@@ -68,9 +69,7 @@ class GymFamily(Family):
             actions=tuple(f"action {i}" for i in range(len(self._low))),
             terms=(
                 Term("observation", width, "the environment's", "the environment's", "observation"),
-                Term("reward", 1, "1", "none", "privileged"),
-                Term("terminated", 1, "1", "none", "privileged"),
-                Term("solved", 1, "1", "none", "privileged"),
+                *SAID,
             ),
             viewpoints={"scene": _overview(env.model)},
         )
@@ -91,10 +90,12 @@ class GymFamily(Family):
         return GymBatch(self, num_sims, **options)
 
     def scaled(self, action: FloatArray) -> FloatArray:
-        """An action (A,) in [-1, 1] in the environment's bounds, float32."""
-        share = (np.asarray(action, np.float32) + 1) / 2
-        scaled: FloatArray = self._low + share * (self._high - self._low)
-        return scaled
+        """An action (A,) in [-1, 1] in the environment's bounds."""
+        return scaled(action, self._low, self._high)
+
+    def time_breaks(self, time_s: FloatArray) -> NDArray[np.bool_]:
+        """Which steps (T,) went back in time: how long one takes is the environment's own."""
+        return np.diff(time_s) < 0
 
     @cached_property
     def model_hash(self) -> str:
@@ -102,46 +103,6 @@ class GymFamily(Family):
         buffer = np.empty(mujoco.mj_sizeModel(self.model), np.uint8)
         mujoco.mj_saveModel(self.model, None, buffer)
         return sha256(buffer.tobytes()).hexdigest()
-
-    def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:  # noqa: ARG002
-        """The environment's reward for the step that led here."""
-        return terms["reward"][:, 0]
-
-    def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:
-        """The same: Gymnasium's environments have one reward."""
-        return self.reward_dense(terms, context, action)
-
-    def success(self, terms: Terms, context: FloatArray) -> Array:  # noqa: ARG002
-        """What the environment's info says under "is_success" or "success", else never."""
-        return terms["solved"][:, 0] > 0
-
-    def terminated(self, terms: Terms) -> NDArray[np.bool_]:
-        """What the environment said."""
-        return terms["terminated"][:, 0] > 0
-
-    def time_breaks(self, time_s: FloatArray) -> NDArray[np.bool_]:
-        """Which steps (T,) went back in time: how long one takes is the environment's own."""
-        return np.diff(time_s) < 0
-
-    def spec(self) -> mujoco.MjSpec:
-        """Never called: the environment has compiled its model."""
-        raise NotImplementedError
-
-    def views(self, sims: Batch) -> Views:
-        """Never called: the environment steps itself, as for `start`, `control` and `read`."""
-        raise NotImplementedError
-
-    def start(self, noise: FloatArray) -> Views:
-        """Never called."""
-        raise NotImplementedError
-
-    def control(self, views: Views, action: FloatArray) -> Views:
-        """Never called."""
-        raise NotImplementedError
-
-    def read(self, views: Views) -> Terms:
-        """Never called."""
-        raise NotImplementedError
 
 
 class GymBatch(SimBatch):
@@ -244,7 +205,8 @@ class GymBatch(SimBatch):
 
     def _restart(self, index: int, seed: int) -> Any:
         """Begin an episode of an environment; returns what it observes."""
-        observation, _ = self._call(index, "reset", 2, seed=seed)
+        with self._blamed(index):
+            observation, _ = called(self._envs[index], "reset", 2, seed=seed)
         self._started[index] = True
         return observation
 
@@ -254,33 +216,22 @@ class GymBatch(SimBatch):
         data.warning.number[:] = 0
         before_s = data.time
         action = self.family.scaled(self._action[index])
-        seen, reward, ended, cut, info = self._call(index, "step", 5, action)
+        with self._blamed(index):
+            seen, reward, ended, cut, info = called(self._envs[index], "step", 5, action)
         self._require_no_reset(index, before_s)
-        paid = np.asarray(reward)
-        if paid.size != 1 or paid.dtype.kind not in "biuf":
-            raise self._fault(index, f"its reward is {_shown(reward)}, which is no number")
-        self._cut[index] = self._truth(index, "truncated", cut)
-        self._note(
-            index,
-            seen,
-            paid.item(),
-            ended=self._truth(index, "terminated", ended),
-            solved=self._solved(index, info),
-        )
+        with self._blamed(index):
+            self._cut[index] = says("truncated", cut)
+            over = says("terminated", ended)
+            self._note(index, seen, paid(reward), ended=over, solved=solved(info))
         self._require_sound_state(index)
 
-    def _call(self, index: int, function: str, width: int, *args: Any, **options: Any) -> Any:
-        """The tuple that an environment's own code returns; raises SimulationFaultError."""
+    @contextmanager
+    def _blamed(self, index: int) -> Iterator[None]:
+        """Raise SimulationFaultError where the environment misbehaves."""
         try:
-            found = getattr(self._envs[index], function)(*args, **options)
-        except Exception as error:  # the environment's own code raises anything
-            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise self._fault(index, f"{function} of its environment fails with {said}") from error
-        if not (isinstance(found, tuple) and len(found) == width and isinstance(found[-1], dict)):
-            raise self._fault(
-                index, f"{function} of its environment must return {width} values, info the last"
-            )
-        return found
+            yield
+        except MisbehavedError as error:
+            raise self._fault(index, str(error)) from error
 
     def _require_no_reset(self, index: int, before_s: float) -> None:
         """Raise SimulationFaultError where MuJoCo, or the environment, started again by itself."""
@@ -302,20 +253,6 @@ class GymBatch(SimBatch):
         if found is not None:
             said = f"number {found[1]} of its state is {row[found]:g}"
             raise self._fault(index, f"it diverged: {said}; {ADVICE}")
-
-    def _solved(self, index: int, info: dict[str, Any]) -> bool:
-        """What the info says of success; where it says nothing, no."""
-        name = next((n for n in ("is_success", "success") if n in info), None)
-        return name is not None and self._truth(index, f"info['{name}']", info[name])
-
-    def _truth(self, index: int, what: str, value: Any) -> bool:
-        said = truth(value)
-        if said is None:
-            raise self._fault(
-                index,
-                f"its {what} is {_shown(value)}, which says neither yes nor no: give True or False",
-            )
-        return said
 
     def _note(
         self, index: int, observation: Any, reward: float, *, ended: bool, solved: bool
@@ -341,17 +278,15 @@ class GymBatch(SimBatch):
         }
 
 
-def _shown(value: object) -> str:
-    """A value on one short line."""
-    return " ".join(reprlib.repr(value).split())
-
-
 def _on_mujoco(wrapped: Any, env_id: str) -> Any:
     """The bare environment; raises DemokitError when it is not MuJoCo's."""
     env = wrapped.unwrapped
     model, data = getattr(env, "model", None), getattr(env, "data", None)
     if not (isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData)):
-        raise DemokitError(f"'{env_id}' is not built on MuJoCo: it has no model and data.")
+        raise DemokitError(
+            f"'{env_id}' is not built on MuJoCo: it has no model and data; in Python "
+            "demokit.envs.from_gymnasium makes a family of it."
+        )
     return env
 
 

@@ -174,12 +174,13 @@ class SimBatch:
     def privileged(self) -> dict[str, Array]:
         """What only recorders, experts and evaluation may see now; every array is a copy.
 
-        The family's terms, and "state" (N, S), "context" (N, C), all of its rewards, such as
-        "reward_dense", and "success" (N,). At reset the rewards are those of a zero action.
+        The family's terms, "state" (N, S) where it is restorable, "context" (N, C), all of its
+        rewards, such as "reward_dense", and "success" (N,). At reset the rewards are those of a
+        zero action.
         """
         return {
             **{name: values.copy() for name, values in self._terms.items()},
-            "state": self._state_rows().copy(),
+            **self._kept(),
             "context": self._context.copy(),
             **{reward_term(kind): self._reward(kind) for kind in self.family.rewards},
             "success": self.family.success(self._terms, self._context),
@@ -295,6 +296,10 @@ class SimBatch:
         return SimulationFaultError(
             sim, who, int(self._step_index[sim]) if step is None else step, what
         )
+
+    def _kept(self) -> dict[str, Array]:
+        """The privileged "state", where there is one."""
+        return {"state": self._state_rows().copy()}
 
     def _state_rows(self) -> FloatArray:
         """The live states (N, S)."""

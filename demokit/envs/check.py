@@ -31,6 +31,8 @@ def check_family(family: Family) -> None:
     _check_attributes(family)
     _check_terms(family)
     _check_context(family)
+    if not family.restorable:
+        return  # there is no model, and who made it has stepped it
     own_batch = _call(family, "make_sims", _NUM_SIMS) is not None
     _check_model(family, own_batch=own_batch)
     if not own_batch:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from demokit.envs.schema import Schema
 from demokit.envs.schema import Term as Term
-from demokit.errors import unknown_name
+from demokit.errors import DemokitError, unknown_name
 from demokit.types import Array, FloatArray
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class Family(ABC):
         ends_at_success: whether an episode is over where its task is solved.
         published: name of a task set -> the distribution that its source draws training tasks from,
             where that is another than `context`'s.
+        restorable: whether MuJoCo holds its state, so that it can be recorded, restored and drawn.
         paper_sizes: split -> tasks of its "paper" set, where the papers publish none: as many as
             they use, drawn once and for all from the distribution.
     """
@@ -153,6 +154,7 @@ class Family(ABC):
     nominal_dynamics: ClassVar[tuple[float, ...]] = ()
     ends_at_success: ClassVar[bool] = False
     published: ClassVar[Mapping[str, ContextSpace]] = {}
+    restorable: ClassVar[bool] = True
     paper_sizes: ClassVar[Mapping[str, int]] = {}
 
     @abstractmethod
@@ -265,6 +267,11 @@ class Family(ABC):
             tuple(self.vision_terms),
             tuple(self.actions),
         )
+
+    def require_drawn(self) -> None:
+        """Raise DemokitError unless its states can be drawn."""
+        if not self.restorable:
+            raise DemokitError(f"{self.name} does not run on MuJoCo: it cannot be drawn here.")
 
     @property
     def control_dt_s(self) -> float:

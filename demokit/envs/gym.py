@@ -24,7 +24,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from demokit.envs import family_names, make_family
+from demokit.envs import installed_names, make_family
 from demokit.envs.batch import SimState, make_sims
 from demokit.envs.family import Family
 from demokit.envs.tasks import make_tasks, task_sets
@@ -357,7 +357,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, FloatArray, Array]):
 
 def register_envs() -> None:
     """Register every family as `demokit/<Name>-v0`; again is allowed."""
-    for name in family_names():
+    for name in installed_names():
         env_id = f"demokit/{name.title().replace('-', '')}-v0"
         if env_id not in gymnasium.registry:
             gymnasium.register(

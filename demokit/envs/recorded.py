@@ -45,6 +45,7 @@ class RecordedFamily(Family):
     """
 
     object_term = ""
+    restorable = False
 
     def __init__(self, name: str, shapes: Shapes) -> None:
         self.shapes = shapes
@@ -101,5 +102,6 @@ class RecordedFamily(Family):
         """The error for what needs a simulation."""
         return DemokitError(
             f"Nothing here simulates '{self.name}', of which there are recordings alone: "
-            "--method imitation and replay learn from these."
+            "--method imitation and replay learn from these. Where a module of yours does: demokit "
+            f"--import {self.name if ':' in self.name else 'MODULE'}."
         )

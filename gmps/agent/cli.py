@@ -85,6 +85,8 @@ def adapt(
     require_free([out, video, roll_outs], overwrite)
     agent = _agent(ctx, policy, env, reward)
     chosen = _task(agent, task, context)
+    if video is not None:
+        agent.trained.problem.family.require_drawn()
     steps, num = agent.plan(adapt_steps, episodes, rollouts)
     what = f"Episodes from which {agent.method} learned {chosen.id}."
     with _Kept(roll_outs, agent, [chosen], seed, what, overwrite) as kept:

@@ -79,6 +79,7 @@ def film(
         DemokitError: nothing to draw with, or imageio is missing.
     """
     paid, family = replace(problem, reward=reward), problem.family
+    family.require_drawn()
     takes = [*_before_and_after(learner, paid, tuple(tasks), rollouts, seed)]
     if expert is not None:
         takes.append(_by_expert(family, tasks, reward, seed, expert))

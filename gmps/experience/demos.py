@@ -223,7 +223,10 @@ def family_of(dataset: data.Dataset) -> Family:
     """
     about = dataset.metadata
     if is_known(about.family) or about.provenance.restorable:
-        return make_family(about.family)
+        family = make_family(about.family)
+        if not family.restorable:
+            _require_fit(dataset, family)
+        return family
     seen, width = about.observation_space, len(about.tasks[0].context)
     if isinstance(seen, Mapping) or len(seen.shape) != 1:
         raise DemokitError(
@@ -232,6 +235,23 @@ def family_of(dataset: data.Dataset) -> Family:
         )
     shapes = Shapes(about.horizon, seen.shape[0], about.action_space.shape[0], width)
     return RecordedFamily(about.family, shapes)
+
+
+def _require_fit(dataset: data.Dataset, family: Family) -> None:
+    """Raise DemokitError unless a dataset holds what its family sees, does and is told."""
+    about = dataset.metadata
+    seen = () if isinstance(about.observation_space, Mapping) else about.observation_space.shape
+    has = {
+        "observations": (seen, (family.observation_width,)),
+        "actions": (about.action_space.shape, (len(family.actions),)),
+        "contexts": ((len(about.tasks[0].context),), (family.context.width,)),
+    }
+    for what, (found, needed) in has.items():
+        if found != needed:
+            raise DemokitError(
+                f"{dataset.path} holds {what} of the shape {found}, and those of {family.name} "
+                f"here are {needed}: it was recorded in another environment of that name."
+            )
 
 
 def tasks_of(dataset: data.Dataset) -> list[Task]:

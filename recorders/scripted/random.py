@@ -25,8 +25,9 @@ class RandomExpert:
         self._num_actions = num_actions
 
     def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:  # noqa: ARG002
-        """Actions (N, A) from "state" (N, S)."""
-        rngs = [stream(_seed(row), "random expert") for row in privileged["state"]]
+        """Actions (N, A) from "state" (N, S), or "progress" (N, 2) of what is not restorable."""
+        rows = privileged["state" if "state" in privileged else "progress"]
+        rngs = [stream(_seed(row), "random expert") for row in rows]
         return np.array([rng.uniform(-1, 1, self._num_actions) for rng in rngs], np.float32)
 
 

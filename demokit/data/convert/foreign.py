@@ -15,6 +15,7 @@ from demokit.data.convert import Imported
 from demokit.data.convert.inventory import Inventory, Loss, Part, attribute, listed
 from demokit.data.metadata import (
     ACTION_RANGE,
+    NOT_STORED,
     ActionRange,
     ArraySpec,
     DatasetMetadata,
@@ -26,10 +27,6 @@ from demokit.types import Array, Episode, Task
 
 _Name = TypeVar("_Name", bound=Hashable)
 NO_CONTEXT = (0.0,)
-NOT_STORED = {
-    "state": "the simulator's state was not stored: episodes cannot be restored or re-simulated",
-    "model": "the simulation's model was not stored: its hash is empty",
-}
 STATE_ALONE = "it is kept, but the model that it belongs to is not known: it restores nothing"
 _STAND_INS = {
     "last observation": "the observation before it is repeated, so that there are T+1 rows",
