@@ -291,10 +291,9 @@ def options(name, **changes):
     return options_of(name, **{"inner_steps": 2, "hidden_width": 16, **changes})
 
 
-def problem_of(num_tasks=3, family="point", reward="dense"):
-    family = Point() if family == "point" else family
-    tasks = make_tasks(family, "uniform", "train", num_tasks=num_tasks)
-    return Problem("point", reward, "state", tasks)
+def problem_of(num_tasks=3):
+    tasks = make_tasks(Point(), "uniform", "train", num_tasks=num_tasks)
+    return Problem.in_family(Point(), "dense", "state", tasks)
 
 
 def run_of(folder, name, problem, chosen):
@@ -415,8 +414,9 @@ def test_images_are_refused(tmp_path):
     from demokit.envs import make_family
     from demokit.envs.vision import Vision
 
-    tasks = make_tasks(make_family("push"), "paper", "train", num_tasks=2)
-    problem = Problem("push", "dense", Vision(), tasks)
+    push = make_family("push")
+    tasks = make_tasks(push, "paper", "train", num_tasks=2)
+    problem = Problem.in_family(push, "dense", Vision(), tasks)
     with pytest.raises(DemokitError, match="acts from states, not from images"):
         run_of(tmp_path / "run", "maml", problem, options("maml"))
 

@@ -71,7 +71,7 @@ def start(training: Training[RewardOptions]) -> RewardLearner:
             "vision, or name a dataset of states."
         )
     options.require_batch(len(problem.tasks))
-    zeros = torch.zeros(problem.family.observation_width)
+    zeros = torch.zeros(problem.schema.width)
     policy = _policy(options, problem, (zeros, zeros + 1))
     theta = policy.init(torch_stream(options.seed, "theta"))
     return RewardLearner.with_parameters(options, policy, MetaParams(theta, {}))
@@ -93,7 +93,7 @@ def _policy(
     """Of states as they are: nothing has been seen by which to standardise them."""
     return GaussianPolicy(
         *statistics,
-        len(problem.family.actions),
+        len(problem.schema.actions),
         options.hidden_width,
         0,
         options.initial_std,

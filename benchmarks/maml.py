@@ -1,0 +1,128 @@
+"""An iteration of MAML with TRPO, sampling and outer step apart, against MAML libraries' loop.
+
+    python benchmarks/maml.py
+
+HalfCheetahVel, 20 tasks x 20 roll-outs x 200 steps before one inner step and as many behind it,
+100-100 ReLU, 10 iterations of conjugate gradients. The peer makes the outer step with the same
+policy on the same samples as tristandeleu/pytorch-maml-rl does: task by task in Python, the KL's
+Hessian-vector products by differentiating its gradient again. Its line search is left out on both
+sides: how often it halves is chance. Seconds are CPU time of one torch thread, which other load on
+the machine disturbs less than wall-clock; sampling is wall-clock on all cores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from demokit.envs import make_family
+from demokit.envs.tasks import make_tasks
+from demokit.learning.networks import Params
+from demokit.random import stream
+from gmps.distributed import WHOLE
+from gmps.methods.maml.learner import RewardLearner, start
+from gmps.methods.maml.objective import OverTasks
+from gmps.methods.maml.options import MAMLOptions
+from gmps.problem import Problem, Training
+from gmps.steps.losses import policy_gradient
+from gmps.steps.ppo import clipped_surrogate
+from gmps.steps.trust_region import conjugate_gradient, mean_kl
+
+NUM_TASKS, CG = 20, 10
+OPTIONS = MAMLOptions(hidden_width=100, activation="relu")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    family = make_family("cheetah-vel")
+    tasks = make_tasks(family, "uniform", "train", num_tasks=NUM_TASKS)
+    problem = Problem.in_family(family, "dense", "state", tasks)
+    learner = start(Training(problem, OPTIONS))
+    sampler = problem.sampler(tasks, explore=OPTIONS.rollouts_per_task)
+    roll_out(learner, sampler)
+    began = time.perf_counter()
+    stages = roll_out(learner, sampler)
+    sampling_s = time.perf_counter() - began
+    ours, ours_s = timed(lambda: natural_gradient(learner, stages))
+    theirs, theirs_s = timed(lambda: loop(learner, stages))
+    off = max(float((ours[n] - v).norm() / v.norm()) for n, v in theirs.items() if v.numel())
+    steps = 2 * sampler.num_steps
+    print(f"MAML-TRPO, {family.name}: {NUM_TASKS} x {OPTIONS.rollouts_per_task} x {family.horizon}")
+    print(f"  sampling           {sampling_s:8.2f} s   {steps / sampling_s:10,.0f} steps/s")
+    print(f"  outer step, ours   {ours_s:8.2f} s")
+    print(f"  outer step, loop   {theirs_s:8.2f} s")
+    print(f"  ratio of outer steps {theirs_s / ours_s:6.2f}   (target >= 5.00)")
+    print(f"  largest difference of the natural gradients {off:.1e}")
+
+
+def roll_out(learner: RewardLearner, sampler) -> tuple:
+    belief, stages = learner.begin(NUM_TASKS), []
+    for step in range(2):
+        rngs = sampler.streams(stream(0, "rollouts", step))
+        explorer = learner.explorer(belief, step, sampler.explore, rngs)
+        rollouts = sampler(explorer, rngs).explored.rollouts
+        stages.append(learner.stage(rollouts))
+        belief = learner.adapt(belief, step, rollouts, None)
+    return tuple(stages)
+
+
+def natural_gradient(learner: RewardLearner, stages: tuple) -> Params:
+    theta, alpha = learner.meta.theta, learner.step_sizes(0)
+    paid = torch.zeros(NUM_TASKS)
+    over = OverTasks.at(theta, OPTIONS.form, learner.inner, alpha, stages, paid, WHOLE)
+    return conjugate_gradient(damped(over.kl_product(theta)), over.gradient(theta), CG)
+
+
+def loop(learner: RewardLearner, stages: tuple) -> Params:
+    """The same, task by task, by reverse over reverse."""
+    policy, theta = learner.policy, {n: v.clone() for n, v in learner.meta.theta.items()}
+    leaves = [value.requires_grad_() for value in theta.values()]
+    losses, kls = [], []
+    for i in range(NUM_TASKS):
+        before, after = (stage.rows(slice(i, i + 1)) for stage in stages)
+        log_prob = policy.dist(theta, before.seen.observation).log_prob(before.seen.action)
+        loss = policy_gradient(log_prob, before.seen.advantage)
+        gradient = torch.autograd.grad(loss, leaves, create_graph=True)
+        phi = {
+            name: value - OPTIONS.inner_lr * moved
+            for (name, value), moved in zip(theta.items(), gradient, strict=True)
+        }
+        adapted = policy.dist(phi, after.seen.observation)
+        log_prob = adapted.log_prob(after.seen.action)
+        seen = after.seen
+        losses.append(clipped_surrogate(log_prob, seen.behaviour_log_prob, seen.advantage))
+        old = type(adapted)(*(part.detach() for part in adapted))
+        kls.append(mean_kl(old, adapted, after.weight))
+    loss, kl = torch.stack(losses).mean(), torch.stack(kls).mean()
+    gradient = torch.autograd.grad(loss, leaves, retain_graph=True)
+    slopes = torch.autograd.grad(kl, leaves, create_graph=True)
+
+    def product(vector: Params) -> Params:
+        along = sum((s * vector[n]).sum() for n, s in zip(theta, slopes, strict=True))
+        return named(theta, torch.autograd.grad(along, leaves, retain_graph=True))
+
+    return conjugate_gradient(damped(product), named(theta, gradient), CG)
+
+
+def damped(product: Callable[[Params], Params]) -> Callable[[Params], Params]:
+    def by(vector: Params) -> Params:
+        return {n: v + OPTIONS.cg_damping * vector[n] for n, v in product(vector).items()}
+
+    return by
+
+
+def named(theta: Params, values: tuple[Tensor, ...]) -> Params:
+    return dict(zip(theta, values, strict=True))
+
+
+def timed(work: Callable[[], Params]) -> tuple[Params, float]:
+    began = time.process_time()
+    found = work()
+    return found, time.process_time() - began
+
+
+if __name__ == "__main__":
+    main()
