@@ -7,10 +7,11 @@ import os
 import shlex
 import sys
 import weakref
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from demokit.errors import DemokitError
 from demokit.writing import behind_link, explain_write
@@ -44,9 +45,17 @@ class Lock:
             handle = _taken(path, place, f", or {advice}")
         self.release = weakref.finalize(self, _let_go, path, handle, os.getpid())
         """Lets others write; may be called twice."""
+        self._handle, self._who = handle, _myself()
+        self.say({})
+
+    def say(self, facts: Mapping[str, str | int | float]) -> None:
+        """Say in the lock, beside who holds it, what is going on; see `said_in`."""
+        if not self.release.alive:
+            return
         with suppress(OSError):  # the lock holds without words, too
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps(_myself()).encode(), 0)
+            said = json.dumps({**self._who, **facts}).encode()
+            os.pwrite(self._handle, said, 0)
+            os.ftruncate(self._handle, len(said))
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +88,18 @@ def require_unlocked(place: Path) -> None:
     try:
         if not _try(handle):
             raise _held(handle, place, ".")
+    finally:
+        os.close(handle)
+
+
+def said_in(folder: Path) -> dict[str, Any] | None:
+    """What the process that writes a folder says in its lock, unchecked; None where none does."""
+    try:
+        handle = os.open(folder / ENDING, os.O_RDONLY | _PLAIN)
+    except OSError:
+        return None
+    try:
+        return None if _try(handle) else _said(handle)
     finally:
         os.close(handle)
 
@@ -136,9 +157,18 @@ def _held(handle: int, place: Path, otherwise: str) -> DemokitError:
 def _holder(handle: int) -> str:
     """Who holds a lock, in words; it is only a file, so anything may stand in it."""
     try:
-        said = json.loads(os.pread(handle, _MOST_SAID, 0))
+        said = _said(handle)
         process, command, since = (str(said[key]) for key in ("process", "command", "since"))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except LookupError:
         return "another process"
     shown = f"process {process} (`{command}`, since {since})"[: 2 * _MOST_SHOWN]
     return "".join(c if c.isprintable() else "?" for c in shown)
+
+
+def _said(handle: int) -> dict[str, Any]:
+    """What stands in a lock; nothing where that is no object of JSON."""
+    try:
+        said = json.loads(os.pread(handle, _MOST_SAID, 0))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}

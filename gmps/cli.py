@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from demokit.cli.config import config_option
+from demokit.cli.grouped import grouped
 from demokit.cli.typed import family_of_env
 from demokit.errors import DemokitError
 from demokit.options import AUTO
@@ -24,36 +25,42 @@ if TYPE_CHECKING:
     from gmps.experience.demos import DemoSet
     from gmps.problem import Problem, Spent
     from gmps.runs.checkpoint import Trained
-    from gmps.runs.folder import Run
+    from gmps.runs.folder import Run, RunSummary
 
 
 @click.command(name="meta-train", cls=MethodCommand)
-@click.option("--demos", help="Dataset of demonstrations: a file or a Minari id.")
-@click.option("--env", help="Task family to learn by reward alone, without demonstrations.")
-@click.option("--task-set", help="Task set of --env; default: its first one.")
-@click.option("--tasks", type=click.IntRange(1), help="Training tasks of --env; default: all.")
-@click.option(
-    "--observation",
-    type=click.Choice(["state", "vision"]),
-    default="state",
-    show_default=True,
-    help="What policies see of --env.",
+@grouped(
+    "What is learned from",
+    click.option("--demos", help="Dataset of demonstrations: a file or a Minari id."),
+    click.option("--env", help="Task family to learn by reward alone, without demonstrations."),
+    click.option("--task-set", help="Task set of --env; default: its first one."),
+    click.option("--tasks", type=click.IntRange(1), help="Training tasks of --env; default: all."),
+    click.option(
+        "--observation",
+        type=click.Choice(["state", "vision"]),
+        default="state",
+        show_default=True,
+        help="What policies see of --env.",
+    ),
 )
-@click.option(
-    "--method",
-    type=MethodName(),
-    default=DEFAULT,
-    show_default=True,
-    help="How to learn: `demokit methods`. --method NAME --help lists its options.",
+@grouped(
+    "The run",
+    click.option(
+        "--method",
+        type=MethodName(),
+        default=DEFAULT,
+        show_default=True,
+        help="How to learn: `demokit methods`. --method NAME --help lists its options.",
+    ),
+    click.option(
+        "--output-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Run folder. Default: runs/FAMILY-METHOD-SEED.",
+    ),
+    click.option("--resume", is_flag=True, help="Continue the run from its checkpoint."),
+    click.option("--overwrite", is_flag=True, help="Replace the run in the folder."),
+    config_option,
 )
-@click.option(
-    "--output-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Run folder. Default: runs/FAMILY-METHOD-SEED.",
-)
-@click.option("--resume", is_flag=True, help="Continue the run in the folder from its checkpoint.")
-@click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
-@config_option
 def meta_train(
     demos: str | None,
     env: str | None,
@@ -74,7 +81,8 @@ def meta_train(
     import torch
 
     from gmps.distributed import join
-    from gmps.runs.folder import Run
+    from gmps.progress import in_words
+    from gmps.runs.folder import Run, last_scalars
     from gmps.sources import problem_of_family
 
     source = _source(method, demos, env, (task_set, tasks, observation))
@@ -94,7 +102,8 @@ def meta_train(
         run = Run(folder, method, checked, source, resume=resume, overwrite=overwrite, world=world)
         trained = _trained(run, problem, loaded)
         if world.is_main:
-            say(f"{folder}: {_summary(trained, loaded)}")
+            measured = in_words(last_scalars(run.metrics))
+            say(f"{folder}: {_summary(trained, loaded, measured)}")
         world.leave()
 
 
@@ -163,7 +172,7 @@ def _trained(run: Run, problem: Problem, demos: DemoSet | None) -> Trained:
         run.close()
 
 
-def _summary(trained: Trained, demos: DemoSet | None) -> str:
+def _summary(trained: Trained, demos: DemoSet | None, measured: str) -> str:
     from gmps.method import HasStepSize
 
     learned_from = f"{len(trained.problem.tasks)} tasks"
@@ -177,6 +186,8 @@ def _summary(trained: Trained, demos: DemoSet | None) -> str:
         chosen = "chosen on training tasks, see step_sizes.csv"
         chosen = chosen if trained.spent.tuning else "stated"
         parts.append(f"fine-tuning step size {learner.step_size:g} ({chosen})")
+    if measured:
+        parts.append(f"on held-out tasks as last measured {measured}")
     return ", ".join(parts)
 
 
@@ -229,22 +240,25 @@ def runs(root: Path) -> None:
             shown.add_row(name, "unreadable", *[""] * (len(columns) - 1))
             say(f"Error: {error}", err=True)
             continue
-        trained, options = found.trained, found.trained.options
-        shown.add_row(
-            name,
-            trained.problem.family_name,
-            trained.method,
-            str(options.seed),
-            f"{trained.iteration}" + ("" if trained.finished else ", unfinished"),
-            *(
-                f"{found.scalars[name]:.{digits}f}" if name in found.scalars else "-"
-                for name, digits in (("return_after", 1), ("success_after", 2))
-            ),
-            f"{trained.spent.needed:,}",
-            ", ".join(f"{n}={value}" for n, value in differing_options(options).items()),
-        )
+        shown.add_row(name, *_row(found))
     console().print(shown)
     say(
         "return, success: on held-out tasks of the training distribution after one adaptation "
         "step, as last measured. steps: of the environment, that the method learned from."
     )
+
+
+def _row(found: RunSummary) -> list[str]:
+    """The cells of a run behind its name."""
+    trained, now = found.trained, found.underway
+    measured = [
+        f"{found.scalars[name]:.{digits}f}" if name in found.scalars else "-"
+        for name, digits in (("return_after", 1), ("success_after", 2))
+    ]
+    told = [found.method, str(found.seed)]
+    if trained is None:
+        return ["-", *told, str(now), *measured, "-", ""]
+    differing = ", ".join(f"{n}={v}" for n, v in differing_options(trained.options).items())
+    done = f"{trained.iteration}" + ("" if trained.finished else ", unfinished")
+    family, steps = trained.problem.family_name, f"{trained.spent.needed:,}"
+    return [family, *told, str(now or done), *measured, steps, differing]

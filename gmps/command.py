@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from demokit.cli.config import SECTION, SECTIONS, field_params
+from demokit.cli.grouped import GroupedCommand
 from demokit.errors import DemokitError
 from demokit.options import dashed
 from gmps.method import DEFAULT, find_method, method_names
@@ -30,7 +31,7 @@ class MethodName(click.ParamType[str]):
         return value
 
 
-class MethodCommand(click.Command):
+class MethodCommand(GroupedCommand):
     """Its own options, and those of the method that --method names, there or in --config."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

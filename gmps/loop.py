@@ -16,9 +16,9 @@ from gmps.experience.demos import DemoSet
 from gmps.method import HasStepSize, Iteration, MetaLearner, Method, find_method
 from gmps.options import RunOptions
 from gmps.problem import Problem, Spent, Training
-from gmps.progress import ITERATIONS, Report, unheard
+from gmps.progress import ITERATIONS, Report, in_words, unheard
 from gmps.runs.checkpoint import Trained
-from gmps.runs.folder import Run
+from gmps.runs.folder import Run, last_scalars
 from gmps.runs.stopping import Best
 from gmps.tuning import choose_step_size
 
@@ -45,7 +45,7 @@ def train(
         run.device,
         run.world.part(len(problem.tasks)),
         run.path,
-        report,
+        report := run.telling(report),
     )
     fresh = _fresh(method, run, training, demos)
     trained = run.restore(fresh)
@@ -76,7 +76,8 @@ def _iterate(
 ) -> Trained:
     """The iterations that are left; returns the run with its best learner."""
     options, num = run.options, run.options.iterations
-    training.report(ITERATIONS, trained.iteration, num)
+    measured = in_words(last_scalars(run.metrics)) or None
+    training.report(ITERATIONS, trained.iteration, num, note=measured)
     if has_stopped(trained):
         return at_best(trained)
     iterations = method.code.train(training, trained.learner, run.state, trained.iteration)
@@ -88,8 +89,9 @@ def _iterate(
             if due and training.problem.simulated:
                 curve = monitor.curve(found.learner, trained.iteration)
             trained = _after(trained, found, curve, monitor)
-            run.log(trained.iteration - 1, {**found.scalars, **_scalars(trained, curve)})
-            training.report(ITERATIONS, trained.iteration, num)
+            watched = _scalars(trained, curve)
+            run.log(trained.iteration - 1, {**found.scalars, **watched})
+            training.report(ITERATIONS, trained.iteration, num, note=in_words(watched) or None)
             stopped = has_stopped(trained)
             if last or stopped or trained.iteration % options.checkpoint_every == 0:
                 run.save(trained, found.state)

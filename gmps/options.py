@@ -7,7 +7,7 @@ that leave the published code's are the ones a trial on Push showed to work (doc
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from demokit.errors import DemokitError
 from demokit.options import AUTO, DEVICES, LABELS, SIMULATION, check_options, option
@@ -24,6 +24,8 @@ _HARDWARE = ("threads", "device")
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """The options of every run."""
+
+    HEADING: ClassVar[str] = "Every method"
 
     seed: int = option(0, "Seed of initialisation, roll-outs and demonstration batches.", zero=True)
     reward: str = option(
@@ -60,12 +62,16 @@ class RunOptions:
 class PolicyOptions:
     """Of a policy."""
 
+    HEADING: ClassVar[str] = "Policy"
+
     hidden_width: int = option(100, "Units in each of the two hidden layers.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianOptions(PolicyOptions):
     """Of a policy whose standard deviation is learned, and explores."""
+
+    HEADING: ClassVar[str] = "Policy"
 
     initial_std: float = option(0.2, "Standard deviation of the policy before training.")
     min_std: float = option(0.135, "Floor of the standard deviation.")
@@ -75,6 +81,8 @@ class GaussianOptions(PolicyOptions):
 @dataclass(frozen=True, kw_only=True)
 class GradientOptions:
     """Of adaptation by policy gradient."""
+
+    HEADING: ClassVar[str] = "Adaptation"
 
     bias_transform_width: int = option(4, "Width of the bias transformation.", zero=True)
     later_decay: float = option(
@@ -101,6 +109,8 @@ class GradientOptions:
 class DemoOptions:
     """Of using demonstrations."""
 
+    HEADING: ClassVar[str] = "Imitation"
+
     demos_per_task: int = option(
         0, "Demonstrations used per task; 0: as many as every task has.", zero=True
     )
@@ -109,6 +119,8 @@ class DemoOptions:
 @dataclass(frozen=True, kw_only=True)
 class ImitationOptions(DemoOptions):
     """Of imitating demonstrations, with Adam."""
+
+    HEADING: ClassVar[str] = "Imitation"
 
     labels: str = option(
         AUTO,

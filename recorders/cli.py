@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from demokit.cli.config import config_option
+from demokit.cli.grouped import GroupedCommand, grouped
 from demokit.cli.number import Number
 from demokit.cli.typed import family_of_env, is_typed, refuse_typed
 from demokit.experts import NOBODY, load_expert, training_of
@@ -65,82 +66,96 @@ class Options:
         return self.out or Path("datasets") / f"{self.env.replace(':', '-')}.hdf5"
 
 
-@click.command()
-@click.option("--env", required=True, help="Task family: see `demokit envs`.")
-@click.option(
-    "--expert",
-    show_default=SCRIPTED,
-    help="Who demonstrates: a name, or a file that train-expert wrote. By hand: who can take over, "
-    f"the script where there is one; {NOBODY}: nobody.",
+@click.command(cls=GroupedCommand)
+@grouped(
+    "What is recorded",
+    click.option("--env", required=True, help="Task family: see `demokit envs`."),
+    click.option("--task-set", help="Task set; default: paper where there is one, else uniform."),
+    click.option(
+        "--split", help="train, validation, ood or monitor; default: train where there is one."
+    ),
+    click.option("--tasks", type=click.IntRange(min=1), help="Number of tasks; default: all."),
+    click.option(
+        "--num-episodes",
+        type=click.IntRange(min=1),
+        help="Episodes kept of all tasks together.",
+    ),
+    click.option(
+        "--episodes-per-task",
+        type=click.IntRange(min=1),
+        help=f"Episodes kept of each task; default {EPISODES_PER_TASK}.",
+    ),
+    click.option("--only-success", is_flag=True, help="Keep successful episodes only."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
 )
-@click.option("--task-set", help="Task set; default: paper where there is one, else uniform.")
-@click.option(
-    "--split", help="train, validation, ood or monitor; default: train where there is one."
+@grouped(
+    "Who acts",
+    click.option(
+        "--expert",
+        show_default=SCRIPTED,
+        help="Who demonstrates: a name, or a file that train-expert wrote. By hand: who can take "
+        f"over, the script where there is one; {NOBODY}: nobody.",
+    ),
+    click.option(
+        "--noise",
+        type=Number(min=0),
+        default=0.2,
+        show_default=True,
+        help="Standard deviation of the noise on executed actions; labels have none.",
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=64,
+        show_default=True,
+        help="Simultaneous episodes; changes the speed, not the episodes.",
+    ),
 )
-@click.option("--tasks", type=click.IntRange(min=1), help="Number of tasks; default: all.")
-@click.option(
-    "--num-episodes", type=click.IntRange(min=1), help="Episodes kept in all, spread over tasks."
+@grouped(
+    "What is seen and paid",
+    click.option(
+        "--observation",
+        type=click.Choice(["state", "vision"]),
+        default="state",
+        show_default=True,
+        help="What policies will see: the state, or images and the hand's position.",
+    ),
+    click.option(
+        "--image-size",
+        type=(click.IntRange(min=1), click.IntRange(min=1)),
+        metavar="HEIGHT WIDTH",
+        default=(48, 64),
+        show_default=True,
+        help="Size of the images, in pixels.",
+    ),
+    click.option(
+        "--camera",
+        multiple=True,
+        default=("policy",),
+        show_default=True,
+        help="Camera of the images; several if given again.",
+    ),
+    click.option(
+        "--reward",
+        type=click.Choice(REWARDS),
+        default="dense",
+        show_default=True,
+        help="Which reward to record; all are kept as privileged terms.",
+    ),
 )
-@click.option(
-    "--episodes-per-task",
-    type=click.IntRange(min=1),
-    help=f"Episodes kept of each task; default {EPISODES_PER_TASK}.",
+@grouped(
+    "The dataset",
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="The dataset; default datasets/ENV.hdf5.",
+    ),
+    click.option("--resume", is_flag=True, help="Go on with, or extend, what is there."),
+    click.option("--overwrite", is_flag=True, help="Replace what is there, once all is recorded."),
+    click.option("--license", help="Licence of the dataset, such as CC-BY-4.0."),
+    click.option("--operator", help="Who records, for the provenance."),
 )
-@click.option(
-    "--noise",
-    type=Number(min=0),
-    default=0.2,
-    show_default=True,
-    help="Standard deviation of the noise on executed actions; labels have none.",
-)
-@click.option(
-    "--reward",
-    type=click.Choice(REWARDS),
-    default="dense",
-    show_default=True,
-    help="Which reward to record; all are kept as privileged terms.",
-)
-@click.option(
-    "--observation",
-    type=click.Choice(["state", "vision"]),
-    default="state",
-    show_default=True,
-    help="What policies will see: the state, or images and the hand's position.",
-)
-@click.option(
-    "--image-size",
-    type=(click.IntRange(min=1), click.IntRange(min=1)),
-    metavar="HEIGHT WIDTH",
-    default=(48, 64),
-    show_default=True,
-    help="Size of the images, in pixels.",
-)
-@click.option(
-    "--camera",
-    multiple=True,
-    default=("policy",),
-    show_default=True,
-    help="Camera of the images; several if given again.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="The dataset; default datasets/ENV.hdf5.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--resume", is_flag=True, help="Go on with, or extend, what is there.")
-@click.option("--overwrite", is_flag=True, help="Replace what is there, once all is recorded.")
-@click.option("--only-success", is_flag=True, help="Keep successful episodes only.")
-@click.option("--license", help="Licence of the dataset, such as CC-BY-4.0.")
-@click.option("--operator", help="Who records, for the provenance.")
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="Simultaneous episodes; changes the speed, not the episodes.",
-)
-@hand_options
+@grouped("By hand", hand_options)
 @config_option
 @click.pass_context
 def record(ctx: click.Context, /, **given: object) -> None:

@@ -14,17 +14,26 @@ from typing import Any, TypeVar
 
 import click
 
+from demokit.cli.grouped import put_under
 from demokit.options import dashed
 
 SECTIONS, SECTION = "demokit.config.sections", "demokit.config.section"
 """In a context's `meta`: names of tables that a file may have, and the one whose keys count."""
 
+_OWN = "This method"
+
 Decorated = TypeVar("Decorated", bound="Callable[..., Any] | click.Command")
 
 
 def field_params(config: type) -> list[click.Option]:
-    """An option for every field of a configuration made of `option`s."""
-    return [_param(each) for each in fields(config)]
+    """An option for every field of a configuration made of `option`s, in groups.
+
+    A group are the fields that one of its bases has declared, under the `HEADING` of that.
+    """
+    found = [_param(each) for each in fields(config)]
+    for parameter in found:
+        put_under(_heading(config, str(parameter.name)), parameter)
+    return found
 
 
 def field_options(config: type) -> Callable[[Decorated], Decorated]:
@@ -36,6 +45,14 @@ def field_options(config: type) -> Callable[[Decorated], Decorated]:
         return command
 
     return decorate
+
+
+def _heading(config: type, name: str) -> str:
+    """That of the first of its bases that has the field."""
+    for base in reversed(config.__mro__):
+        if name in getattr(base, "__dataclass_fields__", ()):
+            return str(vars(base).get("HEADING", _OWN))
+    raise KeyError(name)
 
 
 def _param(each: Field[Any]) -> click.Option:

@@ -106,13 +106,13 @@ class Stages:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, /, note: str | None = None) -> None:
         """So much of a stage is done; the first call of each says where it starts."""
         if stage != self._stage:
             self._open.close()
             shown = progress(f"{self._what}: {stage}", total, start=done)
             self._stage, self._update = stage, self._open.enter_context(shown)
-        self._update(done)
+        self._update(done, note=note)
 
 
 @contextmanager

@@ -146,6 +146,10 @@ class TrainingFolder:
         text = csv_text(list(rows[0]), rows)
         write_whole(self.path / f"{name}.csv", text, KEPT, parents=False)
 
+    def say(self, facts: Mapping[str, str | int | float]) -> None:
+        """Tell whoever looks at the folder how far it is, see `demokit.lock.said_in`."""
+        self._hold.say(facts)
+
     def close(self) -> None:
         """Leave the folder to others; everything is written already."""
         self._hold.release()

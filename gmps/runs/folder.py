@@ -12,12 +12,16 @@ from typing import Any
 from torch import Tensor
 
 from demokit.errors import DemokitError
+from demokit.learning.checkpoint import explain_content
 from demokit.learning.device import find_device
-from demokit.learning.folder import CONFIG, METRICS, TrainingFolder
+from demokit.learning.folder import CONFIG, METRICS, TrainingFolder, read_config
+from demokit.lock import ENDING
 from demokit.reading import read_json
 from gmps.distributed import ALONE, World
 from gmps.options import RunOptions
+from gmps.progress import Report
 from gmps.runs.checkpoint import CHECKPOINT, Trained, load, save
+from gmps.runs.underway import Telling, Underway, underway
 
 FACTS, CURVES, LEARNING = "facts.json", "curves", "learning.csv"
 """What is measured about a run stays in its folder, see `gmps.comparison.evaluated_run`."""
@@ -108,6 +112,10 @@ class Run:
         if self._folder:
             self._folder.log(iteration, scalars)
 
+    def telling(self, report: Report) -> Report:
+        """The report, which says in the folder's lock, too, how far the run is."""
+        return Telling(self._folder.say, report) if self._folder else report
+
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write a small table NAME.csv."""
         if self._folder:
@@ -154,11 +162,22 @@ class Run:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run as a line of a table; what was last measured of it, NaN where nothing."""
+    """A run as a line of a table.
+
+    Attributes:
+        folder: its own.
+        method, seed: what it was started with.
+        trained: what its checkpoint holds; None where it has not written one yet.
+        scalars: what was last measured of it.
+        underway: how far it is, where a process trains it now.
+    """
 
     folder: Path
-    trained: Trained
+    method: str
+    seed: int
+    trained: Trained | None
     scalars: Mapping[str, float]
+    underway: Underway | None
 
 
 def source_of(folder: Path) -> str | None:
@@ -170,9 +189,18 @@ def source_of(folder: Path) -> str | None:
 
 
 def find_runs(root: Path) -> list[Path]:
-    """The run folders at or below `root`, in the order of their names; no trainings of experts."""
-    folders = sorted(path.parent for path in root.rglob(CHECKPOINT))
+    """The run folders at or below `root`, in the order of their names; no trainings of experts.
+
+    A run that is under way counts before its first checkpoint.
+    """
+    begun = [path.parent for path in root.rglob(ENDING) if _is_run(path.parent)]
+    folders = sorted({*(path.parent for path in root.rglob(CHECKPOINT)), *begun})
     return [folder for folder in folders if not _trains_an_expert(folder)]
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a process trains a run there now."""
+    return (folder / CONFIG).is_file() and underway(folder) is not None
 
 
 def _trains_an_expert(folder: Path) -> bool:
@@ -185,11 +213,18 @@ def _trains_an_expert(folder: Path) -> bool:
 
 
 def summarise(folder: Path) -> RunSummary:
-    """What a run has come to; raises DemokitError when its checkpoint cannot be read."""
-    return RunSummary(folder, load(folder)[0], _last_scalars(folder / METRICS))
+    """What a run has come to; raises DemokitError when its files cannot be read."""
+    scalars, now = last_scalars(folder / METRICS), underway(folder)
+    if (folder / CHECKPOINT).exists() or now is None:
+        trained = load(folder)[0]
+        return RunSummary(folder, trained.method, trained.options.seed, trained, scalars, now)
+    with explain_content(folder / CONFIG):
+        settings = read_config(folder)
+        method, seed = str(settings["method"]), int(settings["options"]["seed"])
+    return RunSummary(folder, method, seed, None, scalars, now)
 
 
-def _last_scalars(metrics: Path) -> dict[str, float]:
+def last_scalars(metrics: Path) -> dict[str, float]:
     """The last value of every scalar that was measured at all; raises DemokitError."""
     return {name: value for row in read_scalars(metrics) for name, value in row.items()}
 

@@ -1,12 +1,14 @@
 """The command line as its users meet it: every wrong input is one sentence, nothing is lost."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import h5py
 import pytest
 from click.testing import CliRunner
@@ -221,6 +223,33 @@ def test_pictures_replace_nothing_unasked(command, name, dataset, tmp_path, monk
 def test_help_shows_no_bound_where_there_is_none():
     assert "None]" not in run("filter", "--help").stdout
     assert "x>=0]" in run("replay", "--help").stdout
+
+
+def headings(*command):
+    lines = run(*command, "--help").stdout.splitlines()
+    return [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
+
+
+def test_options_stand_in_groups():
+    groups = headings("record")
+    assert groups[:2] == ["What is recorded", "Who acts"]
+    assert groups[-2:] == ["By hand", "Options"]
+    shared = ["What is learned from", "The run", "Every method", "Policy"]
+    own = ["Imitation", "Expert queries (DAgger)", "This method", "Adaptation", "Options"]
+    assert headings("meta-train") == [*shared, *own]
+    other = ["Imitation", "This method", "Options"]
+    assert headings("meta-train", "--method", "task-inference") == [*shared, *other]
+    assert headings("filter") == ["Options"]
+
+
+@pytest.mark.parametrize("name", ["record", "meta-train", "train-expert"])
+def test_every_option_is_in_the_help_once(name):
+    command = main.get_command(click.Context(main), name)
+    _, _, options = run(name, "--help").stdout.partition(":\n")  # behind the first heading
+    shown = re.findall(r"(?m)^  (-\S+)", options)
+    params = command.get_params(click.Context(command, help_option_names=["-h", "--help"]))
+    known = [param.opts[0] for param in params if isinstance(param, click.Option)]
+    assert sorted(word.rstrip(",") for word in shown) == sorted(known)
 
 
 def test_share_register(dataset, tmp_path, monkeypatch):

@@ -30,6 +30,15 @@ def test_every_stage_is_shown_from_where_it_starts(capsys):
     assert shown[3].endswith("/s)")
 
 
+def test_a_note_stays_until_another_is_said(capsys):
+    with Stages("gmps on push") as report:
+        report("iterations", 0, 2, note="return 3.0")
+        report("iterations", 2, 2)
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == "gmps on push: iterations 0 of 2, return 3.0"
+    assert shown[1].endswith(", return 3.0")
+
+
 @pytest.mark.parametrize(
     ("taken_s", "speed"),
     [

@@ -121,7 +121,7 @@ class KilledError(Exception):
 
 @pytest.mark.parametrize("stop_after", [0, 1, 2])
 def test_resuming_gives_the_same_bits_and_the_same_dataset(demos, tmp_path, stop_after):
-    def die(stage, done, _):
+    def die(stage, done, *_, **__):
         if (stage, done) == (ITERATIONS, stop_after + 2):
             raise KilledError
 

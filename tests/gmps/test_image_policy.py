@@ -274,7 +274,7 @@ def test_resuming_on_images_gives_the_same_bits(push_demos, tmp_path):
     )
     demos = load_demos(push_demos, DEMOS)
 
-    def die(stage, done, _):
+    def die(stage, done, *_, **__):
         if (stage, done) == (ITERATIONS, 2):  # after the row is logged, before the checkpoint
             raise KilledError
 

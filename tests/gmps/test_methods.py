@@ -197,7 +197,7 @@ class Stops:
     def __init__(self, after):
         self._after = after
 
-    def __call__(self, what, done, _total):
+    def __call__(self, what, done, *_, **__):
         if what == ITERATIONS and done > self._after:
             raise KeyboardInterrupt
 

@@ -94,7 +94,7 @@ def test_resuming_stops_at_the_same_place(point_demos, tmp_path, stop_after):
         logged = len(list(csv.DictReader(file)))
     assert logged < options.iterations
 
-    def die(stage, done, _):
+    def die(stage, done, *_, **__):
         if (stage, done) == (ITERATIONS, min(stop_after + 1, logged)):
             raise KilledError
 

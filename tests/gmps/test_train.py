@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +27,10 @@ from demokit.options import LABELS
 from gmps.experience.demos import load_demos
 from gmps.experience.observation import thinned
 from gmps.methods.gmps import algorithm
-from gmps.progress import ITERATIONS, STEP_SIZES
+from gmps.progress import ITERATIONS, STEP_SIZES, unheard
 from gmps.runs.checkpoint import load
 from gmps.runs.folder import CURVES, FACTS, Run
+from gmps.runs.underway import Telling, Underway
 from gmps.steps.inner import InnerBatch
 
 NUM_MONITOR = 20
@@ -86,7 +88,7 @@ def test_resuming_gives_the_same_bits(point_demos, tmp_path, stop_after, changes
     whole, folder = tmp_path / "whole", tmp_path / "cut"
     trained_in(whole, demos, method, options)
 
-    def die(stage, done, _):  # after the row is logged, before the checkpoint
+    def die(stage, done, *_, **__):  # after the row is logged, before the checkpoint
         if (stage, done) == (ITERATIONS, stop_after + 2):
             raise KilledError
 
@@ -104,7 +106,7 @@ def test_resuming_gives_the_same_bits(point_demos, tmp_path, stop_after, changes
 def cut(folder, demos, stage, done):
     """A run of 4 iterations that is killed there."""
 
-    def die(*now):
+    def die(*now, **_):
         if now[:2] == (stage, done):
             raise KilledError
 
@@ -354,6 +356,47 @@ def test_runs_are_listed(point_run, invoke):
     assert "gmps-0" in output
     assert "rollouts_per_task=3" in output
     assert "unfinished" not in output
+
+
+def test_runs_under_way_are_listed(tmp_path, invoke):
+    run = Run(tmp_path / "new", "imitation", options_of("imitation", seed=7), "demos")
+    invoke("runs", tmp_path, exit_code=0)
+    report = run.telling(unheard)
+    report("iterations", 2, 30)
+    report("imitation first", 5, 5)
+    [row] = [line for line in invoke("runs", tmp_path).stdout.splitlines() if " new " in line]
+    assert [cell.strip() for cell in row.split("\u2502")][1:5] == ["new", "-", "imitation", "7"]
+    assert "imitation first 5 of 5" in row
+    (tmp_path / "new" / ".lock").write_text('{"stage": 3, "done": [], "total": 1e999}')
+    assert "running" in invoke("runs", tmp_path).stdout
+    run.close()
+    assert "No run below" in invoke("runs", tmp_path, exit_code=1).output
+
+
+def test_the_rate_is_that_of_the_stage(monkeypatch):
+    said, clock = [], iter([100.0, 104.0, 104.5, 106.0])
+    monkeypatch.setattr("gmps.runs.underway.time.time", lambda: next(clock))
+    telling = Telling(said.append, unheard)
+    for done in (10, 12, 13, 13):  # the first 10 were an earlier process's
+        telling("iterations", done, 20)
+    assert [(facts["done"], facts["rate"]) for facts in said] == [(10, 0.0), (12, 0.5), (13, 0.5)]
+    assert str(Underway("iterations", 12, 20, 0.5)) == "iterations 12 of 20, 2.0 s each"
+
+
+def test_what_held_out_tasks_said_is_the_last_sentence(point_demos, tmp_path, invoke):
+    notes = []
+
+    def heard(stage, *_, note=None):
+        notes.append((stage, note))
+
+    trained_in(tmp_path / "run", load_demos(point_demos, DEMOS), report=heard)
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    row = [each for each in rows if each["return_after"]][-1]
+    words = f"return {float(row['return_after']):.1f}, success {float(row['success_after']):.0%}"
+    assert [note for _, note in notes if note][-1] == f"{words} after adaptation"
+    folder = tmp_path / "typed"
+    said = invoke("meta-train", "--demos", point_demos, "--output-dir", folder, *SHORT).stdout
+    assert re.search(r"on held-out tasks as last measured return \S+, success \d+% after", said)
 
 
 def test_no_runs_is_one_sentence(tmp_path, invoke):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from demokit.options import option
 from gmps.options import (
@@ -18,7 +19,36 @@ PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidedOptions(ImitationOptions, GaussianOptions, RunOptions):
+class QueryOptions:
+    """Of asking the expert about what adapted policies visit."""
+
+    HEADING: ClassVar[str] = "Expert queries (DAgger)"
+
+    dagger: bool = option(False, "Ask the expert about the adapted policies' states.")
+    expert: str = option(
+        "scripted",
+        "Who answers the queries: a name or a file of train-expert.",
+        needs="dagger",
+    )
+    dagger_every: int = option(2, "Query every so many iterations.", needs="dagger")
+    dagger_episodes: int = option(2, "Labelled roll-outs per task and round.", needs="dagger")
+    dagger_share: float = option(
+        1.0,
+        "At most this share of an outer step's demonstrations are labelled roll-outs.",
+        at_most=1,
+        needs="dagger",
+    )
+    dagger_mixing: float = option(
+        0.0,
+        "Share of steps that the expert takes in round 1; its r-th power in round r.",
+        zero=True,
+        at_most=1,
+        needs="dagger",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedOptions(QueryOptions, ImitationOptions, GaussianOptions, RunOptions):
     """Of meta-learning by imitation: Algorithms 1 and 2."""
 
     iterations: int = option(40, "Meta-iterations: sets of roll-outs.")
@@ -47,28 +77,6 @@ class GuidedOptions(ImitationOptions, GaussianOptions, RunOptions):
         "Images: the convolutions learn in every so many outer steps; those between see by "
         "features that are kept.",
         needs="images",
-    )
-    # DAgger: the expert labels what the adapted policies visit.
-    dagger: bool = option(False, "Ask the expert about the adapted policies' states.")
-    expert: str = option(
-        "scripted",
-        "Who answers the queries: a name or a file of train-expert.",
-        needs="dagger",
-    )
-    dagger_every: int = option(2, "Query every so many iterations.", needs="dagger")
-    dagger_episodes: int = option(2, "Labelled roll-outs per task and round.", needs="dagger")
-    dagger_share: float = option(
-        1.0,
-        "At most this share of an outer step's demonstrations are labelled roll-outs.",
-        at_most=1,
-        needs="dagger",
-    )
-    dagger_mixing: float = option(
-        0.0,
-        "Share of steps that the expert takes in round 1; its r-th power in round r.",
-        zero=True,
-        at_most=1,
-        needs="dagger",
     )
 
     def __post_init__(self) -> None:
