@@ -99,8 +99,7 @@ class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
-        if not isinstance(env, gymnasium.Env):
-            raise DemokitError(f"A Recorder wraps one gymnasium.Env, not {type(env).__name__}.")
+        _require_spaces(env)
         super().__init__(env)
         self.path = Path(path)
         self._parts = parts_of(env.observation_space)
@@ -111,9 +110,13 @@ class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._license, self._again = license, {"resume": resume, "overwrite": overwrite}
         self._tasks = _Tasks(name, task, context, split)
         self._hidden, self._success = _Hidden(privileged), success
+        if not callable(success or bool):
+            raise DemokitError(f"success is a function of the environment, not {success!r:.80}.")
         self._writer: DatasetWriter | None = None
         self._begun: _Begun | None = None
         self._closed = False
+        nobody = Task(name, f"{name}/0", NO_CONTEXT, split)
+        self._described(nobody, True).require_storable()  # what a person said can be written
         self._earlier = DatasetWriter.check(self.path, **self._again)
 
     @property
@@ -322,6 +325,13 @@ class _Tasks:
     context: Sequence[float] | Ask | None
     split: str
 
+    def __post_init__(self) -> None:
+        """Check what was said; raises DemokitError."""
+        if self.stated is not None and not isinstance(self.stated, str | Task | Callable):
+            raise DemokitError(f"task is a name, a Task or a function, not {self.stated!r:.80}.")
+        if self.context is not None and not callable(self.context):
+            _numbers(self.context)
+
     def task(
         self, env: Any, options: Mapping[str, Any], known: Sequence[Task]
     ) -> tuple[Task, bool]:
@@ -358,6 +368,8 @@ class _Hidden:
     """What a policy must never see: the same arrays every time."""
 
     def __init__(self, ask: Ask | None) -> None:
+        if ask is not None and not callable(ask):
+            raise DemokitError(f"privileged is a function of the environment, not {ask!r:.80}.")
         self._ask, self._kind = ask, dict[str, tuple[tuple[int, ...], np.dtype[Any]]]()
 
     def ask(self, env: Any) -> dict[str, Array]:
@@ -381,6 +393,15 @@ class _Hidden:
                 f"The privileged terms are {_listed(kind)}, and were {_listed(self._kind)} before."
             )
         return found
+
+
+def _require_spaces(env: object) -> None:
+    """Raise DemokitError unless it is an environment that says what it observes and takes."""
+    if not isinstance(env, gymnasium.Env):
+        raise DemokitError(f"A Recorder wraps one gymnasium.Env, not {type(env).__name__}.")
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(env, name, None), gymnasium.Space):
+            raise DemokitError(f"{type(env).__name__} has no {name}: give the class one.")
 
 
 def _grown(about: DatasetMetadata, task: Task, found: Trajectory) -> DatasetMetadata:

@@ -244,14 +244,31 @@ def _require_fit(dataset: data.Dataset, family: Family) -> None:
     has = {
         "observations": (seen, (family.observation_width,)),
         "actions": (about.action_space.shape, (len(family.actions),)),
-        "contexts": ((len(about.tasks[0].context),), (family.context.width,)),
     }
+    for task in about.tasks:
+        has[f"a context of {task.id}"] = (np.shape(task.context), (family.context.width,))
     for what, (found, needed) in has.items():
         if found != needed:
             raise DemokitError(
-                f"{dataset.path} holds {what} of the shape {found}, and those of {family.name} "
-                f"here are {needed}: it was recorded in another environment of that name."
+                f"{dataset.path} holds {what} of the shape {found}, and {family.name} has "
+                f"{needed}: it was recorded in another environment of that name."
             )
+    _require_range(dataset, family)
+
+
+def _require_range(dataset: data.Dataset, family: Family) -> None:
+    """Raise DemokitError where a dataset says that its actions mean others than the family's."""
+    from demokit.envs.own import OwnFamily  # it simulates
+
+    stated = dataset.metadata.provenance.action_range
+    if stated is None or not isinstance(family, OwnFamily):
+        return
+    if not (np.allclose(stated.low, family.low) and np.allclose(stated.high, family.high)):
+        raise DemokitError(
+            f"{dataset.path} keeps actions from {stated.low.tolist()} to {stated.high.tolist()}, "
+            f"and {family.name} takes {family.low.tolist()} to {family.high.tolist()}: record it "
+            "with the range of the environment."
+        )
 
 
 def tasks_of(dataset: data.Dataset) -> list[Task]:

@@ -112,8 +112,7 @@ def test_what_happens_is_recorded(path):
 def test_the_file_is_a_dataset_like_any_other(path, tmp_path, monkeypatch):
     recorded(path)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    with contextlib.suppress(DemokitError):
-        register(path, "line/test-v0")
+    register(path, "line/test-v0")
     theirs = minari.load_dataset("line/test-v0")
     assert (theirs.total_episodes, theirs.total_steps) == (3, 3 * STEPS)
     np.testing.assert_array_equal(theirs[1].observations, open_dataset(path)[1].observations)
@@ -404,6 +403,7 @@ def refused_env(**spaces_):
         (refused_env(action_space=spaces.Box(-1, 1, (2, 2))), "neither a vector nor a number"),
         (refused_env(action_space=spaces.Dict({})), "neither a vector nor a number"),
         (refused_env(action_space=spaces.Discrete(1)), "action range"),
+        (gymnasium.Env(), "Env has no observation_space"),
         ("CartPole-v1", "wraps one gymnasium.Env, not str"),
         (gymnasium.vector.SyncVectorEnv([Line]), "wraps one gymnasium.Env, not SyncVectorEnv"),
     ],
@@ -411,6 +411,25 @@ def refused_env(**spaces_):
 def test_an_environment_that_cannot_be_recorded(path, env, said):
     with pytest.raises(DemokitError, match=said):
         Recorder(env, path)
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ({"split": "trian"}, "split 'trian' is none of"),
+        ({"task": 3}, "a name, a Task or a function, not 3"),
+        ({"context": "far"}, "row of numbers"),
+        ({"privileged": {}}, "privileged is a function of the environment"),
+        ({"success": "yes"}, "success is a function of the environment"),
+        ({"license": " "}, "licence is empty"),
+        ({"description": "\ud800"}, "no text that a file can hold"),
+        ({"expert": "\0"}, "no text that a file can hold"),
+    ],
+)
+def test_what_is_said_wrong_is_refused_before_anything_is_stepped(path, said, answer):
+    with pytest.raises(DemokitError, match=answer):
+        Recorder(Line(), path, **said)
     assert list(path.parent.iterdir()) == []
 
 

@@ -6,15 +6,20 @@ import shlex
 import sys
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from gymnasium.spaces import Box
 
 import demokit
 import demokit.envs as envs
 from demokit.cli import main
-from demokit.data import open_dataset
+from demokit.data import from_arrays, open_dataset
 from demokit.data.validation import validate
+from demokit.envs import from_gymnasium, make_family
+from demokit.errors import DemokitError
+from gmps.experience.demos import load_demos
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-environment.md").read_text()
 MODULE, RECORD, WINDOWS, TELL, CLASS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -70,6 +75,61 @@ def test_the_commands_of_the_page():
     assert (agent.family, agent.steps) == ("reach", 1)
     assert np.abs(agent.act(np.zeros(2))).max() <= 1
     assert open_dataset("reached.hdf5").metadata.family == "reached:Reached"
+
+
+@pytest.fixture
+def line(monkeypatch):
+    """A family of one action, one observation and one number for a task."""
+    monkeypatch.setattr(envs, "_registered", {})
+
+    class Line(gymnasium.Env):
+        observation_space = Box(-9, 9, (1,), np.float32)
+        action_space = Box(-2, 2, (1,), np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.array([options["task"][0] * 0], np.float32), {}
+
+        def step(self, action):
+            return np.array([action[0]], np.float32), 0.0, False, False, {}
+
+    yield from_gymnasium("line", Line, Box(-1, 1, (1,)), horizon=3)
+    make_family.cache_clear()
+
+
+DIFFERENT = {
+    "observations": ({"observations": np.zeros((4, 2))}, {}, "observations of the shape"),
+    "a picture": ({"observations": {"a": np.zeros((4, 1))}}, {}, "observations of the shape"),
+    "actions": ({"actions": np.zeros((3, 2))}, {}, "actions of the shape"),
+    "context": ({"context": [1.0, 2.0]}, {}, "context of line/00 of the shape"),
+    "no context": ({"context": None}, {}, "does not say the contexts"),
+    "range": (
+        {},
+        {"action_low": -1, "action_high": 3},
+        r"\[-1.0\] to \[3.0\], and line takes",
+    ),
+}
+
+
+@pytest.mark.usefixtures("line")
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_a_dataset_of_another_environment_of_that_name(tmp_path, what):
+    changed, options, said = DIFFERENT[what]
+    episode = {"observations": np.zeros((4, 1)), "actions": np.zeros((3, 1)), "context": [0.5]}
+    episode = {k: v for k, v in {**episode, **changed}.items() if v is not None}
+    bounds = {"action_low": -2, "action_high": 2}
+    path = tmp_path / "a.hdf5"
+    from_arrays(path, [episode], family="line", **{**bounds, **options})
+    with pytest.raises(DemokitError, match=said):
+        load_demos(path)
+
+
+def test_a_dataset_of_the_family_is_learned_from(tmp_path, line):
+    episode = {"observations": np.zeros((4, 1)), "actions": np.ones((3, 1)), "context": [0.5]}
+    from_arrays(tmp_path / "a.hdf5", [episode], family="line", action_low=-2, action_high=2)
+    demos = load_demos(tmp_path / "a.hdf5")
+    assert demos.family is line
+    assert demos.action.flatten().tolist() == [0.5] * 3
 
 
 def test_the_example_is_short():

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, assert_type
 
+import gymnasium
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from torch.utils.data import DataLoader
 
 import demokit
@@ -15,12 +17,13 @@ from demokit.data import (
     DatasetMetadata,
     DatasetWriter,
     EpisodeRecord,
+    Recorder,
     describe,
     from_arrays,
     open_dataset,
 )
 from demokit.data.windows import TaskBalancedSampler, Windows
-from demokit.envs import make_family
+from demokit.envs import from_gymnasium, make_family
 from demokit.envs.family import Family
 from demokit.envs.gym import Env
 from demokit.envs.tasks import make_tasks
@@ -47,6 +50,18 @@ def look(path: str) -> float:
         records = [record for record in dataset.episodes if record.task.split == "train"]
         assert_type(records, list[EpisodeRecord])
         return episode.episode_return
+
+
+def record(env: gymnasium.Env[Any, Any], path: Path) -> Family:
+    family = from_gymnasium("mine", lambda: env, Box(-1, 1, (2,)), horizon=20)
+    with Recorder(env, path, family="mine", privileged=lambda own: {"goal": own.goal}) as recorder:
+        assert_type(recorder.saved, int)
+        for task in make_tasks(family, "uniform", "train"):
+            recorder.reset(seed=1, options={"task": task.context})
+            _, _, terminated, _, _ = recorder.step(np.zeros(2))
+            assert_type(terminated, bool)
+    assert_type(Windows(open_dataset(path), 4).contexts, torch.Tensor | None)
+    return family
 
 
 def learn(path: str) -> torch.Tensor:
@@ -92,4 +107,14 @@ def wrong(run: int) -> None:
         assert_type(str(error), str)
 
 
-__all__ = ["DatasetWriter", "adapt", "describe", "learn", "look", "own_data", "simulate", "wrong"]
+__all__ = [
+    "DatasetWriter",
+    "adapt",
+    "describe",
+    "learn",
+    "look",
+    "own_data",
+    "record",
+    "simulate",
+    "wrong",
+]
