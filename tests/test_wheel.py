@@ -1,6 +1,7 @@
 """What is put on the shelf: the sdist, the wheel made of it, and both where nothing else is."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -139,3 +140,28 @@ def test_the_walk(ask, tmp_path):
     ask("python", "-c", ACT)
     out = ("--task", "point/uniform-0/validation/03", "--episodes", 2, "--out", "done.hdf5")
     assert "2 episodes" in ask("demokit", "rollout", "adapted.safetensors", *out)
+
+
+OWN = (ROOT / "docs" / "own-environment.md").read_text()
+FEWER = {
+    "meta-train": ("--iterations", 1, "--outer-steps", 1, "--rollouts-per-task", 3, "--threads", 1),
+    "evaluate": ("--num-tasks", 2),
+}
+
+
+@pytest.mark.slow
+def test_an_environment_of_ones_own(ask, tmp_path):
+    """As somebody follows the page, in a folder that holds what they wrote."""
+    module, record, _, _, named = re.findall(r"```python\n(.*?)```", OWN, re.DOTALL)
+    files = {"reach.py": module, "reached.py": named, "by_line.py": record}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    ask("python", "by_line.py")
+    ask("demokit", "validate", "reach.hdf5")
+    commands = re.findall(r"^ {4}demokit (.*)$", OWN, re.MULTILINE)
+    for command in commands:
+        few = next((more for verb, more in FEWER.items() if f" {verb} " in command), ())
+        ask("demokit", *shlex.split(command), *few)
+    assert (tmp_path / "runs" / "reach" / "evaluation" / "evaluation.json").is_file()
+    act = "import demokit; print(demokit.load_policy('there.safetensors').act([0, 0]).shape)"
+    assert ask("python", "-c", act) == "(2,)\n"

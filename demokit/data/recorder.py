@@ -105,12 +105,15 @@ class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._parts = parts_of(env.observation_space)
         self._range = action_range_of(env.action_space, stated_range(action_low, action_high))
         name = family or plain_name(self.path.stem)
-        said = description or f"Recorded from {type(env.unwrapped).__name__}, of Gymnasium."
+        said = (
+            description
+            or f"Recorded from the Gymnasium environment {type(env.unwrapped).__name__}."
+        )
         self._about = About(GYMNASIUM, name, expert=expert, operator=operator, description=said)
         self._license, self._again = license, {"resume": resume, "overwrite": overwrite}
         self._tasks = _Tasks(name, task, context, split)
         self._hidden, self._success = _Hidden(privileged), success
-        if not callable(success or bool):
+        if success is not None and not callable(success):
             raise DemokitError(f"success is a function of the environment, not {success!r:.80}.")
         self._writer: DatasetWriter | None = None
         self._begun: _Begun | None = None

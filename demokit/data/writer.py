@@ -40,16 +40,18 @@ from demokit.types import Episode
 from demokit.writing import behind_link, explain_write, write_whole
 
 _FIXES = {
+    "action space": "use the version that recorded it",
+    "model": "use the version that recorded it",
+    "sources": "record apart and use `demokit merge`",
+}
+_OPTIONS = {
     "family": "pass --env {}",
     "reward": "pass --reward {}",
     "task set": "pass --task-set {}",
     "tasks": "pass the same --tasks and --split",
     "observation space": "pass the same --observation, --image-size and --camera",
-    "action space": "use the version that recorded it",
-    "model": "use the version that recorded it",
     "noise": "pass --noise {}",
     "seed": "pass --seed {}",
-    "sources": "record apart and use `demokit merge`",
 }
 
 # Differences too long to print.
@@ -361,17 +363,18 @@ def _check_same(earlier: DatasetMetadata, now: DatasetMetadata, path: Path) -> N
     """Raise DemokitError naming the first difference and its fix."""
     for name, (old, new) in earlier.differences(now).items():
         said = _OTHER.get(name, f"{name} {old}, not {new}")
-        fix = either(_typed_fix(name, old, earlier, now), "record as before")
+        otherwise = _FIXES.get(name, "record as before")
+        fix = either(_typed_fix(name, old, earlier, now), "") or otherwise
         raise DemokitError(f"{path} was recorded with {said}: {fix}, or {other_output()}")
 
 
 def _typed_fix(name: str, old: object, earlier: DatasetMetadata, now: DatasetMetadata) -> str:
-    """What to pass on the command line so that nothing differs."""
+    """What to pass on the command line so that nothing differs, where an option says it."""
     if name in ("recorder", "expert"):
         return _expert_fix(earlier.provenance, now.provenance)
     if name == "only-success":
         return "pass --only-success" if old else "leave out --only-success"
-    return _FIXES.get(name, "record as before").format(old)
+    return _OPTIONS.get(name, "").format(old)
 
 
 def _expert_fix(earlier: Provenance, now: Provenance) -> str:
