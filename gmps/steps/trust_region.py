@@ -6,7 +6,7 @@ allows, and a line search that takes no step which the loss or the KL itself spe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -121,34 +121,42 @@ def conjugate_gradient(
     return x
 
 
-def kl_product(
-    dist: Callable[[Params], Gaussian], params: Params, weight: Tensor
-) -> Callable[[Params], Params]:
+def kl_product(dist: Callable[[Params], Gaussian], params: Params, weight: Tensor) -> Product:
     r"""Products with the Hessian of $KL(\pi_{old} \| \pi_\theta)$, a weighted mean, at old = theta.
 
     There the KL's own gradient is zero, and its Hessian is $J^T F J$ exactly: F is Fisher's matrix
     of the Gaussians, $1 / \sigma^2$ for a mean and $2 / \sigma^2$ for a deviation, J how they move
-    with theta. J goes forward, J^T back (Pearlmutter, 1994), through whatever makes the Gaussians:
-    an inner step, too, whose own gradient J is then the derivative of.
+    with theta. That goes through whatever makes the Gaussians: an inner step, too, whose own
+    gradient J is then the derivative of. Nothing is computed twice: $J^T u$ is linear in u, and its
+    derivative by u, along a vector, is J times that vector.
 
     Args:
         dist: the policies at the states that count, of batch shape (..., S); deviations broadcast.
         params: theta.
         weight: (..., S), those of `mean_weights`.
     """
-    at, pull_back = torch.func.vjp(dist, params)  # type: ignore[misc]
-    std = at.std.detach()
-    share = (weight / weight.numel())[..., None]
+    theta = {name: value.detach().requires_grad_() for name, value in params.items()}
+    at = dist(theta)
+    dual = [torch.zeros_like(part, requires_grad=True) for part in at]
+    pulled = _derivative(at, theta, dual, create_graph=True)
+    precision = (weight / weight.numel())[..., None] / at.std.detach().square()
 
     def product(vector: Params) -> Params:
-        _, moved = torch.func.jvp(dist, (params,), (vector,))  # type: ignore[misc]
-        fisher = share / std.square()
-        mean, deviation = fisher * moved.mean, 2 * fisher * moved.std
-        (pulled,) = pull_back(Gaussian(mean, deviation.sum_to_size(std.shape)))
-        found: Params = pulled
-        return found
+        along = [vector[name] for name in theta]
+        mean, std = torch.autograd.grad(pulled, dual, along, retain_graph=True)
+        both = precision * mean, (2 * precision * std).sum_to_size(std.shape)
+        moved = _derivative(at, theta, both, retain_graph=True)
+        return dict(zip(theta, moved, strict=True))
 
     return product
+
+
+def _derivative(
+    at: Gaussian, theta: Params, along: Sequence[Tensor], **how: bool
+) -> tuple[Tensor, ...]:
+    """J^T times what goes along mean and deviation."""
+    found: tuple[Tensor, ...] = torch.autograd.grad(at, list(theta.values()), along, **how)
+    return found
 
 
 def mean_kl(old: Gaussian, new: Gaussian, weight: Tensor) -> Tensor:
