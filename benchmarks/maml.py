@@ -23,8 +23,9 @@ from demokit.envs.tasks import make_tasks
 from demokit.learning.networks import Params
 from demokit.random import stream
 from gmps.distributed import WHOLE
-from gmps.methods.maml.learner import RewardLearner, start
-from gmps.methods.maml.objective import OverTasks
+from gmps.gradient import GradientLearner
+from gmps.methods.maml.learner import start
+from gmps.methods.maml.objective import OverTasks, Stage
 from gmps.methods.maml.options import MAMLOptions
 from gmps.problem import Problem, Training
 from gmps.steps.losses import policy_gradient
@@ -58,25 +59,25 @@ def main() -> None:
     print(f"  largest difference of the natural gradients {off:.1e}")
 
 
-def roll_out(learner: RewardLearner, sampler) -> tuple:
+def roll_out(learner: GradientLearner, sampler) -> tuple:
     belief, stages = learner.begin(NUM_TASKS), []
     for step in range(2):
         rngs = sampler.streams(stream(0, "rollouts", step))
         explorer = learner.explorer(belief, step, sampler.explore, rngs)
         rollouts = sampler(explorer, rngs).explored.rollouts
-        stages.append(learner.stage(rollouts))
+        stages.append(Stage.of(rollouts, learner.inner_batch(rollouts)))
         belief = learner.adapt(belief, step, rollouts, None)
     return tuple(stages)
 
 
-def natural_gradient(learner: RewardLearner, stages: tuple) -> Params:
+def natural_gradient(learner: GradientLearner, stages: tuple) -> Params:
     theta, alpha = learner.meta.theta, learner.step_sizes(0)
     paid = torch.zeros(NUM_TASKS)
     over = OverTasks.at(theta, OPTIONS.form, learner.inner, alpha, stages, paid, WHOLE)
     return conjugate_gradient(damped(over.kl_product(theta)), over.gradient(theta), CG)
 
 
-def loop(learner: RewardLearner, stages: tuple) -> Params:
+def loop(learner: GradientLearner, stages: tuple) -> Params:
     """The same, task by task, by reverse over reverse."""
     policy, theta = learner.policy, {n: v.clone() for n, v in learner.meta.theta.items()}
     leaves = [value.requires_grad_() for value in theta.values()]

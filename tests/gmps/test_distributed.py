@@ -31,7 +31,7 @@ def command(num, demos, folder, *options):
     started = (sys.executable, "-m")
     if num > 1:
         started = (*started, "torch.distributed.run", "--nproc-per-node", str(num), "-m")
-    whole = {"imitation", "task-inference", "maml", "e-maml", "promp"}
+    whole = {"imitation", "task-inference", *REWARDED}
     every = options if whole & {*options} else (*RUN, *options)
     given = ("--demos", demos, "--output-dir", folder, *every)
     return [*started, "demokit", "meta-train", *map(str, given)]
@@ -82,7 +82,7 @@ def test_two_processes_train_as_one_does(point_demos, tmp_path, options):
     trained(1, point_demos, one, *options)
     said = trained(2, point_demos, two, *options)
     assert said.count("environment steps") == 1
-    solves = {"maml", "e-maml"} & {*options}
+    solves = {"maml", "e-maml", "multitask"} & {*options}
     require_same(two, one, OF_CONJUGATE_GRADIENTS if solves else TOLERANCE)
     assert len(list((two / "tensorboard").iterdir())) == 1
 

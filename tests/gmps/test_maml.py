@@ -287,6 +287,32 @@ def test_the_kl_is_of_the_adapted_policies_alone():
     torch.testing.assert_close(surrogate.judged(moved).kl, wanted)
 
 
+def test_without_inner_steps_it_is_the_policy_gradient_of_all_tasks():
+    """MultiTask: the gradient of what theta itself is paid, and nothing before it."""
+    setting = Setting(inner_steps=0)
+    surrogate, last = setting.surrogate(FORMS["maml vpg"]), setting.stages[0].seen
+    found = torch.func.grad(surrogate.loss)(setting.theta)
+
+    def plain(theta):
+        log_prob = setting.policy.dist(theta, last.observation).log_prob(last.action)
+        return policy_gradient(log_prob, last.advantage)
+
+    for name, value in torch.func.grad(plain)(setting.theta).items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_multitask_is_fine_tuned_with_the_best_step_size(tmp_path):
+    chosen = options_of("multitask", iterations=2, hidden_width=16, tuning_tasks=2)
+    trained = run_of(tmp_path / "run", "multitask", problem_of(), chosen)
+    assert trained.spent.meta_training == 2 * 3 * 3 * 20  # iterations, tasks, K, T
+    assert trained.spent.tuning > 0
+    scores = (tmp_path / "run" / "step_sizes.csv").read_text().splitlines()[1:]
+    best = max(scores, key=lambda row: float(row.split(",")[1]))
+    assert trained.learner.step_size == pytest.approx(float(best.split(",")[0]))
+    stated = replace(chosen, step_size=0.02)
+    assert find_method("multitask").code.start(Training(problem_of(), stated)).step_size == 0.02
+
+
 def options(name, **changes):
     return options_of(name, **{"inner_steps": 2, "hidden_width": 16, **changes})
 

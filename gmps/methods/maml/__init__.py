@@ -1,7 +1,10 @@
-"""Meta-learning from reward alone, by gradient: three methods, which differ in their losses."""
+"""Meta-learning from reward alone, by gradient: methods that differ in their losses.
+
+And what they are to be better than: one policy for all training tasks, fine-tuned.
+"""
 
 from gmps.method import Method
-from gmps.methods.maml.options import EMAMLOptions, MAMLOptions, ProMPOptions
+from gmps.methods.maml.options import EMAMLOptions, MAMLOptions, MultiTaskOptions, ProMPOptions
 
 _MODULE = "gmps.methods.maml.algorithm"
 _ADAPTS = "policy-gradient steps on all parameters, exploration among them"
@@ -28,6 +31,14 @@ PROMP = Method(
     source="Rothfuss et al., 2019",
     adapts=_ADAPTS,
     options=ProMPOptions,
+    module=_MODULE,
+    told=_TOLD,
+)
+MULTITASK = Method(
+    about="one policy that reinforcement learning trains on all tasks, then fine-tuned",
+    source="the pretrained baseline of Finn et al., 2017",
+    adapts="policy-gradient steps on all parameters, with the best step size",
+    options=MultiTaskOptions,
     module=_MODULE,
     told=_TOLD,
 )

@@ -12,9 +12,10 @@ from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
 from gmps.distributed import Part
 from gmps.experience.rollouts import Gathered, Rollouts
 from gmps.experience.sampler import Sampler
+from gmps.gradient import GradientLearner
 from gmps.method import Iteration
-from gmps.methods.maml.learner import RewardLearner, load, start
-from gmps.methods.maml.objective import OverTasks
+from gmps.methods.maml.learner import load, start
+from gmps.methods.maml.objective import OverTasks, Stage
 from gmps.methods.maml.options import RewardOptions
 from gmps.policies.meta_params import MetaParams
 from gmps.problem import Training
@@ -25,14 +26,15 @@ __all__ = ["load", "start", "train"]
 
 def train(
     training: Training[RewardOptions],
-    learner: RewardLearner,
+    learner: GradientLearner,
     state: Mapping[str, Tensor],
     first: int,
 ) -> Generator[Iteration]:
     """Meta-train from reward alone, an iteration at a time.
 
     Numbers at the margin are the lines of Algorithm 3 of MAML (Finn et al., 2017). Line 10 is a
-    step of TRPO on theta, or of Adam; ProMP makes several of Adam on the same roll-outs.
+    step of TRPO on theta, or of Adam; ProMP makes several of Adam on the same roll-outs. MultiTask
+    leaves out lines 6 to 8: theta itself is to be paid more.
     """
     options = training.options
     meta = learner.meta.learnable()
@@ -43,11 +45,11 @@ def train(
         sampler = _sampler(training, rng)  # 3
         gathered: list[Gathered] = []
         belief = learner.begin(sampler.num_tasks)
-        for step in range(options.inner_steps + 1):  # 4
+        for step in range(options.trained_steps + 1):  # 4
             rngs = sampler.streams(rng)
             explorer = learner.explorer(belief, step, sampler.explore, rngs)
             gathered.append(sampler(explorer, rngs).explored)  # 5, 8
-            if step < options.inner_steps:
+            if step < options.trained_steps:
                 belief = learner.adapt(belief, step, gathered[-1].rollouts, None)  # 6, 7
         objective = _objective(learner, options, gathered, sampler.part)
         moved = _outer_step(objective, meta, optimizer, options)  # 10
@@ -72,12 +74,13 @@ def _sampler(training: Training[RewardOptions], rng: np.random.Generator) -> Sam
 
 
 def _objective(
-    learner: RewardLearner, options: RewardOptions, gathered: Sequence[Gathered], part: Part
+    learner: GradientLearner, options: RewardOptions, gathered: Sequence[Gathered], part: Part
 ) -> OverTasks:
     """Of the roll-outs before every inner step, and behind the last one."""
-    stages = tuple(learner.stage(each.rollouts) for each in gathered)
-    paid = _standard_pay(gathered[-1].rollouts, part)
-    theta, alpha = learner.meta.theta, learner.step_sizes(0)
+    sampled = [each.rollouts for each in gathered]
+    stages = tuple(Stage.of(each, learner.inner_batch(each)) for each in sampled)
+    paid, theta = _standard_pay(sampled[-1], part), learner.meta.theta
+    alpha = learner.step_sizes(0) if options.trained_steps else {}
     return OverTasks.at(theta, options.form, learner.inner, alpha, stages, paid, part)
 
 
@@ -119,7 +122,9 @@ def _outer_step(
     return {**{name: float(value) for name, value in moved.items()}, **share}
 
 
-def _scalars(learner: RewardLearner, gathered: Sequence[Gathered], part: Part) -> dict[str, float]:
+def _scalars(
+    learner: GradientLearner, gathered: Sequence[Gathered], part: Part
+) -> dict[str, float]:
     """What training tasks have paid before and after adaptation, and how widely theta explores."""
     before, after = (
         float(part.gathered(each.rollouts.reward.sum(-1).cpu()).mean())

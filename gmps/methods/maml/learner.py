@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,10 +12,8 @@ from torch import Tensor
 from demokit.errors import DemokitError
 from demokit.learning.networks import Params
 from demokit.random import torch_stream
-from gmps.experience.rollouts import Rollouts
 from gmps.gradient import GradientLearner, loaded_meta, loaded_step_size
-from gmps.methods.maml.objective import Stage
-from gmps.methods.maml.options import RewardOptions
+from gmps.methods.maml.options import InnerOptions, MultiTaskOptions, RewardOptions
 from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
 from gmps.policies.meta_params import MetaParams
 from gmps.policies.standard import statistics_of
@@ -26,29 +24,13 @@ from gmps.steps.inner import InnerStep, LikelihoodStep
 
 @dataclass(frozen=True, eq=False)
 class RewardLearner(GradientLearner):
-    """phi <- phi - alpha * grad, with the alpha of training; smaller ones in steps beyond it.
+    """phi <- phi - alpha * grad, with the alpha of training; another in steps beyond those.
 
     Attributes:
         trained_steps: inner steps in training.
     """
 
     trained_steps: int = 1
-
-    @classmethod
-    def with_parameters(
-        cls, options: RewardOptions, policy: GaussianPolicy, meta: MetaParams
-    ) -> Self:
-        """The learner with these parameters."""
-        return cls(
-            policy,
-            meta,
-            _inner_step(options, policy, AdaptSpec.all_but(meta.theta)),
-            Advantage(options.discount, options.gae_lambda, options.baseline),
-            options.rollouts_per_task,
-            options.inner_lr,
-            options.later_decay,
-            trained_steps=options.inner_steps,
-        )
 
     def step_sizes(self, step: int) -> Params:
         """Of adaptation step 0, 1, ..."""
@@ -57,12 +39,8 @@ class RewardLearner(GradientLearner):
         alpha = self.scale * self.step_size * factor
         return self.inner.spec.init_step_sizes(self.meta.theta, alpha)
 
-    def stage(self, rollouts: Rollouts) -> Stage:
-        """Roll-outs as the objective sees them."""
-        return Stage.of(rollouts, self.inner_batch(rollouts))
 
-
-def start(training: Training[RewardOptions]) -> RewardLearner:
+def start(training: Training[RewardOptions]) -> GradientLearner:
     """Fresh parameters; raises DemokitError where images are seen."""
     options, problem = training.options, training.problem
     if problem.sees != "state":
@@ -74,17 +52,17 @@ def start(training: Training[RewardOptions]) -> RewardLearner:
     zeros = torch.zeros(problem.schema.width)
     policy = _policy(options, problem, (zeros, zeros + 1))
     theta = policy.init(torch_stream(options.seed, "theta"))
-    return RewardLearner.with_parameters(options, policy, MetaParams(theta, {}))
+    return _learner(options, policy, MetaParams(theta, {}))
 
 
 def load(
     problem: Problem, options: RewardOptions, tensors: dict[str, Tensor], header: dict[str, Any]
-) -> RewardLearner:
+) -> GradientLearner:
     """The learner of a checkpoint."""
     policy = _policy(options, problem, statistics_of(tensors))
     meta = loaded_meta(policy, tensors, step_sizes=False)
-    step_size = loaded_step_size(header) or options.inner_lr
-    return RewardLearner.with_parameters(options, policy, meta).with_step_size(step_size)
+    learner, step_size = _learner(options, policy, meta), loaded_step_size(header)
+    return learner if step_size is None else learner.with_step_size(step_size)
 
 
 def _policy(
@@ -104,7 +82,19 @@ def _policy(
     )
 
 
-def _inner_step(options: RewardOptions, policy: GaussianPolicy, spec: AdaptSpec) -> InnerStep:
+def _learner(options: RewardOptions, policy: GaussianPolicy, meta: MetaParams) -> GradientLearner:
+    advantage = Advantage(options.discount, options.gae_lambda, options.baseline)
+    num, spec = options.rollouts_per_task, AdaptSpec.all_but(meta.theta)
+    if isinstance(options, InnerOptions):
+        inner = _inner_step(options, policy, spec)
+        parts = policy, meta, inner, advantage, num, options.inner_lr, options.later_decay
+        return RewardLearner(*parts, trained_steps=options.inner_steps)
+    assert isinstance(options, MultiTaskOptions)
+    fine_tuned = options.step_size or None, options.later_decay, options.tuning_tasks
+    return GradientLearner(policy, meta, LikelihoodStep(policy, spec), advantage, num, *fine_tuned)
+
+
+def _inner_step(options: InnerOptions, policy: GaussianPolicy, spec: AdaptSpec) -> InnerStep:
     second_order = options.second_order
     if options.form.inner_ratio:
         return InnerStep(policy, spec, math.inf, ratio_gradient=True, second_order=second_order)

@@ -1,4 +1,4 @@
-"""The options of MAML, E-MAML and ProMP: what they share, then the losses of each."""
+"""The options of MAML, E-MAML, ProMP and MultiTask: what they share, then the losses of each."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Form(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RewardOptions(PolicyOptions, RunOptions):
-    """Of meta-learning by policy gradient from reward alone; defaults are the ProMP authors'."""
+    """Of learning by policy gradient from reward alone; defaults are the ProMP authors'."""
 
-    iterations: int = option(200, "Meta-iterations: sets of roll-outs, and outer steps on them.")
+    iterations: int = option(200, "Iterations: sets of roll-outs, and outer steps on them.")
     meta_batch: int = option(
         0, "Training tasks drawn for each iteration; 0: all of them.", zero=True
     )
@@ -50,12 +50,6 @@ class RewardOptions(PolicyOptions, RunOptions):
     )
     initial_std: float = option(1.0, "Standard deviation of the outputs before training.")
     min_std: float = option(1e-6, "Floor of the standard deviation, which adapts as all else.")
-    inner_lr: float = option(0.1, "Inner step size.")
-    inner_steps: int = option(1, "Inner steps in training, each on roll-outs of its own.")
-    later_decay: float = option(
-        0.5, "Factor on the inner step size of steps beyond those of training.", at_most=1
-    )
-    second_order: bool = option(True, "Let the outer gradient flow through the inner gradient.")
     discount: float = option(0.99, "Discount of advantages.", zero=True, at_most=1)
     gae_lambda: float = option(
         1.0, "Lambda of generalised advantage estimation.", zero=True, at_most=1
@@ -73,6 +67,11 @@ class RewardOptions(PolicyOptions, RunOptions):
     def form(self) -> Form:
         """The losses."""
         raise NotImplementedError
+
+    @property
+    def trained_steps(self) -> int:
+        """Inner steps in training."""
+        return 0
 
     @property
     def region(self) -> Region | None:
@@ -99,15 +98,32 @@ class RewardOptions(PolicyOptions, RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MAMLOptions(RewardOptions):
-    """Of MAML."""
+class InnerOptions(RewardOptions):
+    """Of learning through inner steps."""
+
+    inner_lr: float = option(0.1, "Inner step size.")
+    inner_steps: int = option(1, "Inner steps in training, each on roll-outs of its own.")
+    later_decay: float = option(
+        0.5, "Factor on the inner step size of steps beyond those of training.", at_most=1
+    )
+    second_order: bool = option(True, "Let the outer gradient flow through the inner gradient.")
+
+    @property
+    def trained_steps(self) -> int:
+        """See `RewardOptions`."""
+        return self.inner_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class OuterOptions(RewardOptions):
+    """Of an outer step that has two kinds."""
 
     outer: str = option(
         TRPO,
         "The outer step. trpo: a trust region; vpg: one of Adam, by log-likelihood.",
         (TRPO, VPG),
     )
-    max_kl: float = option(0.01, "trpo: bound of the mean KL of the adapted policies.")
+    max_kl: float = option(0.01, "trpo: bound of the mean KL of the policies that sampled last.")
     cg_iterations: int = option(10, "trpo: of conjugate gradients.")
     cg_damping: float = option(1e-5, "trpo: added to the KL's second derivative.", zero=True)
     outer_lr: float = option(1e-3, "vpg: step size of Adam.")
@@ -149,6 +165,26 @@ class MAMLOptions(RewardOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MultiTaskOptions(OuterOptions):
+    """Of learning all training tasks by one policy, which is fine-tuned on a new one."""
+
+    step_size: float = option(
+        0.0, "Scalar step size of fine-tuning; 0: the best on training tasks.", zero=True
+    )
+    later_decay: float = option(
+        1.0, "Factor on the step size of fine-tuning after every step.", at_most=1
+    )
+    tuning_tasks: int = option(
+        20, "Training tasks that choose the fine-tuning step size; 0: all of them.", zero=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MAMLOptions(OuterOptions, InnerOptions):
+    """Of MAML."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EMAMLOptions(MAMLOptions):
     """Of E-MAML."""
 
@@ -163,7 +199,7 @@ class EMAMLOptions(MAMLOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProMPOptions(RewardOptions):
+class ProMPOptions(InnerOptions):
     """Of ProMP."""
 
     outer_lr: float = option(1e-3, "Step size of Adam.")
