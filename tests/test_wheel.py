@@ -79,7 +79,7 @@ def test_it_is_called_what_nobody_else_is_and_cited_as_it_is():
 def test_nobody_is_told_to_install_a_strangers_package_of_our_name():
     rooms = (ROOT / room for room in ("demokit", "gmps", "recorders", "docs"))
     files = [file for room in rooms for file in room.rglob("*") if file.suffix in (".py", ".md")]
-    wrong = re.compile(r"pip install [\"']?demokit\b(?!-robotics)|[\"']demokit\[")
+    wrong = re.compile(r"pip install [\"']?demokit\b(?!-robotics)|[\"']demokit(\[|[\"']\]$)", re.M)
     assert wrong.search('pip install "demokit[sac]"')
     assert not [file for file in (*files, ROOT / "README.md") if wrong.search(file.read_text())]
 
