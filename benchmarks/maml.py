@@ -25,7 +25,7 @@ from demokit.random import stream
 from gmps.distributed import WHOLE
 from gmps.gradient import GradientLearner
 from gmps.methods.maml.learner import start
-from gmps.methods.maml.objective import OverTasks, Stage
+from gmps.methods.maml.objective import MetaSurrogate, OverTasks, Stage
 from gmps.methods.maml.options import MAMLOptions
 from gmps.problem import Problem, Training
 from gmps.steps.losses import policy_gradient
@@ -73,7 +73,12 @@ def roll_out(learner: GradientLearner, sampler) -> tuple:
 def natural_gradient(learner: GradientLearner, stages: tuple) -> Params:
     theta, alpha = learner.meta.theta, learner.step_sizes(0)
     paid = torch.zeros(NUM_TASKS)
-    over = OverTasks.at(theta, OPTIONS.form, learner.inner, alpha, stages, paid, WHOLE)
+
+    def of_some(own: slice) -> MetaSurrogate:
+        rows = tuple(stage.rows(own) for stage in stages)
+        return MetaSurrogate.at(theta, OPTIONS.form, learner.inner, alpha, rows, paid[own])
+
+    over = OverTasks.of(of_some, stages[0].weight, WHOLE)
     return conjugate_gradient(damped(over.kl_product(theta)), over.gradient(theta), CG)
 
 

@@ -162,8 +162,8 @@ class _PlainProgress:
             return
         self._shown_at, self._shown = now, done
         own, taken_s = done - self._start, now - self._begun
-        parts = [_pace(own, taken_s)] if own else []
-        if own and done < self._total:
+        parts = [_pace(own, taken_s)] if own > 0 else []
+        if own > 0 and done < self._total:
             left = timedelta(seconds=round((self._total - done) * taken_s / own))
             parts.append(f"{left} left")
         speed = f" ({', '.join(parts)})" if parts else ""
@@ -172,6 +172,8 @@ class _PlainProgress:
 
 def _pace(count: int, taken_s: float) -> str:
     """A rate, or what each takes where it is longer than a second; nothing of nothing."""
+    if count <= 0:  # a run that is resumed falls back to its checkpoint
+        return ""
     if count > taken_s:
         return f"{count / max(taken_s, 1e-6):.1f}/s"
-    return f"{taken_s / count:.1f} s each" if count else ""
+    return f"{taken_s / count:.1f} s each"

@@ -53,3 +53,9 @@ def test_slow_work_says_what_each_takes(taken_s, speed, capsys, monkeypatch):
     with progress("saved", 4) as update:
         update(2)
     assert capsys.readouterr().err == f"saved 2 of 4 {speed}\n"
+
+
+def test_a_run_that_falls_back_to_its_checkpoint_has_no_rate(capsys):
+    with progress("runs", 200, start=52) as done:
+        done(50)
+    assert capsys.readouterr().err == "runs 50 of 200\n"

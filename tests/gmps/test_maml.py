@@ -266,8 +266,8 @@ def test_some_tasks_at_a_time_are_the_mean_over_all(form, at_once, monkeypatch):
     monkeypatch.setitem(gmps.methods.maml.objective._SAMPLES_AT_ONCE, "cpu", at_once)
     setting = Setting()
     whole, along = setting.surrogate(form), setting.direction(0)
-    given = setting.inner(form), setting.alpha, setting.stages, setting.paid, WHOLE
-    parts = OverTasks.at(setting.theta, form, *given)
+    make = partial(setting.surrogate, form)
+    parts = OverTasks.of(make, setting.stages[0].weight, WHOLE)
     assert len(parts.surrogates) == {1: 3, 2 * SAMPLES: 2, 1000: 1}[at_once]
     moved = setting.moved(along, 0.01)
     for found, wanted in (

@@ -15,11 +15,10 @@ from gmps.experience.sampler import Sampler
 from gmps.gradient import GradientLearner
 from gmps.method import Iteration
 from gmps.methods.maml.learner import load, start
-from gmps.methods.maml.objective import OverTasks, Stage
+from gmps.methods.maml.objective import MetaSurrogate, OverTasks, Stage
 from gmps.methods.maml.options import RewardOptions
 from gmps.policies.meta_params import MetaParams
 from gmps.problem import Training
-from gmps.steps.trust_region import trust_region_step
 
 __all__ = ["load", "start", "train"]
 
@@ -42,7 +41,7 @@ def train(
     restore_optimizer(optimizer, state)
     for iteration in range(first, options.iterations):  # 2
         rng = training.stream("iteration", iteration)
-        sampler = _sampler(training, rng)  # 3
+        sampler = sampler_of(training, drawn_tasks(training, rng))  # 3
         gathered: list[Gathered] = []
         belief = learner.begin(sampler.num_tasks)
         for step in range(options.trained_steps + 1):  # 4
@@ -55,20 +54,23 @@ def train(
         moved = _outer_step(objective, meta, optimizer, options)  # 10
         meta.require_finite(iteration)
         learner = learner.with_meta(meta.frozen())
-        scalars = {**moved, **_scalars(learner, gathered, sampler.part)}
+        scalars = {**moved, **paid_in(gathered, sampler.part), "std": _mean_std(learner)}
         spent = len(gathered) * sampler.num_steps
         yield Iteration(learner, scalars, spent, optimizer_tensors(optimizer))
 
 
-def _sampler(training: Training[RewardOptions], rng: np.random.Generator) -> Sampler:
-    """Roll-outs of the tasks of an iteration, this process's part of them."""
-    tasks, num = training.problem.tasks, training.options.meta_batch
-    if num:
-        tasks = tuple(tasks[i] for i in sorted(rng.choice(len(tasks), num, replace=False)))
+def drawn_tasks(training: Training[RewardOptions], rng: np.random.Generator) -> list[int]:
+    """Which training tasks an iteration takes, of all processes."""
+    every, num = len(training.problem.tasks), training.options.meta_batch
+    return sorted(rng.choice(every, num or every, replace=False).tolist())
+
+
+def sampler_of(training: Training[RewardOptions], chosen: Sequence[int]) -> Sampler:
+    """Roll-outs of these training tasks, this process's part of them."""
     return training.problem.sampler(
-        tasks,
+        tuple(training.problem.tasks[i] for i in chosen),
         explore=training.options.rollouts_per_task,
-        part=training.part.world.part(len(tasks)),
+        part=training.part.world.part(len(chosen)),
         device=training.device,
     )
 
@@ -81,7 +83,12 @@ def _objective(
     stages = tuple(Stage.of(each, learner.inner_batch(each)) for each in sampled)
     paid, theta = _standard_pay(sampled[-1], part), learner.meta.theta
     alpha = learner.step_sizes(0) if options.trained_steps else {}
-    return OverTasks.at(theta, options.form, learner.inner, alpha, stages, paid, part)
+
+    def of_some(own: slice) -> MetaSurrogate:
+        rows = tuple(stage.rows(own) for stage in stages)
+        return MetaSurrogate.at(theta, options.form, learner.inner, alpha, rows, paid[own])
+
+    return OverTasks.of(of_some, stages[0].weight, part)
 
 
 def _standard_pay(rollouts: Rollouts, part: Part) -> Tensor:
@@ -112,9 +119,7 @@ def _outer_step(
             optimizer.step()
         after = objective.judged(meta.frozen().theta)
     else:
-        theta = meta.frozen().theta
-        gradient, product = objective.gradient(theta), objective.kl_product(theta)
-        taken = trust_region_step(theta, gradient, product, objective.judged, options.region)
+        taken = objective.step(meta.frozen().theta, options.region)
         for name, leaf in meta.theta.items():
             leaf.data.copy_(taken.params[name])
         after, share = taken.judged, {"step_share": taken.length}
@@ -122,13 +127,15 @@ def _outer_step(
     return {**{name: float(value) for name, value in moved.items()}, **share}
 
 
-def _scalars(
-    learner: GradientLearner, gathered: Sequence[Gathered], part: Part
-) -> dict[str, float]:
-    """What training tasks have paid before and after adaptation, and how widely theta explores."""
+def paid_in(gathered: Sequence[Gathered], part: Part) -> dict[str, float]:
+    """What training tasks have paid before and after adaptation."""
     before, after = (
         float(part.gathered(each.rollouts.reward.sum(-1).cpu()).mean())
         for each in (gathered[0], gathered[-1])
     )
-    std = learner.policy.std(learner.meta.theta)
-    return {"return_pre": before, "return_post": after, "std": float(std.mean())}
+    return {"return_pre": before, "return_post": after}
+
+
+def _mean_std(learner: GradientLearner) -> float:
+    """How widely theta explores, in actions."""
+    return float(learner.policy.std(learner.meta.theta).mean())

@@ -5,9 +5,9 @@ The roll-outs stay as they were sampled; adaptation is computed anew for every t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +21,15 @@ from gmps.methods.maml.options import Form
 from gmps.steps.inner import InnerBatch, InnerStep
 from gmps.steps.losses import mean_weights, policy_gradient
 from gmps.steps.ppo import clipped_surrogate
-from gmps.steps.trust_region import Judged, Product, kl_product, mean_kl
+from gmps.steps.trust_region import (
+    Judged,
+    Product,
+    Region,
+    Taken,
+    kl_product,
+    mean_kl,
+    trust_region_step,
+)
 
 # A few tasks at a time: their activations stay in a CPU's cache, and memory is bounded.
 _SAMPLES_AT_ONCE = {"cpu": 8_000, "cuda": 1_000_000}
@@ -144,6 +152,22 @@ class MetaSurrogate:
         return total
 
 
+class Surrogate(Protocol):
+    """A loss, a mean over some tasks, of parameters that a trust region moves."""
+
+    def loss(self, theta: Params) -> Tensor:
+        """The loss."""
+        ...
+
+    def judged(self, theta: Params) -> Judged:
+        """The loss, and the mean KL of the adapted policies."""
+        ...
+
+    def kl_product(self, theta: Params) -> Product:
+        """With the Hessian of that KL, where theta is what has sampled."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class OverTasks:
     """The same over all tasks, some at a time, and over all processes.
@@ -154,33 +178,23 @@ class OverTasks:
         part: the tasks of this process.
     """
 
-    surrogates: tuple[MetaSurrogate, ...]
+    surrogates: tuple[Surrogate, ...]
     shares: tuple[float, ...]
     part: Part
 
     @classmethod
-    def at(
-        cls,
-        theta: Params,
-        form: Form,
-        inner: InnerStep,
-        step_sizes: Params,
-        stages: tuple[Stage, ...],
-        paid: Tensor,
-        part: Part,
-    ) -> OverTasks:
-        """See `MetaSurrogate.at`; stages and `paid` are of this process's tasks."""
-        num_tasks, num_samples = stages[0].weight.shape
-        at_once = max(1, _SAMPLES_AT_ONCE[paid.device.type] // num_samples)
+    def of(cls, make: Callable[[slice], Surrogate], weight: Tensor, part: Part) -> OverTasks:
+        """`make` makes that of some of this process's tasks, of samples with weights (M, S)."""
+        num_tasks, num_samples = weight.shape
+        at_once = max(1, _SAMPLES_AT_ONCE[weight.device.type] // num_samples)
         chosen = [slice(i, i + at_once) for i in range(0, num_tasks, at_once)]
-        surrogates = tuple(
-            MetaSurrogate.at(
-                theta, form, inner, step_sizes, tuple(s.rows(own) for s in stages), paid[own]
-            )
-            for own in chosen
-        )
-        shares = tuple(len(each.paid) / num_tasks for each in surrogates)
-        return cls(surrogates, shares, part)
+        shares = tuple(len(weight[own]) / num_tasks for own in chosen)
+        return cls(tuple(make(own) for own in chosen), shares, part)
+
+    def step(self, theta: Params, region: Region) -> Taken:
+        """The trust region's, from theta, which has sampled."""
+        gradient, product = self.gradient(theta), self.kl_product(theta)
+        return trust_region_step(theta, gradient, product, self.judged, region)
 
     def gradient(self, theta: Params) -> Params:
         """Of L."""
