@@ -13,7 +13,7 @@ from gmps.progress import unheard
 from gmps.runs.folder import Run
 
 NUM_TASKS, DEMOS = 3, 2
-REWARDED = ("maml", "e-maml", "promp", "multitask")
+REWARDED = ("maml", "e-maml", "promp", "multitask", "maesn")
 """Methods that learn from reward alone."""
 _EVERY = (
     *("--demos-per-task", str(DEMOS)),

@@ -82,7 +82,7 @@ def test_two_processes_train_as_one_does(point_demos, tmp_path, options):
     trained(1, point_demos, one, *options)
     said = trained(2, point_demos, two, *options)
     assert said.count("environment steps") == 1
-    solves = {"maml", "e-maml", "multitask"} & {*options}
+    solves = {"maml", "e-maml", "maesn", "multitask"} & {*options}
     require_same(two, one, OF_CONJUGATE_GRADIENTS if solves else TOLERANCE)
     assert len(list((two / "tensorboard").iterdir())) == 1
 

@@ -26,12 +26,12 @@ from gmps.runs.checkpoint import Trained, load, save
 
 ROOT = Path(__file__).parents[2]
 METHODS = (
-    *("context-search", "e-maml", "gmps", "gmps-latent", "imitation", "maml", "multitask"),
-    *("oracle", "promp", "replay", "task-inference"),
+    *("context-search", "e-maml", "gmps", "gmps-latent", "imitation", "maesn", "maml"),
+    *("multitask", "oracle", "promp", "replay", "task-inference"),
 )
 TOLD = {"oracle"}
 """Who is told the context of a new task."""
-STATELESS = {"replay", "maml", "e-maml", "multitask"}
+STATELESS = {"replay", "maml", "e-maml", "maesn", "multitask"}
 """Whose training keeps nothing beside the learner."""
 K = 4
 

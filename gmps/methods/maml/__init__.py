@@ -4,7 +4,13 @@ And what they are to be better than: one policy for all training tasks, fine-tun
 """
 
 from gmps.method import Method
-from gmps.methods.maml.options import EMAMLOptions, MAMLOptions, MultiTaskOptions, ProMPOptions
+from gmps.methods.maml.options import (
+    EMAMLOptions,
+    MAESNOptions,
+    MAMLOptions,
+    MultiTaskOptions,
+    ProMPOptions,
+)
 
 _MODULE = "gmps.methods.maml.algorithm"
 _ADAPTS = "policy-gradient steps on all parameters, exploration among them"
@@ -40,5 +46,13 @@ MULTITASK = Method(
     adapts="policy-gradient steps on all parameters, with the best step size",
     options=MultiTaskOptions,
     module=_MODULE,
+    told=_TOLD,
+)
+MAESN = Method(
+    about="MAESN: roll-outs explore by a latent, drawn once for each",
+    source="Gupta et al., 2018",
+    adapts="policy-gradient steps on a Gaussian over latents, with learned step sizes",
+    options=MAESNOptions,
+    module="gmps.methods.maml.maesn",
     told=_TOLD,
 )

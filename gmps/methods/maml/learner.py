@@ -43,14 +43,10 @@ class RewardLearner(GradientLearner):
 def start(training: Training[RewardOptions]) -> GradientLearner:
     """Fresh parameters; raises DemokitError where images are seen."""
     options, problem = training.options, training.problem
-    if problem.sees != "state":
-        raise DemokitError(
-            "Learning from reward alone acts from states, not from images: leave out --observation "
-            "vision, or name a dataset of states."
-        )
+    require_states(problem)
     options.require_batch(len(problem.tasks))
     zeros = torch.zeros(problem.schema.width)
-    policy = _policy(options, problem, (zeros, zeros + 1))
+    policy = policy_of(options, problem, (zeros, zeros + 1))
     theta = policy.init(torch_stream(options.seed, "theta"))
     return _learner(options, policy, MetaParams(theta, {}))
 
@@ -59,21 +55,33 @@ def load(
     problem: Problem, options: RewardOptions, tensors: dict[str, Tensor], header: dict[str, Any]
 ) -> GradientLearner:
     """The learner of a checkpoint."""
-    policy = _policy(options, problem, statistics_of(tensors))
+    policy = policy_of(options, problem, statistics_of(tensors))
     meta = loaded_meta(policy, tensors, step_sizes=False)
     learner, step_size = _learner(options, policy, meta), loaded_step_size(header)
     return learner if step_size is None else learner.with_step_size(step_size)
 
 
-def _policy(
-    options: RewardOptions, problem: Problem, statistics: tuple[Tensor, Tensor]
+def require_states(problem: Problem) -> None:
+    """Raise DemokitError where images are seen."""
+    if problem.sees != "state":
+        raise DemokitError(
+            "Learning from reward alone acts from states, not from images: leave out --observation "
+            "vision, or name a dataset of states."
+        )
+
+
+def policy_of(
+    options: RewardOptions,
+    problem: Problem,
+    statistics: tuple[Tensor, Tensor],
+    latent_width: int = 0,
 ) -> GaussianPolicy:
     """Of states as they are: nothing has been seen by which to standardise them."""
     return GaussianPolicy(
         *statistics,
         len(problem.schema.actions),
         options.hidden_width,
-        0,
+        latent_width,
         options.initial_std,
         options.min_std,
         hidden_layers=options.hidden_layers,

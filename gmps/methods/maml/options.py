@@ -1,4 +1,4 @@
-"""The options of MAML, E-MAML, ProMP and MultiTask: what they share, then the losses of each."""
+"""The options of MAML and those akin to it: what they share, then what is each one's own."""
 
 from __future__ import annotations
 
@@ -112,6 +112,33 @@ class InnerOptions(RewardOptions):
     def trained_steps(self) -> int:
         """See `RewardOptions`."""
         return self.inner_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class MAESNOptions(RewardOptions):
+    """Of MAESN."""
+
+    hidden_width: int = option(100, "Units in each hidden layer.")
+    activation: str = option("relu", "Between layers.", ("relu", "tanh"))
+    action_scale: float = option(
+        1.0, "Which outputs of the policy span the range of actions; that of its authors' release."
+    )
+    latent_width: int = option(2, "Dimensions of the latent.")
+    inner_lr: float = option(0.5, "Step sizes of the latents' Gaussians before they are learned.")
+    later_decay: float = option(
+        0.5, "Factor on the step sizes after every step on a new task.", at_most=1
+    )
+    prior_weight: float = option(
+        0.1, "Weight of the KL of the training tasks' Gaussians from the prior.", zero=True
+    )
+    max_kl: float = option(0.01, "Bound of the mean KL of the adapted policies.")
+    cg_iterations: int = option(10, "Of conjugate gradients.")
+    cg_damping: float = option(1e-5, "Added to the KL's second derivative.", zero=True)
+
+    @property
+    def region(self) -> Region:
+        """See `RewardOptions`."""
+        return Region(self.max_kl, self.cg_iterations, self.cg_damping)
 
 
 @dataclass(frozen=True, kw_only=True)
