@@ -32,7 +32,7 @@ from gmps.steps.trust_region import (
 )
 
 # A few tasks at a time: their activations stay in a CPU's cache, and memory is bounded.
-_SAMPLES_AT_ONCE = {"cpu": 8_000, "cuda": 1_000_000}
+_SAMPLES_AT_ONCE = {"cpu": 16_000, "cuda": 1_000_000}
 
 
 class Stage(NamedTuple):
