@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from demokit.protocols import Agent
 
 GROUP, KIND = "demokit.policies", "meta-learner"
+CHECKPOINT = "checkpoint.safetensors"
+"""Its name in the folder of a training."""
 
 
 def load_policy(path: str | PathLike[str]) -> Agent:

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from dataclasses import dataclass
+from hashlib import file_digest
 from pathlib import Path
 from typing import IO, Any, cast
 from zipfile import ZipFile
@@ -48,6 +49,12 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     if len(content) > most:
         raise ValueError(f"more than {most / 2**20:g} MiB")
     return content
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal; raises OSError."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 from demokit.data.metadata import UNSTATED
 from demokit.data.store import open_dataset
 from demokit.data.summary import Summary, summarize
+from demokit.sharing.card import front_matter, quoted
 from demokit.text import as_code, in_markdown, say
 from demokit.writing import explain_write, write_whole
 
-_HUB_LICENSES = {"mit", "apache-2.0", "bsd-3-clause", "odbl", "cc0-1.0", "cc-by-4.0"} | {
-    f"cc-by-{kind}-4.0" for kind in ("sa", "nc", "nd", "nc-sa", "nc-nd")
-}
 _START = b"---\npretty_name: "
 _COMPLETE = "the dataset itself is complete."
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
@@ -61,26 +58,9 @@ def render_card(summary: Summary) -> str:
 def _front_matter(summary: Summary) -> str:
     about = summary.metadata
     tags = ["demokit", "minari", "demonstrations", "imitation-learning", "mujoco", about.family]
-    lines = [f"pretty_name: {_quoted(f'{about.family} demonstrations')}"]
-    lines += _license_lines(about.license)
-    lines += ["task_categories:", "- robotics", "- reinforcement-learning"]
-    lines += [f"size_categories:\n- {_size_category(summary.steps)}", "tags:"]
-    lines += [f"- {_quoted(tag)}" for tag in tags]
-    return "\n".join(["---", *lines, "---"])
-
-
-def _license_lines(license: str | None) -> list[str]:
-    """The Hub knows some licences by name; any other is named in full."""
-    if license is None:
-        return []
-    if license.lower() in _HUB_LICENSES:
-        return [f"license: {license.lower()}"]
-    return ["license: other", f"license_name: {_quoted(license)}", "license_link: LICENSE"]
-
-
-def _quoted(text: str) -> str:
-    """A YAML string: JSON strings are YAML."""
-    return json.dumps(text)
+    lines = ["task_categories:", "- robotics", "- reinforcement-learning", "size_categories:"]
+    lines.append(f"- {_size_category(summary.steps)}")
+    return front_matter(f"{about.family} demonstrations", about.license, lines, tags)
 
 
 def _size_category(steps: int) -> str:
@@ -134,7 +114,7 @@ action of whoever acted: of an expert its own, without noise; else the executed 
 ```python
 from demokit.data import open_dataset
 
-with open_dataset({_quoted(Path(summary.path).name)}) as dataset:
+with open_dataset({quoted(Path(summary.path).name)}) as dataset:
     episode = dataset[0]
 ```
 """

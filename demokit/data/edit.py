@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +23,7 @@ from demokit.data.metadata import ACTION_RANGE, DatasetMetadata, Provenance, Sou
 from demokit.data.store import Dataset
 from demokit.errors import DemokitError
 from demokit.random import stream
+from demokit.reading import file_sha256
 from demokit.text import printable
 from demokit.types import Array, Episode, Task
 from demokit.writing import behind_link
@@ -347,12 +347,6 @@ def _source(part: Dataset, edit: str) -> SourceFile:
         provenance=about.provenance,
         sources=about.sources,
     )
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal; raises OSError."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def _merged_provenance(parts: Sequence[Provenance]) -> Provenance:

@@ -23,10 +23,11 @@ from demokit.errors import DemokitError
 from demokit.learning.checkpoint import KEPT, load_checkpoint, save_checkpoint
 from demokit.learning.scalars import ScalarLog
 from demokit.lock import Lock
+from demokit.policies import CHECKPOINT
 from demokit.reading import read_json
 from demokit.writing import csv_text, explain_write, write_whole
 
-CHECKPOINT, CONFIG, METRICS = "checkpoint.safetensors", "config.json", "metrics.csv"
+CONFIG, METRICS = "config.json", "metrics.csv"
 BOARD = "tensorboard"
 _OTHER_DIR = "name another --output-dir."
 _EVENTS = "events.out.tfevents.*"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from demokit.errors import DemokitError, unknown_name
 from demokit.learning.folder import METRICS
+from demokit.policies import CHECKPOINT
 from gmps.comparison.evaluated_run import Facts
 from gmps.comparison.plan import Options, Plan, PlannedRun, arguments
 from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.results import write_results
-from gmps.runs.checkpoint import CHECKPOINT
 from gmps.runs.folder import CURVES, FACTS, LEARNING, source_of
 from gmps.sources import family_in_words
 

@@ -20,6 +20,7 @@ from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.learning.folder import METRICS, versions
+from demokit.policies import CHECKPOINT
 from demokit.reading import MALFORMED, read_json
 from demokit.writing import write_whole
 from gmps.comparison.learning import Monitored, logged, read_learning, write_learning
@@ -35,7 +36,7 @@ from gmps.comparison.rows import (
 from gmps.method import HasStepSize, IsTold, find_method, ready_steps
 from gmps.options import differing_options
 from gmps.problem import PARTS, Spent
-from gmps.runs.checkpoint import CHECKPOINT, Trained, load
+from gmps.runs.checkpoint import Trained, load
 from gmps.runs.folder import CURVES, FACTS, LEARNING
 from gmps.runs.older import modern_facts, still_asked
 

@@ -17,6 +17,7 @@ from demokit.envs.schema import Schema
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import explain_content, load_checkpoint, save_checkpoint
+from demokit.policies import CHECKPOINT
 from demokit.random import stream
 from demokit.types import Task
 from gmps.beliefs import belief_of, tensors_of
@@ -31,7 +32,6 @@ from gmps.runs.older import KIND as OLDER
 from gmps.runs.older import modernised, still_asked
 from gmps.runs.stopping import Best
 
-CHECKPOINT = "checkpoint.safetensors"
 KIND = "meta-learner"
 _LEARNER, _BEST, _STATE, _BELIEF = "learner.", "best.", "state.", "belief."
 

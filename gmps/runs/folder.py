@@ -16,11 +16,12 @@ from demokit.learning.checkpoint import explain_content
 from demokit.learning.device import find_device
 from demokit.learning.folder import CONFIG, METRICS, TrainingFolder, read_config
 from demokit.lock import ENDING
+from demokit.policies import CHECKPOINT
 from demokit.reading import read_json
 from gmps.distributed import ALONE, World
 from gmps.options import RunOptions
 from gmps.progress import Report
-from gmps.runs.checkpoint import CHECKPOINT, Trained, load, save
+from gmps.runs.checkpoint import Trained, load, save
 from gmps.runs.underway import Telling, Underway, underway
 
 FACTS, CURVES, LEARNING = "facts.json", "curves", "learning.csv"

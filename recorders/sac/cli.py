@@ -104,7 +104,7 @@ def _check_out(out: Path | None, *, per_task: bool) -> None:
 
 def _spare_checkpoint(out: Path | None, folder: Path) -> None:
     """Raise click.UsageError for an --out that would replace the training's own checkpoint."""
-    from demokit.learning.folder import CHECKPOINT
+    from demokit.policies import CHECKPOINT
 
     if out is not None and out.resolve() == (folder / CHECKPOINT).resolve():
         raise click.UsageError(f"--out {out} is where the training keeps its checkpoint.")
@@ -149,7 +149,7 @@ def _train(training: Training) -> None:
 
 def _what_is_kept(folder: Path) -> str:
     """What a training that was stopped leaves, and how to go on."""
-    from demokit.learning.folder import CHECKPOINT
+    from demokit.policies import CHECKPOINT
 
     kept = [each for each in sys.argv[1:] if each not in ("--resume", "--overwrite")]
     go_on = shlex.join(["demokit", *kept, "--resume"])

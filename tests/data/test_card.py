@@ -7,7 +7,8 @@ import pytest
 from demokit.data import DatasetWriter
 from demokit.data.card import write_card
 from demokit.data.edit import Selection, filter_episodes
-from demokit.data.share import make_bundle, pack, pull
+from demokit.data.share import make_bundle, pull
+from demokit.sharing.giving import pack
 
 yaml = pytest.importorskip("yaml")
 

@@ -10,11 +10,12 @@ from click.testing import CliRunner
 from demokit.cli import main
 from demokit.data import DatasetWriter, Provenance, open_dataset
 from demokit.data.card import write_card
-from demokit.data.edit import Selection, file_sha256, filter_episodes, merge, relabel, split
+from demokit.data.edit import Selection, filter_episodes, merge, relabel, split
 from demokit.data.store import staging_folder
 from demokit.data.validation import validate
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
+from demokit.reading import file_sha256
 from demokit.types import Task
 
 

@@ -16,10 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from demokit.cli import main
-from demokit.data import fetch as fetching
 from demokit.data import open_dataset
-from demokit.data.share import make_bundle, pack, pull, push
+from demokit.data.share import make_bundle, pull
 from demokit.errors import DemokitError
+from demokit.sharing import fetch as fetching
+from demokit.sharing.giving import pack, push
 
 
 class Server(BaseHTTPRequestHandler):

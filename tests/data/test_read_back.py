@@ -16,10 +16,11 @@ from demokit.data.edit import merge
 from demokit.data.hdf5 import read_attributes
 from demokit.data.layout import put_attributes
 from demokit.data.repair import repair
-from demokit.data.share import make_bundle, pack
+from demokit.data.share import make_bundle
 from demokit.data.store import staging_folder
 from demokit.data.validation import validate
 from demokit.errors import DemokitError
+from demokit.sharing.giving import pack
 
 FAULT = r"is damaged|is not what was to be|was changed after it was recorded|says otherwise"
 VALUES = st.one_of(

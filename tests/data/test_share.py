@@ -5,15 +5,17 @@ import stat
 import sys
 import zipfile
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import h5py
 import pytest
+from hub import FakeHub
 
 from demokit.data import DatasetWriter, open_dataset
-from demokit.data.share import Bundle, make_bundle, pack, pull, push
+from demokit.data.share import LAYOUT, make_bundle, pull
 from demokit.errors import DemokitError
+from demokit.reading import file_sha256
+from demokit.sharing.bundle import Bundle
+from demokit.sharing.giving import pack, push
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -60,7 +62,7 @@ def test_push_and_pull(bundle, path, tmp_path, place):
     push(bundle, place, overwrite=True)
     back = pull(place, tmp_path / "b.hdf5")
     assert back.read_bytes() == path.read_bytes()
-    with pytest.raises(DemokitError, match="--overwrite"):
+    with pytest.raises(DemokitError, match="overwrite=True"):
         pull(place, back)
     pull(place, back, overwrite=True)
     if place.startswith("memory"):
@@ -99,8 +101,6 @@ def test_a_changed_file_is_not_taken(bundle, tmp_path):
 
 
 def test_a_bundle_with_right_sums_but_an_invalid_dataset(bundle, tmp_path):
-    from demokit.data.share import file_sha256
-
     push(bundle, str(tmp_path / "shared"))
     file = tmp_path / "shared" / "a.hdf5"
     old = file_sha256(file)
@@ -199,34 +199,8 @@ def test_places_that_are_not_there(place, tmp_path, monkeypatch):
         pull(place, tmp_path / "b.hdf5")
 
 
-class FakeHub:
-    """What `push` asks of huggingface_hub, kept in memory."""
-
-    def __init__(self, *, exists=False, private=True):
-        self.exists, self.private, self.files = exists, private, {}
-
-    def HfApi(self):  # noqa: N802 - the library's name
-        return self
-
-    def create_repo(self, repo, *, repo_type, private, exist_ok):
-        assert (repo, repo_type) == ("ada/push", "dataset")
-        if self.exists and not exist_ok:
-            raise ValueError("409 you already created this dataset repo")
-        if not self.exists:
-            self.private = private
-
-    def repo_info(self, repo, *, repo_type):
-        assert (repo, repo_type) == ("ada/push", "dataset")
-        return SimpleNamespace(private=self.private)
-
-    def upload_folder(self, *, repo_id, repo_type, folder_path, commit_message):
-        assert (repo_id, repo_type) == ("ada/push", "dataset")
-        assert "a.hdf5" in commit_message
-        self.files = {p.name: p.read_bytes() for p in Path(folder_path).iterdir()}
-
-
 def test_hub(bundle, path, monkeypatch):
-    hub = FakeHub()
+    hub = FakeHub("dataset")
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     assert push(bundle, "hf:ada/push") == "hf:ada/push"
     assert hub.private
@@ -248,7 +222,7 @@ def test_names_that_archives_cannot_hold(path, tmp_path):
     with pytest.raises(DemokitError, match="letters, digits"):
         make_bundle(odd)
     with pytest.raises(DemokitError, match=r"NAME\.zip"):
-        pack(Bundle(path, "MIT", {}), tmp_path / "a.tar")
+        pack(Bundle(LAYOUT, path, path.name, "MIT", {}), tmp_path / "a.tar")
 
 
 def test_a_folder_of_other_things_is_left_alone(bundle, tmp_path):

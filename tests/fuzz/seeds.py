@@ -11,10 +11,11 @@ from older import older_format
 
 from demokit.cli import main
 from demokit.data.convert import export_dataset
-from demokit.data.share import make_bundle, pack
+from demokit.data.share import make_bundle
 from demokit.data.store import open_dataset
 from demokit.envs import make_family
 from demokit.learning.expert import ExpertInputs, TrainedExpert
+from demokit.sharing.giving import pack
 
 METHODS = ("gmps", "gmps-latent")
 OTHERS = {
