@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
 from gmps.distributed import Part
 from gmps.experience.rollouts import Gathered, Rollouts
-from gmps.experience.sampler import Sampler
 from gmps.gradient import GradientLearner
 from gmps.method import Iteration
 from gmps.methods.maml.learner import load, start
@@ -19,6 +19,9 @@ from gmps.methods.maml.objective import MetaSurrogate, OverTasks, Stage
 from gmps.methods.maml.options import RewardOptions
 from gmps.policies.meta_params import MetaParams
 from gmps.problem import Training
+
+if TYPE_CHECKING:
+    from gmps.experience.sampler import Sampler  # it simulates
 
 __all__ = ["load", "start", "train"]
 

@@ -23,7 +23,9 @@ print(sorted({NEEDLESS!r} & set(sys.modules)))
 """
 
 
-@pytest.mark.parametrize("method", ["gmps", "gmps-latent", "imitation", "task-inference", "oracle"])
+@pytest.mark.parametrize(
+    "method", ["gmps", "gmps-latent", "imitation", "task-inference", "oracle", "maml", "maesn"]
+)
 def test_acting_imports_no_simulator_and_no_dataset(runs, method):
     args = [sys.executable, "-c", LOADED, str(runs / method)]
     assert subprocess.run(args, check=True, capture_output=True, text=True).stdout == "[]\n"
