@@ -107,6 +107,30 @@ def split(
 @click.option("--recorder", "recorders", multiple=True, help="Who acted.")
 @click.option("--success/--failure", default=None, help="Only successful, or only failed ones.")
 @click.option("--min-return", type=Number(), help="The least return, undiscounted.")
+@click.option(
+    "--episode", "episodes", multiple=True, metavar="NUMBERS", help="Such as 3,7-9, from 0."
+)
+@click.option("--drop", multiple=True, metavar="NUMBERS", help="Leave these episodes out.")
+@click.option(
+    "--trim",
+    "trims",
+    multiple=True,
+    metavar="[NUMBERS=]START:STOP",
+    help="Keep these steps of each episode, such as 0:80, or of some: 3,7-9=0:80.",
+)
+@click.option(
+    "--rename-task", "renames", multiple=True, nargs=2, metavar="ID NEW", help="Rename a task."
+)
+@click.option(
+    "--mark-success",
+    "solved",
+    multiple=True,
+    metavar="NUMBERS",
+    help="Call these episodes successful, whatever their last state says.",
+)
+@click.option(
+    "--mark-failure", "failed", multiple=True, metavar="NUMBERS", help="Call these failed."
+)
 @_OVERWRITE
 def filter_episodes(
     source: str,
@@ -116,19 +140,40 @@ def filter_episodes(
     recorders: tuple[str, ...],
     success: bool | None,
     min_return: float | None,
+    episodes: tuple[str, ...],
+    drop: tuple[str, ...],
+    trims: tuple[str, ...],
+    renames: tuple[tuple[str, str], ...],
+    solved: tuple[str, ...],
+    failed: tuple[str, ...],
     overwrite: bool,
 ) -> None:
-    """Keep the episodes that fit every option given; an option may be repeated."""
-    from demokit.data.edit import Selection
+    """Keep the episodes that fit every option given, and change them; options may be repeated.
+
+    Episodes have the numbers that `demokit inspect` and `replay` show, counted from 0. SOURCE
+    stays as it is; the new file says what was done.
+    """
+    from demokit.data.changes import Changes, Selection, Trim
     from demokit.data.edit import filter_episodes as keep
-    from demokit.errors import unknown_name
+    from demokit.errors import DemokitError, unknown_name
+    from demokit.ranges import parse_ranges
     from demokit.types import SPLITS
 
     for name in splits:
         if name not in SPLITS:
             raise unknown_name("split", name, SPLITS)
-    selection = Selection(tasks, splits, recorders, success, min_return)
-    _say(keep(source, out, selection, overwrite=overwrite))
+    if len(dict(renames)) < len(renames):
+        raise DemokitError("--rename-task names a task twice: give it one new name.")
+    named = parse_ranges(episodes, "--episode") if episodes else None
+    dropped = parse_ranges(drop, "--drop")
+    selection = Selection(tasks, splits, recorders, success, min_return, named, dropped)
+    changes = Changes(
+        trims=tuple(map(Trim.parsed, trims)),
+        renames=dict(renames),
+        solved=parse_ranges(solved, "--mark-success"),
+        failed=parse_ranges(failed, "--mark-failure"),
+    )
+    _say(keep(source, out, selection, changes, overwrite=overwrite))
 
 
 @click.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from demokit.data.replay import Deviation, Replay, Replayer
     from demokit.data.store import Dataset
     from demokit.types import Episode
+    from demokit.view.editing import Editing
 
 MAX_ROWS = 40
 
@@ -43,7 +46,12 @@ MAX_ROWS = 40
     help="Write an MP4 of one episode: that of --episode, else the first.",
 )
 @click.option("--camera", default="scene", show_default=True, help="Camera of the pictures.")
-@click.option("--overwrite", is_flag=True, help="Replace the video that is there.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Where the page's `save` writes what was edited; default: NAME-edited.hdf5, beside.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the video, or --out, that is there.")
 @click.option("--side-by-side", is_flag=True, help="Recorded left, simulated again right.")
 @view_options
 @click.pass_context
@@ -55,6 +63,7 @@ def replay(
     tolerance: float,
     video: Path | None,
     camera: str,
+    out: Path | None,
     overwrite: bool,
     side_by_side: bool,
     view: str | None,
@@ -63,6 +72,7 @@ def replay(
 ) -> None:
     """Replay episodes, from their states or from their actions.
 
+    With --view web the page marks, drops and trims episodes, into a new file and when told to.
     Exits with 1 when an episode deviates by more than the tolerance.
     """
     if video is not None and video.suffix.lower() != ".mp4":
@@ -70,10 +80,12 @@ def replay(
     if side_by_side and video is None:
         raise click.UsageError("--side-by-side says how --video looks: add --video.", ctx)
     if video is None:
-        refuse_typed(ctx, ("camera", "overwrite"), "without --video")
-    require_free((video,), overwrite)
+        refuse_typed(ctx, ("camera",), "without --video")
+    if video is None and out is None:
+        refuse_typed(ctx, ("overwrite",), "without --video or --out")
     if view != "web":
-        refuse_typed(ctx, ("listen", "port"), "without --view web")
+        refuse_typed(ctx, ("out", "listen", "port"), "without --view web")
+    require_free((video, out), overwrite)
     from demokit.data import open_dataset
     from demokit.data.replay import Replayer
 
@@ -90,7 +102,8 @@ def replay(
             )
             say(f"Wrote episode {chosen[0]} of {len(found)}, {count} frames, to {video}.")
         if view is not None:
-            _show(found, replayer, chosen, use_states, Where(view, listen, port))
+            editing = _editing(dataset, out, chosen, overwrite) if view == "web" else None
+            _show(found, replayer, chosen, use_states, Where(view, listen, port), editing)
     ctx.exit(1 if _print(off, tolerance, use_states) else 0)
 
 
@@ -139,6 +152,7 @@ def _show(
     chosen: range | list[int],
     use_states: bool,
     where: Where,
+    editing: Editing | None,
 ) -> None:
     from demokit.cli.view import play
     from demokit.view.clips import Clip, of_episode
@@ -149,7 +163,31 @@ def _show(
         title = [("episode", f"{chosen[number]} of {len(dataset)}"), ("by", episode.recorder)]
         return of_episode(replayer.family, episode, again.states, title)
 
-    play(where, replayer.family, clip, len(chosen))
+    play(where, replayer.family, clip, len(chosen), editing)
+    if editing is not None and editing.unsaved:
+        say(f"What was edited was not saved; this saves it: {editing.command()}", err=True)
+
+
+def _editing(source: str, out: Path | None, chosen: Sequence[int], overwrite: bool) -> Editing:
+    """What the page edits, and the new file for it."""
+    from demokit.data.paths import resolve
+    from demokit.errors import DemokitError
+    from demokit.view.editing import Editing
+
+    if out is None:
+        return Editing(source, _free_beside(source), chosen)
+    if out.resolve() == resolve(source).resolve():
+        raise DemokitError(f"{out} is what is played: name another --out.")
+    return Editing(source, out, chosen, overwrite=overwrite)
+
+
+def _free_beside(source: str) -> Path:
+    """NAME-edited.hdf5 beside a dataset, with a number where that is taken."""
+    beside = Path(source) if Path(source).exists() else Path(Path(source).name)
+    name = f"{beside.name.removesuffix('.hdf5')}-edited"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    paths = (beside.with_name(f"{each}.hdf5") for each in names)
+    return next(path for path in paths if not path.exists())
 
 
 def _print(off: dict[int, Deviation], tolerance: float, use_states: bool) -> bool:

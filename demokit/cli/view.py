@@ -12,6 +12,7 @@ from demokit.text import say
 if TYPE_CHECKING:
     from demokit.envs.family import Family
     from demokit.view.clips import Clip
+    from demokit.view.play import Editor
     from demokit.view.scene import Hands, Scene
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -63,14 +64,20 @@ class Where(NamedTuple):
     port: int
 
 
-def play(where: Where, family: Family, clip: Callable[[int], Clip], count: int) -> None:
+def play(
+    where: Where,
+    family: Family,
+    clip: Callable[[int], Clip],
+    count: int,
+    editor: Editor | None = None,
+) -> None:
     """Show `count` clips, round and round, until the person quits, with Ctrl-C too."""
     import contextlib
 
     from demokit.view.play import Player
 
-    player = Player(clip, count, 1 / family.control_dt_s)
-    scene = _open(where, family, player)
+    player = Player(clip, count, 1 / family.control_dt_s, editor)
+    scene = _open(where, family, player, editor.buttons if editor else ())
     try:
         with contextlib.suppress(KeyboardInterrupt):
             player.run(scene)
@@ -78,7 +85,7 @@ def play(where: Where, family: Family, clip: Callable[[int], Clip], count: int) 
         scene.close()
 
 
-def _open(where: Where, family: Family, player: Hands) -> Scene:
+def _open(where: Where, family: Family, player: Hands, more: tuple[str, ...]) -> Scene:
     if where.view == "window":
         from demokit.view.window import Window
 
@@ -87,7 +94,7 @@ def _open(where: Where, family: Family, player: Hands) -> Scene:
     from demokit.view.web import WebPage
 
     page = WebPage(
-        family, where.listen, where.port, buttons=BUTTONS, keys=tuple(KEYS), hands=player
+        family, where.listen, where.port, buttons=(*BUTTONS, *more), keys=tuple(KEYS), hands=player
     )
     tell_address(page.address, where.listen)
     return page

@@ -6,11 +6,11 @@ never touched; the output appears whole or not at all.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,10 +18,10 @@ import numpy as np
 
 from demokit.data.assembly import check_output, new_file, open_settled, write_lock
 from demokit.data.card import write_card
-from demokit.data.layout import EpisodeRecord
+from demokit.data.changes import Changes, Selection
 from demokit.data.metadata import ACTION_RANGE, DatasetMetadata, Provenance, SourceFile
 from demokit.data.store import Dataset
-from demokit.errors import DemokitError
+from demokit.errors import DemokitError, unknown_name
 from demokit.random import stream
 from demokit.reading import file_sha256
 from demokit.text import printable
@@ -40,35 +40,6 @@ _MERGE_HINTS = {
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which episodes to keep; None and () keep all.
-
-    Attributes:
-        tasks: task ids, or patterns such as "*/03".
-        splits: of "train", "validation", "ood", "monitor".
-        recorders: names of recorders.
-        success: only the successful, or only the failed.
-        min_return: the least undiscounted return.
-    """
-
-    tasks: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ()
-    recorders: tuple[str, ...] = ()
-    success: bool | None = None
-    min_return: float | None = None
-
-    def keeps(self, record: EpisodeRecord) -> bool:
-        """Whether an episode is chosen."""
-        return (
-            (not self.tasks or any(fnmatchcase(record.task.id, t) for t in self.tasks))
-            and (not self.splits or record.task.split in self.splits)
-            and (not self.recorders or record.recorder in self.recorders)
-            and (self.success is None or record.success == self.success)
-            and (self.min_return is None or record.episode_return >= self.min_return)
-        )
-
-
-@dataclass(frozen=True)
 class Edited:
     """What an edit wrote.
 
@@ -84,23 +55,72 @@ class Edited:
 
 
 def filter_episodes(
-    source: str | Path, target: str | Path, selection: Selection, *, overwrite: bool = False
+    source: str | Path,
+    target: str | Path,
+    selection: Selection,
+    changes: Changes | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Edited:
-    """Write the chosen episodes of `source` to `target`.
+    """Write the chosen episodes of `source` to `target`, each changed if asked.
+
+    What was done stands in `SourceFile.edit`, as the options of `demokit filter`.
+
+    Args:
+        source: the dataset to choose from; it stays as it is.
+        target: the new dataset.
+        selection: goes by what `source` says.
+        changes: what becomes of the chosen ones; numbers are those in `source`.
+        overwrite: replace `target`.
 
     Raises:
-        DemokitError: nothing is chosen, a source is damaged, or `target` cannot be written.
+        DemokitError: nothing is chosen, an episode or task that is named is not there or not
+            chosen, a source is damaged, or `target` cannot be written.
     """
-    dataset = open_settled(source)
+    dataset, changes = open_settled(source), changes or Changes()
     chosen = [i for i, record in enumerate(dataset.episodes) if selection.keeps(record)]
+    _check_numbers(dataset, selection, changes, chosen)
     if not chosen:
         raise DemokitError(f"No episode of {dataset.path} fits: nothing was written.")
     part = dataset.select(chosen)
-    about = _with_tasks(derived([part], "filter"), _tasks_of(part))
-    if selection.success:
-        about = replace(about, provenance=replace(about.provenance, only_success=True))
-    write_dataset(Path(target), about, part.verified(), len(part), overwrite=overwrite)
+    about = derived([part], shlex.join(["filter", *selection.words(), *changes.words()]))
+    about = _with_tasks(about, _renamed_tasks(part, changes))
+    solved = bool(selection.success) or about.provenance.only_success
+    solved = solved and not (changes.failed or changes.trims)  # these may end in failure
+    about = replace(about, provenance=replace(about.provenance, only_success=solved))
+    episodes = map(changes.changed, chosen, part.verified())
+    write_dataset(Path(target), about, episodes, len(part), overwrite=overwrite)
     return Edited(Path(target), len(part), len(dataset) - len(part))
+
+
+def _check_numbers(
+    dataset: Dataset, selection: Selection, changes: Changes, chosen: Sequence[int]
+) -> None:
+    """Raise DemokitError for a number without an episode, and for one that has no effect."""
+    named = selection.drop.union(changes.numbers, selection.episodes or ())
+    if named and max(named) >= len(dataset):
+        raise DemokitError(
+            f"{dataset.path} has no episode {max(named)}: it has {len(dataset)}, counted from 0."
+        )
+    if idle := changes.numbers.difference(chosen):
+        raise DemokitError(f"Episode {min(idle)} is not kept: leave out what changes it.")
+
+
+def _renamed_tasks(part: Dataset, changes: Changes) -> tuple[Task, ...]:
+    """The tasks that have episodes, renamed; raises DemokitError where a name means two."""
+    tasks = _tasks_of(part)
+    known = [task.id for task in tasks]
+    for old in changes.renames:
+        if old not in known:
+            raise unknown_name("task", old, known)
+    by_id: dict[str, Task] = {}
+    for task in map(changes.renamed, tasks):
+        if by_id.setdefault(task.id, task) != task:
+            raise DemokitError(
+                f"'{task.id}' would name two tasks that differ in context or split: "
+                "choose another name."
+            )
+    return tuple(by_id.values())
 
 
 def merge(

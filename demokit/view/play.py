@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
-from demokit.view.clips import Clip
+from demokit.view.clips import Clip, Words
 from demokit.view.scene import Scene
 
 BUTTONS = ("pause", "back", "forward", "previous", "next", "quit")
@@ -23,6 +24,20 @@ KEYS = {
 HOLD_S = 1.0
 
 
+class Editor(Protocol):
+    """What else a person can do to a clip than look at it."""
+
+    buttons: tuple[str, ...]
+
+    def push(self, button: str, clip: int, row: int, rows: int) -> None:
+        """One of its buttons was clicked at a row, counted from 0, of a clip of so many rows."""
+        ...
+
+    def words(self, clip: int) -> Words:
+        """(name, value) pairs: what was done."""
+        ...
+
+
 class Player:
     """Plays `count` clips round and round, at the speed of the world; told what is pressed.
 
@@ -30,10 +45,18 @@ class Player:
         clip: makes a clip when it is its turn.
         count: how many there are.
         rate_hz: rows per second.
+        editor: takes buttons of its own.
     """
 
-    def __init__(self, clip: Callable[[int], Clip], count: int, rate_hz: float) -> None:
+    def __init__(
+        self,
+        clip: Callable[[int], Clip],
+        count: int,
+        rate_hz: float,
+        editor: Editor | None = None,
+    ) -> None:
         self._make, self._count, self._rate_hz = clip, count, rate_hz
+        self._editor = editor
         self._pushed: deque[str] = deque()
         self._number, self._row = 0, 0
         self._clip = clip(0)
@@ -53,7 +76,8 @@ class Player:
     def run(self, scene: Scene, *, sleep: Callable[[float], None] = time.sleep) -> None:
         """Play until the scene is closed or somebody quits."""
         while scene.is_open() and not self._over:
-            words = self._clip.words(self._shown)
+            words = [*self._clip.words(self._shown)]
+            words += self._editor.words(self._number) if self._editor else ()
             scene.say([("", "paused"), *words] if self._paused else words)
             scene.show(self._clip.states[self._shown], self._clip.context)
             sleep(1 / self._rate_hz)
@@ -74,7 +98,9 @@ class Player:
             self._turn_to(self._number + 1)
 
     def _do(self, button: str) -> None:
-        if button == "pause":
+        if self._editor is not None and button in self._editor.buttons:
+            self._editor.push(button, self._number, self._shown, len(self._clip.states))
+        elif button == "pause":
             self._paused = not self._paused
         elif button == "quit":
             self._over = True

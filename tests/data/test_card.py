@@ -6,7 +6,8 @@ import pytest
 
 from demokit.data import DatasetWriter
 from demokit.data.card import write_card
-from demokit.data.edit import Selection, filter_episodes
+from demokit.data.changes import Selection
+from demokit.data.edit import filter_episodes
 from demokit.data.share import make_bundle, pull
 from demokit.sharing.giving import pack
 

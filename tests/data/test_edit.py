@@ -10,11 +10,13 @@ from click.testing import CliRunner
 from demokit.cli import main
 from demokit.data import DatasetWriter, Provenance, open_dataset
 from demokit.data.card import write_card
-from demokit.data.edit import Selection, filter_episodes, merge, relabel, split
+from demokit.data.changes import Changes, Selection, Trim
+from demokit.data.edit import filter_episodes, merge, relabel, split
 from demokit.data.store import staging_folder
 from demokit.data.validation import validate
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
+from demokit.ranges import parse_ranges, spell_ranges
 from demokit.reading import file_sha256
 from demokit.types import Task
 
@@ -57,6 +59,129 @@ def test_filter(tmp_path, metadata, make_episode, selection, kept):
         len(kept),
     )
     assert origin.provenance == before.metadata.provenance
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("3", {3}), ("3,7-9", {3, 7, 8, 9}), (" 2 - 3 , 0", {0, 2, 3}), ("4-4,4", {4})],
+)
+def test_numbers_as_a_person_writes_them(text, numbers):
+    found = parse_ranges([text], "--episode")
+    assert found == numbers
+    assert parse_ranges([spell_ranges(found)], "--episode") == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("3;4", "'3;4' is no number of an episode: write 3,7-9"),
+        ("", "'' is no number"),
+        ("-1", "'-1' is no number"),
+        ("9-7", "9-7 runs backwards: write 7-9"),
+        ("0-99999999999", "0-99999999999 is more than 1,000,000 episodes"),
+    ],
+)
+def test_bad_numbers_are_refused(text, said):
+    with pytest.raises(DemokitError, match=f"--drop: {said}"):
+        parse_ranges([text], "--drop")
+
+
+def test_episodes_by_number(tmp_path, metadata, make_episode):
+    source = write(tmp_path / "a.hdf5", metadata, map(make_episode, range(6)))
+    chosen = Selection(episodes=frozenset({1, 2, 3, 5}), drop=frozenset({2}), success=False)
+    done = filter_episodes(source, tmp_path / "b.hdf5", chosen)
+    assert (done.episodes, done.left_out) == (3, 3)
+    assert digests(done.path) == [digests(source)[i] for i in (1, 3, 5)]
+    (origin,) = open_dataset(done.path).metadata.sources
+    assert origin.edit == "filter --episode 1-3,5 --drop 2 --failure"
+
+
+def test_a_trim_keeps_rows_on_both_sides_of_its_steps(tmp_path, metadata, make_episode):
+    source = write(tmp_path / "a.hdf5", metadata, map(make_episode, range(3)))
+    trims = (Trim(stop=4), Trim(1, 3, frozenset({1})), Trim(0, 99, frozenset({2})))
+    done = filter_episodes(source, tmp_path / "b.hdf5", Selection(), Changes(trims))
+    before, after = open_dataset(source), open_dataset(done.path)
+    assert [record.length for record in after.episodes] == [4, 2, 5]
+    old, new = before[1], after[1]
+    assert (new.actions == old.actions[1:3]).all()
+    assert (new.rewards == old.rewards[1:3]).all()
+    assert (new.observations == old.observations[1:4]).all()
+    assert all((new.privileged[n] == old.privileged[n][1:4]).all() for n in old.privileged)
+    assert new.truncations.tolist() == [False, True]
+    assert new.success == old.privileged["success"][3]
+    assert list(new.options["kept_steps"]) == [1, 3]
+    assert after.episodes[2].digest == before.episodes[2].digest  # it has but 5 steps
+    assert "kept_steps" not in after[2].options
+    again = filter_episodes(
+        done.path, tmp_path / "c.hdf5", Selection(), Changes((Trim(1, None, frozenset({1})),))
+    )
+    assert list(open_dataset(again.path)[1].options["kept_steps"]) == [2, 3]
+    assert open_dataset(again.path).metadata.sources[0].edit == "filter --trim 1=1:"
+
+
+def test_a_trimmed_recording_still_replays(tmp_path, recorded):
+    every = Changes((Trim(5, 20),), solved=frozenset({0}), failed=frozenset({1}))
+    done = filter_episodes(recorded, tmp_path / "b.hdf5", Selection(), every)
+    assert validate(done.path, replay=True).errors == ()
+    found = open_dataset(done.path)
+    assert [record.success for record in found.episodes[:2]] == [True, False]
+    assert not found.metadata.provenance.only_success
+    kept = open_dataset(recorded)[0].privileged["success"][5:21]
+    assert (found[0].privileged["success"] == kept).all()  # a mark changes no array
+    assert found[0].options["success_marked"]
+    trimmed = filter_episodes(done.path, tmp_path / "c.hdf5", Selection(), Changes((Trim(2),)))
+    assert [r.success for r in open_dataset(trimmed.path).episodes[:2]] == [True, False]
+
+
+def test_tasks_are_renamed(tmp_path, metadata, make_episode):
+    source = write(tmp_path / "a.hdf5", metadata, map(make_episode, range(6)))
+    renames = {"point/test/train/01": "reach the corner"}
+    done = filter_episodes(source, tmp_path / "b.hdf5", Selection(), Changes(renames=renames))
+    after = open_dataset(done.path)
+    assert [task.id for task in after.metadata.tasks][1] == "reach the corner"
+    assert [record.task.id == "reach the corner" for record in after.episodes] == [
+        *(False, True, False) * 2
+    ]
+    assert after[1].task.context == open_dataset(source)[1].task.context
+    assert after.metadata.sources[0].edit == (
+        "filter --rename-task point/test/train/01 'reach the corner'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("selection", "changes", "said"),
+    [
+        (Selection(episodes=frozenset({6})), {}, "has no episode 6: it has 6, counted from 0"),
+        (Selection(drop=frozenset({9})), {}, "has no episode 9"),
+        (Selection(), {"solved": frozenset({7})}, "has no episode 7"),
+        (Selection(drop=frozenset({2})), {"failed": frozenset({2})}, "Episode 2 is not kept"),
+        (Selection(), {"trims": (Trim(5),)}, "Episode 0 has 5 steps: --trim 5: would leave none"),
+        (Selection(), {"renames": {"point/test/train/1": "b"}}, "did you mean"),
+        (Selection(), {"renames": {f"point/test/train/0{i}": "b" for i in (0, 1)}}, "two tasks"),
+    ],
+)
+def test_edits_that_fit_nothing(tmp_path, metadata, make_episode, selection, changes, said):
+    source = write(tmp_path / "a.hdf5", metadata, map(make_episode, range(6)))
+    with pytest.raises(DemokitError, match=said):
+        filter_episodes(source, tmp_path / "b.hdf5", selection, Changes(**changes))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.hdf5"]
+
+
+def test_one_episode_is_no_success_and_failure():
+    with pytest.raises(DemokitError, match="Episode 4 is marked both"):
+        Changes(solved=frozenset({4, 5}), failed=frozenset({4}))
+
+
+@pytest.mark.parametrize("text", ["0:80", "3:", ":4", "3,7-9=0:80"])
+def test_a_trim_as_a_person_writes_it(text):
+    trim = Trim.parsed(text)
+    assert Trim.parsed(str(trim)) == trim
+
+
+@pytest.mark.parametrize("text", ["", ":", "5", "0-80", "5:5", "a=0:4", "3:1", "-2:4"])
+def test_a_trim_that_is_none(text):
+    with pytest.raises(DemokitError, match="--trim"):
+        Trim.parsed(text)
 
 
 def test_filter_by_return(tmp_path, metadata, make_episode):

@@ -17,6 +17,7 @@ from demokit.data.validation import validate
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text()
 *COMMANDS, TRAINING = re.findall(r"^ {4}(demokit .*)$", PAGE, re.MULTILINE)
+IMPORTS, EDITS = COMMANDS[:4], COMMANDS[4:]
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -73,7 +74,7 @@ def write_sources(given):
 def test_the_commands_run(names):
     write_sources(names["episodes"])
     tasks = []
-    for command in COMMANDS:
+    for command in IMPORTS:
         out = Path(re.search(r"-o (\S+)", command)[1])
         out.unlink(missing_ok=True)
         result = CliRunner().invoke(main, shlex.split(command)[1:])
@@ -84,6 +85,20 @@ def test_the_commands_run(names):
     assert tasks[1] == [("demos/00", (0.0,))]
     assert tasks[2] == [("log/reach", (0.5,))]
     assert tasks[3][0][1] == (0.5, 0.5)
+
+
+@pytest.mark.usefixtures("names")
+def test_episodes_are_picked_and_mended():
+    for command in EDITS:
+        result = CliRunner().invoke(main, shlex.split(command)[1:])
+        assert result.exit_code == 0, result.output
+    good, cut, named = map(open_dataset, ("good.hdf5", "cut.hdf5", "named.hdf5"))
+    assert [record.success for record in good.episodes] == [False, False, True]
+    assert [record.length for record in cut.episodes] == [15, 15, 9, 15, 9, 15]
+    assert [record.success for record in named.episodes] == [False, True, True, True, True, False]
+    assert "my-arm/corner" in [task.id for task in named.metadata.tasks]
+    for dataset in (good, cut, named):
+        assert not validate(dataset.path).errors
 
 
 def test_what_nothing_simulates_is_learned_from(names):

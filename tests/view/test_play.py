@@ -8,6 +8,7 @@ import pytest
 from browser import Browser, chromium
 from program import Program
 
+from demokit.data import open_dataset
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
@@ -123,10 +124,21 @@ def test_the_page_is_driven_from_a_browser(what, tmp_path):
         seen.wait_for("Open http")
         address = re.search(r"Open (http://127\.0\.0\.1:\d+/)", seen.text).group(1)
         browser = Browser(tmp_path / "profile", address)
+        if what == "replay":
+            browser.wait_to_drive()
+            browser.push("drop")
+            browser.wait_for("document.getElementById('words').innerText.includes('not saved')")
+            browser.push("save")
+            browser.wait_for("document.getElementById('words').innerText.includes('saved: 1 ep')")
+            assert len(open_dataset(tmp_path / "a-edited.hdf5")) == 1
+            browser.push("undo")
+            browser.wait_for("document.getElementById('words').innerText.includes('not saved')")
         browser.hold("q", seen, "\n.*replay from")
         assert seen.end() == 0, seen.text
         if what == "replay":
             assert "2 of 2 episodes replay from their states" in seen.text
+            assert re.search(r"not saved; this saves it: demokit filter \S+a.hdf5 --out", seen.text)
+            assert len(open_dataset(path)) == 2
     finally:
         seen.close()
         if browser is not None:

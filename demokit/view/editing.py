@@ -1,0 +1,142 @@
+"""What a person asks to be done to the episodes that are played, until it is saved elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from demokit.data.changes import Changes, Selection, Trim
+from demokit.data.edit import filter_episodes
+from demokit.errors import DemokitError
+from demokit.view.clips import Words
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What becomes of one episode; `stop` None is its end, `solved` None what the file says."""
+
+    solved: bool | None = None
+    dropped: bool = False
+    start: int = 0
+    stop: int | None = None
+
+    def words(self) -> str:
+        """In words; '' where nothing becomes of it."""
+        if self.dropped:
+            return "dropped"
+        marked = {None: [], True: ["marked a success"], False: ["marked a failure"]}[self.solved]
+        cut = self.start or self.stop is not None
+        until = "" if self.stop is None else self.stop
+        return ", ".join([*marked, *([f"steps {self.start}:{until} kept"] if cut else [])])
+
+
+class Editing:
+    """Edits of a dataset; the file that is played stays as it is, see `Editor`.
+
+    Args:
+        source: the dataset.
+        target: the new one, written when a person asks for it.
+        numbers: which episode each clip is.
+        overwrite: replace `target`.
+    """
+
+    buttons: tuple[str, ...] = (
+        "success",
+        "failure",
+        "drop",
+        "cut before",
+        "cut after",
+        "undo",
+        "save",
+    )
+
+    def __init__(
+        self, source: str, target: Path, numbers: Sequence[int], *, overwrite: bool = False
+    ) -> None:
+        self._source, self._target, self._numbers = source, target, numbers
+        self._overwrite = overwrite
+        self._edits: dict[int, Edit] = defaultdict(Edit)
+        self._saved: dict[int, Edit] = {}
+        self._message = ""
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether something was asked for that no file holds."""
+        return self._edited() != self._saved
+
+    def push(self, button: str, clip: int, row: int, rows: int) -> None:
+        """See `Editor`."""
+        number, self._message = self._numbers[clip], ""
+        edit = self._edits[number]
+        if button == "save":
+            self._save()
+        elif button in ("success", "failure"):
+            self._edits[number] = replace(edit, solved=button == "success", dropped=False)
+        elif button == "drop":
+            self._edits[number] = Edit(dropped=not edit.dropped)
+        elif button == "undo":
+            self._edits[number] = Edit()
+        else:
+            self._cut(number, row, rows, before=button == "cut before")
+
+    def words(self, clip: int) -> Words:
+        """See `Editor`."""
+        told = self._edits[self._numbers[clip]].words()
+        rows = [("edit", told)] if told else []
+        if self.unsaved and not self._message:
+            count = len(self._edited())
+            episodes = f"{count} episode{'s' if count != 1 else ''} changed"
+            return [*rows, ("not saved", f"{episodes}; save writes {self._target.name}")]
+        return [*rows, ("", self._message)] if self._message else rows
+
+    def command(self) -> str:
+        """What does the same on the command line."""
+        selection, changes = self._asked()
+        words = [*selection.words(), *changes.words()]
+        return shlex.join(["demokit", "filter", self._source, "--out", str(self._target), *words])
+
+    def _cut(self, number: int, row: int, rows: int, *, before: bool) -> None:
+        """Keep what is before, or after, the state at a row: a row follows each step."""
+        edit = replace(self._edits[number], dropped=False)
+        edit = replace(edit, start=row) if before else replace(edit, stop=row)
+        edit = replace(edit, stop=None) if edit.stop == rows - 1 else edit
+        if edit.start >= (rows - 1 if edit.stop is None else edit.stop):
+            self._message = "nothing would be left: pause where it should be cut, then cut"
+        else:
+            self._edits[number] = edit
+
+    def _edited(self) -> dict[int, Edit]:
+        return {number: edit for number, edit in self._edits.items() if edit != Edit()}
+
+    def _asked(self) -> tuple[Selection, Changes]:
+        """All edits, as the writer takes them."""
+        edited = self._edited()
+        drop = frozenset(n for n, edit in edited.items() if edit.dropped)
+        kept = {n: edit for n, edit in edited.items() if n not in drop}
+        trims: dict[tuple[int, int | None], set[int]] = defaultdict(set)
+        for number, edit in kept.items():
+            if edit.start or edit.stop is not None:
+                trims[edit.start, edit.stop].add(number)
+        return Selection(drop=drop), Changes(
+            trims=tuple(Trim(*steps, frozenset(numbers)) for steps, numbers in trims.items()),
+            solved=frozenset(n for n, edit in kept.items() if edit.solved is True),
+            failed=frozenset(n for n, edit in kept.items() if edit.solved is False),
+        )
+
+    def _save(self) -> None:
+        """Write the new file; one that was saved before gives way."""
+        if not self.unsaved:
+            self._message = "nothing has changed: there is nothing to save"
+            return
+        try:
+            done = filter_episodes(
+                self._source, self._target, *self._asked(), overwrite=self._overwrite
+            )
+        except DemokitError as error:
+            self._message = f"not saved: {error}"
+            return
+        self._saved, self._overwrite = self._edited(), True
+        self._message = f"saved: {done.episodes} episodes in {done.path.name}"

@@ -1,0 +1,104 @@
+"""Episodes edited while they are played: what the buttons ask for, and what is written when."""
+
+import shlex
+
+import pytest
+from click.testing import CliRunner
+
+from demokit.cli import main
+from demokit.data import open_dataset
+from demokit.view.editing import Editing
+
+ROWS = 21  # of an episode of point: 20 steps
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recorded") / "a.hdf5"
+    words = ["record", "--env", "point", "--tasks", "2", "--episodes-per-task", "2"]
+    done = CliRunner().invoke(main, [*words, "--out", str(path)])
+    assert done.exit_code == 0, done.output
+    return path
+
+
+@pytest.fixture
+def editing(recorded, tmp_path):
+    return Editing(str(recorded), tmp_path / "b.hdf5", range(4))
+
+
+def do(editing, *pushes):
+    for button, clip, row in pushes:
+        editing.push(button, clip, row, ROWS)
+
+
+EDITS = [
+    ("failure", 0, 0),
+    ("cut before", 1, 4),
+    ("cut after", 1, 12),
+    ("drop", 2, 0),
+    ("success", 3, 0),
+    ("drop", 3, 0),
+    ("undo", 3, 0),
+]
+
+
+def test_nothing_is_written_before_it_is_asked_for(editing, recorded, tmp_path):
+    before = recorded.read_bytes()
+    do(editing, *EDITS)
+    assert list(tmp_path.iterdir()) == []
+    assert editing.unsaved
+    assert editing.words(1) == [
+        ("edit", "steps 4:12 kept"),
+        ("not saved", "3 episodes changed; save writes b.hdf5"),
+    ]
+    do(editing, ("save", 0, 0))
+    assert not editing.unsaved
+    assert editing.words(2) == [("edit", "dropped"), ("", "saved: 3 episodes in b.hdf5")]
+    assert recorded.read_bytes() == before
+    with open_dataset(tmp_path / "b.hdf5") as saved:
+        assert [record.length for record in saved.episodes] == [20, 8, 20]
+        assert not saved.episodes[0].success
+        assert saved[0].options["success_marked"]
+        assert saved.metadata.sources[0].edit == "filter --drop 2 --trim 1=4:12 --mark-failure 0"
+
+
+def test_the_command_does_the_same(editing, tmp_path):
+    do(editing, *EDITS)
+    words = shlex.split(editing.command())
+    assert words[0] == "demokit"
+    done = CliRunner().invoke(main, words[1:])
+    assert done.exit_code == 0, done.output
+    with open_dataset(tmp_path / "b.hdf5") as saved:
+        assert [record.length for record in saved.episodes] == [20, 8, 20]
+
+
+def test_saved_again_it_takes_its_own_place_and_no_other(editing, tmp_path):
+    (tmp_path / "b.hdf5").write_text("somebody's")
+    do(editing, ("drop", 0, 0), ("save", 0, 0))
+    assert "not saved" in editing.words(0)[-1][1]
+    assert "b.hdf5 exists" in editing.words(0)[-1][1]
+    assert editing.unsaved
+    (tmp_path / "b.hdf5").unlink()
+    do(editing, ("save", 0, 0), ("drop", 1, 0), ("save", 1, 0))
+    assert editing.words(1)[-1] == ("", "saved: 2 episodes in b.hdf5")
+    do(editing, ("save", 1, 0))
+    assert editing.words(1)[-1] == ("", "nothing has changed: there is nothing to save")
+
+
+def test_a_cut_leaves_something(editing):
+    do(editing, ("cut after", 0, 0))
+    assert editing.words(0) == [
+        ("", "nothing would be left: pause where it should be cut, then cut")
+    ]
+    do(editing, ("cut before", 0, 20))
+    assert not editing.unsaved
+    do(editing, ("cut after", 0, 20))  # the last state is there anyway
+    assert not editing.unsaved
+    do(editing, ("cut after", 0, 9), ("cut before", 0, 9))
+    assert editing.words(0)[0] == ("edit", "steps 0:9 kept")
+
+
+def test_every_episode_dropped_is_not_written(editing, tmp_path):
+    do(editing, *[("drop", clip, 0) for clip in range(4)], ("save", 0, 0))
+    assert editing.words(0)[-1][1].startswith("not saved: No episode of")
+    assert list(tmp_path.iterdir()) == []
