@@ -323,7 +323,10 @@ IN_PARTS = {"push", "push-free", "door", "point", "point-rotated", "point-coded"
 
 @pytest.mark.parametrize(
     ("shipped", "seeds", "names"),
-    [("results", 5, None), ("ant_sparse", 3, None), ("inference", 1, IN_PARTS)],
+    [
+        *(("results", 5, None), ("ant_sparse", 3, None), ("inference", 1, IN_PARTS)),
+        ("maml", 1, {"point-squared"}),
+    ],
 )
 def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path, shipped, seeds, names):
     docs = Path(__file__).parents[3] / "docs"
