@@ -467,7 +467,7 @@ def test_other_forms_resume_to_the_bit(name, changes, tmp_path, point_demos):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", [*FAMILY, "maesn"])
 def test_learns_to_learn_point(name, tmp_path):
     """After one step, better than before and than before training."""
     chosen = find_method(name).options(iterations=40, eval_every=39, threads=1, action_scale=1.0)
