@@ -12,7 +12,7 @@ EXPERTS ?= ant:1728000 push:704000 door:832000
 # Rendering without a display; MuJoCo reads it.
 export MUJOCO_GL ?= egl
 
-.PHONY: help setup demo results pictures datasets experts test test-all peers fuzz wheel lint type bench clean
+.PHONY: help setup demo results pictures datasets experts test test-all peers fuzz wheel docs notebooks lint type bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,12 @@ test-all: $(READY)  ## all tests
 	$(BIN)/python -m pytest -n 2 -m "not realtime"
 	$(BIN)/python -m pytest -m realtime
 
+docs: $(READY)  ## the docs as a site, in site/; a broken link or a missing picture is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+notebooks: $(READY)  ## run docs/notebooks, a minute each, and keep what they print
+	$(BIN)/python docs/notebooks.py
+
 peers:  ## environments of LeRobot (needs Python 3.12) and robomimic in .peers, for tests/data/peers
 	test -x .peers/robomimic/bin/python || $(PYTHON) -m venv .peers/robomimic
 	.peers/robomimic/bin/python -m pip install --quiet -r tests/data/peers/robomimic.txt
@@ -81,5 +87,5 @@ bench: $(READY)  ## every benchmark
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:  ## remove the virtual environment, caches and runs
-	rm -rf $(VENV) $(RUNS) dist fuzz .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(RUNS) dist site fuzz .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

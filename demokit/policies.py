@@ -22,7 +22,7 @@ def load_policy(path: str | PathLike[str]) -> Agent:
 
     Nothing in the file is executed or imported. The policy computes on the CPU.
 
-    Example:
+    Examples:
         >>> agent = demokit.load_policy("runs/push-gmps-0")
         >>> action = agent.act(observation)
 

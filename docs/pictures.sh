@@ -1,6 +1,6 @@
 #!/bin/sh
 # The pictures of docs/environments.md: one per family, 640x480, and what a policy sees; then that of
-# docs/inference.md, where its commands have trained its run, and those of docs/evaluation.md, where
+# README from docs/results, that of docs/inference.md, where its commands have trained its run, and those of docs/evaluation.md, where
 # `make demo` has trained its runs.
 set -eu
 BIN=${BIN:-.venv/bin}
@@ -11,6 +11,8 @@ for name in point point-corner point-rotated point-coded sliders arm-torque \
     "$BIN/demokit" envs --render "$name" --out "$OUT/$name.png" --overwrite
 done
 "$BIN/demokit" envs --render push --camera policy --out "$OUT/push-policy.png" --overwrite
+
+"$BIN/python" docs/overview.py
 
 RUNS=${RUNS:-runs}
 INFERRED=$RUNS/point/task-inference-0
