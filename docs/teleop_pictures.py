@@ -36,7 +36,7 @@ def window(folder: Path) -> None:
     out = folder / "window.hdf5"
     hand = Program(*RECORD, "--device", "keyboard", "--out", out, environment=desk)
     try:
-        hand.wait_for("step [1-9]/100")
+        hand.wait_for("begins when you move")
         subprocess.run(["xdotool", "keydown", "e"], env={**os.environ, **desk}, check=True)
         hand.wait_for("step 1[2-9]/100")
         screen = ImageGrab.grab(xdisplay=DISPLAY)
@@ -54,8 +54,7 @@ def web(folder: Path) -> None:
         hand.wait_for("No browser is there")
         address = re.search(r"Open (http\S+)", hand.text).group(1)
         browser = Browser(folder / "profile", address)
-        hand.wait_for("the device is back")
-        browser.hold("p", hand, "recording")
+        browser.hold("e", hand, "recording")
         hand.wait_for("step [4-9][0-9]/100|ended")  # software draws the page slowly
         browser.picture(folder / "web.png")
         save(Image.open(folder / "web.png"), "teleop-web.png")

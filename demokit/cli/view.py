@@ -90,11 +90,17 @@ def _open(where: Where, family: Family, player: Hands, more: tuple[str, ...]) ->
         from demokit.view.window import Window
 
         return Window(family)
-    from demokit.view.play import BUTTONS, KEYS
+    from demokit.view.play import BUTTONS, GUIDE, KEYS
     from demokit.view.web import WebPage
 
     page = WebPage(
-        family, where.listen, where.port, buttons=(*BUTTONS, *more), keys=tuple(KEYS), hands=player
+        family,
+        where.listen,
+        where.port,
+        buttons=(*BUTTONS, *more),
+        keys=tuple(KEYS),
+        hands=player,
+        guide=GUIDE,
     )
     tell_address(page.address, where.listen)
     return page

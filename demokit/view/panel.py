@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
+from demokit.text import printable
 from demokit.view.scene import Hands
 
+Pairs: TypeAlias = Sequence[tuple[str, str]]
 NO_KEYS: frozenset[str] = frozenset()
+WATCHES = ("", "This page watches. To drive, ask for the controls below.")
+_PHONE = '<meta name="viewport" content="width=device-width, initial-scale=1"></head>'
 
 
 class Panel:
@@ -22,13 +26,26 @@ class Panel:
         buttons: what stands on the buttons.
         keys: the keys that are watched; no name contains a space.
         hands: who is told; None for pages that only show.
+        guide: (keys, what they do), which a person may look up.
+        pad: (name, key) of the buttons that a touch screen has, held as the key is.
+        title: what the page is called.
 
     Attributes:
         words: (name, value) pairs over the picture.
     """
 
-    def __init__(self, buttons: Sequence[str], keys: Sequence[str], hands: Hands | None) -> None:
-        self.words: Sequence[tuple[str, str]] = ()
+    def __init__(
+        self,
+        buttons: Sequence[str],
+        keys: Sequence[str],
+        hands: Hands | None,
+        *,
+        guide: Pairs = (),
+        pad: Pairs = (),
+        title: str = "demokit",
+    ) -> None:
+        self.words: Pairs = ()
+        self._guide, self._pad, self._title = tuple(guide), tuple(pad), printable(title)
         self._buttons, self._keys, self._hands = tuple(buttons), frozenset(keys), hands
         self._held: dict[str, frozenset[str]] = {}
         self._driver: str | None = None
@@ -64,12 +81,19 @@ class Panel:
             self._hands.push(rest)
 
     def tell(self, page: str) -> str:
-        """What a page shows, as JSON: the words, and for the one that drives keys and buttons."""
+        """What a page shows, as JSON: the words, and for the one that drives all it can press."""
         drives = page == self._driver
+        watches = self._hands is not None and self.driven and not drives
         shown: dict[str, Any] = {
-            "words": self.words,
+            "title": self._title,
+            "words": [
+                *self.words,
+                *([WATCHES] if watches else []),
+            ],
             "keys": sorted(self._keys) if drives else [],
             "buttons": self._buttons if drives else [],
+            "guide": self._guide if drives else [],
+            "pad": self._pad if drives else [],
         }
         return json.dumps(shown)
 
@@ -85,6 +109,6 @@ class Panel:
 
 
 def page_with_panel(page: str) -> str:
-    """An HTML page with the panel at its end."""
+    """An HTML page with the panel at its end; a phone shows it at its own size."""
     panel = (files("demokit.view") / "panel.html").read_text()
-    return page.replace("</body>", f"{panel}</body>")
+    return page.replace("</head>", _PHONE).replace("</body>", f"{panel}</body>")

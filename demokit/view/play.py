@@ -21,6 +21,12 @@ KEYS = {
     "q": "quit",
     "esc": "quit",
 }
+GUIDE = (
+    ("p/space", "pause, go on"),
+    ("left, right", "one step back, forward"),
+    ("page up, page down", "the previous, the next one"),
+    ("q/esc", "quit"),
+)
 HOLD_S = 1.0
 
 

@@ -14,7 +14,7 @@ from demokit.envs.family import Family
 from demokit.envs.render import make_camera
 from demokit.types import FloatArray
 from demokit.view.gate import Gate
-from demokit.view.panel import Panel
+from demokit.view.panel import Pairs, Panel
 from demokit.view.scene import STATE, Hands, physics_of
 from demokit.view.studio import Studio
 
@@ -29,6 +29,8 @@ class WebPage:
         buttons: what stands on the buttons.
         keys: the keys to watch: a letter, a digit, or a name of `KEYS`.
         hands: who is told of keys and buttons; None for a page that only shows.
+        guide: (keys, what they do), which a person may look up.
+        pad: (name, key) of the buttons that a touch screen has, held as the key is.
 
     Attributes:
         address: what to open in the browser.
@@ -46,13 +48,16 @@ class WebPage:
         buttons: Sequence[str] = (),
         keys: Sequence[str] = (),
         hands: Hands | None = None,
+        guide: Pairs = (),
+        pad: Pairs = (),
     ) -> None:
         self._family = family
         self._model = copy(family.model)
         self._camera, self._turned = _free_camera(family), client_camera.ClientCameraSync()
         self._look = mujoco.MjvPerturb(), mujoco.MjvOption(), self._model
         self._flags = mujoco.MjvScene(self._model, 1).flags.tolist()
-        self._panel = Panel(buttons, keys, hands)
+        title = f"{family.name} - demokit"
+        self._panel = Panel(buttons, keys, hands, guide=guide, pad=pad, title=title)
         gate = Gate(listen, port)
         self.address = gate.address
         self._studio = Studio(gate, self._panel, state_payload.serialize_model_bundle(self._model))

@@ -232,7 +232,9 @@ def _index(plan: Plan, found: dict[str, Any], folder: Path) -> str:
         )
     title = on_page(plan.title)
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title>"
         f"<style>{style()}</style></head><body><main><h1>{title}</h1>{''.join(sections)}"
         "</main></body></html>\n"
     )

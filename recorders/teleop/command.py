@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,11 @@ from recorders.loop import Schedule
 from recorders.teleop.desk import Desk
 from recorders.teleop.detect import Choice, Surroundings, choose_device, choose_view
 from recorders.teleop.device import Device, Press
-from recorders.teleop.keys import HOLDS, Bindings, load_bindings
+from recorders.teleop.keys import Bindings, load_bindings, told_keys
 from recorders.teleop.options import HandOptions
 from recorders.teleop.pace import Pacer
 from recorders.teleop.session import Manner, Session
-from recorders.teleop.source import GRIPPER_INDEX, HandSource
+from recorders.teleop.source import HandSource
 from recorders.teleop.view import NoView, SceneView, StatusLine, View, Views
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ def record_by_hand(
     shown = choose_view(options.view, chosen.name, here)
     with contextlib.ExitStack() as stack:
         desk = None if chosen.name == "terminal" else _desk(stack, bindings)
-        device, view = _opened(stack, options, sims, bindings, chosen, shown)
+        device, view = _opened(stack, options, source, sims, bindings, chosen, shown)
         if shown.name == "window":
             from demokit.view.window import when_killed
 
             when_killed(lambda: _last_words(desk or device))
-        _tell(chosen, shown, options, bindings, rate_hz, has_expert=source.has_expert)
+        _tell(chosen, shown, source, bindings, rate_hz)
         session = Session(
             sims,
             source,
@@ -109,6 +109,7 @@ def _manner(options: HandOptions, rate_hz: float, *, only_success: bool) -> Mann
 def _opened(
     stack: contextlib.ExitStack,
     options: HandOptions,
+    source: HandSource,
     sims: SimBatch,
     bindings: Bindings,
     chosen: Choice,
@@ -116,10 +117,11 @@ def _opened(
 ) -> tuple[Device, View]:
     """The device and the views; the stack closes them, the terminal last of all."""
     if chosen.name == "web":
-        room = _open_web(options, sims, bindings)
+        room = _open_web(options, source, sims, bindings)
         stack.callback(room.close)
         return room, Views([room, StatusLine()])
-    view = _make_view(options, sims, shown)
+    keys = [] if chosen.name == "gamepad" else _keys(source, bindings)
+    view = _make_view(options, sims, shown, keys)
     stack.callback(view.close)
     device = _make_device(bindings, chosen, shown)
     stack.callback(device.close)
@@ -128,29 +130,46 @@ def _opened(
     return device, Views([view, status])
 
 
-def _make_view(options: HandOptions, sims: SimBatch, shown: Choice) -> View:
+def _keys(source: HandSource, bindings: Bindings) -> list[tuple[str, str]]:
+    """The keys that do something here, and what."""
+    return told_keys(bindings, gripper=source.has_gripper, expert=source.has_expert)
+
+
+def _make_view(
+    options: HandOptions, sims: SimBatch, shown: Choice, keys: Sequence[tuple[str, str]]
+) -> View:
     if shown.name == "window":
         from demokit.view.window import Window
 
-        return SceneView("window", Window(sims.family))
+        return SceneView("window", Window(sims.family), keys)
     if shown.name == "png":
         from recorders.teleop.png import PngView
 
-        return PngView(sims.family, options.picture)
+        picture = PngView(sims.family, options.picture)
+        say(f"The picture is {picture.path}.", err=True)
+        return picture
     if shown.name == "web":
         from demokit.view.web import WebPage
 
         page = WebPage(sims.family, options.listen, options.port)
         tell_address(page.address, options.listen)
-        return SceneView("web", page)
+        return SceneView("web", page, keys)
     return NoView()
 
 
-def _open_web(options: HandOptions, sims: SimBatch, bindings: Bindings) -> WebRoom:
+def _open_web(
+    options: HandOptions, source: HandSource, sims: SimBatch, bindings: Bindings
+) -> WebRoom:
     from recorders.teleop.web import WebRoom
 
-    gripper = len(sims.family.actions) > GRIPPER_INDEX
-    room = WebRoom(sims.family, bindings, options.listen, options.port, gripper=gripper)
+    room = WebRoom(
+        sims.family,
+        bindings,
+        options.listen,
+        options.port,
+        gripper=source.has_gripper,
+        expert=source.has_expert,
+    )
     tell_address(room.page.address, options.listen)
     return room
 
@@ -187,27 +206,21 @@ def _make_device(bindings: Bindings, chosen: Choice, shown: Choice) -> Device:
 def _tell(
     chosen: Choice,
     shown: Choice,
-    options: HandOptions,
+    source: HandSource,
     bindings: Bindings,
     rate_hz: float,
-    *,
-    has_expert: bool,
 ) -> None:
     """Say which device and view are used and why, and what the keys are."""
-    where = f" ({options.picture})" if shown.name == "png" else ""
     say(
-        f"Device {chosen.name}: {chosen.reason}. View {shown.name}{where}: {shown.reason}. "
+        f"Device {chosen.name}: {chosen.reason}. View {shown.name}: {shown.reason}. "
         f"{rate_hz:g} steps per second.",
         err=True,
     )
-    if not has_expert:
+    if not source.has_expert:
         say("There is no expert to take over: all is by hand.", err=True)
-    if chosen.name == "gamepad":
-        return
-    presses = [press for press in Press if has_expert or press is not Press.EXPERT]
-    names = [*HOLDS, *(press.value for press in presses)]
-    keys = ", ".join(f"{name} {'/'.join(bindings.keys(name))}" for name in names)
-    say(f"Keys: {keys}.", err=True)
+    if chosen.name != "gamepad":
+        keys = "; ".join(f"{keys} {what}" for keys, what in _keys(source, bindings))
+        say(f"Keys: {keys}.", err=True)
 
 
 def _verdict_keys(bindings: Bindings) -> str:

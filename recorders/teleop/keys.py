@@ -44,6 +44,29 @@ class Bindings:
         return tuple(key for key, what in both.items() if what == purpose)
 
 
+_WHAT: Mapping[str, str] = {
+    "forward": "forward, away from the robot",
+    "fine": "finely, while held",
+    "fast": "fast, while held",
+    Press.STOP: "stand still",
+    Press.GRIPPER: "close or open the gripper",
+    Press.KEEP: "end the episode and keep it",
+    Press.RERECORD: "drop it, the same start again",
+    Press.DISCARD: "drop it, on to the next task",
+    Press.PAUSE: "pause, go on",
+    Press.EXPERT: "the expert takes over, gives back",
+    Press.QUIT: "quit; asks about the episode",
+}
+
+
+def told_keys(bindings: Bindings, *, gripper: bool, expert: bool) -> list[tuple[str, str]]:
+    """(keys, what they do), of those that do something; `expert` says whether one can take over."""
+    idle = {*([] if gripper else [Press.GRIPPER]), *([] if expert else [Press.EXPERT])}
+    purposes = [purpose for purpose in (*HOLDS, *Press) if purpose not in idle]
+    keys = {purpose: "/".join(bindings.keys(purpose)) for purpose in purposes}
+    return [(keys[purpose], _WHAT.get(purpose, purpose)) for purpose in purposes if keys[purpose]]
+
+
 def load_bindings(path: Path | None = None) -> Bindings:
     """The bindings in a TOML file, over those that come with demokit.
 

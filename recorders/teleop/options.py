@@ -27,7 +27,7 @@ class HandOptions:
     countdown: float
     end_on_success: bool
     keep_partial: bool
-    picture: Path
+    picture: Path | None
     listen: str
     port: int
 
@@ -55,7 +55,7 @@ _OPTIONS = (
         type=Number(min=0, max=60),
         default=1.0,
         show_default=True,
-        help="By hand: seconds before each episode.",
+        help="By hand: seconds before each episode but the first, which waits for you.",
     ),
     click.option(
         "--end-on-success", is_flag=True, help="By hand: end and keep an episode once solved."
@@ -68,8 +68,7 @@ _OPTIONS = (
     click.option(
         "--picture",
         type=click.Path(path_type=Path),
-        default=Path("demokit-view.png"),
-        help="By hand: the file of --view png.",
+        help="By hand: the file of --view png; default: a temporary one.",
     ),
 )
 

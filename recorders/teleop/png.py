@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -24,14 +25,19 @@ class PngView:
 
     The file is replaced as a whole, so that whoever shows it never sees half a picture.
 
+    Args:
+        family: what is drawn.
+        path: the file; None takes a temporary one, which is gone after `close`.
+
     Raises:
         DemokitError: nothing to draw with, or the file cannot be written.
     """
 
     name = "png"
 
-    def __init__(self, family: Family, path: Path) -> None:
-        self.path = path
+    def __init__(self, family: Family, path: Path | None) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="demokit-") if path is None else None
+        self.path = path or Path(self._scratch.name if self._scratch else "", "view.png")
         self._family = family
         self._latest: tuple[SimState, FloatArray] | None = None
         self._stop, self._ready = threading.Event(), threading.Event()
@@ -54,6 +60,8 @@ class PngView:
         """See `View`."""
         self._stop.set()
         self._thread.join()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def _draw(self) -> None:
         from demokit.envs.render import Renderer

@@ -20,6 +20,8 @@ from recorders.teleop.source import HandSource
 from recorders.teleop.view import Phase, Status, View
 
 ANSWER_S = 30.0
+MOVES_ON = (Press.STOP, Press.PAUSE)
+ACTS = (Press.GRIPPER, Press.EXPERT)
 ANSWERS = (Press.KEEP, Press.RERECORD, Press.DISCARD, Press.QUIT)
 
 
@@ -36,7 +38,8 @@ class Manner:
     """How a session goes.
 
     Attributes:
-        countdown_s: from the reset, or a pause, until the person acts.
+        countdown_s: from the reset, or a pause, until the person acts; the first episode waits
+            until the person moves or presses something.
         end_on_success: end and keep an episode once it is solved.
         only_success: refuse to keep episodes that are not solved.
         keep_partial: when nobody answers what is to become of an episode in progress, keep it,
@@ -114,7 +117,7 @@ class Session:
         self._kept, self._target, self._seed, self._manner = kept, target, seed, manner
         self._keys = keys
         self._message = ""
-        self._lost = False
+        self._begun = self._lost = False
         self._interrupts = self._terminations = 0
         self._answer_s: float | None = None
         self._stopping = False
@@ -162,12 +165,15 @@ class Session:
         self._pacer.take()
         start, _ = attempt_seeds(self._seed, attempt)
         builder = EpisodeBuilder(self._sims, self._source, [task], [start])
-        return _Take(attempt, task, builder, countdown_s=self._manner.countdown_s)
+        phase = Phase.COUNTDOWN if self._begun else Phase.WAITING
+        return _Take(attempt, task, builder, phase, self._manner.countdown_s)
 
     def _tick(self, take: _Take) -> None:
         """One slot of the control rate."""
         late_s = self._pacer.wait(counted=take.phase is Phase.RECORDING)
         command = self._command(take)
+        if take.phase is Phase.WAITING:
+            command = self._awaited(take, command)
         for press in command.presses:
             if take.verdict is None:
                 self._pressed(take, press)
@@ -182,12 +188,25 @@ class Session:
             self._step(take, command)
         self._view.show(self._sims, np.array(take.task.context), self._status(take))
 
+    def _awaited(self, take: _Take, command: Command) -> Command:
+        """Begin the first episode: with what acts at once, else after the countdown."""
+        if any(command.move) or any(press in ACTS for press in command.presses):
+            take.phase = Phase.RECORDING
+        elif any(press in MOVES_ON for press in command.presses):
+            take.phase = Phase.COUNTDOWN
+        else:
+            return command
+        self._begun, self._message = True, ""
+        return replace(command, presses=tuple(p for p in command.presses if p not in MOVES_ON))
+
     def _command(self, take: _Take) -> Command:
         """What the device says; a device that is gone pauses the episode."""
         try:
             command = self._device.read()
             if self._lost:
-                self._lost, self._message = False, "the device is back: pause key to go on"
+                back = "the device is back: pause key to go on"
+                self._lost = False
+                self._message = back if take.phase is Phase.PAUSED else ""
         except DeviceLost as lost:
             command = Command()
             self._lost = True

@@ -14,10 +14,16 @@ from demokit.text import printable
 from demokit.types import FloatArray
 from demokit.view.scene import Scene
 
+# What a line that is too narrow leaves out, the first first; never the goal.
+_LEAST = ("task", "late steps", "reward", "solved", "gripper", "kept", "step")
+_BESIDE_KEYS = ("", "kept", "goal")  # more than these has no room in a small window
+BEGIN = "begins when you move"
+
 
 class Phase(StrEnum):
-    """Where an episode stands."""
+    """Where an episode stands; WAITING is the first one, until the person does something."""
 
+    WAITING = "waiting"
     COUNTDOWN = "ready"
     RECORDING = "recording"
     PAUSED = "paused"
@@ -49,7 +55,7 @@ class Status:
 
     def words(self) -> list[tuple[str, str]]:
         """(name, value) pairs for an overlay, the most important first."""
-        state = self.phase.value
+        state = BEGIN if self.phase is Phase.WAITING else self.phase.value
         if self.phase is Phase.COUNTDOWN:
             state = f"ready in {self.countdown_s:.1f} s"
         rows = [
@@ -67,10 +73,17 @@ class Status:
             rows.append(("late steps", str(self.late)))
         return [*rows, ("task", self.task), ("goal", self.goal)]
 
-    def line(self) -> str:
-        """All of it on one line."""
-        words = "  ".join(f"{name} {value}".strip() for name, value in self.words())
-        return f"{self.message}  {words}" if self.message else words
+    def line(self, width: int | None = None) -> str:
+        """All of it on one line; what matters least is left out where it is wider than that."""
+        rows = [*([("", self.message)] if self.message else []), *self.words()]
+        least = iter(_LEAST)
+        while width is not None and len(_joined(rows)) > width and (name := next(least, "")):
+            rows = [row for row in rows if row[0] != name]
+        return _joined(rows)
+
+
+def _joined(rows: Sequence[tuple[str, str]]) -> str:
+    return "  ".join(f"{name} {value}".strip() for name, value in rows)
 
 
 class View(Protocol):
@@ -92,11 +105,17 @@ class View(Protocol):
 
 
 class SceneView:
-    """A scene that the person may turn, with the status over it: MuJoCo's window, or a page."""
+    """A scene that the person may turn, with the status over it: MuJoCo's window, or a page.
 
-    def __init__(self, name: str, scene: Scene) -> None:
+    Args:
+        name: what it is called.
+        scene: the scene.
+        keys: (keys, what they do), shown while the person has time to read.
+    """
+
+    def __init__(self, name: str, scene: Scene, keys: Sequence[tuple[str, str]] = ()) -> None:
         self.name = name
-        self._scene = scene
+        self._scene, self._keys = scene, tuple(keys)
         self._closed = False
 
     def is_open(self) -> bool:
@@ -106,7 +125,10 @@ class SceneView:
     def show(self, sims: SimBatch, context: FloatArray, status: Status) -> None:
         """See `View`."""
         if self.is_open():
-            self._scene.say([*status.words(), ("", status.message)])
+            words = status.words()
+            if self._keys and status.phase in (Phase.WAITING, Phase.PAUSED):
+                words = [*(row for row in words if row[0] in _BESIDE_KEYS), *self._keys]
+            self._scene.say([*words, *([("", status.message)] if status.message else [])])
             self._scene.show(sims.get_state().physics[0], context)
 
     def close(self) -> None:
@@ -148,9 +170,10 @@ class StatusLine:
 
     def show(self, sims: SimBatch, context: FloatArray, status: Status) -> None:  # noqa: ARG002
         """See `View`."""
-        line = printable(status.line())
-        if self._out.isatty():
-            line = line[: shutil.get_terminal_size().columns - 1]
+        width = shutil.get_terminal_size().columns - 1 if self._out.isatty() else None
+        line = printable(status.line(width))
+        if width is not None:
+            line = line[:width]
             if line != self._shown:
                 self._write(f"\r{line}\x1b[K")
         elif (status.phase, status.message, status.kept) != self._phase:

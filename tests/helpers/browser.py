@@ -94,16 +94,42 @@ class Browser:
         if program.process.poll() is None:
             self.release(key)
 
-    def push(self, name):
-        """Click a button of the panel."""
+    def be_a_phone(self, *, dark=False):
+        """From now on 390 pixels wide, with a touch screen; the page is loaded again."""
+        size = {"width": 390, "height": 780, "deviceScaleFactor": 1, "mobile": True}
+        self.do("Emulation.setDeviceMetricsOverride", **size)
+        self.do("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=5)
+        if dark:
+            scheme = {"name": "prefers-color-scheme", "value": "dark"}
+            self.do("Emulation.setEmulatedMedia", features=[scheme])
+        self.evaluate("window.before = true")
+        self.do("Page.reload")
+        self.wait_for("!window.before")
+
+    def middle(self, name, place="#buttons"):
+        """Where a button is, in pixels."""
         button = (
-            f"[...document.querySelectorAll('#buttons button')].find(b => b.innerText=='{name}')"
+            f"[...document.querySelectorAll('{place} button')].find(b => b.innerText=='{name}')"
         )
-        x, y = self.evaluate(
+        return self.evaluate(
             f"(r => [r.x + r.width / 2, r.y + r.height / 2])({button}.getBoundingClientRect())"
         )
+
+    def push(self, name):
+        """Click a button of the panel."""
+        x, y = self.middle(name)
         for kind in ("mousePressed", "mouseReleased"):
             self.do("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def touch(self, *names, place="#buttons"):
+        """A finger on each of these buttons, until `lift`."""
+        middles = [self.middle(name, place) for name in names]
+        points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(middles)]
+        self.do("Input.dispatchTouchEvent", type="touchStart", touchPoints=points)
+
+    def lift(self):
+        """All fingers off."""
+        self.do("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def picture(self, path):
         path.write_bytes(base64.b64decode(self.do("Page.captureScreenshot")["data"]))

@@ -26,7 +26,9 @@ class Heard:
 
 def driven():
     heard = Heard()
-    panel = Panel(("keep", "stop"), ("w", "page_up"), heard)
+    panel = Panel(
+        ("keep", "stop"), ("w", "page_up"), heard, guide=[("w", "forward")], pad=[("forward", "w")]
+    )
     panel.enter("a")
     panel.enter("b")
     panel.drive("a")
@@ -83,11 +85,17 @@ def test_a_page_is_told_what_is_its():
     panel.words = (("", "</script>"), ("step", "1"))
     told = json.loads(panel.tell("a"))
     assert told == {
+        "title": "demokit",
         "words": [["", "</script>"], ["step", "1"]],
         "keys": ["page_up", "w"],
         "buttons": ["keep", "stop"],
+        "guide": [["w", "forward"]],
+        "pad": [["forward", "w"]],
     }
-    assert json.loads(panel.tell("b")) == {**told, "keys": [], "buttons": []}
+    watching = json.loads(panel.tell("b"))
+    assert watching["words"][:2] == told["words"]
+    assert "This page watches" in watching["words"][2][1]
+    assert not any(watching[name] for name in ("keys", "buttons", "guide", "pad"))
 
 
 def test_a_page_without_hands_only_shows():
@@ -100,8 +108,9 @@ def test_a_page_without_hands_only_shows():
 
 
 def test_the_panel_stands_at_the_end_of_the_page():
-    page = page_with_panel("<body>x</body>")
-    assert page.startswith("<body>x<style>")
+    page = page_with_panel("<head></head><body>x</body>")
+    assert 'name="viewport"' in page.partition("</head>")[0]
+    assert page.partition("</head>")[2].startswith("<body>x<style>")
     assert page.endswith("</script>\n</body>")
 
 

@@ -99,7 +99,7 @@ def test_the_door_is_opened_with_real_keys(desk, program, tmp_path):
     path = tmp_path / "hand.hdf5"
     hand = program(*by_hand(path, "--device", "auto", "--rate", 6))
     hand.wait_for("Device keyboard: a display is there.*View window")
-    hand.wait_for("recording")
+    hand.wait_for("begins when you move")
     # Over the handle, forward to it, down into the slot, and pull.
     for key, step in (("e", 14), ("w", 56), ("c", 64), ("s", 85)):
         desk.hold(["ctrl", key], hand, f"step {step}/100")
@@ -123,9 +123,15 @@ def test_the_door_is_opened_with_real_keys(desk, program, tmp_path):
         assert episode.options["view"] == "window"
 
 
+def begun(desk, hand):
+    """The first episode is in progress."""
+    hand.wait_for("begins when you move")
+    desk.hold(["v"], hand, "step [1-9]")
+
+
 def keeps_one(desk, hand):
     """One episode is kept, and the next one is in progress."""
-    hand.wait_for("step [1-9]")
+    begun(desk, hand)
     desk.do("key", "n")
     hand.wait_for("recording  kept 1/5")
     hand.wait_for("step [1-9]")
@@ -135,7 +141,7 @@ def keeps_one(desk, hand):
 def test_what_is_meant_for_another_window_moves_nothing(desk, program, tmp_path):
     path = tmp_path / "hand.hdf5"
     hand = program(*by_hand(path, "--device", "mouse", "--rate", 12))
-    hand.wait_for("step [1-9]/100")
+    begun(desk, hand)
     with desk.another_window():
         hand.wait_for("step 1[0-9]/100")
         desk.do("mousemove", 100, 100, "mousedown", 2, "mousemove", 160, 40, "click", 4)
@@ -173,6 +179,8 @@ def test_a_closed_window_offers_the_episode_at_the_terminal(desk, program, tmp_p
 def test_a_killed_viewer_gives_the_terminal_back(desk, program, tmp_path):
     path = tmp_path / "hand.hdf5"
     hand = program(*by_hand(path, "--device", "terminal", "--view", "window"))
+    hand.wait_for("begins when you move")
+    hand.type("v")
     hand.wait_for("step [1-9]")
     hand.type("n")
     hand.wait_for("recording  kept 1/5")

@@ -42,7 +42,7 @@ def high_and_round(rise, swing):
 def opens_door_with_keys(hand, keys, number):
     """One episode in the terminal; whether it was kept, as the `number`-th, for it was solved."""
     start = len(hand.text)
-    hand.wait_for(r"recording.* step \d+/")
+    hand.wait_for(r"(recording|begins).* step \d+/")
     hand.type("fed")
     for step, typed in sorted(keys.items()):
         hand.wait_for(f"step ({'|'.join(map(str, range(step, 101)))})/", since=start)

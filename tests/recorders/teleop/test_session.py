@@ -1,5 +1,7 @@
 """The session: a person who presses keys only, and everything that can go wrong meanwhile."""
 
+import time
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -19,8 +21,10 @@ from recorders.scripted import make_scripted
 from recorders.scripted.random import make_random
 from recorders.teleop.device import Command, DeviceLost, Press
 from recorders.teleop.pace import Pacer
+from recorders.teleop.png import PngView
 from recorders.teleop.session import Manner, Session
 from recorders.teleop.source import HandSource, Nobody
+from recorders.teleop.view import Phase, Status
 
 
 class Desk:
@@ -153,6 +157,98 @@ def test_a_person_solves_it_with_keys_alone(env, script, context, tmp_path):
         again = Replayer(dataset.metadata).from_actions([dataset[0]])[0]
         assert compare(dataset[0], again).first_step is None
     assert not validate(path, replay=True).errors
+
+
+@pytest.mark.parametrize(
+    ("key", "steps_taken", "closed"),
+    [("w", 4, False), ("v", 0, False), ("p", 0, False), ("space", 4, True), ("t", 4, False)],
+)
+def test_the_first_episode_waits_for_the_first_key(key, steps_taken, closed):
+    def script(person):
+        for _ in range(100):
+            yield ""
+        assert (person.status.phase, person.status.step) == ("waiting", 0)
+        assert person.status.words()[0] == ("", "begins when you move")
+        for _ in range(4):
+            yield [key]
+        assert person.status.step == steps_taken
+        assert bool(person.status.closed) == closed
+        assert person.status.by_expert == (key == "t")
+        yield from steps("w", 3)(person)
+        yield "r"
+        yield ""
+        assert person.status.phase == "ready"  # it is there: no other episode waits
+        yield from keep_after(steps("d", 2))(person)
+
+    found = Recording(script, env="pick-place", episodes=2, countdown_s=1.0).run()
+    assert [len(episode) for episode in found.kept] == [2, 2]
+    assert [episode.options["late_steps"] for episode in found.kept] == [0, 0]
+
+
+def test_the_first_motion_is_the_first_step():
+    def script(_):
+        yield ""
+        yield "w"
+        yield ""
+        yield "n"
+
+    (episode,) = Recording(script).run().kept
+    assert (episode.actions[:, 1] > 0).tolist() == [True, False]
+
+
+def test_nothing_was_begun_nothing_is_asked():
+    def script(person):
+        yield "n"
+        assert person.status.message == "nothing to keep yet"
+        assert person.status.phase == "waiting"
+        yield "q"
+
+    found = Recording(script).run()
+    assert found.kept == []
+    assert found.session.stopped
+
+
+def test_a_device_that_comes_late_is_waited_for():
+    class Late(Person):
+        def read(self):
+            command = super().read()
+            if self._reads <= 20:
+                raise DeviceLost("No browser is there")
+            return command
+
+    def script(person):
+        for _ in range(18):
+            yield ""
+            assert person.status.message == "No browser is there"
+        yield from hold("", lambda: not person.status.message)
+        assert person.status.phase == "waiting"
+        yield from keep_after(steps("w", 3))(person)
+
+    (episode,) = Recording(Late(script)).run().kept
+    assert (len(episode), episode.options["pauses"]) == (3, 0)
+
+
+@pytest.mark.parametrize("width", [40, 60, 79, 200])
+def test_the_goal_is_never_cut_off_the_line(width):
+    status = Status(
+        *(
+            Phase.RECORDING,
+            "door/uniform/train/00",
+            "door_angle 0.71 rad",
+            12,
+            100,
+            -1.25,
+            False,
+            3,
+            10,
+        ),
+        message="" if width == 40 else "the device is back",
+    )
+    line = status.line(width)
+    assert len(line) <= width
+    assert line.endswith("goal door_angle 0.71 rad")
+    assert ("task door" in line) == (width == 200)
+    assert ("step 12/100" in line) == (width > 60)
 
 
 def test_real_time():
@@ -501,3 +597,21 @@ def test_options_that_would_be_ignored_are_refused(words, problem):
 def test_a_command_is_at_rest_by_default():
     assert Command() == Command((0.0, 0.0, 0.0), ())
     assert Press("keep") is Press.KEEP
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_picture_stays_only_where_it_was_named(named, tmp_path):
+    path = tmp_path / "view.png" if named else None
+    view = PngView(make_family("point"), path)
+    assert not named or view.path == path
+    sims = SimBatch(make_family("point"), 1, num_threads=1)
+    sims.reset(np.array([[0.5, 0.5]]), [0])
+    end = time.monotonic() + 60
+    while not view.path.exists():
+        assert time.monotonic() < end
+        view.show(sims, np.array([0.5, 0.5]), None)
+        time.sleep(0.05)
+    view.close()
+    view.close()
+    assert view.path.exists() == named
+    assert view.path.parent.exists() == named

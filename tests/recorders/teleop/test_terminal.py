@@ -184,7 +184,7 @@ def test_the_program_in_a_terminal(program, tmp_path):
     path = tmp_path / "hand.hdf5"
     hand = program(*by_hand(path))
     hand.wait_for("Device terminal: you asked for it")
-    hand.wait_for("recording")
+    hand.wait_for("begins when you move")
     hand.type("w\x1b[C")
     hand.wait_for("step 1[0-9]/100")
     hand.type("n")
@@ -208,9 +208,16 @@ def test_the_program_in_a_terminal(program, tmp_path):
         assert dataset[0].options["device"] == "terminal"
 
 
+def begun(hand):
+    """The first episode is in progress."""
+    hand.wait_for("begins when you move")
+    hand.type("v")
+    hand.wait_for("step [1-9]")
+
+
 def kept_one(hand):
     """One episode is kept, and the next one is in progress."""
-    hand.wait_for("step [1-9]")
+    begun(hand)
     hand.type("n")
     hand.wait_for("recording  kept 1/5")
     hand.wait_for("step [1-9]")
@@ -260,13 +267,13 @@ def test_a_terminal_that_is_gone_ends_it(program, tmp_path):
 def test_a_kill_loses_nothing_that_was_kept(program, tmp_path):
     path = tmp_path / "hand.hdf5"
     hand = program(*by_hand(path))
-    hand.wait_for("step [1-9]")
+    begun(hand)
     hand.type("n")
     hand.wait_for("recording  kept 1/5")
     hand.send(signal.SIGKILL)
     hand.end()
     more = program(*by_hand(path, "--resume"))
-    more.wait_for("step [1-9]/100")
+    begun(more)
     more.type("n")
     more.wait_for("recording  kept 2/5")
     more.type("qq")

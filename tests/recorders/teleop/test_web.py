@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from browser import Browser, chromium, patient
 from program import Program
@@ -28,7 +29,7 @@ needs_browser = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def room():
-    room = WebRoom(make_family("door"), load_bindings(), "127.0.0.1", 0, gripper=False)
+    room = WebRoom(make_family("door"), load_bindings(), "127.0.0.1", 0, gripper=False, expert=True)
     yield room
     room.close()
 
@@ -130,6 +131,22 @@ def test_a_page_that_dies_lets_go(room, person):
 
 
 @needs_browser
+def test_fingers_hold_buttons_as_keys(room, person):
+    person.be_a_phone()
+    person.wait_for("document.querySelector('#pad button') !== null")
+    read_until(room, rests)
+    person.touch("forward", "fine", place="#pad")
+    forward = read_until(room, moves)[-1].move
+    assert 0 < forward[1] < 0.5
+    assert {room.read().move for _ in range(100)} == {forward}
+    person.lift()
+    read_until(room, rests)
+    person.touch("discard")
+    person.lift()
+    assert read_until(room, lambda c: c.presses)[-1].presses == (Press.DISCARD,)
+
+
+@needs_browser
 def test_every_key_that_can_be_bound_is_heard(room, person):
     """As a keyboard sends them, by what the page calls them."""
     names = {
@@ -183,6 +200,44 @@ def busy_machine():
 
 @needs_browser
 @pytest.mark.realtime
+def test_a_door_is_opened_by_buttons_on_a_phone(tmp_path):
+    path = tmp_path / "hand.hdf5"
+    hand = Program(
+        *("record", "--env", "door", "--device", "web", "--tasks", 1, "--num-episodes", 1),
+        *("--rate", 4, "--license", "MIT", "--out", path),
+    )
+    browser = None
+    try:
+        hand.wait_for("No browser is there")
+        address = re.search(r"Open (http://127\.0\.0\.1:\d+/)", hand.text).group(1)
+        browser = Browser(tmp_path / "profile", address)
+        browser.be_a_phone(dark=True)
+        browser.wait_to_drive()
+        browser.wait_for("document.title === 'door - demokit'")
+        assert "begins when you move" in browser.text()
+        assert browser.evaluate("document.documentElement.scrollWidth") == 390
+        browser.evaluate(NO_FRAMES)  # software draws so slowly that fingers come too late
+        # Over the handle, forward to it, down into the slot, and pull.
+        for way, step in (("up", 14), ("forward", 56), ("down", 64), ("back", 85)):
+            browser.touch(way, "fast", place="#pad")
+            hand.wait_for(f"step {step}/100")
+            browser.lift()
+        browser.touch("keep")
+        browser.lift()
+        assert hand.end() == 0, hand.text
+    finally:
+        hand.close()
+        if browser is not None:
+            browser.close()
+    replays(path, 1)
+    with open_dataset(path) as dataset:
+        assert dataset[0].privileged["door_angle_rad"][-1, 0] > 0.2
+        assert not dataset[0].privileged["by_expert"].any()
+        assert np.any(dataset[0].actions[0])  # the first touch is the first step
+
+
+@needs_browser
+@pytest.mark.realtime
 @pytest.mark.parametrize("machine", [contextlib.nullcontext, busy_machine])
 def test_the_program_in_a_browser(machine, tmp_path):
     path = tmp_path / "hand.hdf5"
@@ -199,7 +254,7 @@ def test_the_program_in_a_browser(machine, tmp_path):
         browser.wait_to_drive()
         with machine():
             browser.press("w")
-            browser.hold("p", hand, "recording")
+            hand.wait_for("recording")
             hand.wait_for("step [2-9][0-9]/")
             browser.hold("n", hand, "recording  kept 1/5")
             browser.release("w")
