@@ -79,6 +79,8 @@ class Status:
         least = iter(_LEAST)
         while width is not None and len(_joined(rows)) > width and (name := next(least, "")):
             rows = [row for row in rows if row[0] != name]
+        if width is not None and self.message and len(_joined(rows)) > width:
+            rows = [("", self.message), ("", self.goal)]  # it says more than the phase
         return _joined(rows)
 
 

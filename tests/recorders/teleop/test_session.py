@@ -599,6 +599,13 @@ def test_a_command_is_at_rest_by_default():
     assert Press("keep") is Press.KEEP
 
 
+def test_the_goal_stands_beside_what_to_press():
+    asked = "not solved: n keep, r rerecord, x discard, q quit"
+    said = "push/paper/train/00", "goal_x 0.01 m, goal_y 0.74 m"
+    status = Status(Phase.ENDED, *said, 50, 50, -1.25, False, 3, 10, message=asked)
+    assert status.line(79) == f"{asked}  goal_x 0.01 m, goal_y 0.74 m"
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_a_picture_stays_only_where_it_was_named(named, tmp_path):
     path = tmp_path / "view.png" if named else None
