@@ -85,8 +85,10 @@ COMMANDS = {
         "inspect {0} --html {1}/p.html --plot {1}/p.png",
     ),
     "bundle": ("share pull {0} -o {1}/b.hdf5", "inspect {0}"),
+    "shared run": ("share pull {0} -o {1}/b", "share pull {0} -o {1}/b.hdf5"),
     "checkpoint": (
         "runs {1}",
+        "share pack {0} --license MIT -o {1}/z.zip",
         "evaluate {0} --output-dir {1}/e --num-tasks 1 --adapt-steps 1 --rollouts 2",
     ),
     "adapted": (

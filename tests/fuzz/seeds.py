@@ -16,6 +16,7 @@ from demokit.data.store import open_dataset
 from demokit.envs import make_family
 from demokit.learning.expert import ExpertInputs, TrainedExpert
 from demokit.sharing.giving import pack
+from gmps.sharing import make_bundle as make_run_bundle
 
 METHODS = ("gmps", "gmps-latent")
 OTHERS = {
@@ -46,10 +47,13 @@ def make_seeds(folder: Path) -> dict[str, list[Path]]:
     minari[0] = next(minari[0].rglob("main_data.hdf5")).parent
     lerobot = [folder / "lerobot_own", foreign_lerobot(folder / "lerobot")]
     export_dataset(dataset, "lerobot", lerobot[0])
+    trained = runs(folder / "runs", point)
+    shared = [pack(make_run_bundle(run, "MIT"), run.with_suffix(".zip")) for run in trained]
     return {
         "dataset": [point, older_format(point, folder / "old.hdf5"), images(folder / "img.hdf5")],
         "bundle": [pack(make_bundle(point), folder / "a.zip")],
-        "checkpoint": runs(folder / "runs", point),
+        "shared run": shared,
+        "checkpoint": trained,
         "adapted": adapted(folder / "runs", point, folder),
         "expert": [expert(folder / "expert.safetensors")],
         "pickle": [release(folder / f"release{protocol}", protocol) for protocol in (2, 4)],

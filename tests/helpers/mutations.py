@@ -9,6 +9,7 @@ import pickle
 import struct
 import zipfile
 from hashlib import sha256
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -399,28 +400,25 @@ PARQUET = (parquet, parquet)
 # -- bundles ---------------------------------------------------------------------------------------
 
 
-def inside(*changes):
-    """A change to the dataset in an archive, whose checksums are true again."""
-
-    def bundle(path, rng):
-        with zipfile.ZipFile(path) as archive:
-            files = {name: archive.read(name) for name in archive.namelist()}
-        name = next(n for n in files if n.endswith(".hdf5"))
-        aside = path.with_suffix(".aside.hdf5")
-        aside.write_bytes(files[name])
-        rng.choice(changes)(aside, rng)
-        files[name] = aside.read_bytes()
-        aside.unlink()
-        files["SHA256SUMS"] = "".join(
-            f"{sha256(data).hexdigest()}  {n}\n" for n, data in files.items() if n != "SHA256SUMS"
-        ).encode()
-        stream = io.BytesIO()
-        with zipfile.ZipFile(stream, "w") as archive:
-            for n, data in files.items():
-                archive.writestr(n, data)
-        path.write_bytes(stream.getvalue())
-
-    return bundle
+def bundle(path, rng):
+    """A change to one of the files in an archive, whose checksums are true again."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice([name for name in files if Path(name).suffix in IN_BUNDLES])
+    aside = path.with_suffix(f".aside{Path(name).suffix}")
+    aside.write_bytes(files[name])
+    rng.choice(BYTES if rng.random() < 0.3 else IN_BUNDLES[aside.suffix])(aside, rng)
+    files[name] = aside.read_bytes()
+    aside.unlink()
+    files["SHA256SUMS"] = "".join(
+        f"{sha256(data).hexdigest()}  {n}\n" for n, data in files.items() if n != "SHA256SUMS"
+    ).encode()
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for n, data in files.items():
+            archive.writestr(n, data)
+    path.write_bytes(stream.getvalue())
 
 
-BUNDLE = (inside(*BYTES), inside(*HDF5), inside(*HDF5))
+IN_BUNDLES = {".hdf5": HDF5, ".safetensors": CHECKPOINT, ".json": (json_file,), ".csv": BYTES}
+BUNDLE = (bundle, bundle)
