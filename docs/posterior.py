@@ -71,8 +71,8 @@ def darkness_of(learner: TaskInference, stage: Stage, codes: Tensor) -> Tensor:
     """The fourth root of the posterior (C,) of codes (C, R), 1 for the best: less is seen, too."""
     log_posterior = log_prior(codes)
     if not stage.belief.is_fresh:
-        likelihood = learner.models.likelihood(learner.options.temper)
-        found = infer(likelihood, stage.belief.met, codes[None], torch.zeros(1, len(codes)))
+        noise = torch.zeros(1, len(codes))
+        found = infer(learner.likelihood, stage.belief.seen, codes[None], noise)
         log_posterior = log_posterior + found.log_likelihood[0, PARTICLES:]
     return ((log_posterior - log_posterior.max()) / 4).exp()
 

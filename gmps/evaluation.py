@@ -16,16 +16,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from demokit.errors import DemokitError
 from demokit.random import stream
 from demokit.types import FloatArray, Task
 from gmps.distributed import Part
+from gmps.experience.demos import Demonstrations
 from gmps.experience.rollouts import Gathered, Sampled
 from gmps.experience.sampler import Sampler
-from gmps.method import IsTold, MetaLearner
+from gmps.method import IsTold, LearnsFromDemonstrations, MetaLearner
 from gmps.problem import Problem
 
 MEAN_EPISODES = 5
 _ENOUGH_EPISODES = 5  # fewer a step are several trials: what one leads to is chance
+
+Showing = Callable[[Sequence[Task]], Demonstrations]
+"""As many demonstrations of each of these tasks."""
 
 Streams = Callable[[int], np.random.Generator]
 """The random numbers of adaptation step 0, 1, ...: start and action noise."""
@@ -131,6 +136,7 @@ def evaluate(
     run_seed: int = 0,
     episodes_per_step: int | None = None,
     reward: str | None = None,
+    show: Showing | None = None,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Curve:
     """The adaptation curve on held-out tasks.
@@ -144,6 +150,7 @@ def evaluate(
         run_seed: that of the training; its roll-outs are others.
         episodes_per_step: K in place of the learner's own.
         reward: in place of the problem's.
+        show: demonstrations of all these tasks, which are shown to it first.
         on_step: called after each step's roll-outs.
     """
     explore = episodes_per_step or learner.episodes_per_step
@@ -152,7 +159,25 @@ def evaluate(
     repeated = tuple(task for task in tasks for _ in range(trials))
     sampler = paid.sampler(repeated, explore=explore, mean=MEAN_EPISODES)
     streams = partial(stream, seed, "evaluation", run_seed)
-    return _over_trials(meta_test(learner, sampler, streams, num_steps, on_step=on_step), trials)
+    start = None
+    if show is not None:
+        rngs = sampler.streams(stream(seed, "demonstrations", run_seed))
+        belief = shown_to(learner, learner.begin(len(repeated)), show(repeated), rngs)
+        start = stage_of(learner, sampler, streams, 0, belief)
+    found = meta_test(learner, sampler, streams, num_steps, start, on_step)
+    return _over_trials(found, trials)
+
+
+def shown_to(
+    learner: MetaLearner,
+    belief: Any,
+    demonstrations: Demonstrations,
+    rngs: Sequence[np.random.Generator],
+) -> Any:
+    """The belief after demonstrations; raises DemokitError where they teach a learner nothing."""
+    if not isinstance(learner, LearnsFromDemonstrations):
+        raise DemokitError("This method learns a new task from rewards alone: show it none.")
+    return learner.demonstrated(belief, demonstrations, rngs)
 
 
 def num_trials(episodes_per_step: int) -> int:

@@ -12,14 +12,16 @@ from torch import Tensor
 
 from demokit.errors import DemokitError
 from demokit.learning.networks import Params
-from gmps.experience.demos import DemoSet
+from gmps.experience.demos import Demonstrations, DemoSet
 from gmps.experience.rollouts import Rollouts
 from gmps.options import GradientOptions
 from gmps.policies.gaussian import AdaptSpec, GaussianActor, GaussianPolicy, replicate
 from gmps.policies.meta_params import MetaParams
 from gmps.policies.standard import policy_tensors, require_params
 from gmps.steps.advantage import Advantage, spread_centers
+from gmps.steps.imitation import fine_tuned
 from gmps.steps.inner import InnerBatch, InnerStep
+from gmps.steps.losses import mean_weights
 
 _NUM_CENTERS = 16
 
@@ -115,6 +117,15 @@ class GradientLearner:
             belief, self.step_sizes(step), self.inner_batch(gathered)
         )
         return phi
+
+    def demonstrated(
+        self, belief: Params, demonstrations: Demonstrations, rngs: Sequence[np.random.Generator]
+    ) -> Params:
+        """Fine-tuned on the tasks' demonstrations: imitation, of the parameters that adapt."""
+        features = self.policy.encode(self.meta.theta, demonstrations.observation).flatten(1, 2)
+        alive = demonstrations.alive.flatten(1)
+        shown = features, demonstrations.action.flatten(1, 2), mean_weights(alive)
+        return fine_tuned(self.policy, belief, self.inner.spec.names, *shown)
 
     def step_sizes(self, step: int) -> Params:
         """Step sizes of adaptation step 0, 1, ...: the learned ones first, then the scalar."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gmps.experience.actor import Actor
+    from gmps.experience.demos import Demonstrations
     from gmps.experience.rollouts import Rollouts
     from gmps.problem import Problem, Training
 
@@ -125,6 +126,17 @@ class IsTold(Protocol):
 
     def told(self, contexts: Tensor) -> Self:
         """The same for M tasks with these contexts (M, C)."""
+        ...
+
+
+@runtime_checkable
+class LearnsFromDemonstrations(Protocol):
+    """A learner to whom a new task can be shown, before rewards or after."""
+
+    def demonstrated(
+        self, belief: Any, demonstrations: Demonstrations, rngs: Sequence[np.random.Generator]
+    ) -> Any:
+        """The belief after demonstrations of the tasks; `rngs` are those of the tasks."""
         ...
 
 

@@ -50,6 +50,12 @@ if TYPE_CHECKING:
     "as they fill.",
 )
 @click.option(
+    "--demonstrations",
+    type=click.IntRange(0),
+    default=0,
+    help="The expert's own, so many of every new task, are shown before the first episode.",
+)
+@click.option(
     "--rollouts",
     type=click.IntRange(2),
     multiple=True,

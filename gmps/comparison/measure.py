@@ -22,7 +22,12 @@ from demokit.random import stream
 from demokit.types import Task
 from gmps.comparison.evaluated_run import EvaluatedRun, Measured
 from gmps.comparison.processes import end_after
-from gmps.comparison.references import Reference, choose_reference, reference_rows
+from gmps.comparison.references import (
+    Reference,
+    choose_reference,
+    demonstrated,
+    reference_rows,
+)
 from gmps.comparison.report import Comparison
 from gmps.comparison.rows import (
     BY_ROLLOUTS,
@@ -34,8 +39,8 @@ from gmps.comparison.rows import (
     rows_of,
 )
 from gmps.comparison.videos import Film, film, spread
-from gmps.evaluation import MEAN_EPISODES, evaluate, num_trials
-from gmps.method import HasStepScale, MetaLearner
+from gmps.evaluation import MEAN_EPISODES, Showing, evaluate, num_trials
+from gmps.method import HasStepScale, LearnsFromDemonstrations, MetaLearner
 
 _PROTOCOL = 2  # of `evaluate`: one more where the same options measure otherwise
 Wanted: TypeAlias = "tuple[EvaluatedRun, Sequence[Task], Variant, Protocol]"
@@ -55,6 +60,7 @@ class Protocol:
         reward: None takes that of the training.
         adapt_steps: adaptation steps on each task.
         episodes: so many on each task in place of them, in as many steps as they fill.
+        demonstrations: the expert's own of each task, which are shown before the first episode.
         rollouts: K, of the main curve the first; several values are a sweep. None: the run's own.
         step_scale: factors on the run's step sizes; several values are a sweep beside the main
             curve, whose factor is 1.
@@ -73,6 +79,7 @@ class Protocol:
     expert: str | None = None
     seed: int = 0
     episodes: int | None = None
+    demonstrations: int = 0
 
     def steps(self, rollouts: int) -> int:
         """Adaptation steps of a run that takes K = `rollouts` episodes for each."""
@@ -183,8 +190,15 @@ def compare(
             for run in reversed(runs)
         },
         learning=[point for run in runs for point in run.learning()],
-        told={run.label: run.facts.told for run in runs},
+        told={run.label: _told(run, protocol) for run in runs},
     )
+
+
+def _told(run: EvaluatedRun, protocol: Protocol) -> str:
+    """What a run is told, in words."""
+    shown = protocol.demonstrations
+    several = "" if shown == 1 else "s"
+    return run.facts.told + (f"; of a new task {shown} demonstration{several}" if shown else "")
 
 
 def _check(runs: Sequence[EvaluatedRun], protocol: Protocol) -> None:
@@ -196,8 +210,18 @@ def _check(runs: Sequence[EvaluatedRun], protocol: Protocol) -> None:
             f"{path} was trained on the {one} reward, {its} on the {other} one: say with --reward "
             "which one pays all of them."
         )
-    protocol.reference(runs)
+    expert = protocol.reference(runs).expert
     protocol.short(runs)
+    if protocol.demonstrations and expert is None:
+        raise DemokitError(
+            f"Nobody demonstrates the tasks of {runs[0].family.name}: name one with --expert."
+        )
+    for run in runs if protocol.demonstrations else ():
+        if run.has_checkpoint and not isinstance(run.trained.learner, LearnsFromDemonstrations):
+            raise DemokitError(
+                f"{run.path} learns a new task from rewards alone ({run.facts.method}): leave out "
+                "--demonstrations, or the run."
+            )
 
 
 def _facts(
@@ -208,7 +232,7 @@ def _facts(
     sets = dict.fromkeys(task.id.rsplit("/", 1)[0] for found in tasks.values() for task in found)
     own = dict.fromkeys(run.facts.episodes_per_step for run in runs)
     demos = dict.fromkeys(run.facts.demos[:8] or "unknown" for run in runs)
-    reference = protocol.reference(runs)
+    reference, shown = protocol.reference(runs), protocol.demonstrations
     return {
         "family": f"{family.name}, horizon {family.horizon} steps",
         "reward in adaptation": protocol.reward or facts.reward,
@@ -219,6 +243,7 @@ def _facts(
         "roll-outs per task and step": ", ".join(map(str, protocol.rollouts or own)),
         "environment steps of one roll-out": f"{family.horizon} at most",
         "episodes by the mean that measure": str(MEAN_EPISODES),
+        **({"demonstrations of each task, shown first": str(shown)} if shown else {}),
         "factors on step sizes": ", ".join(map(str, protocol.step_scale or (1.0,))),
         "demonstrations (SHA-256)": ", ".join(demos),
         "expert": reference.note or (reference.expert.name if reference.expert else "none"),
@@ -341,11 +366,22 @@ def _curve(
         run_seed=run.facts.seed,
         episodes_per_step=variant.rollouts,
         reward=protocol.reward,
+        show=_showing(run, protocol),
         on_step=on_step,
     )
     rows = rows_of(run.label, run.facts.seed, variant, tasks, measured)
     run.keep_curve(keys[0], rows)
     return Measured(rows, versions())
+
+
+def _showing(run: EvaluatedRun, protocol: Protocol) -> Showing | None:
+    """The demonstrations of new tasks, if there are any."""
+    expert = protocol.reference([run]).expert
+    if not protocol.demonstrations or expert is None:
+        return None
+    rng = stream(protocol.seed, "demonstrations of new tasks", run.facts.seed)
+    problem, num = run.trained.problem, protocol.demonstrations
+    return lambda tasks: demonstrated(problem, expert, tasks, num, rng)
 
 
 def scaled(learner: MetaLearner, factor: float, run: EvaluatedRun) -> MetaLearner:
@@ -363,11 +399,14 @@ def _keys(
     run: EvaluatedRun, tasks: Sequence[Task], variant: Variant, protocol: Protocol
 ) -> tuple[str, str]:
     """Names of a curve, by everything that decides it; the second is that of demokit 0.1."""
+    expert = protocol.reference([run]).expert
+    shown = [protocol.demonstrations, expert.name] if protocol.demonstrations and expert else []
     decisive = (
         run.facts.checkpoint,
         [asdict(task) for task in tasks],
         (variant.rollouts, variant.step_scale),
         (protocol.steps(variant.rollouts), protocol.seed, protocol.reward),
+        *shown,
     )
     measured = (_PROTOCOL, MEAN_EPISODES, num_trials(variant.rollouts), run.family.model_hash)
     return _digest((*decisive, measured)), _digest(decisive)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from demokit.collect import collect
-from demokit.envs.batch import make_sims
+from demokit.envs.batch import SimBatch, make_sims
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.experts import NOBODY, expert_names, load_expert
@@ -16,6 +16,8 @@ from demokit.experts import RANDOM as RANDOM_EXPERT
 from demokit.protocols import Decision, Expert
 from demokit.types import Array, Episode, FloatArray, Task
 from gmps.comparison.rows import MAIN, REFERENCE, Row
+from gmps.experience.demos import Demonstrations, stacked
+from gmps.problem import Problem
 
 EXPERT, RANDOM = "expert", "random actions"
 SCRIPTED = "scripted"
@@ -109,6 +111,20 @@ def reference_rows(
     return rows
 
 
+def demonstrated(
+    problem: Problem, expert: Expert, tasks: Sequence[Task], num: int, rng: np.random.Generator
+) -> Demonstrations:
+    """`num` episodes of the expert alone in each task, as its policies see them."""
+    repeated = [task for task in tasks for _ in range(num)]
+    seeds = [int(seed) for seed in rng.integers(2**31, size=len(repeated))]
+    sims = problem.simulations(len(repeated))
+    try:
+        found = _alone(sims, expert, repeated, seeds)
+    finally:
+        sims.close()
+    return stacked(problem.family, found, [episode.actions for episode in found], len(tasks))
+
+
 def acted(
     family: Family,
     expert: Expert,
@@ -120,8 +136,13 @@ def acted(
     """Episodes of the expert alone, a list per task."""
     repeated = [task for task in tasks for _ in range(episodes_per_task)]
     seeds = [int(seed) for seed in rng.integers(2**31, size=len(repeated))]
-    sims = make_sims(family, len(repeated), reward=reward)
-    nothing: list[Mapping[str, object]] = [{}] * len(repeated)
-    recorder = expert.name
-    found = collect(sims, _Alone(expert), repeated, seeds, recorder=recorder, options=nothing)
+    found = _alone(make_sims(family, len(repeated), reward=reward), expert, repeated, seeds)
     return [found[i : i + episodes_per_task] for i in range(0, len(found), episodes_per_task)]
+
+
+def _alone(
+    sims: SimBatch, expert: Expert, tasks: Sequence[Task], seeds: Sequence[int]
+) -> list[Episode]:
+    """An episode of the expert in each simulation."""
+    nothing: list[Mapping[str, object]] = [{}] * len(tasks)
+    return collect(sims, _Alone(expert), tasks, seeds, recorder=expert.name, options=nothing)

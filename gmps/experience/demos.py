@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from demokit.types import Array, Episode, Task
 from gmps.experience.observation import Observation, each
 from gmps.options import RECORDED
 from gmps.steps.losses import mean_weights
+
+if TYPE_CHECKING:
+    from gmps.problem import Problem
 
 _MIN_SCALE = 1e-3
 
@@ -143,7 +146,7 @@ class DemoSet:
     def aggregated(self, episodes: Sequence[Episode]) -> DemoSet:
         """D* with labelled roll-outs added: as many for each task, in the order of the tasks."""
         labels = [episode.privileged["expert_action"][:-1] for episode in episodes]
-        added = _stacked(self.family, episodes, labels, len(self.tasks))
+        added = stacked(self.family, episodes, labels, len(self.tasks))
         steps = max(self.alive.shape[2], added.alive.shape[2])
 
         def joined(before: Tensor, after: Tensor) -> Tensor:
@@ -207,11 +210,49 @@ def load_demos(
             family.checked_reward(dataset.metadata.reward if reward == RECORDED else reward),
             tuple(dataset.episodes[several[0]].task for several in chosen.values()),
             observed_in(dataset),
-            *_stacked(family, episodes, _labels(dataset, indices, labels), len(chosen)),
+            *stacked(family, episodes, _labels(dataset, indices, labels), len(chosen)),
             len(episodes) // len(chosen),
             sum(record.length for record in dataset.episodes),
             dataset.metadata.trained_experts(),
             experts.pop() if len(experts) == 1 else "",
+        )
+
+
+def demonstrations_of(path: str | Path, problem: Problem) -> tuple[Task, Demonstrations]:
+    """All that a dataset shows of its one task, whatever its split.
+
+    Args:
+        path: a file or a Minari id.
+        problem: of the policy that is to learn from it.
+
+    Raises:
+        DemokitError: it shows several tasks, or what that policy neither sees nor does.
+    """
+    with data.open_dataset(path) as dataset:
+        tasks = {record.task.id: record.task for record in dataset.episodes}
+        if len(tasks) != 1:
+            raise DemokitError(
+                f"{dataset.path} shows {len(tasks)} tasks, and what is adapted to is one: take it "
+                "out with demokit filter --task."
+            )
+        _require_alike(dataset, problem)
+        indices = list(range(len(dataset.episodes)))
+        labels = _labels(dataset, indices, AUTO)
+        episodes = [dataset[i] for i in indices]
+        return next(iter(tasks.values())), stacked(problem.family, episodes, labels, 1)
+
+
+def _require_alike(dataset: data.Dataset, problem: Problem) -> None:
+    """Raise DemokitError unless a dataset is of the family, and shows what its policies see."""
+    if dataset.metadata.family != problem.family_name:
+        raise DemokitError(
+            f"{dataset.path} shows {dataset.metadata.family}, the policy is one of "
+            f"{problem.family_name}."
+        )
+    if observed_in(dataset) != problem.sees:
+        raise DemokitError(
+            f"{dataset.path} holds other observations than the policy sees: record "
+            f"--observation {'state' if problem.sees == 'state' else 'vision'} as in training."
         )
 
 
@@ -308,8 +349,8 @@ def observed_in(dataset: data.Dataset) -> str | Vision:
     return Vision.of_shapes({name: spec.shape for name, spec in space.items()}) or "state"
 
 
-class _Stacked(NamedTuple):
-    """Episodes as tensors (M, E, T, ...), task by task; see `DemoSet`."""
+class Demonstrations(NamedTuple):
+    """E episodes of each of M tasks as tensors (M, E, T, ...), see `DemoSet`."""
 
     observation: Observation
     action: Tensor
@@ -318,9 +359,10 @@ class _Stacked(NamedTuple):
     alive: Tensor
 
 
-def _stacked(
+def stacked(
     family: Family, episodes: Sequence[Episode], labels: Sequence[Array], num_tasks: int
-) -> _Stacked:
+) -> Demonstrations:
+    """Episodes of `num_tasks` tasks, as many of each, task by task; `labels` (T, A) they teach."""
     lengths = torch.tensor([len(episode) for episode in episodes])
 
     def stack(values: Sequence[Array]) -> Tensor:
@@ -332,7 +374,7 @@ def _stacked(
     seen = [episode.observations for episode in episodes]
     names = seen[0].keys() if isinstance(seen[0], Mapping) else ()
     alive = torch.arange(int(lengths.max())) < lengths[:, None]
-    return _Stacked(
+    return Demonstrations(
         {name: stack([np.asarray(each_seen[name]) for each_seen in seen]) for name in names}
         or stack([np.asarray(each_seen) for each_seen in seen]),
         stack(labels),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
+from demokit.learning.networks import Params
 from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
 from gmps.distributed import Part
 from gmps.experience.demos import DemoBatch
@@ -18,6 +19,8 @@ from gmps.policies.gaussian import GaussianPolicy
 from gmps.policies.meta_params import MetaParams
 from gmps.problem import Training
 from gmps.steps.losses import behaviour_cloning
+
+FINE_TUNING_STEPS, FINE_TUNING_LR = 100, 1e-3
 
 
 class Clone(MetaLearner, Protocol):
@@ -107,3 +110,34 @@ def imitation_step(
     torch.nn.utils.clip_grad_norm_(meta.leaves(), options.max_grad_norm)
     optimizer.step()
     return float(mean)
+
+
+def fine_tuned(
+    policy: GaussianPolicy,
+    params: Params,
+    names: Sequence[str],
+    features: Tensor,
+    action: Tensor,
+    weight: Tensor,
+) -> Params:
+    """Parameters (M, ...) after some steps of Adam on the squared error, in each task on its own.
+
+    Args:
+        policy: the pure functions.
+        params: before.
+        names: those that change.
+        features: (M, D, F), demonstrated.
+        action: (M, D, A), demonstrated.
+        weight: (M, D) of `mean_weights`.
+    """
+    own = {name: params[name].detach().clone().requires_grad_() for name in names}
+    optimizer = torch.optim.Adam(own.values(), lr=FINE_TUNING_LR)
+    mean = torch.func.vmap(lambda phi, seen: policy.dist(phi, seen).mean)
+    for _ in range(FINE_TUNING_STEPS):
+        with torch.enable_grad():
+            error = mean({**params, **own}, features) - action
+            loss = (weight * error.square().sum(-1)).mean(1).sum()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return {**params, **{name: value.detach() for name, value in own.items()}}

@@ -13,12 +13,13 @@ from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
 from gmps.evaluation import evaluate, stages
-from gmps.experience.demos import load_demos
+from gmps.experience.demos import Demonstrations, load_demos
 from gmps.method import find_method
-from gmps.methods.inference.models import MEMBERS, Likelihood, Transitions, fit
-from gmps.methods.inference.policy import first_guess
-from gmps.methods.inference.posterior import PRIOR_STD, infer
+from gmps.methods.inference.models import MEMBERS, Transitions, fit
+from gmps.methods.inference.policy import Imitation, Shown, first_guess
+from gmps.methods.inference.posterior import PRIOR_STD, Evidence, Likelihood, infer
 from gmps.methods.inference.space import TaskSpace
+from gmps.policies.gaussian import GaussianPolicy
 from gmps.problem import Problem, Training
 from gmps.runs.checkpoint import Trained, load, save
 
@@ -216,14 +217,29 @@ def likelihood():
     codes = normal(100, 2, seed=9)
     met = behaviour(codes, 40)
     paid, moved = (fitted(*part, codes) for part in (met.paid(), met.moved()))
-    return Likelihood(paid, moved, temper=0.3)
+    return Likelihood(paid, moved, linear_imitation(), temper=0.3)
 
 
-def posterior(likelihood, met, seed=3):
+def linear_imitation():
+    """A policy that acts by a code's second number, minus its first."""
+    policy = GaussianPolicy(torch.zeros(2), torch.ones(2), 1, 2, bias_transform_width=2)
+    theta = {name: torch.zeros_like(value) for name, value in policy.init(seeded()).items()}
+    theta |= {"0.weight": torch.tensor([[0.0, 0], [0, 0], [-1, 1], [1, -1]])}  # u, -u of codes
+    theta |= {"1.weight": torch.eye(2), "2.weight": torch.tensor([[1.0], [-1.0]])}
+    space = TaskSpace(torch.zeros(2), torch.eye(2), torch.zeros(1, 2))
+    return Imitation(policy, theta, space, torch.tensor([0.04]))
+
+
+def nothing_shown(tasks, steps=0):
+    return Shown(*(torch.zeros(tasks, steps, *shape) for shape in ((2,), (1,), ())))
+
+
+def posterior(likelihood, met, seed=3, shown=None):
     tasks = len(met.weight)
+    seen = Evidence(met, shown or nothing_shown(tasks))
     candidates = PRIOR_STD * normal(tasks, 120, 2, seed=seed)
     noise = torch.rand(tasks, 120, generator=seeded(seed))
-    return infer(likelihood, met, candidates, -(-noise.log()).log())
+    return infer(likelihood, seen, candidates, -(-noise.log()).log())
 
 
 def deviation(found):
@@ -240,7 +256,8 @@ def test_the_most_likely_code_is_near_the_true_one(likelihood):
     assert (found.best - truth).norm(dim=1).median() < 0.15
     assert (found.best - truth).norm(dim=1).max() < 0.5
     likely = (found.log_likelihood + found.log_prior).max(1).values
-    again = likelihood(behaviour(truth, 40, seed=30), found.best[:, None])[:, 0]
+    seen = Evidence(behaviour(truth, 40, seed=30), nothing_shown(12))
+    again = likelihood(seen, found.best[:, None])[:, 0]
     torch.testing.assert_close(again - 0.5 * (found.best / PRIOR_STD).square().sum(1), likely)
 
 
@@ -268,6 +285,30 @@ def test_more_transitions_than_are_looked_at_weigh_as_much_as_all(likelihood):
     weighed = once._replace(weight=300 * once.weight)
     one, other = posterior(likelihood, often), posterior(likelihood, weighed)
     torch.testing.assert_close(one.log_likelihood, other.log_likelihood, rtol=1e-3, atol=1e-2)
+
+
+def test_a_demonstration_tells_what_the_policy_needs_to_act_so(likelihood):
+    """Worked: N(0, 1.5^2), and 0.3 * 20 observations of u = e2 - e1 = 1 with variance 0.04."""
+    shown = Shown(normal(1, 20, 2), torch.ones(1, 20, 1), torch.ones(1, 20))
+    met = Transitions(*(part[:, :0] for part in behaviour(torch.zeros(1, 2), 1)))
+    found = posterior(likelihood, met, shown=shown)
+    expected = 1 / (2 + 0.04 / (0.3 * 20) / PRIOR_STD**2)
+    torch.testing.assert_close(
+        found.best, torch.tensor([[-expected, expected]]), atol=0.02, rtol=0
+    )
+    away = likelihood(Evidence(met, shown), torch.tensor([[[0.0, 0.0]]]))
+    torch.testing.assert_close(away, torch.tensor([[-0.5 * 0.3 * 20 * 1 / 0.04]]))
+
+
+def test_a_demonstration_and_transitions_count_together(likelihood):
+    truth = torch.tensor([[0.5, 1.0]])
+    met, shown = behaviour(truth, 30, seed=4), Shown(normal(1, 9, 2), *(torch.ones(1, 9, 1),) * 2)
+    shown = shown._replace(weight=torch.ones(1, 9))
+    codes = normal(1, 7, 2, seed=8)
+    alone = likelihood(Evidence(met, nothing_shown(1)), codes)
+    none = Transitions(*(part[:, :0] for part in met))
+    both = alone + likelihood(Evidence(none, shown), codes)
+    torch.testing.assert_close(likelihood(Evidence(met, shown), codes), both)
 
 
 # The learner
@@ -349,7 +390,7 @@ def test_what_is_believed_depends_on_what_was_paid(short):
     ]
     assert torch.equal(found[0].code, found[1].code)
     assert not torch.equal(found[0].posterior.log_likelihood, found[2].posterior.log_likelihood)
-    torch.testing.assert_close(found[2].met.reward[:, :19], rollouts.reward.flip(2)[:, 0, :19])
+    torch.testing.assert_close(found[2].seen.met.reward[:, :19], rollouts.reward.flip(2)[:, 0, :19])
     assert fresh.is_fresh
     assert not found[0].is_fresh
     assert not fresh.code.any()
@@ -361,7 +402,7 @@ def test_later_episodes_are_believed_together_with_earlier_ones(short):
     for seed in range(3):
         gathered, _ = explored(learner, problem, belief, seed=seed)
         belief = learner.adapt(belief, seed, *gathered[:2])
-        steps.append(belief.met.weight.shape[1])
+        steps.append(belief.seen.met.weight.shape[1])
     assert steps == [19, 2 * 19, 3 * 19]
 
 
@@ -373,7 +414,7 @@ def test_a_task_is_inferred_alike_alone_and_among_others(short):
         for seed in range(2):
             gathered, _ = explored(learner, problem, belief, tasks=problem.tasks[:num], seed=seed)
             belief = learner.adapt(belief, seed, *gathered[:2])
-        found.append((belief.code[0], gathered.rollouts.action[0], belief.met.reward[0]))
+        found.append((belief.code[0], gathered.rollouts.action[0], belief.seen.met.reward[0]))
     for together, alone in zip(*found, strict=True):
         torch.testing.assert_close(together, alone, atol=1e-3, rtol=1e-3)
 
@@ -381,13 +422,11 @@ def test_a_task_is_inferred_alike_alone_and_among_others(short):
 @pytest.mark.parametrize("tasks_at_once", [3, 20])
 def test_tasks_are_inferred_alike_however_many_at_once(likelihood, tasks_at_once):
     truth = normal(20, 2, seed=20)
-    met, candidates = behaviour(truth, 10), normal(20, 50, 2)
+    seen, candidates = Evidence(behaviour(truth, 10), nothing_shown(20, 3)), normal(20, 50, 2)
     noise = normal(20, 50, seed=1)
-    whole = infer(likelihood, met, candidates, noise)
+    whole = infer(likelihood, seen, candidates, noise)
     some = slice(tasks_at_once)
-    own = infer(
-        likelihood, Transitions(*(part[some] for part in met)), candidates[some], noise[some]
-    )
+    own = infer(likelihood, seen.map(lambda part: part[some]), candidates[some], noise[some])
     torch.testing.assert_close(own.best, whole.best[some], atol=1e-3, rtol=1e-3)
 
 
@@ -405,6 +444,25 @@ def test_new_tasks_are_found_in_few_episodes(ten_tasks):
     curve = evaluate(learner, problem, held_out, num_steps=1, seed=0, episodes_per_step=5)
     earned = curve.mean.episode_return.mean(1)
     assert earned[1] > earned[0] + 2
+
+
+def test_a_demonstration_tells_the_task_without_reward(ten_tasks):
+    learner, problem = trained(ten_tasks, steps=300, model_steps=20, training_rollouts=4)
+    observation, action, alive = ten_tasks.observation, ten_tasks.action, ten_tasks.alive
+    one = Demonstrations(*(part[:, :1] for part in (observation, action, action, action, alive)))
+    rngs = [stream(0, "shown", i) for i in range(10)]
+    before = learner.begin(10)
+    belief = learner.demonstrated(before, one, rngs)
+    assert before.is_fresh
+    assert not belief.is_fresh
+    assert belief.seen.shown.weight.shape == (10, 20)
+    nearest = torch.cdist(belief.code, learner.space.codes).argmin(1)
+    assert (nearest == torch.arange(10)).float().mean() >= 0.9
+    # The first episode follows it: no training task's code, and no moves.
+    _, followed = explored(learner, problem, belief)
+    assert (followed == followed[0]).all()
+    both = learner.demonstrated(belief, one, rngs)
+    assert both.seen.shown.weight.shape == (10, 40)
 
 
 def test_it_trains_and_acts_from_images(tmp_path, invoke):
@@ -441,6 +499,8 @@ WRONG = {
     "axes without width": resized("learner.space.axes", 2),
     "axes of other latents": resized("learner.space.axes", 3, 2),
     "huge codes": resized("learner.space.axes", 0, 10**15),
+    "no variance of actions": lambda tensors: tensors.pop("learner.action_variance"),
+    "variance of other actions": resized("learner.action_variance", 3),
     "no mean": lambda tensors: tensors.pop("learner.space.mean"),
     "models of other inputs": resized(f"{REWARDS}network.0.weight", 3, 5, 64),
     "models with other members": resized(f"{REWARDS}network.1.weight", 2, 64, 64),

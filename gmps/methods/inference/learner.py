@@ -1,9 +1,10 @@
-"""Task inference: a posterior over the task, from every transition that was met."""
+"""Task inference: a posterior over the task, from everything that was seen of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -11,17 +12,20 @@ import torch
 from torch import Tensor
 
 from demokit.learning.networks import Params
+from gmps.experience.demos import Demonstrations
 from gmps.experience.rollouts import Rollouts
 from gmps.methods.inference.actor import Eyes, Path, SeekingActor, met_on
 from gmps.methods.inference.models import Models, Transitions, flat, joined, none_met
 from gmps.methods.inference.options import InferenceOptions
-from gmps.methods.inference.policy import spread
+from gmps.methods.inference.policy import Imitation, Shown, spread
 from gmps.methods.inference.posterior import (
     CANDIDATES,
     NEAR,
     NEAR_TRAINED,
     PARTICLES,
     PRIOR_STD,
+    Evidence,
+    Likelihood,
     Posterior,
     infer,
 )
@@ -33,15 +37,15 @@ EXPLORING_STD = 0.02
 
 
 class Belief(NamedTuple):
-    """What is believed of M tasks: everything met so far, and the posterior it leaves."""
+    """What is believed of M tasks: everything seen so far, and the posterior it leaves."""
 
-    met: Transitions
+    seen: Evidence
     posterior: Posterior
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing was met."""
-        return not self.met.weight.shape[1]
+        """Whether nothing was seen."""
+        return self.seen.is_nothing
 
     @property
     def code(self) -> Tensor:
@@ -69,6 +73,7 @@ class TaskInference:
         space: the task space.
         models: of rewards and of changes of state, and of what following a code earns if it is the
             task's.
+        action_variance: (A,), of what imitation leaves unexplained.
         horizon: steps of an episode.
         options: how it seeks.
     """
@@ -77,6 +82,7 @@ class TaskInference:
     theta: Params
     space: TaskSpace
     models: Models
+    action_variance: Tensor
     horizon: int
     options: InferenceOptions
 
@@ -92,12 +98,13 @@ class TaskInference:
 
     def begin(self, num_tasks: int) -> Belief:
         """Nothing met: the mean of the training tasks is as good as any."""
-        codes = self.space.codes.new_zeros(num_tasks, 1, self.space.width)
+        codes = torch.zeros(num_tasks, 1, self.space.width)
         nothing = codes[..., 0]
-        state = len(self.eyes.modelled(self.policy.feature_mean))
-        met = none_met(num_tasks, state, self.policy.action_width)
-        met = Transitions(*(values.to(codes.device) for values in met))
-        return Belief(met, Posterior(codes, nothing, nothing))
+        state, action = len(self.eyes.modelled(self.policy.feature_mean)), self.policy.action_width
+        met = none_met(num_tasks, state, action)
+        shapes = (len(self.policy.feature_mean),), (action,), ()
+        shown = Shown(*(torch.zeros(num_tasks, 0, *shape) for shape in shapes))
+        return Belief(Evidence(met, shown), Posterior(codes, nothing, nothing))
 
     def explorer(
         self, belief: Belief, step: int, num: int, rngs: Sequence[np.random.Generator]
@@ -122,25 +129,48 @@ class TaskInference:
     def adapt(self, belief: Belief, step: int, gathered: Rollouts, memory: Path) -> Belief:
         """The posterior given what these episodes met, too."""
         now = met_on(memory)._replace(reward=gathered.reward[:, :, :-1])
-        met = joined(belief.met, flat(now))
-        return Belief(met, self._posterior(belief, met, *memory.draws.of_look(-1)))
+        seen = belief.seen._replace(met=joined(belief.seen.met, flat(now)))
+        return Belief(seen, self._posterior(belief, seen, *memory.draws.of_look(-1)))
+
+    @torch.no_grad()
+    def demonstrated(
+        self, belief: Belief, demonstrations: Demonstrations, rngs: Sequence[np.random.Generator]
+    ) -> Belief:
+        """The posterior given what somebody did there, too: who acts as the policy would."""
+        features = self.eyes.features(demonstrations.observation)
+        weight = demonstrations.alive.to(features.dtype)
+        steps = (values.flatten(1, 2) for values in (features, demonstrations.action, weight))
+        seen = belief.seen
+        pairs = zip(seen.shown, steps, strict=True)
+        seen = seen._replace(shown=Shown(*(torch.cat(pair, 1) for pair in pairs)))
+        draws = [self._draws(rng, 1) for rng in rngs]
+        codes, gumbel = (torch.cat(part) for part in zip(*draws, strict=True))
+        return Belief(seen, self._posterior(belief, seen, codes, gumbel))
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """Of codes, given what was seen."""
+        imitation = Imitation(self.policy, self.theta, self.space, self.action_variance)
+        models = self.models
+        return Likelihood(models.rewards, models.changes, imitation, self.options.temper)
 
     def _posterior(
-        self, belief: Belief, met: Transitions, codes: Tensor, gumbel: Tensor
+        self, belief: Belief, seen: Evidence, codes: Tensor, gumbel: Tensor
     ) -> Posterior:
         """Of drawn candidates, and of what was likely before."""
         if not belief.is_fresh:
             codes = torch.cat((belief.posterior.codes[:, :PARTICLES], codes[:, PARTICLES:]), 1)
-        return infer(self.models.likelihood(self.options.temper), met, codes, gumbel)
+        return infer(self.likelihood, seen, codes, gumbel)
 
     def _within(self, belief: Belief, met: Transitions, codes: Tensor, gumbel: Tensor) -> Tensor:
         """The most likely codes (M, K, R) of episodes that have met (M, K, N, ...)."""
         num = met.weight.shape[1]
         own = Transitions(*(values.flatten(0, 1) for values in met))
-        before = Transitions(*(repeated(values, num) for values in belief.met))
-        before_all = Belief(before, Posterior(*(repeated(v, num) for v in belief.posterior)))
+        before = belief.seen.map(partial(repeated, num=num))
+        likely = Posterior(*(repeated(values, num) for values in belief.posterior))
+        seen = before._replace(met=joined(before.met, own))
         draws = repeated(codes, num), repeated(gumbel, num)
-        found = self._posterior(before_all, joined(before, own), *draws)
+        found = self._posterior(Belief(before, likely), seen, *draws)
         return found.best.view(-1, num, self.space.width)
 
     def _tried(self, belief: Belief, num: int, rngs: Sequence[np.random.Generator]) -> Tensor:
@@ -179,7 +209,8 @@ class TaskInference:
         parts = {"theta": self.theta, "space": self.space.tensors()}
         parts["models"] = self.models.tensors()
         named = {f"{part}.{name}": v for part, own in parts.items() for name, v in own.items()}
-        return {**named, **policy_tensors(self.policy)}
+        own = {"action_variance": self.action_variance}
+        return {**named, **policy_tensors(self.policy), **own}
 
     def header(self) -> dict[str, Any]:
         """See `MetaLearner`."""
@@ -193,6 +224,7 @@ class TaskInference:
             theta={name: value.to(device) for name, value in self.theta.items()},
             space=self.space.to(device),
             models=self.models.to(device),
+            action_variance=self.action_variance.to(device),
         )
 
 

@@ -124,26 +124,6 @@ class Ensemble:
 
 
 @dataclass(frozen=True, eq=False)
-class Likelihood:
-    """The models of rewards and of changes of state, asked the other way round.
-
-    Attributes:
-        rewards, changes: the ensembles.
-        temper: weight of a transition.
-    """
-
-    rewards: Ensemble
-    changes: Ensemble
-    temper: float
-
-    def __call__(self, seen: Transitions, codes: Tensor) -> Tensor:
-        """Of codes (T, C, R) given transitions (T, N, ...): (T, C)."""
-        weight = self.temper * seen.weight
-        paid = self.rewards.log_likelihood(*seen.paid(), codes, weight)
-        return paid + self.changes.log_likelihood(*seen.moved(), codes, weight)
-
-
-@dataclass(frozen=True, eq=False)
 class Models:
     """All that was learned about tasks.
 
@@ -164,10 +144,6 @@ class Models:
             Ensemble.fresh(state + action, codes, state, rng),
             Ensemble.fresh(codes, codes, 1, rng),
         )
-
-    def likelihood(self, temper: float) -> Likelihood:
-        """Of codes, given transitions."""
-        return Likelihood(self.rewards, self.changes, temper)
 
     def earned(self, codes: Tensor) -> Tensor:
         """What following codes (..., R) earns where they are the task's, standardised (...,)."""

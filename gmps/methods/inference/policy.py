@@ -12,6 +12,7 @@ from torch import Tensor
 from demokit.learning.networks import Layers, Params, init_mlp, mlp
 from gmps.methods.inference.models import Transitions
 from gmps.methods.inference.options import InferenceOptions
+from gmps.methods.inference.space import TaskSpace
 from gmps.policies.gaussian import LATENT, GaussianPolicy
 
 _RIDGE, _LEAST_RIDGE = 1.0, 1e-3  # towards the policy of all tasks; of that one
@@ -23,6 +24,7 @@ _LEAST_ROWS = 16  # of a task
 _MODEL_ROWS = 512
 _HIDDEN = (64, 64)
 _MIN_SCALE = 1e-4
+LEAST_STD = 0.1  # of what somebody does from what the policy would do
 
 
 class Shown(NamedTuple):
@@ -39,6 +41,32 @@ def act(policy: GaussianPolicy, theta: Params, latent: Tensor, features: Tensor)
     for i, (weight, bias) in enumerate(policy.layers({**theta, LATENT: latent})):
         x = (x.relu() if i else x) @ weight + bias
     return x
+
+
+class Imitation(NamedTuple):
+    """How well the policy explains, under codes, what somebody does.
+
+    `variance` (A,) is that of what it leaves unexplained.
+    """
+
+    policy: GaussianPolicy
+    theta: Params
+    space: TaskSpace
+    variance: Tensor
+
+    def log_likelihood(self, shown: Shown, codes: Tensor, weight: Tensor) -> Tensor:
+        """Of codes (T, C, R), given what was shown of tasks, with weights (T, D): (T, C)."""
+        latent = self.space.latent(codes)[:, :, None]
+        mean = act(self.policy, self.theta, latent, shown.features[:, None])
+        each = -0.5 * ((mean - shown.action[:, None]).square() / self.variance).sum(-1)
+        return (each * weight[:, None]).sum(-1)
+
+
+@torch.no_grad()
+def unexplained(policy: GaussianPolicy, theta: Params, shown: Shown, latents: Tensor) -> Tensor:
+    """Mean squared errors (A,) of imitation under the tasks' latents (M, Z)."""
+    error = act(policy, theta, latents[:, None], shown.features) - shown.action
+    return (shown.weight[..., None] * error.square()).mean((0, 1)).clamp_min(LEAST_STD**2)
 
 
 class _Head(NamedTuple):

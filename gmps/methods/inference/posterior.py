@@ -1,13 +1,16 @@
-"""Which task is it? The posterior over codes, given all transitions of it so far."""
+"""Which task is it? The posterior over codes, given all that was seen of it so far."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from gmps.methods.inference.models import Likelihood, Transitions
+from gmps.methods.inference.models import Ensemble, Transitions
+from gmps.methods.inference.policy import Imitation, Shown
 
 CANDIDATES = 240
 NEAR_TRAINED = 48  # of the candidates lie around training tasks
@@ -16,8 +19,65 @@ PARTICLES = 8
 _ASCENT = 30
 _LR = 0.08
 NEAR = 0.1  # of them
-_MOST_TRANSITIONS = 64  # that are looked at, evenly over all
+_MOST_STEPS = 64  # that are looked at, evenly over all
 _AT_ONCE, _CODES_AT_ONCE = 4, 60  # tasks, and candidates of each
+
+
+class Evidence(NamedTuple):
+    """All that was seen of T tasks: transitions (T, N, ...), and demonstrated steps (T, D, ...)."""
+
+    met: Transitions
+    shown: Shown
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing was seen."""
+        return not self.met.weight.shape[1] and not self.shown.weight.shape[1]
+
+    def thinned(self) -> Evidence:
+        """So many steps of each that they can be looked at, weighing as much as all."""
+        return Evidence(_thinned(self.met), _thinned(self.shown))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Evidence:
+        """The same with all tensors changed."""
+        met, shown = self
+        return Evidence(Transitions(*map(change, met)), Shown(*map(change, shown)))
+
+    def split(self, num: int) -> list[Evidence]:
+        """Of so many tasks each."""
+        met, shown = ([torch.split(v, num) for v in part] for part in self)
+        return [
+            Evidence(Transitions(*own), Shown(*its))
+            for own, its in zip(zip(*met, strict=True), zip(*shown, strict=True), strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """What was learned of tasks, asked the other way round.
+
+    Attributes:
+        rewards, changes: the models of rewards and of changes of state.
+        imitation: the policy as a model of who demonstrates.
+        temper: weight of a step.
+    """
+
+    rewards: Ensemble
+    changes: Ensemble
+    imitation: Imitation
+    temper: float
+
+    def __call__(self, seen: Evidence, codes: Tensor) -> Tensor:
+        """Log-likelihood (T, C) of codes (T, C, R)."""
+        found = codes.new_zeros(codes.shape[:2])
+        if seen.met.weight.shape[1]:
+            weight = self.temper * seen.met.weight
+            found = found + self.rewards.log_likelihood(*seen.met.paid(), codes, weight)
+            found = found + self.changes.log_likelihood(*seen.met.moved(), codes, weight)
+        if seen.shown.weight.shape[1]:
+            weight = self.temper * seen.shown.weight
+            found = found + self.imitation.log_likelihood(seen.shown, codes, weight)
+        return found
 
 
 class Posterior(NamedTuple):
@@ -39,22 +99,20 @@ def log_prior(codes: Tensor) -> Tensor:
     return -0.5 * (codes / PRIOR_STD).square().sum(-1)
 
 
-def infer(
-    likelihood: Likelihood, seen: Transitions, candidates: Tensor, gumbel: Tensor
-) -> Posterior:
+def infer(likelihood: Likelihood, seen: Evidence, candidates: Tensor, gumbel: Tensor) -> Posterior:
     """Candidates (T, C, R), and the best of them moved uphill.
 
     Half of those that move are the most likely ones, half are drawn by `gumbel` noise (T, C), so
     that more than one explanation is followed.
     """
-    several = (*_thinned(seen), candidates, gumbel)
-    parts = zip(*(torch.split(values, _AT_ONCE) for values in several), strict=True)
-    found = [_inferred(likelihood, Transitions(*part[:-2]), *part[-2:]) for part in parts]
+    several = (torch.split(values, _AT_ONCE) for values in (candidates, gumbel))
+    parts = zip(seen.thinned().split(_AT_ONCE), *several, strict=True)
+    found = [_inferred(likelihood, *part) for part in parts]
     return Posterior(*(torch.cat(values) for values in zip(*found, strict=True)))
 
 
 def _inferred(
-    likelihood: Likelihood, seen: Transitions, candidates: Tensor, gumbel: Tensor
+    likelihood: Likelihood, seen: Evidence, candidates: Tensor, gumbel: Tensor
 ) -> Posterior:
     """Of so few tasks that what is computed of them stays in the cache."""
     with torch.no_grad():
@@ -81,7 +139,7 @@ def _chosen(log_posterior: Tensor, gumbel: Tensor) -> Tensor:
     return torch.cat((top, drawn), 1)
 
 
-def _uphill(likelihood: Likelihood, seen: Transitions, codes: Tensor) -> Tensor:
+def _uphill(likelihood: Likelihood, seen: Evidence, codes: Tensor) -> Tensor:
     """Codes after some steps of Adam on the log-posterior."""
     codes = codes.clone().requires_grad_()
     optimizer = torch.optim.Adam([codes], _LR)
@@ -94,12 +152,15 @@ def _uphill(likelihood: Likelihood, seen: Transitions, codes: Tensor) -> Tensor:
     return codes.detach()
 
 
-def _thinned(seen: Transitions) -> Transitions:
-    """Evenly over all transitions, weighing as much as all."""
-    num = seen.weight.shape[1]
-    if num <= _MOST_TRANSITIONS:
-        return seen
-    rows = torch.linspace(0, num - 1, _MOST_TRANSITIONS).round().long()
-    thin = Transitions(*(values[:, rows] for values in seen))
-    scale = seen.weight.sum(1, keepdim=True) / thin.weight.sum(1, keepdim=True).clamp_min(1)
+_Steps = TypeVar("_Steps", Transitions, Shown)
+
+
+def _thinned(steps: _Steps) -> _Steps:
+    """Evenly over all, weighing as much as all."""
+    num = steps.weight.shape[1]
+    if num <= _MOST_STEPS:
+        return steps
+    rows = torch.linspace(0, num - 1, _MOST_STEPS).round().long()
+    thin = type(steps)(*(values[:, rows] for values in steps))
+    scale = steps.weight.sum(1, keepdim=True) / thin.weight.sum(1, keepdim=True).clamp_min(1)
     return thin._replace(weight=thin.weight * scale)

@@ -28,7 +28,14 @@ from gmps.methods.inference.models import (
     none_met,
 )
 from gmps.methods.inference.options import InferenceOptions
-from gmps.methods.inference.policy import Shown, first_guess, learn, spread
+from gmps.methods.inference.policy import (
+    LEAST_STD,
+    Shown,
+    first_guess,
+    learn,
+    spread,
+    unexplained,
+)
 from gmps.methods.inference.posterior import PRIOR_STD
 from gmps.methods.inference.space import TaskSpace
 from gmps.policies.encoder import PREFIX
@@ -63,8 +70,10 @@ def start(training: Training[InferenceOptions]) -> TaskInference:
     shown, guess = _shown(training, eyes)
     space, state = TaskSpace.of(guess[:, :width]), eyes.modelled(shown.features).shape[-1]
     rng = torch_stream(options.seed, "models")
-    models = Models.fresh(state, len(problem.schema.actions), space.width, rng)
-    return TaskInference(policy, theta, space, models, problem.schema.horizon, options)
+    actions = len(problem.schema.actions)
+    models = Models.fresh(state, actions, space.width, rng)
+    variance = torch.full((actions,), LEAST_STD**2)
+    return TaskInference(policy, theta, space, models, variance, problem.schema.horizon, options)
 
 
 def train(
@@ -133,7 +142,13 @@ def load(
     require_params(policy, MetaParams(theta, {}), AdaptSpec(()), step_sizes=False)
     models = Models.of_tensors(section(tensors, "models."))
     _require_shapes(policy, space, models, len(problem.tasks))
-    return TaskInference(policy, theta, space, models, problem.schema.horizon, options)
+    variance = tensors["action_variance"]
+    check_tensors(
+        {"action_variance": variance},
+        lambda: {"action_variance": torch.zeros(policy.action_width)},
+        "variance of actions",
+    )
+    return TaskInference(policy, theta, space, models, variance, problem.schema.horizon, options)
 
 
 def _require_shapes(policy: GaussianPolicy, space: TaskSpace, models: Models, tasks: int) -> None:
@@ -229,7 +244,9 @@ def _learned(
     first = guess[:, : learner.policy.bias_transform_width]
     theta, latents, loss = learn(learner.policy, theta, shown, first, met, options, rng, report)
     MetaParams({**theta, "latents": latents}, {}).require_finite(iteration)
-    return replace(learner, theta=theta, space=TaskSpace.of(latents)), loss
+    space = TaskSpace.of(latents)
+    variance = unexplained(learner.policy, theta, shown, space.latent(space.codes))
+    return replace(learner, theta=theta, space=space, action_variance=variance), loss
 
 
 def _explored(
