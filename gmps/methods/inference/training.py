@@ -56,7 +56,6 @@ _TURNING = 0.4  # share of episodes that change their code
 _FIRST_WIDTH = 4  # before it is known in how many ways tasks differ
 _WIDTHS = (1, 2, 3, 4, 6, 8)
 _FEWER = 3  # so many times fewer steps judge a width than learn the space
-_WORSE = 2  # widths in a row end the search
 
 
 def start(training: Training[InferenceOptions]) -> TaskInference:
@@ -218,10 +217,7 @@ def _chosen_width(
             for what in (met.paid(), met.moved())
         )
         errors[width] = sum(float(each.variance.log().sum()) for each in fitted)
-        best = min(errors, key=errors.__getitem__)
-        if list(errors).index(best) < len(errors) - _WORSE:
-            break
-    return best
+    return min(errors, key=errors.__getitem__)
 
 
 def _learned(
