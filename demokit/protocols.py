@@ -161,6 +161,19 @@ class Agent(Protocol):
         """A trial that goes on with the task that this agent knows; else as `new_task`."""
         ...
 
+    def shown(self, demonstrations: str | PathLike[str], *, seed: int = 0) -> Agent:
+        """The same after demonstrations of its task, without any reward.
+
+        Args:
+            demonstrations: a dataset, file or Minari id, all of whose episodes are of the task.
+            seed: of what is drawn where a method draws.
+
+        Raises:
+            DemokitError: it shows several tasks, or what the policy neither sees nor does, or the
+                method learns from rewards alone.
+        """
+        ...
+
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write policy and belief to a file, which `demokit.load_policy` reads.
 

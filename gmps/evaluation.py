@@ -16,14 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from demokit.errors import DemokitError
 from demokit.random import stream
 from demokit.types import FloatArray, Task
 from gmps.distributed import Part
 from gmps.experience.demos import Demonstrations
 from gmps.experience.rollouts import Gathered, Sampled
 from gmps.experience.sampler import Sampler
-from gmps.method import IsTold, LearnsFromDemonstrations, MetaLearner
+from gmps.method import IsTold, MetaLearner, shown_to
 from gmps.problem import Problem
 
 MEAN_EPISODES = 5
@@ -166,18 +165,6 @@ def evaluate(
         start = stage_of(learner, sampler, streams, 0, belief)
     found = meta_test(learner, sampler, streams, num_steps, start, on_step)
     return _over_trials(found, trials)
-
-
-def shown_to(
-    learner: MetaLearner,
-    belief: Any,
-    demonstrations: Demonstrations,
-    rngs: Sequence[np.random.Generator],
-) -> Any:
-    """The belief after demonstrations; raises DemokitError where they teach a learner nothing."""
-    if not isinstance(learner, LearnsFromDemonstrations):
-        raise DemokitError("This method learns a new task from rewards alone: show it none.")
-    return learner.demonstrated(belief, demonstrations, rngs)
 
 
 def num_trials(episodes_per_step: int) -> int:

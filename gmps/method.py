@@ -140,6 +140,18 @@ class LearnsFromDemonstrations(Protocol):
         ...
 
 
+def shown_to(
+    learner: MetaLearner,
+    belief: Any,
+    demonstrations: Demonstrations,
+    rngs: Sequence[np.random.Generator],
+) -> Any:
+    """The belief after demonstrations; raises DemokitError where they teach a learner nothing."""
+    if not isinstance(learner, LearnsFromDemonstrations):
+        raise DemokitError("This method learns a new task from rewards alone: show it none.")
+    return learner.demonstrated(belief, demonstrations, rngs)
+
+
 def ready_steps(learner: MetaLearner) -> int | None:
     """Adaptation steps that it can take; None: as many as one likes."""
     if isinstance(learner, HasStepSize) and learner.step_size is None:

@@ -15,12 +15,13 @@ import torch
 from demokit.errors import DemokitError
 from demokit.protocols import Agent
 from demokit.random import stream
-from demokit.types import FloatArray
+from demokit.types import FloatArray, Task
 from demokit.writing import explain_write
 from gmps.agent.acting import Acting
 from gmps.agent.trial import NewTask
+from gmps.experience.demos import demonstrations_of
 from gmps.experience.sight import Sight
-from gmps.method import IsTold, MetaLearner, ready_steps
+from gmps.method import IsTold, MetaLearner, ready_steps, shown_to
 from gmps.runs.checkpoint import Adapted, Trained, load, save
 
 
@@ -122,6 +123,18 @@ class TrainedAgent(Agent):
     ) -> NewTask:
         return NewTask(self, *self.plan(steps, episodes, rollouts), seed)
 
+    def shown(self, demonstrations: str | PathLike[str], *, seed: int = 0) -> TrainedAgent:
+        return self.shown_task(demonstrations, seed)[1]
+
+    def shown_task(
+        self, demonstrations: str | PathLike[str], seed: int
+    ) -> tuple[Task, TrainedAgent]:
+        """The task of demonstrations, and what `shown` returns."""
+        task, demos = demonstrations_of(Path(demonstrations), self.trained.problem)
+        rngs = [stream(seed, "demonstrations", task.id)]
+        belief = shown_to(self.learner, self.belief, demos, rngs)
+        return task, self.knowing(belief, 0, 0)
+
     def plan(
         self, steps: int | None, episodes: int | None, rollouts: int | None
     ) -> tuple[int, int]:
@@ -181,7 +194,7 @@ class TrainedAgent(Agent):
             if steps < 0:
                 raise DemokitError(f"{steps} steps cannot be taken: name 0 or more.")
             return steps
-        if episodes < num or episodes % num:
+        if episodes < 0 or episodes % num:
             raise DemokitError(
                 f"A step of {self.method} takes {num} episodes here: {episodes} are not whole "
                 f"steps, name a multiple of {num}, or rollouts of a step."

@@ -34,8 +34,21 @@ _SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=T
 @_ENV
 @click.option("--task", help="Id of the task, such as push/paper/validation/03.")
 @click.option("--context", help="In place of --task its context, such as 0.3,-0.2.")
-@click.option("--episodes", type=click.IntRange(1), help="Episodes that it learns from, in all.")
-@click.option("--adapt-steps", type=click.IntRange(1), help="In place of --episodes. Default: 1.")
+@click.option(
+    "--demos",
+    type=click.Path(path_type=Path),
+    help="Demonstrations of the task, and of no other: a dataset. They are shown first.",
+)
+@click.option(
+    "--episodes",
+    type=click.IntRange(0),
+    help="Episodes that it learns from, in all. 0: from demonstrations alone.",
+)
+@click.option(
+    "--adapt-steps",
+    type=click.IntRange(0),
+    help="In place of --episodes. Default: 1, with --demos 0.",
+)
 @click.option(
     "--rollouts", type=click.IntRange(1), help="K, episodes of a step; default: as in training."
 )
@@ -63,6 +76,7 @@ def adapt(
     env: str | None,
     task: str | None,
     context: str | None,
+    demos: Path | None,
     episodes: int | None,
     adapt_steps: int | None,
     rollouts: int | None,
@@ -75,16 +89,23 @@ def adapt(
 ) -> None:
     """Adapt a run to one task of its family by simulation, and keep the policy.
 
-    RUN is a run folder, or a policy that was adapted before: it goes on. Prints what the policy's
-    mean earns after each adaptation step. `demokit.load_policy` and `demokit rollout` take what is
-    written.
+    RUN is a run folder, or a policy that was adapted before: it goes on. The task is named, or is
+    that of the demonstrations. Prints what the policy's mean earns after each adaptation step.
+    `demokit.load_policy` and `demokit rollout` take what is written.
     """
     from demokit.cli.console import progress
     from gmps.agent.simulated import adapt as adapt_to
 
     require_free([out, video, roll_outs], overwrite)
-    agent = _agent(ctx, policy, env, reward)
-    chosen = _task(agent, task, context)
+    agent = before = _agent(ctx, policy, env, reward)
+    if demos is None:
+        if 0 in (episodes, adapt_steps):
+            raise click.UsageError("There is nothing to learn from: name episodes, or --demos.")
+        chosen = _task(agent, task, context)
+    else:
+        shown, agent = agent.shown_task(demos, seed)
+        chosen = _task(agent, task, context, shown)
+        adapt_steps = 0 if episodes is None and adapt_steps is None else adapt_steps
     if video is not None:
         agent.trained.problem.family.require_drawn()
     steps, num = agent.plan(adapt_steps, episodes, rollouts)
@@ -100,7 +121,7 @@ def adapt(
         if roll_outs is not None:
             say(f"Roll-outs: {kept.written(found.episodes)}")
     if video is not None:
-        _film(video, agent, found.agent, chosen, seed)
+        _film(video, before, found.agent, chosen, seed)
         say(f"Video: {video}")
 
 
@@ -221,12 +242,19 @@ def _agent(ctx: click.Context, policy: Path, env: str | None, reward: str | None
     return paid(agent, reward)
 
 
-def _task(agent: TrainedAgent, name: str | None, context: str | None) -> Task:
-    """The task that was named: one of the training, or of the family, or one of a context."""
+def _task(
+    agent: TrainedAgent, name: str | None, context: str | None, shown: Task | None = None
+) -> Task:
+    """The task that was named: one of the training, or of the family, or one of a context.
+
+    Where nothing was, the one that was shown.
+    """
     from demokit.envs.tasks import find_task
     from demokit.types import Task
 
     problem = agent.trained.problem
+    if shown is not None and name is context is None:
+        return shown
     if (name is None) == (context is None):
         raise click.UsageError("Name the task: --task or --context, one of them.")
     if name is not None:

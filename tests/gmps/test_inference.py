@@ -293,9 +293,7 @@ def test_a_demonstration_tells_what_the_policy_needs_to_act_so(likelihood):
     met = Transitions(*(part[:, :0] for part in behaviour(torch.zeros(1, 2), 1)))
     found = posterior(likelihood, met, shown=shown)
     expected = 1 / (2 + 0.04 / (0.3 * 20) / PRIOR_STD**2)
-    torch.testing.assert_close(
-        found.best, torch.tensor([[-expected, expected]]), atol=0.02, rtol=0
-    )
+    torch.testing.assert_close(found.best, torch.tensor([[-expected, expected]]), atol=0.02, rtol=0)
     away = likelihood(Evidence(met, shown), torch.tensor([[[0.0, 0.0]]]))
     torch.testing.assert_close(away, torch.tensor([[-0.5 * 0.3 * 20 * 1 / 0.04]]))
 
