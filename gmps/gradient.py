@@ -21,7 +21,6 @@ from gmps.policies.standard import policy_tensors, require_params
 from gmps.steps.advantage import Advantage, spread_centers
 from gmps.steps.imitation import fine_tuned
 from gmps.steps.inner import InnerBatch, InnerStep
-from gmps.steps.losses import mean_weights
 
 _NUM_CENTERS = 16
 
@@ -122,10 +121,7 @@ class GradientLearner:
         self, belief: Params, demonstrations: Demonstrations, rngs: Sequence[np.random.Generator]
     ) -> Params:
         """Fine-tuned on the tasks' demonstrations: imitation, of the parameters that adapt."""
-        features = self.policy.encode(self.meta.theta, demonstrations.observation).flatten(1, 2)
-        alive = demonstrations.alive.flatten(1)
-        shown = features, demonstrations.action.flatten(1, 2), mean_weights(alive)
-        return fine_tuned(self.policy, belief, self.inner.spec.names, *shown)
+        return fine_tuned(self.policy, belief, self.inner.spec.names, demonstrations)
 
     def step_sizes(self, step: int) -> Params:
         """Step sizes of adaptation step 0, 1, ...: the learned ones first, then the scalar."""

@@ -11,16 +11,16 @@ from torch import Tensor
 from demokit.learning.networks import Params
 from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
 from gmps.distributed import Part
-from gmps.experience.demos import DemoBatch
+from gmps.experience.demos import DemoBatch, Demonstrations
 from gmps.experience.observation import thinned
 from gmps.method import Iteration, MetaLearner
 from gmps.options import SQUARED, CloningOptions, ImitationOptions
 from gmps.policies.gaussian import GaussianPolicy
 from gmps.policies.meta_params import MetaParams
 from gmps.problem import Training
-from gmps.steps.losses import behaviour_cloning
+from gmps.steps.losses import behaviour_cloning, mean_weights
 
-FINE_TUNING_STEPS, FINE_TUNING_LR = 100, 1e-3
+FINE_TUNING_STEPS, FINE_TUNING_LR = 300, 3e-4
 
 
 class Clone(MetaLearner, Protocol):
@@ -116,9 +116,8 @@ def fine_tuned(
     policy: GaussianPolicy,
     params: Params,
     names: Sequence[str],
-    features: Tensor,
-    action: Tensor,
-    weight: Tensor,
+    shown: Demonstrations,
+    lr: float = FINE_TUNING_LR,
 ) -> Params:
     """Parameters (M, ...) after some steps of Adam on the squared error, in each task on its own.
 
@@ -126,12 +125,13 @@ def fine_tuned(
         policy: the pure functions.
         params: before.
         names: those that change.
-        features: (M, D, F), demonstrated.
-        action: (M, D, A), demonstrated.
-        weight: (M, D) of `mean_weights`.
+        shown: the demonstrations.
+        lr: Adam's step size.
     """
+    features = policy.encode(_of_first(params), shown.observation).detach().flatten(1, 2)
+    action, weight = shown.action.flatten(1, 2), mean_weights(shown.alive.flatten(1))
     own = {name: params[name].detach().clone().requires_grad_() for name in names}
-    optimizer = torch.optim.Adam(own.values(), lr=FINE_TUNING_LR)
+    optimizer = torch.optim.Adam(own.values(), lr=lr)
     mean = torch.func.vmap(lambda phi, seen: policy.dist(phi, seen).mean)
     for _ in range(FINE_TUNING_STEPS):
         with torch.enable_grad():
@@ -141,3 +141,8 @@ def fine_tuned(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return {**params, **{name: value.detach() for name, value in own.items()}}
+
+
+def _of_first(params: Params) -> Params:
+    """Parameters of the first of M tasks: what makes features is the same for all."""
+    return {name: value[0] for name, value in params.items()}

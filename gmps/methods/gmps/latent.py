@@ -16,7 +16,7 @@ from demokit.learning.networks import Params
 from demokit.random import torch_stream
 from demokit.types import Task
 from gmps.distributed import Part
-from gmps.experience.demos import DemoSet
+from gmps.experience.demos import Demonstrations, DemoSet
 from gmps.experience.rollouts import Gathered, Rollouts
 from gmps.methods.gmps.algorithm import train
 from gmps.methods.gmps.critic import Critic
@@ -40,10 +40,12 @@ from gmps.policies.standard import (
     statistics_of,
 )
 from gmps.problem import Problem, Training
+from gmps.steps.imitation import fine_tuned
 
 __all__ = ["LatentLearner", "load", "start", "train"]
 
 _CRITIC = "critic."
+_SHOWN_LR = 1e-2  # of the latent, which alone adapts
 
 
 class Followed(NamedTuple):
@@ -120,6 +122,12 @@ class LatentLearner:
             belief, sizes, self._judged(gathered, memory)
         )
         return phi
+
+    def demonstrated(
+        self, belief: Params, demonstrations: Demonstrations, rngs: Sequence[np.random.Generator]
+    ) -> Params:
+        """The latent moved to where the policy acts so."""
+        return fine_tuned(self.policy, belief, (LATENT,), demonstrations, _SHOWN_LR)
 
     def with_meta(self, meta: MetaParams) -> Self:
         """See `Guided`."""

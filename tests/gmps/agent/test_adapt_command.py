@@ -97,6 +97,63 @@ def test_an_adapted_policy_goes_on(runs, invoke, tmp_path):
     assert all(value.equal(other[key]) for key, value in one.items())
 
 
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory, invoke):
+    """A demonstration of a task."""
+    path = tmp_path_factory.mktemp("shown") / "one.hdf5"
+    only = ("--split", "validation", "--tasks", 1, "--episodes-per-task", 1)
+    invoke("record", "--env", "point", *only, "--out", path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["gmps", "imitation", "task-inference"])
+def test_a_demonstration_is_shown_before_any_reward(runs, name, shown, invoke, tmp_path):
+    out = tmp_path / "p.safetensors"
+    said = words(invoke("adapt", runs / name, "--demos", shown, "--seed", 3, "--out", out))
+    assert f"{name} on point/uniform-0/validation/00" in said
+    agent = demokit.load_policy(out)
+    assert (agent.steps, agent.episodes) == (0, 0)
+    run = demokit.load_policy(runs / name)
+    by_hand = run.shown(shown, seed=3)
+    found, before = (tensors_of(each.belief) for each in (by_hand, run))
+    assert all(v.equal(found[key]) for key, v in tensors_of(agent.belief).items())
+    assert not all(v.equal(found[key]) for key, v in before.items())
+    # It goes on from there.
+    more = tmp_path / "more.safetensors"
+    told = ("--demos", shown, "--seed", 3, "--episodes", 3, "--rollouts", 3, "--out", more)
+    invoke("adapt", runs / name, *told)
+    agent = demokit.load_policy(more)
+    assert (agent.steps, agent.episodes) == (1, 3)
+
+
+def test_imitation_of_a_demonstration_comes_near_its_actions(runs, shown):
+    run = demokit.load_policy(runs / "imitation")
+    with open_dataset(shown) as dataset:
+        episode = dataset[0]
+    seen, wanted = episode.observations[:-1], episode.actions
+    errors = [
+        float(np.square(agent.act(seen) - wanted).mean()) for agent in (run, run.shown(shown))
+    ]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_what_cannot_be_shown_is_refused(runs, shown, point_demos, invoke, tmp_path):
+    out = ("--out", tmp_path / "p.safetensors")
+    several = words(invoke("adapt", runs / "gmps", "--demos", point_demos, *out, exit_code=1))
+    assert "shows 3 tasks, and what is adapted to is one" in several
+    one = tmp_path / "push.hdf5"
+    invoke("record", "--env", "push", "--tasks", 1, "--episodes-per-task", 1, "--out", one)
+    said = words(invoke("adapt", runs / "gmps", "--demos", one, *out, exit_code=1))
+    assert "shows push, the policy is one of point" in said
+    said = words(invoke("adapt", runs / "replay", "--demos", shown, *out, exit_code=1))
+    assert "learns a new task from rewards alone" in said
+    said = words(
+        invoke("adapt", runs / "gmps", "--context=0,0", "--episodes", 0, *out, exit_code=2)
+    )
+    assert "nothing to learn from" in said
+    assert not (tmp_path / "p.safetensors").exists()
+
+
 def test_a_video_shows_before_and_after(runs, invoke, tmp_path):
     video, out = tmp_path / "v.mp4", tmp_path / "p.safetensors"
     invoke("adapt", runs / "gmps", "--context", "0.3,-0.2", "--out", out, "--video", video)
