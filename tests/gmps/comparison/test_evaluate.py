@@ -229,6 +229,28 @@ def test_too_few_episodes_are_one_sentence(point_run, tmp_path, invoke):
     assert "Name --episodes or --adapt-steps, not both." in both
 
 
+def test_demonstrations_are_shown_before_the_first_episode(
+    point_run, simple_runs, tmp_path, invoke
+):
+    few = ("--num-tasks", "3", "--adapt-steps", "1", "--rollouts", "3")
+    returns = []
+    for num in (0, 2):
+        folder = tmp_path / str(num)
+        invoke("evaluate", point_run, *few, "--demonstrations", num, "--output-dir", folder)
+        with (folder / "evaluation.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["label"] == "gmps"]
+        returns.append([float(r["episode_return"]) for r in rows if r["actor"] == "mean"])
+    before, after = (np.mean(each[:3]) for each in returns)
+    assert after > before + 2  # a demonstration says where the goal is
+    content = content_of(tmp_path / "2")
+    assert content["facts"]["demonstrations of each task, shown first"] == "2"
+    assert content["told"]["gmps"].endswith("; of a new task 2 demonstrations")
+    assert "demonstrations of each task" not in str(content_of(tmp_path / "0")["facts"])
+    args = ("--demonstrations", 1, "--output-dir", tmp_path / "no")
+    said = invoke("evaluate", point_run, simple_runs[0], *args, exit_code=1).output
+    assert "learns a new task from rewards alone" in said
+
+
 def test_measurements_of_an_oracle_remember_that_it_was_told(simple_runs, tmp_path, invoke):
     run = tmp_path / "oracle-0"
     shutil.copytree(simple_runs[2], run)
