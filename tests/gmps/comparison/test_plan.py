@@ -317,7 +317,10 @@ def test_interrupting_ends_what_runs(tmp_path):
     assert not (tmp_path / "4.log").exists()
 
 
-IN_PARTS = {"push", "push-free", "door", "point", "point-rotated", "point-coded"}
+IN_PARTS = {
+    *("push", "push-sparse", "door"),
+    *("point", "point-coded", "point-corner", "point-rotated"),
+}
 """What is archived of docs/inference.toml, with one seed."""
 
 
