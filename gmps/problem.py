@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -91,6 +91,14 @@ class Problem:
         """Raise DemokitError where no roll-outs can be had."""
         if isinstance(self.family, RecordedFamily):
             raise self.family.unsimulated()
+
+    def require_states(self) -> None:
+        """Raise DemokitError where images are seen."""
+        if self.sees != "state":
+            raise DemokitError(
+                "Learning from reward alone acts from states, not from images: leave out "
+                "--observation vision, or name a dataset of states."
+            )
 
     @property
     def family_name(self) -> str:
@@ -183,6 +191,15 @@ class Training(Generic[Options]):
         """Roll-outs of the training tasks, this process's part of them."""
         return self.problem.sampler(
             self.problem.tasks, explore=explore, mean=mean, part=self.part, device=self.device
+        )
+
+    def sampler_of(self, chosen: Sequence[int], *, explore: int) -> Sampler:
+        """Roll-outs of some training tasks, this process's part of them."""
+        return self.problem.sampler(
+            tuple(self.problem.tasks[i] for i in chosen),
+            explore=explore,
+            part=self.part.world.part(len(chosen)),
+            device=self.device,
         )
 
 

@@ -1,4 +1,4 @@
-"""The advantage A_i of the inner loop: a value baseline refitted per task, then GAE.
+"""The advantage A_i of the inner loop: a value baseline refitted per task, then GAE; and of trials.
 
 Source: the published code uses the linear feature baseline of Duan et al. (2016), refitted for
 every task on the same roll-outs it is used on, GAE, and normalisation per task.
@@ -91,6 +91,29 @@ class Advantage:
         assert self.radial_columns is not None
         offset = observation[..., None, self.radial_columns] - self.centers
         return torch.exp(-0.5 * offset.square().sum(-1) / self.radial_width**2)
+
+
+def trial_advantages(
+    reward: Tensor,
+    value: Tensor,
+    alive: Tensor,
+    ended: Tensor,
+    *,
+    discount: float,
+    gae_lambda: float,
+) -> Tensor:
+    """GAE over whole trials (B, L), across the ends of their episodes; zero where not `alive`.
+
+    Source: Schulman et al., 2016, Eq. 16; RL2 (Duan et al., 2016) maximises what a trial pays, so
+    that an episode's end cuts nothing. Where the last episode was not `ended` (B,) it was the
+    horizon that cut the trial: its last step was as good as it was expected to be, for nobody saw
+    what came of it (VariBAD's "proper time limits"). Values and rewards are in the same unit.
+    """
+    follows = torch.nn.functional.pad(alive[:, 1:], (0, 1))
+    next_value = torch.nn.functional.pad(value[:, 1:], (0, 1)) * follows
+    known = alive & (follows | ended[:, None])
+    delta = known * (reward + discount * next_value - value)
+    return discounted_returns(delta, discount * gae_lambda)
 
 
 def paid_alike(reward: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""The clipped surrogate of proximal policy optimisation (PPO)."""
+"""The clipped losses of proximal policy optimisation (PPO)."""
 
 from __future__ import annotations
 
 import math
 
 from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
 
 
 def clipped_surrogate(
@@ -30,3 +31,15 @@ def clipped_surrogate(
     if math.isfinite(clip):
         paid = paid.minimum(ratio.clamp(1 - clip, 1 + clip) * advantage)
     return -paid.mean()
+
+
+def clipped_value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip: float) -> Tensor:
+    r"""$1/2 \max [ h(V_t - R_t), h(V_t^{clip} - R_t) ]$ for each step, (...,).
+
+    $V^{clip} = V_{old} + clip(V - V_{old}, -\epsilon, \epsilon)$; h is Huber's loss, quadratic up
+    to 1. All are (...,). Source: PPO of OpenAI's baselines; the Huber loss is VariBAD's.
+    """
+    near = old_value + (value - old_value).clamp(-clip, clip)
+    errors = (smooth_l1_loss(each, target, reduction="none") for each in (value, near))
+    worse: Tensor = next(errors).maximum(next(errors))
+    return 0.5 * worse

@@ -13,7 +13,9 @@ from gmps.progress import unheard
 from gmps.runs.folder import Run
 
 NUM_TASKS, DEMOS = 3, 2
-REWARDED = ("maml", "e-maml", "promp", "multitask", "maesn")
+REMEMBERING = ("rl2",)
+"""Methods that adapt by their memory of one episode after the other."""
+REWARDED = ("maml", "e-maml", "promp", "multitask", "maesn", *REMEMBERING)
 """Methods that learn from reward alone."""
 _EVERY = (
     *("--demos-per-task", str(DEMOS)),
@@ -57,6 +59,7 @@ def options_of(method="gmps", **changes):
     inferred = {"steps": 4, "model_steps": 4, "training_rollouts": 3}
     own["task-inference"] = {**inferred, "device": "cpu"}
     own |= {name: {} for name in REWARDED}
+    own |= {name: {"rollouts_per_task": 1, "trials": 4, "minibatches": 2} for name in REMEMBERING}
     short |= own.get(method, {"outer_steps": 2})
     if method not in REWARDED:
         short["demos_per_task"] = DEMOS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,9 +18,6 @@ from gmps.methods.maml.objective import MetaSurrogate, OverTasks, Stage
 from gmps.methods.maml.options import RewardOptions
 from gmps.policies.meta_params import MetaParams
 from gmps.problem import Training
-
-if TYPE_CHECKING:
-    from gmps.experience.sampler import Sampler  # it simulates
 
 __all__ = ["load", "start", "train"]
 
@@ -44,7 +40,8 @@ def train(
     restore_optimizer(optimizer, state)
     for iteration in range(first, options.iterations):  # 2
         rng = training.stream("iteration", iteration)
-        sampler = sampler_of(training, drawn_tasks(training, rng))  # 3
+        chosen = drawn_tasks(training, rng)  # 3
+        sampler = training.sampler_of(chosen, explore=options.rollouts_per_task)
         gathered: list[Gathered] = []
         belief = learner.begin(sampler.num_tasks)
         for step in range(options.trained_steps + 1):  # 4
@@ -66,16 +63,6 @@ def drawn_tasks(training: Training[RewardOptions], rng: np.random.Generator) -> 
     """Which training tasks an iteration takes, of all processes."""
     every, num = len(training.problem.tasks), training.options.meta_batch
     return sorted(rng.choice(every, num or every, replace=False).tolist())
-
-
-def sampler_of(training: Training[RewardOptions], chosen: Sequence[int]) -> Sampler:
-    """Roll-outs of these training tasks, this process's part of them."""
-    return training.problem.sampler(
-        tuple(training.problem.tasks[i] for i in chosen),
-        explore=training.options.rollouts_per_task,
-        part=training.part.world.part(len(chosen)),
-        device=training.device,
-    )
 
 
 def _objective(

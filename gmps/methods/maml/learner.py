@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from demokit.errors import DemokitError
 from demokit.learning.networks import Params
 from demokit.random import torch_stream
 from gmps.gradient import GradientLearner, loaded_meta, loaded_step_size
@@ -43,7 +42,7 @@ class RewardLearner(GradientLearner):
 def start(training: Training[RewardOptions]) -> GradientLearner:
     """Fresh parameters; raises DemokitError where images are seen."""
     options, problem = training.options, training.problem
-    require_states(problem)
+    problem.require_states()
     options.require_batch(len(problem.tasks))
     zeros = torch.zeros(problem.schema.width)
     policy = policy_of(options, problem, (zeros, zeros + 1))
@@ -59,15 +58,6 @@ def load(
     meta = loaded_meta(policy, tensors, step_sizes=False)
     learner, step_size = _learner(options, policy, meta), loaded_step_size(header)
     return learner if step_size is None else learner.with_step_size(step_size)
-
-
-def require_states(problem: Problem) -> None:
-    """Raise DemokitError where images are seen."""
-    if problem.sees != "state":
-        raise DemokitError(
-            "Learning from reward alone acts from states, not from images: leave out --observation "
-            "vision, or name a dataset of states."
-        )
 
 
 def policy_of(

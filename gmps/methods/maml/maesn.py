@@ -23,8 +23,8 @@ from demokit.random import torch_stream
 from gmps.distributed import Part
 from gmps.experience.rollouts import Gathered, Rollouts
 from gmps.method import Iteration
-from gmps.methods.maml.algorithm import drawn_tasks, paid_in, sampler_of
-from gmps.methods.maml.learner import policy_of, require_states
+from gmps.methods.maml.algorithm import drawn_tasks, paid_in
+from gmps.methods.maml.learner import policy_of
 from gmps.methods.maml.objective import OverTasks, Stage
 from gmps.methods.maml.options import MAESNOptions
 from gmps.policies.gaussian import LATENT, GaussianActor, GaussianPolicy, replicate
@@ -242,7 +242,7 @@ def train(
     for iteration in range(first, options.iterations):
         rng = training.stream("iteration", iteration)
         chosen = drawn_tasks(training, rng)  # a batch of tasks
-        sampler = sampler_of(training, chosen)
+        sampler = training.sampler_of(chosen, explore=options.rollouts_per_task)
         own = torch.tensor(chosen, device=training.device)[sampler.part.own]
         # Roll-outs under latents of each task's Gaussian, and a step on it.
         belief = Belief(*(part[own] for part in _pair(learner.params, _TASKS)))
@@ -303,7 +303,7 @@ def _objective(
 def start(training: Training[MAESNOptions]) -> MAESN:
     """Fresh parameters; the training tasks' mean latents are drawn from the prior."""
     options, problem = training.options, training.problem
-    require_states(problem)
+    problem.require_states()
     options.require_batch(len(problem.tasks))
     zeros = torch.zeros(problem.schema.width)
     policy = policy_of(options, problem, (zeros, zeros + 1), options.latent_width)

@@ -1,0 +1,247 @@
+"""Policies that remember: what they see of a trial goes through a body that has a memory.
+
+A trial is several episodes of one task, one after the other, and the memory is kept from each to
+the next. A body is a pair of ways to say the same: step by step, when acting, and over whole
+trials, when learning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, pad
+
+from demokit.learning.distributions import Gaussian
+from demokit.learning.networks import Layers, Params, init_mlp, mlp
+from gmps.experience.actor import Seen
+from gmps.experience.trials import Trials
+
+Memory = dict[str, Tensor]
+"""What a body remembers of B trials, tensors (B, ...) by name."""
+
+
+class Body(Protocol):
+    """What makes of the steps so far what policy and value are read from."""
+
+    @property
+    def width(self) -> int:
+        """H, numbers that it says of a step."""
+        ...
+
+    def init(self, rng: torch.Generator | None) -> Params:
+        """Fresh parameters."""
+        ...
+
+    def begin(self, num: int) -> Memory:
+        """Of `num` trials before their first step."""
+        ...
+
+    def step(
+        self, params: Params, memory: Memory, x: Tensor, alive: Tensor
+    ) -> tuple[Tensor, Memory]:
+        """What it says (B, H) of a step (B, I), and remembers; where not `alive` (B,), as before.
+
+        What comes in stays as it is, up to its own length.
+        """
+        ...
+
+    def unroll(self, params: Params, x: Tensor) -> Tensor:
+        """What it says (B, L, H) of whole trials (B, L, I), from their first step on."""
+        ...
+
+
+@dataclass(frozen=True)
+class GRU:
+    """A layer of gated recurrent units (Cho et al., 2014), gates as in `torch.nn.GRU`.
+
+    Attributes:
+        input_width: I.
+        width: H.
+    """
+
+    input_width: int
+    width: int
+
+    def init(self, rng: torch.Generator | None) -> Params:
+        """Uniform within 1 / sqrt(H), biases zero, recurrent weights orthogonal for each gate."""
+        bound, width = self.width**-0.5, self.width
+        seen = bound * (2 * torch.rand(3 * width, self.input_width, generator=rng) - 1)
+        kept = torch.randn(3 * width, width, generator=rng).view(3, width, width)
+        return {
+            "input.weight": seen,
+            "input.bias": torch.zeros(3 * width),
+            "hidden.weight": torch.linalg.qr(kept)[0].flatten(0, 1).contiguous(),
+            "hidden.bias": torch.zeros(3 * width),
+        }
+
+    def begin(self, num: int) -> Memory:
+        """See `Body`."""
+        return {"hidden": torch.zeros(num, self.width)}
+
+    def step(
+        self, params: Params, memory: Memory, x: Tensor, alive: Tensor
+    ) -> tuple[Tensor, Memory]:
+        """See `Body`."""
+        before = memory["hidden"]
+        after = torch.where(alive[:, None], torch.gru_cell(x, before, *_gates(params)), before)
+        return after, {"hidden": after}
+
+    def unroll(self, params: Params, x: Tensor) -> Tensor:
+        """See `Body`."""
+        start = x.new_zeros(1, len(x), self.width)
+        weights = list(_gates(params))
+        out, _ = torch.gru(x, start, weights, True, 1, 0.0, False, False, True)
+        return out
+
+
+def _gates(params: Params) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """In the order that torch takes them."""
+    names = "input.weight", "hidden.weight", "input.bias", "hidden.bias"
+    first, second, third, fourth = (params[name] for name in names)
+    return first, second, third, fourth
+
+
+class Belief(NamedTuple):
+    """What is remembered of M tasks: the body's memory, and how the last episode ended.
+
+    `action` (M, A) and `reward` (M,) are those of its last step, zero before the first episode.
+    """
+
+    memory: Memory
+    action: Tensor
+    reward: Tensor
+
+    def repeated(self, num: int) -> Belief:
+        """For `num` episodes of every task, (M * num, ...)."""
+        memory = {n: value.repeat_interleave(num, 0) for n, value in self.memory.items()}
+        ends = (value.repeat_interleave(num, 0) for value in (self.action, self.reward))
+        return Belief(memory, *ends)
+
+
+@dataclass(frozen=True)
+class MemoryPolicy:
+    """Sees observation, last action, last reward and first steps; a network for policy and value.
+
+    Source: RL2 (Duan et al., 2016), with the network of VariBAD's RL2: each input but the flag of
+    the first step goes through a layer with ReLU of its own. Policy and value have a hidden layer,
+    tanh, each, on what the body says.
+
+    Attributes:
+        body: with the memory.
+        observation_width, action_width: O, A.
+        embedded: units for observation, action and reward.
+        hidden_width: units of the hidden layers behind the body.
+        initial_std, min_std: of the outputs, at the start and the least.
+        action_scale: which outputs span the actions' range, see `GaussianPolicy`.
+    """
+
+    body: Body
+    observation_width: int
+    action_width: int
+    embedded: tuple[int, int, int]
+    hidden_width: int
+    initial_std: float
+    min_std: float
+    action_scale: float
+
+    def init(self, rng: torch.Generator | None) -> Params:
+        """Fresh parameters theta, by name: "body.", "policy.", "value.", ..."""
+        inputs = self.observation_width, self.action_width, 1
+        pairs = zip(("observation", "action", "reward"), inputs, self.embedded, strict=True)
+        hidden = self.body.width, self.hidden_width
+        parts = {name: init_mlp(rng, widths) for name, *widths in pairs}
+        parts["body"] = self.body.init(rng)
+        parts["policy"] = init_mlp(rng, (*hidden, self.action_width))
+        parts["value"] = init_mlp(rng, (*hidden, 1))
+        theta = {f"{part}.{n}": value for part, own in parts.items() for n, value in own.items()}
+        return {**theta, "log_std": torch.full((self.action_width,), self.initial_std).log()}
+
+    def begin(self, num_tasks: int) -> Belief:
+        """What is remembered of tasks that nobody has met."""
+        zeros = torch.zeros(num_tasks, self.action_width)
+        return Belief(self.body.begin(num_tasks), zeros, zeros.new_zeros(num_tasks))
+
+    def step(
+        self, theta: Params, belief: Belief, seen: tuple[Tensor, ...], alive: Tensor
+    ) -> tuple[Gaussian, Memory]:
+        """What to do now in B trials, and what the body remembers; `seen` is that of `inputs`."""
+        x = self.inputs(theta, *seen)
+        said, memory = self.body.step(_part(theta, "body"), belief.memory, x, alive)
+        return self.dist(theta, said), memory
+
+    def unroll(self, theta: Params, trials: Trials) -> tuple[Gaussian, Tensor]:
+        """Policies (B, L, A) and values (B, L) in whole trials."""
+        action, reward = (_shifted(values) for values in (trials.action, trials.reward))
+        x = self.inputs(theta, trials.observation, action, reward, trials.first)
+        said = self.body.unroll(_part(theta, "body"), x)
+        return self.dist(theta, said), mlp(_layers(theta, "value"), said, "tanh").squeeze(-1)
+
+    def inputs(
+        self, theta: Params, observation: Tensor, action: Tensor, reward: Tensor, first: Tensor
+    ) -> Tensor:
+        """What the body sees, (..., I).
+
+        Args:
+            theta: parameters.
+            observation: (..., O).
+            action: of the step before in the trial, (..., A).
+            reward: of it, (...); an episode's last one is seen in the first step of the next.
+            first: (...) bool, whether this is an episode's first step.
+        """
+        parts = {"observation": observation, "action": action, "reward": reward[..., None]}
+        embedded = [
+            linear(values, theta[f"{name}.0.weight"].mT, theta[f"{name}.0.bias"]).relu()
+            for name, values in parts.items()
+        ]
+        return torch.cat((*embedded, first[..., None].to(observation.dtype)), -1)
+
+    def dist(self, theta: Params, said: Tensor) -> Gaussian:
+        """The policy, given what the body says (..., H)."""
+        mean = mlp(_layers(theta, "policy"), said, "tanh") / self.action_scale
+        return Gaussian(mean, theta["log_std"].exp().clamp_min(self.min_std) / self.action_scale)
+
+
+class MemoryActor:
+    """Acts in `num` episodes of each task as somebody who remembers the same of it.
+
+    Args:
+        policy: the pure functions.
+        theta: their parameters.
+        belief: about M tasks; it stays as it is.
+        num: K.
+    """
+
+    def __init__(self, policy: MemoryPolicy, theta: Params, belief: Belief, num: int) -> None:
+        self.memory = belief.repeated(num)
+        self._policy, self._theta = policy, theta
+
+    def __call__(self, memory: Belief, seen: Seen) -> tuple[Gaussian, Belief]:
+        """See `Actor`."""
+        assert isinstance(seen.observation, Tensor)
+        begins = seen.t == 0
+        action, reward = seen.action.flatten(0, 1), seen.reward.flatten()
+        if begins:
+            action, reward = memory.action, memory.reward
+        alive = seen.alive.flatten()
+        now = seen.observation.flatten(0, 1), action, reward, torch.full_like(alive, begins)
+        dist, kept = self._policy.step(self._theta, memory, now, alive)
+        mean = dist.mean.view(*seen.alive.shape, -1)
+        return dist._replace(mean=mean), memory._replace(memory=kept)
+
+
+def _shifted(values: Tensor) -> Tensor:
+    """Those of the step before (B, L, ...), zero before the first."""
+    return pad(values[:, :-1], (*(values.ndim - 2) * (0, 0), 1, 0))
+
+
+def _part(theta: Params, name: str) -> Params:
+    prefix = f"{name}."
+    return {n.removeprefix(prefix): value for n, value in theta.items() if n.startswith(prefix)}
+
+
+def _layers(theta: Params, name: str) -> Layers:
+    """Of one hidden layer."""
+    return tuple((theta[f"{name}.{i}.weight"], theta[f"{name}.{i}.bias"]) for i in range(2))
