@@ -31,6 +31,10 @@ SHORT_REWARD = (
     *("--iterations", "1", "--rollouts-per-task", "3", "--eval-every", "1"),
     *("--threads", "1"),
 )
+SHORT_MEMORY = (
+    *("--iterations", "2", "--trials", "4", "--minibatches", "3", "--eval-every", "1"),
+    *("--threads", "1"),
+)
 SHORT_INFERENCE = (
     *("--method", "task-inference", "--iterations", "2", "--steps", "20", "--model-steps", "20"),
     *("--training-rollouts", "4", "--eval-every", "1", "--threads", "1"),

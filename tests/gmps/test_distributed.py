@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 import torch
 from devices import DEVICE
-from short_run import REWARDED, SHORT, SHORT_IMITATION, SHORT_INFERENCE, SHORT_REWARD
+from short_run import (
+    REMEMBERING,
+    REWARDED,
+    SHORT,
+    SHORT_IMITATION,
+    SHORT_INFERENCE,
+    SHORT_MEMORY,
+    SHORT_REWARD,
+)
 
 from demokit.data import open_dataset
 from demokit.learning.checkpoint import load_checkpoint
@@ -35,6 +43,10 @@ def command(num, demos, folder, *options):
     every = options if whole & {*options} else (*RUN, *options)
     given = ("--demos", demos, "--output-dir", folder, *every)
     return [*started, "demokit", "meta-train", *map(str, given)]
+
+
+def short_of(name):
+    return SHORT_MEMORY if name in REMEMBERING else SHORT_REWARD
 
 
 def trained(num, demos, folder, *options):
@@ -71,7 +83,7 @@ def require_same(folder, other, tolerance=TOLERANCE):
         pytest.param(IMITATION, marks=pytest.mark.slow),
         pytest.param(SHORT_INFERENCE, marks=pytest.mark.slow),
         *(
-            pytest.param(("--method", name, *SHORT_REWARD), marks=pytest.mark.slow)
+            pytest.param(("--method", name, *short_of(name)), marks=pytest.mark.slow)
             for name in REWARDED
         ),
     ],

@@ -71,7 +71,8 @@ def test_rollout_records_what_the_policy_does(runs, name, invoke, tmp_path):
     assert len({each.seed for each in episodes}) == 70
     for episode in (episodes[0], episodes[-1]):
         agent.reset()
-        acted = [agent.act(seen) for seen in episode.observations[:-1]]
+        told = zip(episode.observations, [None, *episode.rewards[:-1]], strict=False)
+        acted = [agent.act(seen, reward=paid) for seen, paid in told]
         assert np.allclose(acted, episode.actions, atol=1e-5)
 
 
