@@ -288,12 +288,13 @@ def test_more_transitions_than_are_looked_at_weigh_as_much_as_all(likelihood):
 
 
 def test_a_demonstration_tells_what_the_policy_needs_to_act_so(likelihood):
-    """Worked: N(0, 1.5^2), and 0.3 * 20 observations of u = e2 - e1 = 1 with variance 0.04."""
+    """Worked: e2 - e1 under N(0, 1.5^2) each, observed as 1, 0.3 * 20 times with variance 0.04."""
     shown = Shown(normal(1, 20, 2), torch.ones(1, 20, 1), torch.ones(1, 20))
     met = Transitions(*(part[:, :0] for part in behaviour(torch.zeros(1, 2), 1)))
     found = posterior(likelihood, met, shown=shown)
-    expected = 1 / (2 + 0.04 / (0.3 * 20) / PRIOR_STD**2)
-    torch.testing.assert_close(found.best, torch.tensor([[-expected, expected]]), atol=0.02, rtol=0)
+    expected = 2 / (2 + 0.04 / (0.3 * 20) / PRIOR_STD**2)
+    told = found.best[:, 1] - found.best[:, 0]
+    torch.testing.assert_close(told, torch.tensor([expected]), atol=0.05, rtol=0)
     away = likelihood(Evidence(met, shown), torch.tensor([[[0.0, 0.0]]]))
     torch.testing.assert_close(away, torch.tensor([[-0.5 * 0.3 * 20 * 1 / 0.04]]))
 
