@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
+from torch.nn.functional import scaled_dot_product_attention as _attention
 
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Layers, Params, init_mlp, mlp
@@ -39,12 +40,16 @@ class Body(Protocol):
         """Of `num` trials before their first step."""
         ...
 
+    def kept(self, memory: Memory) -> Memory:
+        """What a belief keeps of it."""
+        ...
+
     def step(
         self, params: Params, memory: Memory, x: Tensor, alive: Tensor
     ) -> tuple[Tensor, Memory]:
         """What it says (B, H) of a step (B, I), and remembers; where not `alive` (B,), as before.
 
-        What comes in stays as it is, up to its own length.
+        What was kept stays as it is.
         """
         ...
 
@@ -81,6 +86,10 @@ class GRU:
         """See `Body`."""
         return {"hidden": torch.zeros(num, self.width)}
 
+    def kept(self, memory: Memory) -> Memory:
+        """See `Body`: all of it."""
+        return memory
+
     def step(
         self, params: Params, memory: Memory, x: Tensor, alive: Tensor
     ) -> tuple[Tensor, Memory]:
@@ -95,6 +104,124 @@ class GRU:
         weights = list(_gates(params))
         out, _ = torch.gru(x, start, weights, True, 1, 0.0, False, False, True)
         return out
+
+
+@dataclass(frozen=True)
+class Snail:
+    """Temporal convolutions and causal attention in turn, each beside what it saw.
+
+    Source: SNAIL (Mishra et al., 2018), section 3: dense blocks, tanh(f) sigmoid(g) of causal
+    convolutions over two steps, dilations 1, 2, 4, ... until they span a trial; attention
+    softmax(Q K' / sqrt(K)) V over the steps so far. What a layer says stands behind what it saw,
+    so that the last layer's numbers begin with those of every other: these are the cache.
+
+    Attributes:
+        input_width: I.
+        length: steps of a trial, which the convolutions span; longer ones are seen by attention.
+        filters: what a convolution says.
+        keys: numbers of a query, a key and a value.
+        blocks: how often convolutions and attention take turns.
+    """
+
+    input_width: int
+    length: int
+    filters: int
+    keys: int
+    blocks: int = 2
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """Of all layers; 0 is attention."""
+        spans = (2**i for i in range(max(1, (self.length - 1).bit_length())))
+        return self.blocks * (*spans, 0)
+
+    @property
+    def width(self) -> int:
+        """H."""
+        return self._seen_by(len(self.dilations))
+
+    def init(self, rng: torch.Generator | None) -> Params:
+        """Xavier-uniform weights and zero biases."""
+        params: Params = {}
+        for i, dilation in enumerate(self.dilations):
+            seen = self._seen_by(i)
+            widths = (2 * seen, 2 * self.filters) if dilation else (seen, 3 * self.keys)
+            params |= {f"{i}.{n[2:]}": value for n, value in init_mlp(rng, widths).items()}
+        return params
+
+    def begin(self, num: int) -> Memory:
+        """See `Body`: no step yet. The steps (B, S) that were met come first."""
+        nothing = {"met": torch.zeros(num, 0, dtype=torch.bool)}
+        nothing["seen"] = torch.zeros(num, 0, self.width)
+        for i, dilation in enumerate(self.dilations):
+            if not dilation:
+                nothing |= {f"{i}.{n}": torch.zeros(num, 0, self.keys) for n in ("keys", "values")}
+        return nothing
+
+    def kept(self, memory: Memory) -> Memory:
+        """See `Body`: without room for more."""
+        met = int(memory["met"].sum(1).max())
+        return {name: value[:, :met] for name, value in memory.items()}
+
+    def step(
+        self, params: Params, memory: Memory, x: Tensor, alive: Tensor
+    ) -> tuple[Tensor, Memory]:
+        """See `Body`. Room for more is written to in place, behind what was met."""
+        met = memory["met"].sum(1)
+        if bool((met == memory["met"].shape[1]).any()):
+            memory = {name: _with_room(value) for name, value in memory.items()}
+        rows = torch.arange(len(met), device=met.device)
+        so_far = torch.arange(memory["met"].shape[1], device=met.device) <= met[:, None]
+        for i, dilation in enumerate(self.dilations):
+            weight, bias = params[f"{i}.weight"], params[f"{i}.bias"]
+            if dilation:
+                before = memory["seen"][rows, (met - dilation).clamp_min(0), : x.shape[1]]
+                before = before * (met >= dilation)[:, None]
+                said = _gated(torch.cat((before, x), 1) @ weight + bias)
+            else:
+                query, *own = (x @ weight + bias).chunk(3, -1)
+                keys, values = (memory[f"{i}.{n}"] for n in ("keys", "values"))
+                keys[rows, met], values[rows, met] = own
+                mask = so_far[:, None]
+                said = _attention(query[:, None], keys, values, attn_mask=mask).squeeze(1)
+            x = torch.cat((x, said), 1)
+        memory["seen"][rows, met] = x
+        counted = so_far & (alive[:, None] | memory["met"])
+        return x, {**memory, "met": counted}
+
+    def unroll(self, params: Params, x: Tensor) -> Tensor:
+        """See `Body`."""
+        length = x.shape[1]
+        for i, dilation in enumerate(self.dilations):
+            weight, bias = params[f"{i}.weight"], params[f"{i}.bias"]
+            if dilation:
+                span = min(dilation, length)
+                before = pad(x[:, : length - span], (0, 0, span, 0))
+                said = _gated(torch.cat((before, x), -1) @ weight + bias)
+            else:
+                query, keys, values = (x @ weight + bias).chunk(3, -1)
+                said = _attention(query, keys, values, is_causal=True)
+            x = torch.cat((x, said), -1)
+        return x
+
+    def _seen_by(self, layer: int) -> int:
+        """Numbers that a layer sees."""
+        said = (self.filters if dilation else self.keys for dilation in self.dilations[:layer])
+        return self.input_width + sum(said)
+
+
+_ROOM = 64  # steps by which a memory grows
+
+
+def _with_room(values: Tensor) -> Tensor:
+    """A copy (B, S + more, ...)."""
+    more = values.new_zeros(len(values), _ROOM, *values.shape[2:])
+    return torch.cat((values, more), 1)
+
+
+def _gated(values: Tensor) -> Tensor:
+    said, gate = values.chunk(2, -1)
+    return said.tanh() * gate.sigmoid()
 
 
 def _gates(params: Params) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -13,7 +13,7 @@ from gmps.progress import unheard
 from gmps.runs.folder import Run
 
 NUM_TASKS, DEMOS = 3, 2
-REMEMBERING = ("rl2",)
+REMEMBERING = ("rl2", "snail")
 """Methods that adapt by their memory of one episode after the other."""
 REWARDED = ("maml", "e-maml", "promp", "multitask", "maesn", *REMEMBERING)
 """Methods that learn from reward alone."""

@@ -1,7 +1,7 @@
 """Learning to adapt without gradients: a policy that remembers the episodes of a trial."""
 
 from gmps.method import Method
-from gmps.methods.memory.options import RL2Options
+from gmps.methods.memory.options import RL2Options, SnailOptions
 
 _MODULE = "gmps.methods.memory.algorithm"
 _ADAPTS = "remembering its episodes: no step, no gradient"
@@ -12,6 +12,15 @@ RL2 = Method(
     source="Duan et al., 2016; Wang et al., 2016; as Zintgraf et al., 2020, have it",
     adapts=_ADAPTS,
     options=RL2Options,
+    module=_MODULE,
+    told=_TOLD,
+)
+
+SNAIL = Method(
+    about="SNAIL: the same with temporal convolutions and attention over the trial so far",
+    source="Mishra et al., 2018",
+    adapts=_ADAPTS,
+    options=SnailOptions,
     module=_MODULE,
     told=_TOLD,
 )

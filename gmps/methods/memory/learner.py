@@ -67,7 +67,8 @@ class MemoryLearner:
         """What is remembered after an episode of every task, whoever acted in it."""
         own = gathered.episodes(slice(episode, episode + 1))
         assert isinstance(own.observation, Tensor)
-        actor, memory = MemoryActor(self.policy, self.meta.theta, belief, 1), belief
+        actor = MemoryActor(self.policy, self.meta.theta, belief, 1)
+        memory = actor.memory
         action, reward = torch.zeros_like(own.action[:, :, 0]), torch.zeros_like(own.reward[..., 0])
         with torch.no_grad():
             for t in range(own.reward.shape[2]):
@@ -80,11 +81,8 @@ class MemoryLearner:
         """With the last action and reward of an episode that counted."""
         last = gathered.alive[:, episode].sum(1) - 1
         tasks = torch.arange(len(last), device=last.device)
-        action, reward = (
-            gathered.action[tasks, episode, last],
-            gathered.reward[tasks, episode, last],
-        )
-        return memory._replace(action=action, reward=reward)
+        ends = (part[tasks, episode, last] for part in (gathered.action, gathered.reward))
+        return Belief(self.policy.body.kept(memory.memory), *ends)
 
     def with_meta(self, meta: MetaParams) -> Self:
         """With other parameters."""
@@ -132,7 +130,7 @@ def load(
 def policy_of(options: MemoryOptions, problem: Problem) -> MemoryPolicy:
     """Of states as they are."""
     return MemoryPolicy(
-        options.body,
+        options.body(problem.schema.horizon),
         problem.schema.width,
         len(problem.schema.actions),
         options.embedded,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from demokit.errors import DemokitError
 from demokit.options import SIMULATION, option
 from gmps.options import PolicyOptions, RunOptions
-from gmps.policies.memory import GRU, Body
+from gmps.policies.memory import GRU, Body, Snail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,8 @@ class MemoryOptions(PolicyOptions, RunOptions):
         """Units for observation, action and reward."""
         return self.observation_embedding, self.action_embedding, self.reward_embedding
 
-    @property
-    def body(self) -> Body:
-        """What has the memory."""
+    def body(self, horizon: int) -> Body:
+        """What has the memory, for episodes of so many steps."""
         raise NotImplementedError
 
     @property
@@ -78,7 +77,19 @@ class RL2Options(MemoryOptions):
 
     memory_width: int = option(128, "Units of the GRU.")
 
-    @property
-    def body(self) -> GRU:
+    def body(self, horizon: int) -> GRU:
         """See `MemoryOptions`."""
         return GRU(self.seen_width, self.memory_width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnailOptions(MemoryOptions):
+    """Of SNAIL."""
+
+    filters: int = option(16, "What each temporal convolution says, in numbers.")
+    attention_width: int = option(16, "Numbers of a key, and of a value.")
+
+    def body(self, horizon: int) -> Snail:
+        """See `MemoryOptions`."""
+        length = horizon * self.trial_episodes
+        return Snail(self.seen_width, length, self.filters, self.attention_width)

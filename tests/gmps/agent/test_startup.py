@@ -25,7 +25,17 @@ print(sorted({NEEDLESS!r} & set(sys.modules)))
 
 @pytest.mark.parametrize(
     "method",
-    ["gmps", "gmps-latent", "imitation", "task-inference", "oracle", "maml", "maesn", "rl2"],
+    [
+        "gmps",
+        "gmps-latent",
+        "imitation",
+        "task-inference",
+        "oracle",
+        "maml",
+        "maesn",
+        "rl2",
+        "snail",
+    ],
 )
 def test_acting_imports_no_simulator_and_no_dataset(runs, method):
     args = [sys.executable, "-c", LOADED, str(runs / method)]
