@@ -90,5 +90,5 @@ def test_without_imageio(monkeypatch, tmp_path):
     from demokit.data.video import write_video
 
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(DemokitError, match=r"demokit\[video\]"):
+    with pytest.raises(DemokitError, match="pip install imageio-ffmpeg"):
         write_video(tmp_path / "a.mp4", [], 10)

@@ -47,6 +47,10 @@ def test_a_damaged_belief_is_one_sentence(kept, damage):
     tensors, header = load_checkpoint(kept)
     for name in belief_names(tensors):
         value = damage(tensors[name])
+        before = tensors[name]
+        if value is not None and value.dtype == before.dtype and torch.equal(value, before):
+            assert not value.numel()  # where nothing was shown, nothing can be damaged so
+            continue
         others = {n: v for n, v in tensors.items() if n != name}
         save_checkpoint(kept, others if value is None else {**others, name: value}, header)
         said = refusal(kept)

@@ -291,7 +291,7 @@ def test_what_cannot_be_tried_is_one_sentence(runs):
         ({"steps": 1, "episodes": 3}, "not both"),
         ({"steps": -1}, "-1 steps"),
         ({"episodes": 4}, "multiple of 3"),
-        ({"episodes": 0}, "multiple of 3"),
+        ({"episodes": -3}, "multiple of 3"),
         ({"rollouts": 1}, "2 episodes or more"),
         ({"context": (0.0, 0.0)}, "told no context"),
     ]
