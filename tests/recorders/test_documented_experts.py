@@ -118,7 +118,7 @@ def test_a_family_without_a_script_is_recorded_by_hand(package, tmp_path, invoke
     hand = Program(*words, *more, environment={"PYTHONPATH": str(package)})
     try:
         hand.wait_for("There is no expert to take over: all is by hand")
-        hand.wait_for("recording")
+        hand.wait_for("begins when you move")
         hand.type("wt")
         hand.wait_for("no expert can take over")
         hand.wait_for("step [5-9]/")
