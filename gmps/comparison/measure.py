@@ -18,6 +18,7 @@ import torch
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.errors import DemokitError
 from demokit.learning.folder import versions
+from demokit.protocols import Expert
 from demokit.random import stream
 from demokit.types import Task
 from gmps.comparison.evaluated_run import EvaluatedRun, Measured
@@ -374,10 +375,15 @@ def _curve(
     return Measured(rows, versions())
 
 
+def _demonstrator(run: EvaluatedRun, protocol: Protocol) -> Expert | None:
+    """Who shows the new tasks, if anybody does."""
+    return protocol.reference([run]).expert if protocol.demonstrations else None
+
+
 def _showing(run: EvaluatedRun, protocol: Protocol) -> Showing | None:
     """The demonstrations of new tasks, if there are any."""
-    expert = protocol.reference([run]).expert
-    if not protocol.demonstrations or expert is None:
+    expert = _demonstrator(run, protocol)
+    if expert is None:
         return None
     rng = stream(protocol.seed, "demonstrations of new tasks", run.facts.seed)
     problem, num = run.trained.problem, protocol.demonstrations
@@ -399,8 +405,8 @@ def _keys(
     run: EvaluatedRun, tasks: Sequence[Task], variant: Variant, protocol: Protocol
 ) -> tuple[str, str]:
     """Names of a curve, by everything that decides it; the second is that of demokit 0.1."""
-    expert = protocol.reference([run]).expert
-    shown = [protocol.demonstrations, expert.name] if protocol.demonstrations and expert else []
+    expert = _demonstrator(run, protocol)
+    shown = [protocol.demonstrations, expert.name] if expert else []
     decisive = (
         run.facts.checkpoint,
         [asdict(task) for task in tasks],

@@ -19,6 +19,7 @@ from demokit.data.labels import read_labels, require_advice
 from demokit.envs import is_known, make_family
 from demokit.envs.family import Family
 from demokit.envs.recorded import RecordedFamily, Shapes
+from demokit.envs.schema import Schema
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.options import AUTO, EXPERT
@@ -254,6 +255,7 @@ def _require_alike(dataset: data.Dataset, problem: Problem) -> None:
             f"{dataset.path} holds other observations than the policy sees: record "
             f"--observation {'state' if problem.sees == 'state' else 'vision'} as in training."
         )
+    _require_shapes(dataset, problem.schema)
 
 
 def family_of(dataset: data.Dataset) -> Family:
@@ -265,6 +267,7 @@ def family_of(dataset: data.Dataset) -> Family:
     about = dataset.metadata
     if is_known(about.family) or about.provenance.restorable:
         family = make_family(about.family)
+        _require_shapes(dataset, family.schema)
         if not family.restorable:
             _require_fit(dataset, family)
         return family
@@ -278,22 +281,31 @@ def family_of(dataset: data.Dataset) -> Family:
     return RecordedFamily(about.family, shapes)
 
 
-def _require_fit(dataset: data.Dataset, family: Family) -> None:
-    """Raise DemokitError unless a dataset holds what its family sees, does and is told."""
+def _require_shapes(dataset: data.Dataset, schema: Schema) -> None:
+    """Raise DemokitError unless a dataset holds what policies of its family see and do."""
     about = dataset.metadata
-    seen = () if isinstance(about.observation_space, Mapping) else about.observation_space.shape
-    has = {
-        "observations": (seen, (family.observation_width,)),
-        "actions": (about.action_space.shape, (len(family.actions),)),
-    }
-    for task in about.tasks:
-        has[f"a context of {task.id}"] = (np.shape(task.context), (family.context.width,))
-    for what, (found, needed) in has.items():
-        if found != needed:
-            raise DemokitError(
-                f"{dataset.path} holds {what} of the shape {found}, and {family.name} has "
-                f"{needed}: it was recorded in another environment of that name."
-            )
+    if observed_in(dataset) == "state":
+        space = about.observation_space
+        seen = () if isinstance(space, Mapping) else space.shape
+        _require_shape(dataset, schema.name, "observations", seen, schema.width)
+    _require_shape(dataset, schema.name, "actions", about.action_space.shape, len(schema.actions))
+
+
+def _require_shape(
+    dataset: data.Dataset, family: str, what: str, found: tuple[int, ...], width: int
+) -> None:
+    if found != (width,):
+        raise DemokitError(
+            f"{dataset.path} holds {what} of the shape {found}, and {family} has {(width,)}: it "
+            "was recorded in another environment of that name."
+        )
+
+
+def _require_fit(dataset: data.Dataset, family: Family) -> None:
+    """Raise DemokitError unless a dataset holds what its family is told, and its actions."""
+    for task in dataset.metadata.tasks:
+        what, shape = f"a context of {task.id}", np.shape(task.context)
+        _require_shape(dataset, family.name, what, shape, family.context.width)
     _require_range(dataset, family)
 
 

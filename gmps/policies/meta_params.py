@@ -51,7 +51,7 @@ class MetaParams(NamedTuple):
         if not all(bool(value.isfinite().all()) for value in self.leaves()):
             raise DemokitError(
                 f"Training diverged in iteration {iteration}: parameters are NaN or infinite, and "
-                "are not saved. Start another run with a smaller --outer-lr or --inner-lr."
+                "are not saved. Start another run with smaller step sizes."
             )
 
 

@@ -7,7 +7,7 @@ import pytest
 from by_hand import METHODS
 
 import demokit
-from demokit.data import open_dataset
+from demokit.data import from_arrays, open_dataset
 from demokit.data.labels import count_labels
 from demokit.envs import make_family
 from demokit.envs.tasks import find_task, make_tasks
@@ -153,6 +153,20 @@ def test_what_cannot_be_shown_is_refused(runs, shown, point_demos, invoke, tmp_p
     )
     assert "nothing to learn from" in said
     assert not (tmp_path / "p.safetensors").exists()
+
+
+@pytest.mark.parametrize(("what", "seen", "done"), [("observations", 3, 2), ("actions", 2, 3)])
+def test_a_dataset_of_other_shapes_is_one_sentence(runs, what, seen, done, invoke, tmp_path):
+    """A file may call itself what it likes."""
+    path, steps = tmp_path / "other.hdf5", np.zeros((21, seen))
+    one = {"observations": steps, "actions": np.zeros((20, done)), "task": "x", "context": (0, 0)}
+    from_arrays(path, [one], family="point")
+    adapt = ("adapt", runs / "gmps", "--demos", path, "--out", tmp_path / "p")
+    train = ("meta-train", "--demos", path, "--method", "imitation", "--output-dir", tmp_path / "r")
+    for words_of in (adapt, train):
+        said = words(invoke(*words_of, exit_code=1))
+        assert f"holds {what} of the shape (3,), and point has (2,)" in said
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_video_shows_before_and_after(runs, invoke, tmp_path):
