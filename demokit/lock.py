@@ -7,10 +7,11 @@ import os
 import shlex
 import sys
 import weakref
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from time import sleep
 from typing import Any, Self
 
 from demokit.errors import DemokitError
@@ -21,6 +22,11 @@ ENDING = ".lock"
 _PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _MOST_SAID = 4096  # bytes
 _MOST_SHOWN = 200  # characters
+_TURN_S = 0.2
+
+
+class HeldError(DemokitError):
+    """Another process, or this one, has what was asked for; the message says who."""
 
 
 class Lock:
@@ -35,7 +41,8 @@ class Lock:
         inside: the place is a folder, made here, and the lock lies in it.
 
     Raises:
-        DemokitError: it is held already, by another process or this one; or it cannot be written.
+        HeldError: by another process, or this one.
+        DemokitError: it cannot be written.
     """
 
     def __init__(self, place: Path, advice: str, *, inside: bool = False) -> None:
@@ -79,8 +86,31 @@ def lock_file(place: Path) -> Path:
     return place.parent / f"{place.name}{ENDING}"
 
 
+@contextmanager
+def lock_of_turns(place: Path) -> Iterator[None]:
+    """The right to write a place that several processes write in turns: waits until it is had."""
+    while True:
+        try:
+            lock = Lock(place, "choose another place.")
+        except HeldError:
+            sleep(_TURN_S)
+        else:
+            break
+    with lock:
+        yield
+
+
+def is_locked(place: Path) -> bool:
+    """Whether a process writes `place`."""
+    try:
+        require_unlocked(place)
+    except HeldError:
+        return True
+    return False
+
+
 def require_unlocked(place: Path) -> None:
-    """Raise DemokitError, which says who, when another process writes `place`."""
+    """Raise HeldError, which says who, when another process writes `place`."""
     try:
         handle = os.open(lock_file(place), os.O_RDONLY | _PLAIN)
     except OSError:
@@ -105,7 +135,7 @@ def said_in(folder: Path) -> dict[str, Any] | None:
 
 
 def _taken(path: Path, place: Path, otherwise: str) -> int:
-    """An open and locked file at `path`; raises DemokitError where another process has it."""
+    """An open and locked file at `path`; raises HeldError where another process has it."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
         try:
@@ -149,9 +179,9 @@ def _myself() -> dict[str, str | int]:
     return {"process": os.getpid(), "command": command[:_MOST_SHOWN], "since": since}
 
 
-def _held(handle: int, place: Path, otherwise: str) -> DemokitError:
+def _held(handle: int, place: Path, otherwise: str) -> HeldError:
     who = _holder(handle)
-    return DemokitError(f"{place} is being written by {who}: wait until it ends{otherwise}")
+    return HeldError(f"{place} is being written by {who}: wait until it ends{otherwise}")
 
 
 def _holder(handle: int) -> str:

@@ -32,6 +32,7 @@ def option(
     signed: bool = False,
     at_most: float = math.inf,
     needs: str = "",
+    length: bool = False,
 ) -> Any:
     """A field with a default, a sentence of help, and the values it may have.
 
@@ -43,9 +44,11 @@ def option(
         signed: whether it may be negative.
         at_most: the largest number.
         needs: the option without which this one would have no effect, see `require_effect`.
+        length: whether a training is shorter in proportion where this is less.
     """
     limits = {"zero": zero or signed, "signed": signed, "at_most": at_most, "needs": needs}
-    return field(default=default, metadata={"help": help, "choices": choices, **limits})
+    told = {"help": help, "choices": choices, "length": length}
+    return field(default=default, metadata={**told, **limits})
 
 
 def check_options(config: Any) -> None:

@@ -6,6 +6,7 @@ Torch is imported inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from demokit.text import say
 from gmps.command import MethodCommand, MethodName
 from gmps.method import DEFAULT, find_method, method_names
 from gmps.options import RunOptions, differing_options
+from gmps.shipped import PRESETS, shipped, shipped_file
 
 if TYPE_CHECKING:
     from gmps.experience.demos import DemoSet
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
     ),
     click.option("--resume", is_flag=True, help="Continue the run from its checkpoint."),
     click.option("--overwrite", is_flag=True, help="Replace the run in the folder."),
-    config_option,
+    partial(config_option, find=partial(shipped_file, PRESETS), names=shipped(PRESETS)),
 )
 def meta_train(
     demos: str | None,

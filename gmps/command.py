@@ -6,7 +6,6 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
 from itertools import pairwise
-from pathlib import Path
 
 import click
 
@@ -15,6 +14,7 @@ from demokit.cli.grouped import GroupedCommand
 from demokit.errors import DemokitError
 from demokit.options import dashed
 from gmps.method import DEFAULT, find_method, method_names
+from gmps.shipped import PRESETS, shipped_file
 
 
 class MethodName(click.ParamType[str]):
@@ -52,13 +52,13 @@ class MethodCommand(GroupedCommand):
 
 
 def _named(args: Sequence[str]) -> str:
-    """The method that arguments name, or the file that they name; it is checked later."""
+    """The method that arguments name, or their file does; it is checked later."""
     given = dict(_pairs(args))
     if "method" in given:
         return given["method"]
     try:
-        found = tomllib.loads(Path(given["config"]).read_text())["method"]
-    except (KeyError, OSError, ValueError):
+        found = tomllib.loads(shipped_file(PRESETS, given["config"]).read_text())["method"]
+    except (KeyError, OSError, ValueError, DemokitError):
         return DEFAULT
     return str(found)
 

@@ -31,7 +31,7 @@ class RunOptions:
     reward: str = option(
         RECORDED, "What adaptation is paid; recorded: what the demonstrations were.", REWARDS
     )
-    iterations: int = option(40, "Iterations of the method.")
+    iterations: int = option(40, "Iterations of the method.", length=True)
     rollouts_per_task: int = option(
         20, "K, roll-outs per task and adaptation step.", at_most=10_000
     )
@@ -147,7 +147,7 @@ class ImitationOptions(DemoOptions):
 class CloningOptions(ImitationOptions, PolicyOptions, RunOptions):
     """Of one policy that is trained by imitation alone."""
 
-    iterations: int = option(30, "Iterations of `steps` gradient steps.")
+    iterations: int = option(30, "Iterations of `steps` gradient steps.", length=True)
     steps: int = option(100, "Gradient steps of an iteration.")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from demokit.cli.grouped import put_under
+from demokit.errors import DemokitError
 from demokit.options import dashed
 
 SECTIONS, SECTION = "demokit.config.sections", "demokit.config.section"
@@ -76,18 +77,44 @@ def _typed_as(each: Field[Any]) -> dict[str, Any]:
     }
 
 
-def config_option(command: Decorated) -> Decorated:
+class NamedFile(click.Path):
+    """A file: its path, or a name that `find` knows."""
+
+    def __init__(self, find: Callable[[str], Path]) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+        self._find = find
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """See click."""
+        try:
+            found = self._find(str(value))
+        except DemokitError as error:
+            self.fail(str(error), param, ctx)
+        super().convert(found, param, ctx)
+        return found
+
+
+def config_option(
+    command: Decorated, find: Callable[[str], Path] = Path, names: Iterable[str] = ()
+) -> Decorated:
     """Decorator that adds `--config`; options on the command line win over the file.
 
     Keys may use dashes or underscores. Values are checked as if typed on the command line.
+
+    Args:
+        command: what is decorated.
+        find: the file that a path or a name stands for; raises DemokitError.
+        names: what it knows.
     """
+    known = ", ".join(names)
     return click.option(
         "--config",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=NamedFile(find),
         is_eager=True,
         expose_value=False,
         callback=_load,
-        help="TOML file whose keys are options of this command.",
+        help="TOML file whose keys are options of this command"
+        + (f"; or one that comes with it: {known}." if known else "."),
     )(command)
 
 

@@ -6,10 +6,13 @@ import csv
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
+from time import sleep
 
 from demokit.errors import DemokitError, unknown_name
 from demokit.learning.folder import METRICS
+from demokit.lock import is_locked, lock_of_turns, said_in
 from demokit.policies import CHECKPOINT
 from gmps.comparison.evaluated_run import Facts
 from gmps.comparison.plan import Options, Plan, PlannedRun, arguments
@@ -17,6 +20,8 @@ from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.results import write_results
 from gmps.runs.folder import CURVES, FACTS, LEARNING, source_of
 from gmps.sources import family_in_words
+
+_POLL_S = 1.0
 
 
 class Campaign:
@@ -54,28 +59,55 @@ class Campaign:
             self.plan.trainings(name)
         return found
 
-    def carry_out(self, name: str, report: Callable[[int], None]) -> dict[str, str]:
-        """Do all of a comparison that is left, then write the page; returns what failed and why.
+    def carry_out(
+        self, name: str, report: Callable[[int], None], *, wait: bool = True
+    ) -> dict[str, str] | None:
+        """Do all of a comparison that is left, then write the page.
+
+        Other processes that carry out the plan in the same folder do what they have begun; what
+        they leave unfinished is taken over.
 
         Args:
             name: of the comparison.
             report: called with what is `trained`.
+            wait: for what others are at; otherwise what nobody is at is done.
+
+        Returns:
+            What failed and why; None where others are at something still.
         """
+        look = partial(self._look, name, report)
+        for commands, jobs in (
+            (self._recordings, 1),
+            (self._trainings, self._jobs),
+            (self._evaluations, 1),
+        ):
+            outcome = run_side_by_side(commands(name), jobs, look)
+            while wait and outcome.elsewhere and not outcome.failed:
+                sleep(_POLL_S)
+                outcome = run_side_by_side(commands(name), jobs, look)
+            if outcome.failed or outcome.elsewhere:
+                break
+        if outcome.elsewhere and not outcome.failed:
+            return None
+        with lock_of_turns(self.page):
+            if not outcome.failed:
+                self._put_by(name)
+            write_results(self.plan, self.folder, self.page)
+        return outcome.failed
 
-        def look() -> None:
-            report(self.trained(name))
+    def _look(self, name: str, report: Callable[[int], None]) -> None:
+        report(self.trained(name))
 
-        failed = run_side_by_side(self._recordings(name), 1, look)
-        failed = failed or run_side_by_side(self._trainings(name), self._jobs, look)
-        failed = failed or run_side_by_side([self._evaluation(name)], 1, look)
-        if not failed:
-            self._put_by(name)
-        write_results(self.plan, self.folder, self.page)
-        return failed
+    def moved(self, folder: Path, name: str) -> Campaign:
+        """The first seed of a comparison in another folder, which gets the dataset, if any."""
+        found = Campaign(self.plan, folder, folder / self.page.name, 1, 1)
+        if not self.plan.comparisons[name].tasks and (demos := Path(self.demos(name))).exists():
+            (folder / demos.name).symlink_to(demos.resolve())
+        return found
 
     def left(self, name: str) -> list[Command]:
         """The commands that `carry_out` would run."""
-        return [*self._recordings(name), *self._trainings(name), self._evaluation(name)]
+        return [*self._recordings(name), *self._trainings(name), *self._evaluations(name)]
 
     def trained(self, name: str) -> int:
         """How far the training of a comparison is, in hundredths of a run."""
@@ -106,14 +138,18 @@ class Campaign:
         if "path" in options:
             return []
         typed = arguments({**options, "out": demos, "resume": True})
-        return [Command(str(demos), ("record", *typed), demos.with_suffix(".log"))]
+        log = demos.with_suffix(".log")
+        return [Command(str(demos), ("record", *typed), log, is_busy=lambda: is_locked(demos))]
 
     def _trainings(self, name: str) -> list[Command]:
         return [
             self._training(name, run, planned)
             for run, planned in self.plan.trainings(name).items()
-            if not is_finished(self._folder_of(name, run), planned, self.source(name))
+            if not self._is_finished(name, run, planned)
         ]
+
+    def _is_finished(self, name: str, run: str, planned: PlannedRun) -> bool:
+        return is_finished(self._folder_of(name, run), planned, self.source(name))
 
     def _training(self, name: str, run: str, planned: PlannedRun) -> Command:
         folder = self.folder / name / run
@@ -125,9 +161,15 @@ class Campaign:
             "resume": True,
         }
         log = folder.with_suffix(".log")
-        return Command(f"{name}, {run}", ("meta-train", *arguments(options)), log)
+        return Command(
+            f"{name}, {run}",
+            ("meta-train", *arguments(options)),
+            log,
+            lambda: self._is_finished(name, run, planned),
+            lambda: said_in(folder) is not None,
+        )
 
-    def _evaluation(self, name: str) -> Command:
+    def _evaluations(self, name: str) -> list[Command]:
         folder = self.folder / name
         runs = [str(self._folder_of(name, run)) for run in self.plan.trainings(name)]
         options = {
@@ -136,7 +178,7 @@ class Campaign:
             "jobs": self._jobs,
         }
         log = folder / "comparison.log"
-        return Command(f"{name}, evaluation", ("evaluate", *runs, *arguments(options)), log)
+        return [Command(f"{name}, evaluation", ("evaluate", *runs, *arguments(options)), log)]
 
     def _folder_of(self, name: str, run: str) -> Path:
         """Where a run is: its own folder, or the archive where only that has it."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields, replace
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -19,9 +20,11 @@ from demokit.errors import DemokitError, unknown_name
 from demokit.options import dashed
 from gmps.method import DEFAULT, find_method, method_names
 from gmps.options import RunOptions
+from gmps.shipped import PRESETS, shipped_file
 
 Options = Mapping[str, Any]
 _HOW_FAR = ("adapt-steps", "episodes")
+_NUM_TASKS, _FEWEST_TASKS = 20, 5
 _OF_TASKS = ("env", "task-set", "tasks", "observation")
 Made = TypeVar("Made")
 
@@ -32,7 +35,7 @@ class Method:
 
     Attributes:
         about: a sentence for the page.
-        train: options of `meta-train`; "config" names a TOML file of more.
+        train: options of `meta-train`; "config" names a TOML file of more, or a preset.
     """
 
     about: str = ""
@@ -70,6 +73,7 @@ class Plan:
         text: stands under it, Markdown.
         seeds: of every method.
         evaluate: options of every `evaluate`.
+        scale: how long trainings are, in parts of what is said here; see `scaled`.
         methods: name -> method.
         datasets: name -> options of `record`, or {"path": a dataset that is there}.
         comparisons: name -> comparison.
@@ -82,6 +86,7 @@ class Plan:
     datasets: Mapping[str, Options] = field(default_factory=dict)
     text: str = ""
     evaluate: Options = field(default_factory=dict)
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Check that every name is known; raises DemokitError."""
@@ -99,12 +104,30 @@ class Plan:
         if any("seed" in train for train in given):
             raise DemokitError("The seeds of runs are those of the plan: leave out train.seed.")
 
+    def scaled(self, scale: float) -> Plan:
+        """The same with so much of the work, to try it: fewer seeds, then shorter trainings.
+
+        Those are as much shorter as one seed at least is too much; the options that count are
+        those made with `length`. As much fewer tasks are evaluated, but no fewer than five.
+        """
+        num = _share(len(self.seeds), scale)
+        return replace(
+            self,
+            title=f"{self.title}, at {scale:g} of its size",
+            seeds=self.seeds[:num],
+            scale=min(1.0, scale * len(self.seeds) / num),
+        )
+
     def evaluation(self, name: str) -> Options:
         """The options of `evaluate` for a comparison: how far it goes it may say in either way."""
         own = {dashed(option): value for option, value in self.comparisons[name].evaluate.items()}
         shared = {dashed(option): value for option, value in self.evaluate.items()}
         told = {*_HOW_FAR} & own.keys()
-        return {n: v for n, v in shared.items() if not (told and n in _HOW_FAR)} | own
+        both = {n: v for n, v in shared.items() if not (told and n in _HOW_FAR)} | own
+        if self.scale == 1:
+            return both
+        tasks = int(both.get("num-tasks", _NUM_TASKS))
+        return both | {"num-tasks": min(tasks, max(_FEWEST_TASKS, _share(tasks, self.scale)))}
 
     def trainings(self, name: str) -> dict[str, PlannedRun]:
         """Run folder -> what is trained in it, of every method and seed of a comparison.
@@ -133,7 +156,7 @@ class Plan:
         return {
             f"{row}-{seed}": PlannedRun.of(
                 f"{where}, method '{row}'", kinds[row], shared, {**own[row], "seed": seed}
-            )
+            ).scaled(self.scale)
             for row in rows
             for seed in self.seeds
         }
@@ -166,6 +189,15 @@ class PlannedRun:
         _require_types(where, kept, get_type_hints(kind))
         return cls(method, kind(**kept))
 
+    def scaled(self, scale: float) -> PlannedRun:
+        """So much of its length."""
+        lengths: dict[str, Any] = {
+            each.name: _share(value, scale)
+            for each in fields(self.options)
+            if each.metadata["length"] and (value := getattr(self.options, each.name))
+        }
+        return replace(self, options=replace(self.options, **lengths))
+
     def typed(self) -> Options:
         """What `meta-train` is given: the method, options that are not its defaults, the seed."""
         given = asdict(self.options)
@@ -174,6 +206,10 @@ class PlannedRun:
             each.name: given[each.name] for each in known if given[each.name] != each.default
         }
         return {"method": self.method, **changed, "seed": self.options.seed}
+
+
+def _share(num: int, scale: float) -> int:
+    return max(1, ceil(num * scale))
 
 
 def load_plan(path: Path) -> Plan:
@@ -293,7 +329,7 @@ def _tables(where: str, options: Options) -> dict[str, Any]:
 
 def _file_of(where: str, options: Options) -> dict[str, Any]:
     _require_types(where, {"config": options.get("config", "")}, {"config": str})
-    return _read(Path(options["config"])) if "config" in options else {}
+    return _read(shipped_file(PRESETS, options["config"])) if "config" in options else {}
 
 
 def _plain(options: Options) -> dict[str, Any]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
 from threading import Event, Thread
+from typing import NamedTuple
+
+from demokit.lock import HeldError, Lock
 
 _POLL_S = 1.0
 _PATIENCE_S = 30.0
@@ -25,18 +29,30 @@ class Command:
     Attributes:
         name: what it makes.
         arguments: the command's name and its options.
-        log: the file that its output goes to.
+        log: the file that its output goes to. LOG.lock is held while the command runs, so that of
+            several processes, on machines that share the folder, one runs it.
+        is_done: whether there is nothing left to do; asked once the command is ours.
+        is_busy: whether somebody else is at it by another way.
     """
 
     name: str
     arguments: tuple[str, ...]
     log: Path
+    is_done: Callable[[], bool] = lambda: False
+    is_busy: Callable[[], bool] = lambda: False
+
+
+class Outcome(NamedTuple):
+    """What became of commands: name -> why it failed; names of those that others are at."""
+
+    failed: dict[str, str]
+    elsewhere: list[str]
 
 
 def run_side_by_side(
     commands: Sequence[Command], num: int, report: Callable[[], None] = lambda: None
-) -> dict[str, str]:
-    """Run every command, `num` at a time; returns name -> why it failed, for those that did.
+) -> Outcome:
+    """Run every command that nobody else is at, `num` at a time.
 
     Ctrl-C ends the commands that run, and is raised again. They end with this process however it
     ends, also when it is killed.
@@ -58,11 +74,33 @@ def run_side_by_side(
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return {command.name: why for command, future in found if (why := future.result())}
+    ended = {command.name: future.result() for command, future in found}
+    failed = {name: why for name, why in ended.items() if why}
+    return Outcome(failed, [name for name, why in ended.items() if why is None])
 
 
-def _run(command: Command, num: int, stop: Event) -> str:
+def _run(command: Command, num: int, stop: Event) -> str | None:
+    """Run one command; returns why it failed, or nothing; None where others are at it."""
+    try:
+        with Lock(command.log, "name another --output-dir."):
+            if command.is_busy():
+                return None
+            return "" if command.is_done() else _run_ours(command, num, stop)
+    except HeldError:
+        return None
+
+
+def _run_ours(command: Command, num: int, stop: Event) -> str:
     """Run one command; returns why it failed, or nothing."""
+    return "interrupted" if (why := run_until(command, num, stop.is_set)) is None else why
+
+
+def run_until(command: Command, num: int, stop: Callable[[], bool]) -> str | None:
+    """Run one command of `num` that run at a time, until `stop` says so.
+
+    Returns:
+        Why it failed, or nothing; None where it was stopped.
+    """
     command.log.parent.mkdir(parents=True, exist_ok=True)
     command.log.unlink(missing_ok=True)  # whoever still writes there does not write here
     threads = max(1, (os.cpu_count() or 1) // num)
@@ -76,10 +114,13 @@ def _run(command: Command, num: int, stop: Event) -> str:
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         ) as process,
     ):
-        while process.poll() is None:
-            if stop.wait(_POLL_S / 5):
-                _end(process)
-                return "interrupted"
+        try:
+            while process.poll() is None:
+                if stop():
+                    return None
+                time.sleep(_POLL_S / 5)
+        finally:
+            _end(process)
     return (
         f"{_why(process.returncode, command.log)} (see {command.log})" if process.returncode else ""
     )
@@ -95,6 +136,8 @@ def _why(code: int, log: Path) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
     process.terminate()
     try:
         process.wait(_PATIENCE_S)

@@ -51,7 +51,7 @@ class QueryOptions:
 class GuidedOptions(QueryOptions, ImitationOptions, GaussianOptions, RunOptions):
     """Of meta-learning by imitation: Algorithms 1 and 2."""
 
-    iterations: int = option(40, "Meta-iterations: sets of roll-outs.")
+    iterations: int = option(40, "Meta-iterations: sets of roll-outs.", length=True)
     outer_steps: int = option(20, "Outer steps per set of roll-outs.")
     outer_demos_per_task: int = option(
         10, "Demonstrations per task in one outer step; drawn anew when there are more."
@@ -71,7 +71,9 @@ class GuidedOptions(QueryOptions, ImitationOptions, GaussianOptions, RunOptions)
         "cores), and right to about two digits.",
         PRECISIONS,
     )
-    pretrain_steps: int = option(0, "Imitation steps of theta before meta-training.", zero=True)
+    pretrain_steps: int = option(
+        0, "Imitation steps of theta before meta-training.", zero=True, length=True
+    )
     encode_every: int = option(
         1,
         "Images: the convolutions learn in every so many outer steps; those between see by "

@@ -19,7 +19,9 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
     rollouts_per_task: int = option(1, "K, episodes of a new task from one look to the next.")
     threads: int = option(1, "Torch threads: what is computed is small.")
     training_rollouts: int = option(40, "Roll-outs per training task and round.")
-    steps: int = option(2000, "Gradient steps on policy, latents and models in a round.")
+    steps: int = option(
+        2000, "Gradient steps on policy, latents and models in a round.", length=True
+    )
     latent_width: int = option(
         0,
         "Dimensions of the task space; 0: after the first round as many as predict best what "
@@ -32,7 +34,9 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
     model_weight: float = option(
         1.0, "Weight of predicting rewards and changes of state beside imitation.", zero=True
     )
-    model_steps: int = option(2000, "Gradient steps on the models that judge tasks, in a round.")
+    model_steps: int = option(
+        2000, "Gradient steps on the models that judge tasks, in a round.", length=True
+    )
     temper: float = option(
         0.03, "Weight of a transition's log-likelihood: those of an episode are not independent."
     )
@@ -44,7 +48,10 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
     )
     moves: int = option(4, "How often the latent moves within an exploring episode.", zero=True)
     pretrain_steps: int = option(
-        1000, "Imitation steps that teach the eyes, which are kept then.", needs="images"
+        1000,
+        "Imitation steps that teach the eyes, which are kept then.",
+        needs="images",
+        length=True,
     )
     outer_stride: int = option(
         1, "Every so many demonstrated steps, drawn anew, make one of these steps.", needs="images"

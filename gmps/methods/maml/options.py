@@ -36,7 +36,9 @@ class Form(NamedTuple):
 class RewardOptions(PolicyOptions, RunOptions):
     """Of learning by policy gradient from reward alone; defaults are the ProMP authors'."""
 
-    iterations: int = option(200, "Iterations: sets of roll-outs, and outer steps on them.")
+    iterations: int = option(
+        200, "Iterations: sets of roll-outs, and outer steps on them.", length=True
+    )
     meta_batch: int = option(
         0, "Training tasks drawn for each iteration; 0: all of them.", zero=True
     )

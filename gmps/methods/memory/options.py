@@ -14,7 +14,7 @@ from gmps.policies.memory import GRU, Body, Snail
 class MemoryOptions(PolicyOptions, RunOptions):
     """Of a policy that remembers a trial, and of PPO over whole trials."""
 
-    iterations: int = option(1000, "Iterations: sets of trials, and PPO on them.")
+    iterations: int = option(1000, "Iterations: sets of trials, and PPO on them.", length=True)
     rollouts_per_task: int = option(
         1, "K: one, for an episode leads to what the next one tries.", at_most=1
     )

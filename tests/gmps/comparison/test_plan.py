@@ -14,6 +14,7 @@ from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.results import write_results
 from gmps.methods.imitation import MultiTaskImitationOptions
 from gmps.problem import Spent
+from gmps.shipped import PLANS, shipped
 
 PLAN = f"""
 title = "A small plan"
@@ -301,7 +302,7 @@ def test_what_fails_is_said_and_the_rest_is_done(tmp_path):
         Command("bad", ("record", "--env", "piont"), tmp_path / "bad.log"),
         Command("good", ("envs",), tmp_path / "good.log"),
     ]
-    failed = run_side_by_side(commands, 2)
+    failed = run_side_by_side(commands, 2).failed
     assert list(failed) == ["bad"]
     assert "did you mean 'point'" in failed["bad"]
     assert "push" in (tmp_path / "good.log").read_text()
@@ -338,3 +339,52 @@ def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path, shipped
     for name in campaign.chosen(names or ()):
         assert [command.arguments[0] for command in campaign.left(name)] == ["evaluate"]
         assert campaign.trained(name) == 100 * len(campaign.plan.trainings(name))
+
+
+def test_a_scaled_plan_has_fewer_seeds_then_shorter_trainings(plan):
+    half, tenth = load_plan(plan).scaled(0.5), load_plan(plan).scaled(0.1)
+    assert (half.seeds, half.scale) == ((3,), 1.0)
+    assert (tenth.seeds, tenth.scale) == ((3,), 0.2)
+    found = tenth.trainings("dense")
+    assert list(found) == ["gmps-3", "imitation-3"]
+    # 2 iterations, of which a fifth is less than one; imitation's steps of an iteration stay.
+    assert found["imitation-3"].options.iterations == 1
+    assert found["imitation-3"].options.steps == 50
+    assert tenth.trainings("sparse")["imitation-3"].options.iterations == 6
+    assert tenth.evaluation("sparse")["num-tasks"] == 2  # no more than there were
+    plan.write_text(PLAN.replace("num-tasks = 2", "num-tasks = 40"))
+    assert load_plan(plan).scaled(0.1).evaluation("dense")["num-tasks"] == 8
+
+
+def test_every_shipped_plan_is_sound(tmp_path, invoke):
+    listed = invoke("compare", "--list").output
+    assert shipped(PLANS)
+    for name, path in shipped(PLANS).items():
+        assert name in listed
+        lines = invoke("compare", "--plan", name, "--output-dir", tmp_path, "--dry-run").output
+        assert lines.count("demokit evaluate") == len(load_plan(path).comparisons)
+
+
+def test_a_preset_goes_by_its_name(plan):
+    plan.write_text(PLAN.replace('"imitation",', '"imitation", config = "ant",'))
+    assert load_plan(plan).trainings("sparse")["imitation-3"].options.tuning_tasks == 10
+    plan.write_text(PLAN.replace('"imitation",', '"imitation", config = "bee",'))
+    with pytest.raises(DemokitError, match="bee is no file, and none of the presets that come"):
+        load_plan(plan).trainings("sparse")
+
+
+@pytest.mark.parametrize("asked", [(), ("--plan", "fig6", "PLAN")])
+def test_one_plan_is_asked_for(plan, invoke, asked):
+    typed = [plan if each == "PLAN" else each for each in asked]
+    assert "one of them" in invoke("compare", *typed, exit_code=2).output
+
+
+def test_an_estimate_is_what_the_run_takes(plan, tmp_path, invoke):
+    out, small = tmp_path / "out", ("--num-seeds", 1, "--only", "sparse")
+    said = invoke("compare", plan, "--output-dir", out, *small, "--estimate").output
+    assert not out.exists()
+    invoke("compare", plan, "--output-dir", out, *small)
+    [run] = json.loads((out / "sparse/comparison/evaluation.json").read_text())["runs"]
+    # Imitation asks nothing of the simulator before its step size is chosen.
+    assert f"{run['demonstrations']:,}" in said
+    assert "1 seeds: 0.0 hours" in said

@@ -1,0 +1,115 @@
+"""What a plan takes, by training a little of every method that it names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from demokit.errors import DemokitError
+from demokit.learning.folder import METRICS
+from gmps.comparison.campaign import Campaign
+from gmps.comparison.processes import Command, run_until
+from gmps.runs.folder import read_scalars
+
+_SECONDS = 20.0
+_LEAST = 3
+_PATIENCE = 6
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the training of one seed takes.
+
+    Attributes:
+        env_steps: of the environment, demonstrations among them.
+        seconds: of one core or as many as its threads.
+        size: of its folder in bytes.
+    """
+
+    env_steps: float
+    seconds: float
+    size: int
+
+
+@dataclass
+class _Watch:
+    """Looks at a run that is being trained.
+
+    Attributes:
+        metrics: its file.
+        begun: when that was, in seconds.
+        seen: when an iteration was first seen to be logged, and how many were by then.
+    """
+
+    metrics: Path
+    begun: float = field(default_factory=time.monotonic)
+    seen: list[tuple[float, int]] = field(default_factory=list)
+
+    def is_enough(self) -> bool:
+        """Whether it has run for long enough, and iterations enough were seen or none will be."""
+        now, num = time.monotonic(), len(read_scalars(self.metrics))
+        if num > (self.seen[-1][1] if self.seen else 0):
+            self.seen.append((now, num))
+        waited = now - self.begun
+        return (waited > _SECONDS and num >= _LEAST) or waited > _PATIENCE * _SECONDS
+
+    def cost(self, iterations: int, size: int) -> Cost:
+        """What all iterations take; raises DemokitError where too few were seen."""
+        if len(self.seen) < 2:
+            raise DemokitError(f"an iteration takes longer than {_PATIENCE * _SECONDS:.0f} s")
+        (first, few), (last, many) = self.seen[0], self.seen[-1]
+        steps = [row["env_steps"] for row in read_scalars(self.metrics)]
+        more = (iterations - many) / (many - few)
+        return Cost(
+            steps[many - 1] + more * (steps[many - 1] - steps[few - 1]),
+            last - self.begun + more * (last - first),
+            size,
+        )
+
+
+def estimate(campaign: Campaign, name: str, report: Callable[[int], None]) -> dict[str, Cost | str]:
+    """Method -> what one seed of it takes in a comparison, or why that cannot be said.
+
+    Each is trained for some iterations in a temporary folder; the rest would take as long in
+    proportion. Choosing a step size, and evaluation, come on top.
+
+    Args:
+        campaign: what is to be carried out.
+        name: of the comparison.
+        report: told how many methods have been tried.
+
+    Raises:
+        DemokitError: the dataset cannot be recorded.
+    """
+    found = dict[str, Cost | str]()
+    with TemporaryDirectory(prefix="demokit-estimate-") as folder:
+        trial = campaign.moved(Path(folder), name)
+        for command in trial.left(name):
+            if command.arguments[0] == "record" and (why := run_until(command, 1, lambda: False)):
+                raise DemokitError(why)
+            if command.arguments[0] == "meta-train":
+                found[command.log.stem.rpartition("-")[0]] = _tried(trial, name, command)
+                report(len(found))
+    return found
+
+
+def _tried(trial: Campaign, name: str, command: Command) -> Cost | str:
+    """What a training takes, by a part of it; or why that cannot be said."""
+    run, folder = command.log.stem, command.log.with_suffix("")
+    watch = _Watch(folder / METRICS)
+    often = replace(command, arguments=(*command.arguments, "--checkpoint-every", "1"))
+    began = time.monotonic()
+    why = run_until(often, 1, watch.is_enough)
+    if why:
+        return why
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    options = trial.plan.trainings(name)[run].options
+    if why is not None:  # it came to its end
+        return Cost(read_scalars(folder / METRICS)[-1]["env_steps"], time.monotonic() - began, size)
+    try:
+        return watch.cost(options.iterations, size)
+    except DemokitError as error:
+        return str(error)
