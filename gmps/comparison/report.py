@@ -44,6 +44,7 @@ from gmps.comparison.rows import (
 from gmps.comparison.statistics import (
     Interval,
     difference,
+    improvement,
     interquartile,
     interval,
     mean_upto,
@@ -183,7 +184,10 @@ def tables(rows: Sequence[Row], split: str) -> Iterator[Table]:
         yield _by_episodes(rows, split, "mean", measure, "interquartile mean", interquartile)
     if references(rows, "success", split=split):
         yield _reference_table(rows, split)
-    yield _differences(rows, split)
+    measure = headline(rows, split)
+    less = partial(difference, bounds=BOUNDS[measure])
+    yield _compared(rows, split, ("Differences", " - ", DIGITS[measure]), less)
+    yield _compared(rows, split, ("Probability of an improvement", " over ", 2), improvement)
     yield _meanwhile_table(rows, split, partial(cell, digits=DIGITS["episode_return"]))
     yield _gap_table(rows, split)
     yield _areas(rows, split)
@@ -264,26 +268,32 @@ def _reference_table(rows: Sequence[Row], split: str) -> Table:
     return Table(caption, ["reference", "success", "return"], body)
 
 
-def _differences(rows: Sequence[Row], split: str) -> Table:
-    """The best method minus each other one, on the same tasks."""
+def _compared(
+    rows: Sequence[Row],
+    split: str,
+    named: tuple[str, str, int],
+    estimate: Callable[[FloatArray, FloatArray], Interval],
+) -> Table:
+    """The best method beside each other one, on the same tasks.
+
+    `named` is what is told, what stands between the two, and how many digits a figure has.
+    """
+    what, between, digits = named
     best, *others = ranking(rows, split)
     measure = headline(rows, split)
-    ours, bounds = _mean_curve(rows, best, measure, split), BOUNDS[measure]
+    ours = _mean_curve(rows, best, measure, split)
     columns, body = _columns(rows, split), []
+    show = partial(cell, digits=digits)
     for other in others:
         theirs = _mean_curve(rows, other, measure, split)
         both = {
-            num: difference(ours[num], theirs[num], bounds)
+            num: estimate(ours[num], theirs[num])
             for num in columns
             if num in ours and num in theirs
         }
-        body.append([f"{best} - {other}", *_cells(both, columns, _as_it_is(measure))])
-    caption = f"Differences in {NAMES[measure]} of the mean policy, by {axis(rows)}"
-    return Table(caption, ["difference", *map(str, columns)], body)
-
-
-def _as_it_is(measure: str) -> Show:
-    return partial(cell, digits=DIGITS[measure])
+        body.append([f"{best}{between}{other}", *_cells(both, columns, show)])
+    caption = f"{what} in {NAMES[measure]} of the mean policy, by {axis(rows)}"
+    return Table(caption, ["methods", *map(str, columns)], body)
 
 
 def gaps(rows: Sequence[Row], label: str, split: str) -> dict[int, Interval]:
@@ -335,7 +345,8 @@ def _meanwhile_table(rows: Sequence[Row], split: str, show: Callable[[Interval],
 
 
 def _gap_table(rows: Sequence[Row], split: str) -> Table:
-    columns, show = _columns(rows, split), _as_it_is("episode_return")
+    columns = _columns(rows, split)
+    show = partial(cell, digits=DIGITS["episode_return"])
     found = {label: gaps(rows, label, split) for label in labels(rows)}
     body = [[label, *_cells(own, columns, show)] for label, own in found.items() if own]
     caption = f"Gap to the expert in return (Theorem 4.1), mean policy, by {axis(rows)}"

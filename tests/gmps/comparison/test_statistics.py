@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from gmps.comparison.statistics import difference, interquartile, interval, mean_upto
+from gmps.comparison.statistics import (
+    difference,
+    improvement,
+    interquartile,
+    interval,
+    mean_upto,
+)
 
 
 def test_interval_holds_the_mean_and_shrinks_with_data():
@@ -89,6 +95,20 @@ def test_differences_are_paired_by_task():
     runs = np.array([[0.0], [2.0]])
     found = difference(tasks + runs, tasks)
     assert found == pytest.approx((1.0, 0.0, 2.0))
+
+
+def test_improvement_is_the_share_of_pairs_that_win():
+    ours, theirs = (
+        np.array([[1.0, 3.0], [2.0, 3.0]]),
+        np.array([[1.0, 0.0], [0.0, 5.0], [3.0, 3.0]]),
+    )
+    # First task: 1 ties, wins, loses; 2 wins twice, loses. Second: each wins, loses, ties.
+    assert improvement(ours, theirs).mean == pytest.approx(((1.5 + 2) / 6 + 3 / 6) / 2)
+    assert improvement(theirs + 10, theirs) == pytest.approx((1, 1, 1))
+    rng = np.random.default_rng(3)
+    low, high = improvement(rng.normal(size=(20, 5)), rng.normal(size=(20, 5)))[1:]
+    assert low < 0.5 < high
+    assert 0.05 < high - low < 0.25
 
 
 def test_areas_are_those_of_trapezoids():
