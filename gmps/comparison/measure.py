@@ -146,7 +146,9 @@ class Protocol:
     def _set_of(self, runs: Sequence[EvaluatedRun], split: str) -> tuple[str, int]:
         """The task set and the seed of its draws: those of the training, unless they are named."""
         known = task_sets(runs[0].family)
-        trained = dict.fromkeys((run.facts.task_set, run.facts.task_seed) for run in runs)
+        # Archives of earlier versions do not say which it was.
+        said = [run.facts for run in runs if run.facts.tasks] or [run.facts for run in runs]
+        trained = dict.fromkeys((facts.task_set, facts.task_seed) for facts in said)
         name, seed = next(iter(trained))
         if len(trained) > 1 and self.task_set is None:
             raise DemokitError(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -274,24 +275,22 @@ def _compared(
     named: tuple[str, str, int],
     estimate: Callable[[FloatArray, FloatArray], Interval],
 ) -> Table:
-    """The best method beside each other one, on the same tasks.
+    """Every method beside each one that did worse, on the same tasks.
 
     `named` is what is told, what stands between the two, and how many digits a figure has.
     """
     what, between, digits = named
-    best, *others = ranking(rows, split)
     measure = headline(rows, split)
-    ours = _mean_curve(rows, best, measure, split)
+    found = {label: _mean_curve(rows, label, measure, split) for label in ranking(rows, split)}
     columns, body = _columns(rows, split), []
     show = partial(cell, digits=digits)
-    for other in others:
-        theirs = _mean_curve(rows, other, measure, split)
+    for (better, ours), (worse, theirs) in combinations(found.items(), 2):
         both = {
             num: estimate(ours[num], theirs[num])
             for num in columns
             if num in ours and num in theirs
         }
-        body.append([f"{best}{between}{other}", *_cells(both, columns, show)])
+        body.append([f"{better}{between}{worse}", *_cells(both, columns, show)])
     caption = f"{what} in {NAMES[measure]} of the mean policy, by {axis(rows)}"
     return Table(caption, ["methods", *map(str, columns)], body)
 
