@@ -143,14 +143,14 @@ def _source(
 def _of_dataset(method: str, options: RunOptions, demos: str) -> tuple[Problem, DemoSet | None]:
     """The problem and, for a method that imitates, the demonstrations."""
     from gmps.experience.demos import load_demos
-    from gmps.options import DemoOptions, ImitationOptions
+    from gmps.options import DemoOptions, LabelOptions
     from gmps.problem import Problem
     from gmps.sources import problem_of_dataset
 
     if not find_method(method).imitates:
         return problem_of_dataset(demos, options.reward), None
     num = options.demos_per_task if isinstance(options, DemoOptions) else 0
-    labels = options.labels if isinstance(options, ImitationOptions) else AUTO
+    labels = options.labels if isinstance(options, LabelOptions) else AUTO
     loaded = load_demos(demos, num, options.reward, labels)
     return Problem.of(loaded), loaded
 

@@ -117,8 +117,8 @@ class DemoOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImitationOptions(DemoOptions):
-    """Of imitating demonstrations, with Adam."""
+class LabelOptions(DemoOptions):
+    """Of what demonstrations teach."""
 
     HEADING: ClassVar[str] = "Imitation"
 
@@ -129,6 +129,14 @@ class ImitationOptions(DemoOptions):
         "the executed action, noise and all; expert: the expert's advice, whoever acted.",
         LABELS,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImitationOptions(LabelOptions):
+    """Of imitating demonstrations, with Adam."""
+
+    HEADING: ClassVar[str] = "Imitation"
+
     outer_lr: float = option(1e-3, "Step size of Adam.")
     outer_stride: int = option(
         1, "Every so many steps of roll-outs and demonstrations, drawn anew, make an outer step."
@@ -140,6 +148,20 @@ class ImitationOptions(DemoOptions):
         "privileged, and known in training only.",
         zero=True,
         needs="images",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertOptions:
+    """Of asking the expert."""
+
+    HEADING: ClassVar[str] = "Expert queries (DAgger)"
+
+    dagger: bool = option(False, "Ask the expert about the states of the method's own roll-outs.")
+    expert: str = option(
+        "scripted",
+        "Who answers the queries: a name or a file of train-expert.",
+        needs="dagger",
     )
 
 

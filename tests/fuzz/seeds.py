@@ -21,6 +21,7 @@ from gmps.sharing import make_bundle as make_run_bundle
 METHODS = ("gmps", "gmps-latent")
 OTHERS = {
     "context-search": ("--steps", "1"),
+    "dpt": ("--steps", "2", "--width", "8", "--replays", "2", "--context-episodes", "1"),
     "replay": (),
     "task-inference": ("--steps", "2", "--model-steps", "2", "--training-rollouts", "2"),
 }

@@ -39,6 +39,10 @@ SHORT_INFERENCE = (
     *("--method", "task-inference", "--iterations", "2", "--steps", "20", "--model-steps", "20"),
     *("--training-rollouts", "4", "--eval-every", "1", "--threads", "1"),
 )
+SHORT_DPT = (
+    *("--method", "dpt", "--iterations", "2", "--steps", "3", "--batch", "5", "--width", "8"),
+    *("--replays", "2", "--context-episodes", "1", "--eval-every", "1", "--threads", "1"),
+)
 
 
 def cut(episode, steps):
@@ -62,6 +66,8 @@ def options_of(method="gmps", **changes):
     own = {"imitation": clones, "oracle": clones, "context-search": clones, "replay": {}}
     inferred = {"steps": 4, "model_steps": 4, "training_rollouts": 3}
     own["task-inference"] = {**inferred, "device": "cpu"}
+    reads = {"width": 8, "layers": 2, "batch": 4, "queries": 6, "replays": 2, "context_episodes": 2}
+    own["dpt"] = {"steps": 2, "rollouts_per_task": 1, **reads}
     own |= {name: {} for name in REWARDED}
     own |= {name: {"rollouts_per_task": 1, "trials": 4, "minibatches": 2} for name in REMEMBERING}
     short |= own.get(method, {"outer_steps": 2})

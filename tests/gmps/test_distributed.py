@@ -16,6 +16,7 @@ from short_run import (
     REMEMBERING,
     REWARDED,
     SHORT,
+    SHORT_DPT,
     SHORT_IMITATION,
     SHORT_INFERENCE,
     SHORT_MEMORY,
@@ -39,7 +40,7 @@ def command(num, demos, folder, *options):
     started = (sys.executable, "-m")
     if num > 1:
         started = (*started, "torch.distributed.run", "--nproc-per-node", str(num), "-m")
-    whole = {"imitation", "task-inference", *REWARDED}
+    whole = {"imitation", "task-inference", "dpt", *REWARDED}
     every = options if whole & {*options} else (*RUN, *options)
     given = ("--demos", demos, "--output-dir", folder, *every)
     return [*started, "demokit", "meta-train", *map(str, given)]
@@ -82,6 +83,7 @@ def require_same(folder, other, tolerance=TOLERANCE):
         pytest.param(("--method", "gmps-latent"), marks=pytest.mark.slow),
         pytest.param(IMITATION, marks=pytest.mark.slow),
         pytest.param(SHORT_INFERENCE, marks=pytest.mark.slow),
+        pytest.param(SHORT_DPT, marks=pytest.mark.slow),
         *(
             pytest.param(("--method", name, *short_of(name)), marks=pytest.mark.slow)
             for name in REWARDED

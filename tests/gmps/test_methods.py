@@ -26,7 +26,7 @@ from gmps.runs.checkpoint import Trained, load, save
 
 ROOT = Path(__file__).parents[2]
 METHODS = (
-    *("context-search", "e-maml", "gmps", "gmps-latent", "imitation", "maesn", "maml"),
+    *("context-search", "dpt", "e-maml", "gmps", "gmps-latent", "imitation", "maesn", "maml"),
     *("multitask", "oracle", "promp", "replay", "rl2", "snail", "task-inference"),
 )
 TOLD = {"oracle"}

@@ -96,7 +96,7 @@ def test_without_contexts_or_a_step_size_it_acts(tmp_path):
         agent.new_task()
 
 
-@pytest.mark.parametrize("method", ["gmps", "gmps-latent", "task-inference", "oracle"])
+@pytest.mark.parametrize("method", ["gmps", "gmps-latent", "task-inference", "dpt", "oracle"])
 def test_what_needs_a_simulation_says_so_and_leaves_nothing(method, run, tmp_path):
     said = train(run.parent / "own.hdf5", tmp_path / "run", method=method, code=1)
     assert "Nothing here simulates 'my-arm'" in said.output

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from demokit.options import option
 from gmps.options import (
+    ExpertOptions,
     GaussianOptions,
     GradientOptions,
     ImitationOptions,
@@ -19,17 +20,11 @@ PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryOptions:
+class QueryOptions(ExpertOptions):
     """Of asking the expert about what adapted policies visit."""
 
     HEADING: ClassVar[str] = "Expert queries (DAgger)"
 
-    dagger: bool = option(False, "Ask the expert about the adapted policies' states.")
-    expert: str = option(
-        "scripted",
-        "Who answers the queries: a name or a file of train-expert.",
-        needs="dagger",
-    )
     dagger_every: int = option(2, "Query every so many iterations.", needs="dagger")
     dagger_episodes: int = option(2, "Labelled roll-outs per task and round.", needs="dagger")
     dagger_share: float = option(

@@ -13,7 +13,7 @@ from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 
 
-@pytest.fixture(params=["gmps", "gmps-latent", "context-search", "replay", "task-inference"])
+@pytest.fixture(params=["gmps", "gmps-latent", "context-search", "replay", "task-inference", "dpt"])
 def kept(request, runs, tmp_path):
     agent = demokit.load_policy(runs / request.param)
     path = tmp_path / "kept.safetensors"
@@ -38,7 +38,7 @@ DAMAGE = {
     "of more tasks": lambda value: value.repeat(2, *[1] * (value.ndim - 1)),
     "longer": grown,
     "empty": lambda value: value[:, :0] if value.ndim > 1 else value[:0],
-    "no number": lambda value: value * torch.nan if value.is_floating_point() else value - 10**9,
+    "no number": lambda value: value - 10**9 if value.dtype == torch.int64 else value * torch.nan,
 }
 
 

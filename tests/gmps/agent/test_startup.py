@@ -35,6 +35,7 @@ print(sorted({NEEDLESS!r} & set(sys.modules)))
         "maesn",
         "rl2",
         "snail",
+        "dpt",
     ],
 )
 def test_acting_imports_no_simulator_and_no_dataset(runs, method):
