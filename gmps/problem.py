@@ -187,6 +187,11 @@ class Training(Generic[Options]):
         """Random numbers of this run for a purpose."""
         return stream(self.options.seed, *purpose)
 
+    def some_tasks(self, rng: np.random.Generator, num: int) -> list[int]:
+        """Which training tasks an iteration takes, of all processes: so many; 0: all of them."""
+        every = len(self.problem.tasks)
+        return sorted(rng.choice(every, num or every, replace=False).tolist())
+
     def sampler(self, *, explore: int, mean: int = 0) -> Sampler:
         """Roll-outs of the training tasks, this process's part of them."""
         return self.problem.sampler(

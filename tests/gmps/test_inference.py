@@ -14,8 +14,9 @@ from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
 from gmps.evaluation import evaluate, stages
 from gmps.experience.demos import Demonstrations, load_demos
+from gmps.experience.transitions import Transitions
 from gmps.method import find_method
-from gmps.methods.inference.models import MEMBERS, Transitions, fit
+from gmps.methods.inference.models import MEMBERS, fit
 from gmps.methods.inference.policy import Imitation, Shown, first_guess
 from gmps.methods.inference.posterior import PRIOR_STD, Evidence, Likelihood, infer
 from gmps.methods.inference.space import TaskSpace

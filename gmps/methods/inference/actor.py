@@ -11,7 +11,7 @@ from torch import Tensor
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Params
 from gmps.experience.actor import Seen
-from gmps.methods.inference.models import Transitions
+from gmps.experience.transitions import Transitions
 from gmps.methods.inference.policy import act
 from gmps.policies.gaussian import GaussianPolicy
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from demokit.learning.networks import Params
 from gmps.experience.demos import Demonstrations
 from gmps.experience.rollouts import Rollouts
+from gmps.experience.transitions import Transitions, flat, joined, none_met
 from gmps.methods.inference.actor import Eyes, Path, SeekingActor, met_on
-from gmps.methods.inference.models import Models, Transitions, flat, joined, none_met
+from gmps.methods.inference.models import Models
 from gmps.methods.inference.options import InferenceOptions
 from gmps.methods.inference.policy import Imitation, Shown, spread
 from gmps.methods.inference.posterior import (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from demokit.learning.networks import Layers, Params, init_mlp, mlp
-from gmps.methods.inference.models import Transitions
+from gmps.experience.transitions import Transitions
 from gmps.methods.inference.options import InferenceOptions
 from gmps.methods.inference.space import TaskSpace
 from gmps.policies.gaussian import LATENT, GaussianPolicy

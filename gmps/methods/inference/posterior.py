@@ -9,7 +9,8 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from gmps.methods.inference.models import Ensemble, Transitions
+from gmps.experience.transitions import Transitions
+from gmps.methods.inference.models import Ensemble
 from gmps.methods.inference.policy import Imitation, Shown
 
 CANDIDATES = 240

@@ -15,18 +15,11 @@ from demokit.learning.networks import Params
 from demokit.random import torch_stream
 from gmps.experience.observation import thinned
 from gmps.experience.rollouts import Rollouts
+from gmps.experience.transitions import Transitions, flat, joined, none_met
 from gmps.method import Iteration
 from gmps.methods.inference.actor import Eyes, PlannedActor
 from gmps.methods.inference.learner import TaskInference
-from gmps.methods.inference.models import (
-    Ensemble,
-    Models,
-    Transitions,
-    fit,
-    flat,
-    joined,
-    none_met,
-)
+from gmps.methods.inference.models import Ensemble, Models, fit
 from gmps.methods.inference.options import InferenceOptions
 from gmps.methods.inference.policy import (
     LEAST_STD,

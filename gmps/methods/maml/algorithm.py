@@ -61,8 +61,7 @@ def train(
 
 def drawn_tasks(training: Training[RewardOptions], rng: np.random.Generator) -> list[int]:
     """Which training tasks an iteration takes, of all processes."""
-    every, num = len(training.problem.tasks), training.options.meta_batch
-    return sorted(rng.choice(every, num or every, replace=False).tolist())
+    return training.some_tasks(rng, training.options.meta_batch)
 
 
 def _objective(

@@ -1,0 +1,181 @@
+"""The learner: what it believes of a task are its last transitions, and it plans anew each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from demokit.learning.checkpoint import check_tensors
+from demokit.random import torch_stream
+from gmps.experience.actor import Certain, Seen
+from gmps.experience.rollouts import Rollouts
+from gmps.experience.transitions import Transitions, flat, joined, latest, none_met
+from gmps.methods.model_based.model import AdaptiveModel, Units, model_of
+from gmps.methods.model_based.options import ModelBasedOptions
+from gmps.policies.meta_params import MetaParams, section
+from gmps.problem import Problem, Training
+from gmps.steps.planning import Search, plan
+
+_UNITS = "units."
+
+
+class Met(NamedTuple):
+    """What is remembered of B simulations: the last transitions, and what was seen last."""
+
+    window: Transitions
+    observation: Tensor
+    alive: Tensor
+
+
+class PlanningActor:
+    """Plans ahead at every step in a model that has adapted to the last transitions.
+
+    Args:
+        learner: the model.
+        window: the last transitions (M, N, ...) of M tasks, before the episode.
+        num: K, episodes of each.
+    """
+
+    def __init__(self, learner: ModelBased, window: Transitions, num: int) -> None:
+        own = Transitions(*(values.repeat_interleave(num, 0) for values in window))
+        self.memory = Met(own, own.before[:, -1], own.weight[:, -1] > 0)
+        self._learner = learner
+
+    def __call__(self, memory: Met, seen: Seen) -> tuple[Certain, Met]:
+        """See `Actor`."""
+        assert isinstance(seen.observation, Tensor)
+        now, window = seen.observation.flatten(0, 1), memory.window
+        if seen.t:
+            last = Transitions(
+                memory.observation,
+                seen.action.flatten(0, 1).clamp(-1, 1),
+                now,
+                seen.reward.flatten(),
+                memory.alive.to(now.dtype),
+            )
+            behind = Transitions(*(value[:, None] for value in last))
+            window = latest(joined(window, behind), window.weight.shape[1])
+        action = self._learner.planned(window, now, seen.t)
+        return Certain(action.view(*seen.alive.shape, -1)), Met(window, now, seen.alive.flatten())
+
+
+@dataclass(frozen=True, eq=False)
+class ModelBased:
+    """Plans in a model that adapts to what was met last.
+
+    Attributes:
+        model: the pure functions.
+        meta: their parameters.
+        search: how it plans.
+        window: N, transitions that it adapts to.
+        episodes_per_step: K.
+    """
+
+    model: AdaptiveModel
+    meta: MetaParams
+    search: Search
+    window: int
+    episodes_per_step: int
+
+    def begin(self, num_tasks: int) -> Transitions:
+        """Nothing was met."""
+        none = none_met(num_tasks, self.model.state_width, self.model.action_width, self.window)
+        device = self.model.units.state_mean.device
+        return Transitions(*(values.to(device) for values in none))
+
+    def explorer(
+        self, belief: Transitions, step: int, num: int, rngs: Sequence[np.random.Generator]
+    ) -> PlanningActor:
+        """The planner: it explores no otherwise than it acts."""
+        return PlanningActor(self, belief, num)
+
+    def exploiter(self, belief: Transitions, num: int) -> PlanningActor:
+        """The planner."""
+        return PlanningActor(self, belief, num)
+
+    def adapt(self, belief: Transitions, step: int, gathered: Rollouts, memory: Met) -> Transitions:
+        """The last transitions, of all episodes as if they had come one after the other."""
+        return latest(joined(belief, flat(transitions(gathered))), self.window)
+
+    @torch.no_grad()
+    def planned(self, window: Transitions, state: Tensor, t: int) -> Tensor:
+        """Actions (B, A) in states (B, F) after the last transitions (B, N, ...), at step t.
+
+        The same candidates are tried in all simulations, others at every step.
+        """
+        network = self.model.adapted(self.meta, window)
+        rng = torch.Generator(state.device).manual_seed(t)
+        found = plan(
+            lambda actions: self.model.earned(network, state, actions),
+            self.search,
+            len(state),
+            self.model.action_width,
+            rng,
+        )
+        return found[:, 0]
+
+    def with_model(self, model: AdaptiveModel, meta: MetaParams) -> Self:
+        """With what was learned since."""
+        return replace(self, model=model, meta=meta)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `MetaLearner`."""
+        units = {f"{_UNITS}{name}": value for name, value in self.model.units.tensors().items()}
+        return {**self.meta.tensors(), **units}
+
+    def header(self) -> dict[str, Any]:
+        """See `MetaLearner`."""
+        return {}
+
+    def to(self, device: torch.device) -> Self:
+        """See `MetaLearner`."""
+        model = self.model.with_units(self.model.units.to(device))
+        return self.with_model(model, self.meta.to(device))
+
+
+def transitions(rollouts: Rollouts) -> Transitions:
+    """Of roll-outs (M, K, T, ...): (M, K, T - 1, ...), for what came after the last is not seen."""
+    seen = rollouts.observation
+    assert isinstance(seen, Tensor)
+    return Transitions(
+        seen[:, :, :-1],
+        rollouts.action[:, :, :-1].clamp(-1, 1),
+        seen[:, :, 1:],
+        rollouts.reward[:, :, :-1],
+        rollouts.alive[:, :, :-1].to(seen.dtype),
+    )
+
+
+def start(training: Training[ModelBasedOptions]) -> ModelBased:
+    """One that has learned nothing; raises DemokitError where images are seen."""
+    training.problem.require_states()
+    learner = _empty(training.problem, training.options)
+    rng = torch_stream(training.options.seed, "theta")
+    meta = learner.model.init(rng, training.options.inner_lr)
+    return replace(learner, meta=meta).to(training.device)
+
+
+def load(
+    problem: Problem,
+    options: ModelBasedOptions,
+    tensors: Mapping[str, Tensor],
+    header: Mapping[str, Any],  # noqa: ARG001
+) -> ModelBased:
+    """The learner of a checkpoint."""
+    check_tensors(tensors, lambda: _empty(problem, options).tensors(), "parameters")
+    learner = _empty(problem, options)
+    model = learner.model.with_units(Units.of_tensors(section(tensors, _UNITS)))
+    return learner.with_model(model, MetaParams.of_tensors(tensors))
+
+
+def _empty(problem: Problem, options: ModelBasedOptions) -> ModelBased:
+    units = Units.fresh(problem.schema.width)
+    model = model_of(options, units, len(problem.schema.actions))
+    meta = model.init(None, options.inner_lr)
+    num = options.rollouts_per_task
+    return ModelBased(model, meta, options.search, options.window, num)

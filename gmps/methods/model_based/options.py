@@ -1,0 +1,68 @@
+"""The options of MAML with a model; defaults that leave the published code's say so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from demokit.errors import DemokitError
+from demokit.options import SIMULATION, option
+from gmps.methods.model_based.model import ADAPTATIONS, GRADIENT
+from gmps.options import PolicyOptions, RunOptions
+from gmps.steps.planning import Search
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelBasedOptions(PolicyOptions, RunOptions):
+    """Of a model that adapts to the last transitions, and of planning in it."""
+
+    iterations: int = option(
+        20, "Iterations: sets of roll-outs, the first of random actions, and learning.", length=True
+    )
+    rollouts_per_task: int = option(
+        1, "K, episodes of a new task from one look to the next.", at_most=100
+    )
+    eval_every: int = option(
+        10,
+        "Adapt to the monitor tasks every so many iterations, for the learning curve.",
+        needs=SIMULATION,
+    )
+    meta_batch: int = option(
+        0, "Training tasks drawn for each iteration; 0: all of them.", zero=True
+    )
+    hidden_width: int = option(128, "Units in each hidden layer; published: 512 in three.")
+    adaptation: str = option(
+        GRADIENT,
+        "gradient: steps on the error of the last transitions (GrBAL); memory: what a GRU makes of "
+        "them (ReBAL); none: the model stays as it is.",
+        ADAPTATIONS,
+    )
+    window: int = option(16, "Last transitions that the model adapts to.", at_most=10_000)
+    inner_lr: float = option(1e-2, "gradient: step size.")
+    inner_steps: int = option(1, "gradient: steps.", at_most=100)
+    learn_inner_lr: bool = option(
+        True, "gradient: learn a step size for every parameter, from --inner-lr on."
+    )
+    steps: int = option(500, "Gradient steps on the model in an iteration.", length=True)
+    windows: int = option(64, "Windows of a gradient step.")
+    outer_lr: float = option(1e-3, "Step size of Adam.")
+    max_grad_norm: float = option(10.0, "The gradient is clipped to this norm.")
+    candidates: int = option(500, "Sequences of actions that are tried in a round of planning.")
+    horizon: int = option(10, "Steps that are planned ahead.")
+    rounds: int = option(
+        1, "Rounds of planning: 1 is random shooting, more the cross-entropy method."
+    )
+    elites: int = option(50, "Best sequences that the next round is drawn around.")
+
+    def __post_init__(self) -> None:
+        """See `RunOptions`."""
+        super().__post_init__()
+        if self.elites > self.candidates:
+            raise DemokitError(
+                f"Option elites: {self.candidates} --candidates have no {self.elites} best ones: "
+                "take fewer, or more candidates."
+            )
+
+    @property
+    def search(self) -> Search:
+        """How it plans."""
+        return Search(self.candidates, self.horizon, self.rounds, self.elites)
