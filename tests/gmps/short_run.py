@@ -15,7 +15,8 @@ from gmps.runs.folder import Run
 NUM_TASKS, DEMOS = 3, 2
 REMEMBERING = ("rl2", "snail")
 """Methods that adapt by their memory of one episode after the other."""
-REWARDED = ("maml", "e-maml", "promp", "multitask", "maesn", *REMEMBERING)
+PLANNING = "model-based"
+REWARDED = ("maml", "e-maml", "promp", "multitask", "maesn", PLANNING, *REMEMBERING)
 """Methods that learn from reward alone."""
 _EVERY = (
     *("--demos-per-task", str(DEMOS)),
@@ -34,6 +35,10 @@ SHORT_REWARD = (
 SHORT_MEMORY = (
     *("--iterations", "2", "--trials", "4", "--minibatches", "3", "--eval-every", "1"),
     *("--threads", "1"),
+)
+SHORT_PLANNING = (
+    *("--iterations", "2", "--steps", "5", "--windows", "4", "--eval-every", "1"),
+    *("--candidates", "8", "--elites", "2", "--horizon", "3", "--threads", "1"),
 )
 SHORT_INFERENCE = (
     *("--method", "task-inference", "--iterations", "2", "--steps", "20", "--model-steps", "20"),
@@ -69,6 +74,7 @@ def options_of(method="gmps", **changes):
     reads = {"width": 8, "layers": 2, "batch": 4, "queries": 6, "replays": 2, "context_episodes": 2}
     own["dpt"] = {"steps": 2, "rollouts_per_task": 1, **reads}
     own |= {name: {} for name in REWARDED}
+    own[PLANNING] = {"steps": 4, "windows": 4, "candidates": 8, "elites": 2, "horizon": 3}
     own |= {name: {"rollouts_per_task": 1, "trials": 4, "minibatches": 2} for name in REMEMBERING}
     short |= own.get(method, {"outer_steps": 2})
     if method not in REWARDED:

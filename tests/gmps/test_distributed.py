@@ -13,6 +13,7 @@ import pytest
 import torch
 from devices import DEVICE
 from short_run import (
+    PLANNING,
     REMEMBERING,
     REWARDED,
     SHORT,
@@ -20,6 +21,7 @@ from short_run import (
     SHORT_IMITATION,
     SHORT_INFERENCE,
     SHORT_MEMORY,
+    SHORT_PLANNING,
     SHORT_REWARD,
 )
 
@@ -47,6 +49,8 @@ def command(num, demos, folder, *options):
 
 
 def short_of(name):
+    if name == PLANNING:
+        return SHORT_PLANNING
     return SHORT_MEMORY if name in REMEMBERING else SHORT_REWARD
 
 

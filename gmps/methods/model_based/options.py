@@ -29,7 +29,7 @@ class ModelBasedOptions(PolicyOptions, RunOptions):
     meta_batch: int = option(
         0, "Training tasks drawn for each iteration; 0: all of them.", zero=True
     )
-    hidden_width: int = option(128, "Units in each hidden layer; published: 512 in three.")
+    hidden_width: int = option(64, "Units in both hidden layers; published: 512 in three.")
     adaptation: str = option(
         GRADIENT,
         "gradient: steps on the error of the last transitions (GrBAL); memory: what a GRU makes of "
@@ -43,7 +43,7 @@ class ModelBasedOptions(PolicyOptions, RunOptions):
         True, "gradient: learn a step size for every parameter, from --inner-lr on."
     )
     steps: int = option(500, "Gradient steps on the model in an iteration.", length=True)
-    windows: int = option(64, "Windows of a gradient step.")
+    windows: int = option(32, "Windows of a gradient step.")
     outer_lr: float = option(1e-3, "Step size of Adam.")
     max_grad_norm: float = option(10.0, "The gradient is clipped to this norm.")
     candidates: int = option(500, "Sequences of actions that are tried in a round of planning.")

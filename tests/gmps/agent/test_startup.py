@@ -36,6 +36,7 @@ print(sorted({NEEDLESS!r} & set(sys.modules)))
         "rl2",
         "snail",
         "dpt",
+        "model-based",
     ],
 )
 def test_acting_imports_no_simulator_and_no_dataset(runs, method):

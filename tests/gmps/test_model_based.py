@@ -1,0 +1,238 @@
+"""MAML with a model: the inner step, the outer gradient, what is foreseen, and planning."""
+
+import pytest
+import torch
+
+from demokit.errors import DemokitError
+from gmps.experience.transitions import Transitions, joined, latest, none_met
+from gmps.method import find_method
+from gmps.methods.model_based.algorithm import Episodes, window_loss
+from gmps.methods.model_based.model import ADAPTATIONS, GRADIENT, MEMORY, NONE, Units, model_of
+from gmps.methods.model_based.options import ModelBasedOptions
+from gmps.policies.meta_params import MetaParams
+from gmps.problem import Training
+from gmps.sources import problem_of_family
+from gmps.steps.planning import Search, plan
+
+STATE, ACTION, HIDDEN = 3, 2, 6
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def met(num, steps, seed=0):
+    """Transitions of random numbers, in doubles; the first of the second simulation is none."""
+    draw = rng(seed)
+
+    def some(*width):
+        return torch.randn(num, steps, *width, generator=draw, dtype=torch.float64)
+
+    weight = torch.ones(num, steps, dtype=torch.float64)
+    weight[1, 0] = 0
+    return Transitions(some(STATE), some(ACTION), some(STATE), some(), weight)
+
+
+def model(adaptation, inner_steps=2):
+    """A model in units that are not 1, and its parameters, in doubles."""
+    options = ModelBasedOptions(hidden_width=HIDDEN, adaptation=adaptation, inner_steps=inner_steps)
+    units = Units(
+        *(torch.rand(n, generator=rng(n), dtype=torch.float64) + 0.5 for n in 2 * [3, 3, 1])
+    )
+    units = Units(units.state_mean, units.state_scale, units.change_scale.new_ones(3),
+                  units.state_scale.flip(0), units.change_mean.new_zeros(1) + 0.3,
+                  units.change_mean.new_zeros(1) + 1.7)  # fmt: skip
+    found = model_of(options, units, ACTION)
+    torch.set_default_dtype(torch.float64)
+    try:
+        meta = found.init(rng(), 0.05)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    shaken = {
+        n: v + 0.1 * torch.randn(v.shape, generator=rng(9)).double() for n, v in meta.theta.items()
+    }
+    return found, MetaParams(shaken, meta.step_sizes)
+
+
+def network(params, i):
+    """One of the adapted networks."""
+    return {n: v[i : i + 1] if v.ndim == 3 else v for n, v in params.items()}
+
+
+def rows(found, i):
+    return Transitions(*(values[i : i + 1] for values in found))
+
+
+def test_the_inner_step_descends_the_error_of_each_simulation_by_itself():
+    made, meta = model(GRADIENT, inner_steps=1)
+    window = met(3, 5)
+    found = made.adapted(meta, window)
+    name, at, eps = "1.weight", (2, 4), 1e-6
+
+    def error(change, i):
+        theta = {n: v.clone() for n, v in meta.theta.items()}
+        theta[name][at] += change
+        return made.error(theta, rows(window, i))
+
+    for i in range(3):
+        slope = (error(eps, i) - error(-eps, i)) / (2 * eps)
+        expected = meta.theta[name][at] - meta.step_sizes[name][at] * slope
+        torch.testing.assert_close(found[name][i][at], expected[0], rtol=1e-7, atol=1e-9)
+    # A batch of simulations is as each alone.
+    for i in range(3):
+        alone = made.adapted(meta, rows(window, i))
+        torch.testing.assert_close(alone[name][0], found[name][i])
+
+
+@pytest.mark.parametrize("adaptation", ADAPTATIONS)
+def test_the_outer_gradient_is_that_of_finite_differences(adaptation):
+    made, meta = model(adaptation)
+    meta = meta.learnable()
+    before, after = met(3, 4, seed=1), met(3, 6, seed=2)
+    window_loss(made, meta, before, after).backward()
+    parts = [("theta", name) for name in meta.theta] + [("step_sizes", n) for n in meta.step_sizes]
+    assert ("step_sizes", "0.bias") in parts or adaptation != GRADIENT
+    for part, name in parts:
+        leaf = getattr(meta, part)[name]
+        direction = torch.randn(leaf.shape, generator=rng(3)).double()
+        values = []
+        for sign in (1, -1):
+            moved = {n: v.detach().clone() for n, v in getattr(meta, part).items()}
+            moved[name] += sign * 1e-5 * direction
+            shifted = meta._replace(**{part: {n: v.requires_grad_() for n, v in moved.items()}})
+            values.append(float(window_loss(made, shifted, before, after).detach()))
+        slope = (values[0] - values[1]) / 2e-5
+        assert float((leaf.grad * direction).sum()) == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+
+def test_nothing_met_changes_nothing():
+    made, meta = model(GRADIENT)
+    nothing = Transitions(*(v.double() for v in none_met(2, STATE, ACTION, 4)))
+    for name, value in made.adapted(meta, nothing).items():
+        torch.testing.assert_close(value, meta.theta[name].expand_as(value), rtol=0, atol=0)
+    remembering, meta = model(MEMORY)
+    same, other = met(2, 4), met(2, 4)._replace(weight=torch.zeros(2, 4).double())
+    biases = [remembering.adapted(meta, each)["0.bias"] for each in (same, other, nothing)]
+    torch.testing.assert_close(biases[1], biases[2], rtol=0, atol=0)
+    assert not torch.allclose(biases[0], biases[1])
+
+
+def test_a_memory_does_not_see_what_does_not_count():
+    made, meta = model(MEMORY)
+    window = met(2, 4)
+    padded = joined(Transitions(*(v.double() for v in none_met(2, STATE, ACTION, 3))), window)
+    torch.testing.assert_close(
+        made.adapted(meta, padded)["0.bias"], made.adapted(meta, window)["0.bias"]
+    )
+
+
+def test_what_it_foresees_is_step_after_step_of_what_it_says():
+    made, meta = model(GRADIENT)
+    window = met(2, 5)
+    adapted = made.adapted(meta, window)
+    state, actions = window.after[:, -1], torch.rand(2, 3, 4, ACTION, generator=rng()).double()
+    found = made.earned(adapted, state, actions)
+    for b in range(2):
+        for n in range(3):
+            now, total = state[b], 0.0
+            for t in range(4):
+                seen = torch.cat(
+                    ((now - made.units.state_mean) / made.units.state_scale, actions[b, n, t])
+                )
+                hidden = seen
+                for i in range(3):
+                    hidden = hidden @ adapted[f"{i}.weight"][b] + adapted[f"{i}.bias"][b, 0]
+                    hidden = hidden.relu() if i < 2 else hidden
+                now = now + made.units.change_mean + made.units.change_scale * hidden[:-1]
+                total += float(made.units.reward_mean + made.units.reward_scale * hidden[-1])
+            assert float(found[b, n]) == pytest.approx(total)
+
+
+def test_planning_finds_the_optimum_of_a_linear_system():
+    """s' = s + a / 2, paid -(s'^2 + a^2 / 4): by the Riccati equation of its horizon."""
+    horizon, gain, price, value = 5, 0.5, 0.25, 0.0
+    gains = []
+    for _ in range(horizon):
+        worth = 1 + value
+        gains.append(gain * worth / (price + gain**2 * worth))
+        value = worth - (gain * worth) ** 2 / (price + gain**2 * worth)
+    state = torch.tensor([0.6, -0.3])
+
+    def earned(actions):
+        now, total = state[:, None], 0
+        for t in range(horizon):
+            action = actions[:, :, t, 0]
+            now = now + gain * action
+            total = total - now**2 - price * action**2
+        return total
+
+    found = plan(earned, Search(400, horizon, 8, 40), 2, 1, rng())
+    now = state
+    for t, k in enumerate(reversed(gains)):
+        torch.testing.assert_close(found[:, t, 0], -k * now, atol=0.02, rtol=0)
+        now = now * (1 - gain * k)
+    best = -value * state**2
+    assert earned(found[:, None])[:, 0] == pytest.approx(best, abs=2e-3)
+    # Random shooting takes the best of its candidates, and is no better.
+    shot = plan(earned, Search(400, horizon, 1, 1), 2, 1, rng())
+    tried = 2 * torch.rand(400, horizon, 1, generator=rng()) - 1
+    paid = earned(tried.expand(2, *tried.shape))
+    torch.testing.assert_close(shot, tried[paid.argmax(1)])
+    assert (earned(shot[:, None])[:, 0] < best).all()
+
+
+def test_windows_are_what_came_before_a_step_and_what_came_next():
+    steps = torch.arange(5.0)
+    observation = (10 * torch.arange(3.0)[:, None] + steps)[..., None]
+    alive = torch.ones(3, 5)
+    alive[2, 2:] = 0
+    episodes = Episodes(observation, observation, observation[..., 0], alive)
+    found = episodes.transitions(torch.tensor([1, 2]), torch.tensor([[-1, 0, 3, 4], [0, 1, 2, 3]]))
+    assert found.weight.tolist() == [[0, 1, 1, 0], [1, 1, 0, 0]]
+    assert found.before[0, 1:3, 0].tolist() == [10, 13]
+    assert found.after[0, 1:3, 0].tolist() == [11, 14]
+    before, after = episodes.windows(50, 2, rng())
+    firsts = after.before[:, 0, 0]
+    follows = before.weight[:, 1] > 0
+    assert follows.any()
+    assert not follows.all()
+    torch.testing.assert_close(before.after[follows, 1, 0], firsts[follows])
+
+
+def test_the_latest_transitions_are_those_that_count():
+    window = met(2, 4)
+    more = met(2, 3, seed=5)
+    more = more._replace(weight=torch.tensor([[1, 0, 1], [0, 0, 0]]).double())
+    found = latest(joined(window, more), 4)
+    assert found.weight.tolist() == [[1, 1, 1, 1], [0, 1, 1, 1]]
+    torch.testing.assert_close(
+        found.reward[0], torch.cat((window.reward[0, 2:], more.reward[0, ::2]))
+    )
+    torch.testing.assert_close(found.reward[1, 1:], window.reward[1, 1:])
+
+
+def test_more_elites_than_candidates_is_one_sentence():
+    with pytest.raises(DemokitError, match="40 --candidates have no 50 best ones"):
+        ModelBasedOptions(candidates=40)
+
+
+@pytest.mark.slow
+def test_it_predicts_tasks_that_it_never_met_better_after_adapting_and_acts_by_it():
+    """A hidden angle turns the actions: only what was met tells it."""
+    from demokit.envs import make_family
+
+    problem = problem_of_family(make_family("point-rotated"), None, 20, "recorded", "state")
+    earned = {}
+    for adaptation in (GRADIENT, NONE):
+        options = ModelBasedOptions(iterations=6, threads=1, adaptation=adaptation)
+        method = find_method("model-based")
+        training = Training(problem, options)
+        found = list(method.code.train(training, method.code.start(training), {}, 0))
+        last = found[-1].scalars
+        earned[adaptation] = last["return_training"]
+        if adaptation == GRADIENT:
+            # Before it learns from them: these episodes are new to it.
+            assert last["error_after"] < 0.5 * last["error_before"]
+        else:
+            assert last["error_after"] == last["error_before"]
+    assert earned[GRADIENT] > earned[NONE] + 1
