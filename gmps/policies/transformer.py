@@ -59,7 +59,8 @@ class Transformer:
                 layer = init_mlp(rng, widths)
                 scale = depth if name in ("said", "narrow") else 1.0
                 params[f"{i}.{name}.weight"] = scale * layer["0.weight"]
-                params[f"{i}.{name}.bias"] = layer["0.bias"]
+                if name != "attend":  # of keys, it would shift all of a softmax alike
+                    params[f"{i}.{name}.bias"] = layer["0.bias"]
             params |= {**_norm(f"{i}.before", d), **_norm(f"{i}.between", d)}
         return params
 
@@ -133,7 +134,7 @@ class Transformer:
 
     def _heads(self, layer: Params, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, H, S, D / H) of x (B, S, D)."""
-        seen = _linear(layer, "attend", _normalised(layer, "before", x))
+        seen = linear(_normalised(layer, "before", x), layer["attend.weight"].mT)
         query, key, value = seen.view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         return query, key, value
 

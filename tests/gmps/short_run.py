@@ -47,6 +47,7 @@ SHORT_INFERENCE = (
 SHORT_DPT = (
     *("--method", "dpt", "--iterations", "2", "--steps", "3", "--batch", "5", "--width", "8"),
     *("--replays", "2", "--context-episodes", "1", "--eval-every", "1", "--threads", "1"),
+    *("--outer-lr", "1e-4"),  # the first steps of AdamW are as long for rounding as for gradients
 )
 
 

@@ -109,10 +109,7 @@ def test_every_parameter_learns(policy, theta):
     leaves = {name: value.requires_grad_() for name, value in theta.items()}
     place = torch.arange(Q).expand(B, Q) * 2
     policy.unroll(leaves, context_of(), normal(B, Q, SEEN, seed=9), place).square().sum().backward()
-    # Behind the last layer's attention nothing reads the context any more, and a bias of keys
-    # shifts all of a softmax alike.
-    assert all(value.grad is not None for value in leaves.values())
-    assert all(bool(value.grad.any()) for value in leaves.values())
+    assert all(value.grad.abs().max() > 1e-4 for value in leaves.values())
 
 
 # Acting
