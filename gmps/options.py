@@ -57,6 +57,11 @@ class RunOptions:
         """Check choices, ranges and effects; raises DemokitError naming the option."""
         check_options(self)
 
+    @property
+    def told(self) -> str:
+        """What a method is told by these options beside what it always is, a phrase for tables."""
+        return ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyOptions:

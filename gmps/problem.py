@@ -198,13 +198,14 @@ class Training(Generic[Options]):
             self.problem.tasks, explore=explore, mean=mean, part=self.part, device=self.device
         )
 
-    def sampler_of(self, chosen: Sequence[int], *, explore: int) -> Sampler:
-        """Roll-outs of some training tasks, this process's part of them."""
+    def sampler_of(self, chosen: Sequence[int], *, explore: int, **others: Any) -> Sampler:
+        """Roll-outs of some training tasks, this process's part; `others` are of `Sampler`."""
         return self.problem.sampler(
             tuple(self.problem.tasks[i] for i in chosen),
             explore=explore,
             part=self.part.world.part(len(chosen)),
             device=self.device,
+            **others,
         )
 
 

@@ -134,8 +134,9 @@ class Facts:
     def told(self) -> str:
         """What its method is told, in words; empty where the method is not installed."""
         try:
-            return find_method(self.method).told
-        except DemokitError:
+            method = find_method(self.method)
+            return "; ".join(filter(None, (method.told, method.options(**self.options).told)))
+        except (DemokitError, TypeError):
             return ""
 
     def differing(self) -> dict[str, Any]:

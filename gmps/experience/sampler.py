@@ -36,9 +36,11 @@ class Sampler:
 
     Attributes:
         starts: the seeds (M * (K + E),) from which the last episodes began.
+        final: what was observed after their last step, (M, K + E, ...).
     """
 
     starts: NDArray[np.int64]
+    final: Observation
 
     def __init__(
         self,
@@ -120,6 +122,7 @@ class Sampler:
             success = np.where(alive, step.success, success)
             alive &= ~(step.terminated | step.truncated)
             observation = from_numpy(step.observation, self._device)
+        self.final = self._by_task(observation)
         return cast.split(record, self._tensor(success))
 
     def _by_task(self, observation: Observation) -> Observation:

@@ -16,7 +16,7 @@ NUM_TASKS, DEMOS = 3, 2
 REMEMBERING = ("rl2", "snail")
 """Methods that adapt by their memory of one episode after the other."""
 PLANNING = "model-based"
-REWARDED = ("maml", "e-maml", "promp", "multitask", "maesn", PLANNING, *REMEMBERING)
+REWARDED = ("maml", "e-maml", "promp", "multitask", "maesn", "pearl", PLANNING, *REMEMBERING)
 """Methods that learn from reward alone."""
 _EVERY = (
     *("--demos-per-task", str(DEMOS)),
@@ -39,6 +39,10 @@ SHORT_MEMORY = (
 SHORT_PLANNING = (
     *("--iterations", "2", "--steps", "5", "--windows", "4", "--eval-every", "1"),
     *("--candidates", "8", "--elites", "2", "--horizon", "3", "--threads", "1"),
+)
+SHORT_PEARL = (
+    *("--iterations", "2", "--gradient-steps", "4", "--initial-rollouts", "2", "--eval-every", "1"),
+    *("--threads", "1"),
 )
 SHORT_INFERENCE = (
     *("--method", "task-inference", "--iterations", "2", "--steps", "20", "--model-steps", "20"),
@@ -77,6 +81,8 @@ def options_of(method="gmps", **changes):
     own |= {name: {} for name in REWARDED}
     own[PLANNING] = {"steps": 4, "windows": 4, "candidates": 8, "elites": 2, "horizon": 3}
     own |= {name: {"rollouts_per_task": 1, "trials": 4, "minibatches": 2} for name in REMEMBERING}
+    own["pearl"] = {"rollouts_per_task": 1, "gradient_steps": 3, "meta_batch": 4, "batch": 8}
+    own["pearl"] |= {"context": 6, "hidden_width": 16, "encoder_width": 16}
     short |= own.get(method, {"outer_steps": 2})
     if method not in REWARDED:
         short["demos_per_task"] = DEMOS

@@ -21,6 +21,7 @@ from short_run import (
     SHORT_IMITATION,
     SHORT_INFERENCE,
     SHORT_MEMORY,
+    SHORT_PEARL,
     SHORT_PLANNING,
     SHORT_REWARD,
 )
@@ -51,6 +52,8 @@ def command(num, demos, folder, *options):
 def short_of(name):
     if name == PLANNING:
         return SHORT_PLANNING
+    if name == "pearl":
+        return SHORT_PEARL
     return SHORT_MEMORY if name in REMEMBERING else SHORT_REWARD
 
 
