@@ -134,7 +134,7 @@ def _settled(run: Run, trained: Trained, monitor: Monitor, report: Report) -> Tr
             trained = replace(trained, spent=spent)
             run.log(trained.iteration, _scalars(trained, curve))
     trained = replace(trained, finished=True)
-    run.save(trained, run.state)
+    run.save(trained, {})  # nothing goes on from here
     return trained
 
 

@@ -19,7 +19,9 @@ SAME = "same"
 class PearlOptions(PolicyOptions, RunOptions):
     """Of PEARL: collecting, the posterior, and soft actor-critic."""
 
-    iterations: int = option(200, "Iterations: some tasks are rolled out, then gradient steps.")
+    iterations: int = option(
+        200, "Iterations: some tasks are rolled out, then gradient steps.", length=True
+    )
     rollouts_per_task: int = option(
         1, "K, episodes of a new task from one look at the posterior to the next."
     )
