@@ -17,8 +17,8 @@ from demokit.random import torch_stream
 from demokit.types import Task
 from gmps.distributed import WHOLE
 from gmps.experience.demos import load_demos
-from gmps.experience.rollouts import Rollouts
 from gmps.experience.replay import Episodes, Replay, Steps
+from gmps.experience.rollouts import Rollouts
 from gmps.loop import train
 from gmps.method import find_method
 from gmps.methods.pearl.algorithm import Gathering, restored

@@ -12,8 +12,8 @@ from torch import Tensor
 from demokit.envs.family import reward_term
 from demokit.random import torch_stream
 from demokit.types import Array
-from gmps.experience.rollouts import Rollouts
 from gmps.experience.replay import Episodes, Replay
+from gmps.experience.rollouts import Rollouts
 from gmps.method import Iteration
 from gmps.methods.pearl.learner import LatentActor, PearlLearner, load, start
 from gmps.methods.pearl.networks import ACTOR, ENCODER
