@@ -93,6 +93,7 @@ def meta_train(
         checked = find_method(method).options(**options)
         torch.set_num_threads(checked.threads)
         if demos is None:
+            _require_reward(method, checked)
             family = family_of_env(click.get_current_context(), str(env))
             problem = problem_of_family(family, task_set, tasks, checked.reward, observation)
             loaded = None
@@ -107,6 +108,15 @@ def meta_train(
             measured = in_words(last_scalars(run.metrics))
             say(f"{folder}: {_summary(trained, loaded, measured)}")
         world.leave()
+
+
+def _require_reward(method: str, options: RunOptions) -> None:
+    """Raise DemokitError where a method's options have it learn from demonstrations."""
+    if find_method(method).needs_demos(options):
+        raise DemokitError(
+            f"Missing option --demos, for so {method} learns from demonstrations: `demokit record` "
+            "makes them."
+        )
 
 
 def _require_fit(method: str, options: RunOptions, problem: Problem, source: str) -> None:
@@ -147,7 +157,7 @@ def _of_dataset(method: str, options: RunOptions, demos: str) -> tuple[Problem, 
     from gmps.problem import Problem
     from gmps.sources import problem_of_dataset
 
-    if not find_method(method).imitates:
+    if not find_method(method).needs_demos(options):
         return problem_of_dataset(demos, options.reward), None
     num = options.demos_per_task if isinstance(options, DemoOptions) else 0
     labels = options.labels if isinstance(options, LabelOptions) else AUTO

@@ -222,7 +222,7 @@ class Method:
         adapts: how it learns a new task, a phrase.
         options: its dataclass, a `RunOptions`.
         module: the name of the module with its `Code`.
-        imitates: whether it needs demonstrations, not only their tasks.
+        imitates: whether it always needs demonstrations, not only their tasks.
         rolls_out: whether its training needs roll-outs, and so a simulation.
         fewest_tasks: training tasks without which there is nothing to learn.
         told: all that it is told in training, and of the new task besides rewards and
@@ -238,6 +238,10 @@ class Method:
     rolls_out: bool = True
     fewest_tasks: int = 2
     told: str = ""
+
+    def needs_demos(self, options: RunOptions) -> bool:
+        """Whether a run with these options needs demonstrations."""
+        return self.imitates or options.imitates
 
     @property
     def code(self) -> Code:

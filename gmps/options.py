@@ -62,6 +62,11 @@ class RunOptions:
         """What a method is told by these options beside what it always is, a phrase for tables."""
         return ""
 
+    @property
+    def imitates(self) -> bool:
+        """Whether a method that need not imitate shall, see `Method.needs_demos`."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyOptions:
@@ -121,19 +126,20 @@ class DemoOptions:
     )
 
 
+TAUGHT = (
+    "What demonstrations teach. auto: the action of whoever acted, the person's by hand, the "
+    "expert's without the noise on it, or its advice where a policy acted (DAgger); executed: "
+    "the executed action, noise and all; expert: the expert's advice, whoever acted."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions(DemoOptions):
     """Of what demonstrations teach."""
 
     HEADING: ClassVar[str] = "Imitation"
 
-    labels: str = option(
-        AUTO,
-        "What demonstrations teach. auto: the action of whoever acted, the person's by hand, the "
-        "expert's without the noise on it, or its advice where a policy acted (DAgger); executed: "
-        "the executed action, noise and all; expert: the expert's advice, whoever acted.",
-        LABELS,
-    )
+    labels: str = option(AUTO, TAUGHT, LABELS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,21 +143,20 @@ class Plan:
         kinds = {
             row: _method_of(f"{where}, method '{row}'", row, train) for row, train in rows.items()
         }
-        for row, kind in kinds.items():
-            if match.tasks and find_method(kind).imitates:
-                raise DemokitError(
-                    f"{where}, method '{row}': {kind} learns from demonstrations, not from tasks "
-                    "alone: name demos."
-                )
         shared = _tables(where, match.train)
         own = {row: _tables(f"{where}, method '{row}'", train) for row, train in rows.items()}
         known = {each.name for kind in kinds.values() for each in _fields_of(kind)}
         _require(f"option ({where})", [n for n in shared if n not in method_names()], known)
-        return {
-            f"{row}-{seed}": PlannedRun.of(
-                f"{where}, method '{row}'", kinds[row], shared, {**own[row], "seed": seed}
-            ).scaled(self.scale)
+        planned = {
+            row: PlannedRun.of(f"{where}, method '{row}'", kinds[row], shared, own[row])
             for row in rows
+        }
+        for row, run in planned.items():
+            if match.tasks:
+                run.require_no_demos(f"{where}, method '{row}'")
+        return {
+            f"{row}-{seed}": run.seeded(seed).scaled(self.scale)
+            for row, run in planned.items()
             for seed in self.seeds
         }
 
@@ -188,6 +187,18 @@ class PlannedRun:
         kind = find_method(method).options
         _require_types(where, kept, get_type_hints(kind))
         return cls(method, kind(**kept))
+
+    def require_no_demos(self, where: str) -> None:
+        """Raise DemokitError unless tasks alone will do."""
+        if find_method(self.method).needs_demos(self.options):
+            raise DemokitError(
+                f"{where}: {self.method} learns from demonstrations, not from tasks alone: name "
+                "demos."
+            )
+
+    def seeded(self, seed: int) -> PlannedRun:
+        """With another seed."""
+        return replace(self, options=replace(self.options, seed=seed))
 
     def scaled(self, scale: float) -> PlannedRun:
         """So much of its length."""

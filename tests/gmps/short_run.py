@@ -15,8 +15,11 @@ from gmps.runs.folder import Run
 NUM_TASKS, DEMOS = 3, 2
 REMEMBERING = ("rl2", "snail")
 """Methods that adapt by their memory of one episode after the other."""
-PLANNING = "model-based"
-REWARDED = ("maml", "e-maml", "promp", "multitask", "maesn", "pearl", PLANNING, *REMEMBERING)
+PLANNING, EXPLORING = "model-based", "meta-exploration"
+REWARDED = (
+    *("maml", "e-maml", "promp", "multitask", "maesn", EXPLORING, "pearl", PLANNING),
+    *REMEMBERING,
+)
 """Methods that learn from reward alone."""
 _EVERY = (
     *("--demos-per-task", str(DEMOS)),

@@ -18,7 +18,7 @@ from gmps.experience.demos import load_demos
 from gmps.experience.rollouts import Rollouts
 from gmps.loop import train
 from gmps.method import find_method
-from gmps.methods.maml.algorithm import _standard_pay
+from gmps.methods.maml.algorithm import standard_pay
 from gmps.methods.maml.objective import MetaSurrogate, OverTasks, Stage
 from gmps.methods.maml.options import Form
 from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
@@ -229,9 +229,9 @@ def test_what_adapted_policies_are_paid_is_in_units_of_all_tasks_steps():
     rollouts = Rollouts(empty, empty, reward, reward, alive)
     deviation = (8 / 3) ** 0.5  # of 1, 3 and 5, whose mean is 3
     expected = torch.tensor([-1 / deviation, 2 / deviation])
-    torch.testing.assert_close(_standard_pay(rollouts, WHOLE), expected)
+    torch.testing.assert_close(standard_pay(rollouts, WHOLE), expected)
     same = replace(rollouts, reward=alive.float())
-    assert not _standard_pay(same, WHOLE).any()
+    assert not standard_pay(same, WHOLE).any()
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)

@@ -27,7 +27,8 @@ from gmps.runs.checkpoint import Trained, load, save
 ROOT = Path(__file__).parents[2]
 METHODS = (
     *("context-search", "dpt", "e-maml", "gmps", "gmps-latent", "imitation", "maesn", "maml"),
-    *("model-based", "multitask", "oracle", "pearl", "promp", "replay", "rl2", "snail"),
+    *("meta-exploration", "model-based", "multitask", "oracle", "pearl", "promp", "replay"),
+    *("rl2", "snail"),
     "task-inference",
 )
 TOLD = {"oracle"}

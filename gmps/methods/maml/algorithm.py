@@ -15,7 +15,7 @@ from gmps.gradient import GradientLearner
 from gmps.method import Iteration
 from gmps.methods.maml.learner import load, start
 from gmps.methods.maml.objective import MetaSurrogate, OverTasks, Stage
-from gmps.methods.maml.options import RewardOptions
+from gmps.methods.maml.options import OnPolicyOptions, RewardOptions
 from gmps.policies.meta_params import MetaParams
 from gmps.problem import Training
 
@@ -59,7 +59,7 @@ def train(
         yield Iteration(learner, scalars, spent, optimizer_tensors(optimizer))
 
 
-def drawn_tasks(training: Training[RewardOptions], rng: np.random.Generator) -> list[int]:
+def drawn_tasks(training: Training[OnPolicyOptions], rng: np.random.Generator) -> list[int]:
     """Which training tasks an iteration takes, of all processes."""
     return training.some_tasks(rng, training.options.meta_batch)
 
@@ -70,7 +70,7 @@ def _objective(
     """Of the roll-outs before every inner step, and behind the last one."""
     sampled = [each.rollouts for each in gathered]
     stages = tuple(Stage.of(each, learner.inner_batch(each)) for each in sampled)
-    paid, theta = _standard_pay(sampled[-1], part), learner.meta.theta
+    paid, theta = standard_pay(sampled[-1], part), learner.meta.theta
     alpha = learner.step_sizes(0) if options.trained_steps else {}
 
     def of_some(own: slice) -> MetaSurrogate:
@@ -80,7 +80,7 @@ def _objective(
     return OverTasks.of(of_some, stages[0].weight, part)
 
 
-def _standard_pay(rollouts: Rollouts, part: Part) -> Tensor:
+def standard_pay(rollouts: Rollouts, part: Part) -> Tensor:
     """Mean reward of a step in each task (M,), in standard deviations over all tasks' steps."""
     reward, alive = rollouts.reward.double(), rollouts.alive
     sums = torch.stack([alive, reward, reward.square()], 1).sum((2, 3))

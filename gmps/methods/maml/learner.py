@@ -12,7 +12,12 @@ from torch import Tensor
 from demokit.learning.networks import Params
 from demokit.random import torch_stream
 from gmps.gradient import GradientLearner, loaded_meta, loaded_step_size
-from gmps.methods.maml.options import InnerOptions, MultiTaskOptions, RewardOptions
+from gmps.methods.maml.options import (
+    InnerOptions,
+    MultiTaskOptions,
+    OnPolicyOptions,
+    RewardOptions,
+)
 from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
 from gmps.policies.meta_params import MetaParams
 from gmps.policies.standard import statistics_of
@@ -61,7 +66,7 @@ def load(
 
 
 def policy_of(
-    options: RewardOptions,
+    options: OnPolicyOptions,
     problem: Problem,
     statistics: tuple[Tensor, Tensor],
     latent_width: int = 0,

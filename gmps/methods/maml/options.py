@@ -33,8 +33,8 @@ class Form(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardOptions(PolicyOptions, RunOptions):
-    """Of learning by policy gradient from reward alone; defaults are the ProMP authors'."""
+class OnPolicyOptions(PolicyOptions, RunOptions):
+    """Of learning from one's own roll-outs alone; defaults are the ProMP authors'."""
 
     iterations: int = option(
         200, "Iterations: sets of roll-outs, and outer steps on them.", length=True
@@ -59,6 +59,19 @@ class RewardOptions(PolicyOptions, RunOptions):
     baseline: str = option(
         "linear", "Features of the value baseline, refitted per task.", ("linear", "zero")
     )
+
+    def require_batch(self, num_tasks: int) -> None:
+        """Raise DemokitError where an iteration would draw more tasks than there are."""
+        if self.meta_batch > num_tasks:
+            raise DemokitError(
+                f"Option meta_batch draws {self.meta_batch} tasks of {num_tasks}: take fewer, or "
+                "more --tasks."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardOptions(OnPolicyOptions):
+    """Of policy gradients that adapt."""
 
     def __post_init__(self) -> None:
         """See `RunOptions`."""
@@ -89,14 +102,6 @@ class RewardOptions(PolicyOptions, RunOptions):
     def epochs(self) -> int:
         """Steps of Adam on a set of roll-outs."""
         return 1
-
-    def require_batch(self, num_tasks: int) -> None:
-        """Raise DemokitError where an iteration would draw more tasks than there are."""
-        if self.meta_batch > num_tasks:
-            raise DemokitError(
-                f"Option meta_batch draws {self.meta_batch} tasks of {num_tasks}: take fewer, or "
-                "more --tasks."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ print(sorted({NEEDLESS!r} & set(sys.modules)))
         "oracle",
         "maml",
         "maesn",
+        "meta-exploration",
         "pearl",
         "rl2",
         "snail",
