@@ -30,6 +30,8 @@ _FAMILIES = {
     "pick-place": "demokit.envs.pick_place:PickPlace",
     "ant": "demokit.envs.ant:Ant",
     "ant-dir": "demokit.envs.ant_dir:AntDir",
+    "ant-dir-promp": "demokit.envs.ant_dir_promp:AntDirProMP",
+    "ant-goal": "demokit.envs.ant_goal:AntGoal",
     "cheetah-vel": "demokit.envs.cheetah_vel:CheetahVel",
     "cheetah-dir": "demokit.envs.cheetah_dir:CheetahDir",
     "point-corner": "demokit.envs.point_corner:PointCorner",

@@ -16,13 +16,15 @@ every goal wherever the ant stands, which tells the task without going there; "s
 that constant. As long as the ant is on its feet the policy gradient is the same; that falling ends
 what is paid, "sparse" does not count far from the goal.
 
-Out of distribution (ours): the ring from -90 to 180 degrees without the training arc. The `paper`
-set has as many tasks as the paper (40 and 20), the drawn angles are ours.
+Out of distribution (ours): the ring from -90 to 180 degrees without the training arc. Task set
+`maesn`: goals at 0 to 180 degrees, as MAESN (Gupta et al., 2018) has them; its rewards are rllab's.
+The `paper` set has as many tasks as the paper (40 and 20), the drawn angles are ours.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import gymnasium
 import mujoco
@@ -39,7 +41,6 @@ START_NOISE = 0.1  # m, rad, m/s and rad/s, as in the released code
 NUM_JOINTS = 8
 NUM_FORCES = 84
 GEAR = 30.0
-HEALTHY_Z_M = (0.2, 1.0)
 GOAL_RADIUS_M = 2.0
 SPARSE_RADIUS_M = 0.8
 SUCCESS_RADIUS_M = 0.5
@@ -75,6 +76,8 @@ class AntFamily(Family):
     object_term = "torso_pos_w_m"
     start_noise_width = _QPOS + _QVEL
     reads_positions = False
+    healthy_z_m: ClassVar[tuple[float, float]] = (0.2, 1.0)
+    """The episode ends when the torso is lower or higher."""
 
     def spec(self) -> mujoco.MjSpec:
         """Gymnasium's ant with the paper's gear, contact forces, a keyframe and a camera."""
@@ -138,9 +141,9 @@ class AntFamily(Family):
         }
 
     def terminated(self, terms: Terms) -> NDArray[np.bool_]:
-        """The torso outside HEALTHY_Z_M: fallen over, or thrown into the air."""
-        height = terms["torso_pos_w_m"][:, 2]
-        ended: NDArray[np.bool_] = (height < HEALTHY_Z_M[0]) | (height > HEALTHY_Z_M[1])
+        """The torso outside `healthy_z_m`: fallen over, or thrown into the air."""
+        height, (least, greatest) = terms["torso_pos_w_m"][:, 2], self.healthy_z_m
+        ended: NDArray[np.bool_] = (height < least) | (height > greatest)
         return ended
 
 
@@ -156,6 +159,9 @@ class Ant(AntFamily):
         ood_low=(-np.pi / 2,),
         ood_high=(np.pi,),
     )
+    published = {  # noqa: RUF012
+        "maesn": ContextSpace(("goal_angle",), ("rad",), low=(0.0,), high=(np.pi,))
+    }
     rewards = (*AntFamily.rewards, "sparse-paper")
     paper_sizes = {"train": 40, "validation": 20}  # noqa: RUF012
 
@@ -202,11 +208,17 @@ def _far(context: FloatArray) -> FloatArray:
     return paid
 
 
-def effort(terms: Terms, action: FloatArray) -> FloatArray:
-    """`0.05 - 0.005 |a|^2 - 0.0005 |contact|^2`, (N,): survival less control and contact."""
+def effort(
+    terms: Terms,
+    action: FloatArray,
+    *,
+    control: float = CONTROL_WEIGHT,
+    survival: float = SURVIVAL,
+) -> FloatArray:
+    """`survival - control |a|^2 - 0.0005 |contact|^2`, (N,); MAML's: 0.05 and 0.005."""
     contact = np.square(terms["contact_force"]).sum(axis=1)
-    cost = CONTROL_WEIGHT * np.square(action).sum(axis=1) + CONTACT_WEIGHT * contact
-    left: FloatArray = SURVIVAL - cost
+    cost = control * np.square(action).sum(axis=1) + CONTACT_WEIGHT * contact
+    left: FloatArray = survival - cost
     return left
 
 

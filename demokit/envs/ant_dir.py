@@ -2,8 +2,8 @@
 
 Sources. AntRandDir of the meta-exploration report (Gurumurthy et al., 2019), which takes it from
 MAML (Finn et al., 2017): the torso's velocity along the direction, control cost 0.005 |a|^2 (a
-scaled to +-1), contact cost 0.0005 |contact|^2, survival 0.05 (MAML's, not ProMP's 0.5 and 1.0),
-horizon 200.
+scaled to +-1), contact cost 0.0005 |contact|^2, survival 0.05 (MAML's; ProMP's 0.5 and 1 are
+`ant-dir-promp`), horizon 200.
 
 Deviations. Robot, start, observation and end are those of `ant`. The direction is an angle, so
 that sideways directions are out of distribution. Success (ours): 0.5 m from the start along the
@@ -40,7 +40,7 @@ class AntDir(AntFamily):
 
     def reward_dense(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:
         """`v . direction - 0.005 |a|^2 - 0.0005 |contact|^2 + 0.05`, MAML's."""
-        reward: FloatArray = _along(terms["torso_vel_w"], context) + effort(terms, action)
+        reward: FloatArray = along(terms["torso_vel_w"], context) + effort(terms, action)
         return reward
 
     def reward_sparse(self, terms: Terms, context: FloatArray, action: FloatArray) -> FloatArray:
@@ -51,14 +51,14 @@ class AntDir(AntFamily):
 
     def success(self, terms: Terms, context: FloatArray) -> Array:
         """SUCCESS_M from the start along the direction."""
-        return _along(terms["torso_pos_w_m"], context) > SUCCESS_M
+        return along(terms["torso_pos_w_m"], context) > SUCCESS_M
 
     def goal_marker(self, context: FloatArray) -> dict[str, FloatArray]:
         """One metre along the direction."""
         return {"goal": np.array([np.cos(context[0]), np.sin(context[0]), 0.3])}
 
 
-def _along(vector_w: FloatArray, angle_rad: FloatArray) -> FloatArray:
+def along(vector_w: FloatArray, angle_rad: FloatArray) -> FloatArray:
     """Components (N,) of vectors (N, 3) along directions (N, 1) in the plane."""
     cos, sin = np.cos(angle_rad[:, 0]), np.sin(angle_rad[:, 0])
     along: FloatArray = vector_w[:, 0] * cos + vector_w[:, 1] * sin

@@ -89,6 +89,11 @@ FAR = {
     "pick-place": lambda s, c: away_m(s, "block_pos_w_m", c) >= 0.05,
     "door": lambda s, _: np.linalg.norm(s["hand_pos_w_m"] - s["handle_pos_w_m"], axis=1) >= 0.1,
     "ant": lambda s, c: away_m(s, "torso_pos_w_m", 2 * np.c_[np.cos(c), np.sin(c)]) >= 0.8,
+    "ant-goal": lambda s, c: (
+        away_m(s, "torso_pos_w_m", 3 * np.sqrt(c[:, 1:]) * np.c_[np.cos(c[:, 0]), np.sin(c[:, 0])])
+        >= 0.8
+    ),
+    "ant-dir-promp": lambda s, c: along(s, "torso_pos_w_m", c) <= 0.5,
     "ant-dir": lambda s, c: along(s, "torso_pos_w_m", c) <= 0.5,
     "cheetah-vel": lambda s, c: np.abs(s["mean_vel_x_w"] - c)[:, 0] >= 0.3,
     "cheetah-dir": lambda s, c: (s["root_x_w_m"] * c)[:, 0] <= 1,

@@ -9,6 +9,7 @@ import torch
 import demokit.envs.gym  # noqa: F401
 from demokit.envs import make_family
 from demokit.envs.ant import START_QPOS
+from demokit.envs.ant_goal import disc_goal_w_m
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks
 from gmps.experience.sampler import Sampler
@@ -59,6 +60,43 @@ def test_ant_direction_rewards():
     assert family.success(moving, back)[0]
     assert not family.success(moving, np.array([[0.0]]))[0]
     assert family.reward_sparse(moving, np.array([[0.0]]), STILL) == 0
+
+
+def test_promps_direction_pays_survival_and_effort_more_and_ends_at_other_heights():
+    family, back = make_family("ant-dir-promp"), np.array([[np.pi]])
+    moving = ant_terms(x=-0.6, vel=(-0.4, 0.3, 0.0), forces=10)
+    paid = family.reward_dense(moving, back, np.full((1, 8), 0.5))
+    assert paid == pytest.approx(0.4 - 0.5 * 8 * 0.25 - 0.005 + 1)
+    heights = {"torso_pos_w_m": np.array([[0, 0, -0.1], [0, 0, 0.1], [0, 0, 0.9], [0, 0, 1.1]])}
+    assert family.terminated(heights).tolist() == [True, False, False, True]
+    assert make_family("ant-dir").terminated(heights).tolist() == [True, True, False, True]
+
+
+def test_goals_of_ant_goal_are_spread_evenly_over_the_disc_and_nothing_ends():
+    family = make_family("ant-goal")
+    goals = disc_goal_w_m(family.context.sample(np.random.default_rng(0), 4000))
+    away = np.linalg.norm(goals, axis=1)
+    assert away.max() < 3
+    np.testing.assert_allclose((away < 1.5).mean(), 0.25, atol=0.03)
+    np.testing.assert_allclose(goals.mean(0), 0, atol=0.1)
+    context = np.array([[np.pi / 2, 0.25]])  # at (0, 1.5)
+    np.testing.assert_allclose(disc_goal_w_m(context), [[0, 1.5]], atol=1e-12)
+    near = ant_terms(0.3, 1.2, forces=10)
+    paid = family.reward_dense(near, context, np.full((1, 8), 0.5))
+    assert paid == pytest.approx(-0.6 - 0.1 * 2 - 0.005)
+    assert family.reward_sparse(near, context, STILL) == pytest.approx(0.8 - 0.6 - 0.005)
+    assert family.reward_sparse(ant_terms(), context, STILL) == 0
+    assert family.success(near, context)[0]
+    fallen = {"torso_pos_w_m": np.array([[0.0, 0.0, 0.0]])}
+    assert not family.terminated(fallen)[0]
+
+
+def test_maesns_ring_is_half_a_circle():
+    angles = [
+        task.context[0] for task in make_tasks(make_family("ant"), "maesn", "train", num_tasks=100)
+    ]
+    assert 0 < min(angles) < 0.1
+    assert np.pi - 0.1 < max(angles) < np.pi
 
 
 def test_cheetah_rewards():

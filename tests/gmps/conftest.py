@@ -36,7 +36,7 @@ def uneven_demos(tmp_path_factory, point_demos):
 @pytest.fixture
 def frail_ants(monkeypatch):
     """Ants end their episodes sooner than the paper's, which seldom fall in 200 steps."""
-    monkeypatch.setattr(ant, "HEALTHY_Z_M", (0.65, 1.0))
+    monkeypatch.setattr(ant.AntFamily, "healthy_z_m", (0.65, 1.0))
 
 
 @pytest.fixture(scope="session")

@@ -109,7 +109,7 @@ class ModelBased:
         The same candidates are tried in all simulations, others at every step.
         """
         network = self.model.adapted(self.meta, window)
-        rng = torch.Generator(state.device).manual_seed(t)
+        rng = torch_stream(t, "candidates", device=state.device)
         found = plan(
             lambda actions: self.model.earned(network, state, actions),
             self.search,
