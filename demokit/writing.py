@@ -45,12 +45,14 @@ def replaced(
         parents: make the folders that are missing.
 
     Raises:
-        DemokitError: it cannot be written, or `check` says so; `path` is as it was.
+        DemokitError: it cannot be written, is a device, or `check` says so; `path` is as it was.
     """
     with explain_write(path, advice):
         path = behind_link(path)
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise DemokitError(f"{path} is a device or a pipe, no file to replace: {advice}")
         aside = path.with_name(path.name + ASIDE)
         try:
             yield aside

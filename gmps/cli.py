@@ -5,7 +5,6 @@ Torch is imported inside the commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +15,17 @@ from demokit.cli.config import config_option
 from demokit.cli.grouped import grouped
 from demokit.cli.typed import family_of_env
 from demokit.errors import DemokitError
-from demokit.options import AUTO
 from demokit.text import say
 from gmps.command import MethodCommand, MethodName
 from gmps.method import DEFAULT, find_method, method_names
-from gmps.options import RunOptions, differing_options
+from gmps.options import differing_options
 from gmps.shipped import PRESETS, shipped, shipped_file
 
 if TYPE_CHECKING:
     from gmps.experience.demos import DemoSet
-    from gmps.problem import Problem, Spent
+    from gmps.problem import Spent
     from gmps.runs.checkpoint import Trained
-    from gmps.runs.folder import Run, RunSummary
+    from gmps.runs.folder import RunSummary
 
 
 @click.command(name="meta-train", cls=MethodCommand)
@@ -80,108 +78,38 @@ def meta_train(
     Writes config.json, metrics.csv, TensorBoard scalars and checkpoint.safetensors to the run
     folder. Ctrl-C keeps the last checkpoint; --resume continues from it bit for bit.
     """
-    import torch
-
     from gmps.distributed import join
     from gmps.progress import in_words
-    from gmps.runs.folder import Run, last_scalars
-    from gmps.sources import problem_of_family
+    from gmps.runs.folder import last_scalars
+    from gmps.training import Source, carry_out, options_of
 
-    source = _source(method, demos, env, (task_set, tasks, observation))
+    of_env = task_set, tasks, observation
+    _require_one_source(method, demos, env, of_env)
     world = join()
     with world.told_once():
-        checked = find_method(method).options(**options)
-        torch.set_num_threads(checked.threads)
-        if demos is None:
-            _require_reward(method, checked)
-            family = family_of_env(click.get_current_context(), str(env))
-            problem = problem_of_family(family, task_set, tasks, checked.reward, observation)
-            loaded = None
-        else:
-            problem, loaded = _of_dataset(method, checked, demos)
-        _require_fit(method, checked, problem, source)
-        world.require_tasks(len(problem.tasks))
-        folder = output_dir or Path("runs") / f"{problem.family_name}-{method}-{checked.seed}"
-        run = Run(folder, method, checked, source, resume=resume, overwrite=overwrite, world=world)
-        trained = _trained(run, problem, loaded)
+        checked = options_of(method, options)
+        family = family_of_env(click.get_current_context(), env) if env else None
+        source = Source(demos, family, *of_env)
+        found = carry_out(
+            source, method, checked, output_dir, resume=resume, overwrite=overwrite, world=world
+        )
         if world.is_main:
-            measured = in_words(last_scalars(run.metrics))
-            say(f"{folder}: {_summary(trained, loaded, measured)}")
+            measured = in_words(last_scalars(found.run.metrics))
+            say(f"{found.run.path}: {_summary(found.trained, found.demos, measured)}")
         world.leave()
 
 
-def _require_reward(method: str, options: RunOptions) -> None:
-    """Raise DemokitError where a method's options have it learn from demonstrations."""
-    if find_method(method).needs_demos(options):
-        raise DemokitError(
-            f"Missing option --demos, for so {method} learns from demonstrations: `demokit record` "
-            "makes them."
-        )
-
-
-def _require_fit(method: str, options: RunOptions, problem: Problem, source: str) -> None:
-    """Raise DemokitError, before there is a folder, unless the method can learn from this so."""
-    about = find_method(method)
-    if about.rolls_out:
-        problem.require_simulation()
-    problem.require_effect(options)
-    if len(problem.tasks) < about.fewest_tasks:
-        raise DemokitError(
-            f"{source} has one training task, and {method} learns from what differs between tasks: "
-            "record more of them, or clone this one with --method imitation."
-        )
-
-
-def _source(
+def _require_one_source(
     method: str, demos: str | None, env: str | None, of_env: tuple[str | None, int | None, str]
-) -> str:
-    """What is learned from, in words; raises a usage error unless it is one thing."""
+) -> None:
+    """Raise a usage error unless something is learned from, and one thing."""
     if demos and env:
         raise click.UsageError("Name --demos or --env, not both.")
-    if demos:
-        if of_env != (None, None, "state"):
-            raise click.UsageError("--task-set, --tasks and --observation belong to --env.")
-        return demos
-    if env is None or find_method(method).imitates:
+    if demos and of_env != (None, None, "state"):
+        raise click.UsageError("--task-set, --tasks and --observation belong to --env.")
+    if not demos and (env is None or find_method(method).imitates):
         needed = "" if env is None else f", for {method} learns from demonstrations"
         raise click.UsageError(f"Missing option --demos{needed}: `demokit record` makes them.")
-    from gmps.sources import family_in_words
-
-    return family_in_words(env, *of_env)
-
-
-def _of_dataset(method: str, options: RunOptions, demos: str) -> tuple[Problem, DemoSet | None]:
-    """The problem and, for a method that imitates, the demonstrations."""
-    from gmps.experience.demos import load_demos
-    from gmps.options import DemoOptions, LabelOptions
-    from gmps.problem import Problem
-    from gmps.sources import problem_of_dataset
-
-    if not find_method(method).needs_demos(options):
-        return problem_of_dataset(demos, options.reward), None
-    num = options.demos_per_task if isinstance(options, DemoOptions) else 0
-    labels = options.labels if isinstance(options, LabelOptions) else AUTO
-    loaded = load_demos(demos, num, options.reward, labels)
-    return Problem.of(loaded), loaded
-
-
-def _trained(run: Run, problem: Problem, demos: DemoSet | None) -> Trained:
-    """Carry out the run; the main process shows how far it is."""
-    from demokit.cli.console import Stages
-    from gmps.loop import train
-    from gmps.progress import unheard
-
-    is_main = run.world.is_main
-    try:
-        shown = Stages(f"{run.method} on {problem.family_name}") if is_main else None
-        with shown or nullcontext(unheard) as report:
-            return train(run, problem, demos, report)
-    except KeyboardInterrupt:
-        if is_main:
-            say(f"Stopped: continue with --resume --output-dir {run.path}", err=True)
-        raise
-    finally:
-        run.close()
 
 
 def _summary(trained: Trained, demos: DemoSet | None, measured: str) -> str:

@@ -14,6 +14,7 @@ from demokit.options import AUTO, DEVICES, LABELS, SIMULATION, check_options, op
 from demokit.options import REWARDS as PAID
 
 RECORDED = "recorded"
+MOST_ROLLOUTS = 10_000
 REWARDS = (RECORDED, *PAID)
 BASELINES = ("linear", "radial", "zero")
 SQUARED = "squared"
@@ -33,7 +34,7 @@ class RunOptions:
     )
     iterations: int = option(40, "Iterations of the method.", length=True)
     rollouts_per_task: int = option(
-        20, "K, roll-outs per task and adaptation step.", at_most=10_000
+        20, "K, roll-outs per task and adaptation step.", at_most=MOST_ROLLOUTS
     )
     eval_every: int = option(
         10,

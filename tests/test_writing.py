@@ -89,6 +89,18 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
     assert names(tmp_path / "far") == ["a.txt"]
 
 
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path / "link"):
+        if path != pipe:
+            path.symlink_to(pipe)
+        with pytest.raises(DemokitError, match=r"no file to replace: choose another\."):
+            write_whole(path, "new", "choose another.")
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["link", "pipe"]
+
+
 def test_missing_folders_are_made_only_where_they_may_be(tmp_path):
     with pytest.raises(DemokitError, match=r"\(no such file or directory\): start again\."):
         write_whole(tmp_path / "gone" / "a.txt", "new", "start again.", parents=False)

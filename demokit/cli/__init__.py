@@ -144,6 +144,8 @@ def _functions(path: Path) -> Sequence[ast.FunctionDef]:
 def main(modules: tuple[str, ...]) -> None:
     """Record demonstrations of many related tasks, inspect them, and meta-learn from them."""
     click.get_current_context().with_resource(in_command())
+    # Threads of torch that wait sleep: on a machine with other work they would hold each other up.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not modules:
         return
     from demokit.envs import import_for_user

@@ -90,6 +90,16 @@ def progress(what: str, total: int, *, start: int = 0) -> Iterator[Update]:
         yield _PlainProgress(what, total, start).update
 
 
+@contextmanager
+def quiet(what: str, total: int, *, start: int = 0) -> Iterator[Update]:  # noqa: ARG001
+    """As `progress`, where nobody wants to see it."""
+
+    def update(done: int, /, note: str | None = None) -> None:
+        del done, note
+
+    yield update
+
+
 class Stages:
     """A progress display for each stage of a task, one after the other.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from demokit.cli.grouped import GroupedCommand
 from demokit.cli.stated import stated_options
 from demokit.cli.typed import refuse_typed
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from demokit.data.convert.inventory import Loss
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("source", metavar="SRC")
 @click.option("--to", "to_format", help="Export to: minari, robomimic or lerobot.")
 @click.option(

@@ -102,7 +102,10 @@ def replay(
             )
             say(f"Wrote episode {chosen[0]} of {len(found)}, {count} frames, to {video}.")
         if view is not None:
-            editing = _editing(dataset, out, chosen, overwrite) if view == "web" else None
+            editing = None
+            if view == "web":
+                tasks = [record.task.id for record in found.episodes]
+                editing = _editing(dataset, out, chosen, tasks, overwrite)
             _show(found, replayer, chosen, use_states, Where(view, listen, port), editing)
     ctx.exit(1 if _print(off, tolerance, use_states) else 0)
 
@@ -168,17 +171,19 @@ def _show(
         say(f"What was edited was not saved; this saves it: {editing.command()}", err=True)
 
 
-def _editing(source: str, out: Path | None, chosen: Sequence[int], overwrite: bool) -> Editing:
+def _editing(
+    source: str, out: Path | None, chosen: Sequence[int], tasks: Sequence[str], overwrite: bool
+) -> Editing:
     """What the page edits, and the new file for it."""
     from demokit.data.paths import resolve
     from demokit.errors import DemokitError
     from demokit.view.editing import Editing
 
     if out is None:
-        return Editing(source, _free_beside(source), chosen)
+        return Editing(source, _free_beside(source), chosen, tasks)
     if out.resolve() == resolve(source).resolve():
         raise DemokitError(f"{out} is what is played: name another --out.")
-    return Editing(source, out, chosen, overwrite=overwrite)
+    return Editing(source, out, chosen, tasks, overwrite=overwrite)
 
 
 def _free_beside(source: str) -> Path:

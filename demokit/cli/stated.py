@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from demokit.cli.grouped import grouped
 from demokit.cli.number import Number
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -58,7 +59,8 @@ _LISTS = (_NAMES, _NUMBERS)
 
 def stated_options(command: _Command) -> _Command:
     """Decorator that adds the options, named as the fields of `Stated`."""
-    for name, about in reversed(_OPTIONS.items()):
-        default = () if about.get("type") in _LISTS else None
-        command = click.option(name, default=default, **about)(command)
-    return command
+    found = [
+        click.option(name, default=() if about.get("type") in _LISTS else None, **about)
+        for name, about in _OPTIONS.items()
+    ]
+    return grouped("Import: what the source does not say", *found)(command)

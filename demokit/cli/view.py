@@ -77,7 +77,7 @@ def play(
     from demokit.view.play import Player
 
     player = Player(clip, count, 1 / family.control_dt_s, editor)
-    scene = _open(where, family, player, editor.buttons if editor else ())
+    scene = _open(where, family, player, editor)
     try:
         with contextlib.suppress(KeyboardInterrupt):
             player.run(scene)
@@ -85,7 +85,7 @@ def play(
         scene.close()
 
 
-def _open(where: Where, family: Family, player: Hands, more: tuple[str, ...]) -> Scene:
+def _open(where: Where, family: Family, player: Hands, editor: Editor | None) -> Scene:
     if where.view == "window":
         from demokit.view.window import Window
 
@@ -97,7 +97,8 @@ def _open(where: Where, family: Family, player: Hands, more: tuple[str, ...]) ->
         family,
         where.listen,
         where.port,
-        buttons=(*BUTTONS, *more),
+        buttons=(*BUTTONS, *(editor.buttons if editor else ())),
+        asks=editor.asks if editor else {},
         keys=tuple(KEYS),
         hands=player,
         guide=GUIDE,

@@ -121,6 +121,11 @@ class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
         nobody = Task(name, f"{name}/0", NO_CONTEXT, split)
         self._described(nobody, True).require_storable()  # what a person said can be written
         self._earlier = DatasetWriter.check(self.path, **self._again)
+        if self._earlier is not None and self._earlier.family != name:
+            raise DemokitError(
+                f"{self.path} has episodes of '{self._earlier.family}', and these would be of "
+                f"'{name}': choose another path, or say the family."
+            )
 
     @property
     def saved(self) -> int:

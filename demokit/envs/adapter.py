@@ -33,6 +33,7 @@ from demokit.envs.answers import MisbehavedError, called, paid, says, solved
 from demokit.envs.batch import SimBatch, SimState
 from demokit.envs.family import ContextSpace, Term, Terms, Viewpoint
 from demokit.envs.stepped import SAID, Stepped, scaled
+from demokit.envs.vision import Vision
 from demokit.envs.watch import ADVICE, BAD, STATE_LIMIT, in_words, outside
 from demokit.errors import DemokitError
 from demokit.types import FloatArray, Observation, Step
@@ -125,19 +126,12 @@ class GymBatch(SimBatch):
         *,
         reward: str = "dense",
         num_threads: int = 0,  # noqa: ARG002
-        observation: object = "state",
+        observation: str | Vision = "state",
     ) -> None:
-        if observation != "state":
-            raise DemokitError(f"{family.name} cannot be observed through images: take 'state'.")
-        self.family, self.num_sims = family, num_sims
-        self.reward = family.checked_reward(reward)
-        self.vision = self._eyes = None
+        self._set_up(family, num_sims, reward, observation)
         self._envs = [family.make_env() for _ in range(num_sims)]
         self._physics = mujoco.mj_stateSize(family.model, _STATE)
         self._rows = np.zeros((num_sims, self._physics + family.observation_width + _EXTRAS))
-        self._step_index = np.zeros(num_sims, np.int64)
-        self._context = np.zeros((num_sims, 1))
-        self._action = np.zeros((num_sims, len(family.actions)))
         self._cut, self._started = np.zeros(num_sims, np.bool_), np.zeros(num_sims, np.bool_)
         self._begin(np.arange(num_sims), None)
 

@@ -62,6 +62,8 @@ class SimBatch:
             family's `vision_terms`, by name; or a `Vision`, the same with other images.
     """
 
+    _eyes: ImageRenderer | None
+
     def __init__(
         self,
         family: Family,
@@ -71,21 +73,28 @@ class SimBatch:
         num_threads: int = 0,
         observation: str | Vision = "state",
     ) -> None:
-        if num_sims < 1:
-            raise DemokitError(f"A batch needs at least one simulation, not {num_sims}.")
-        self.family = family
-        self.num_sims = num_sims
-        self.reward = family.checked_reward(reward)
-        self.vision = checked_vision(family, observation)
-        self._eyes = ImageRenderer(family, self.vision, num_threads) if self.vision else None
+        self._set_up(family, num_sims, reward, observation)
+        if self.vision:
+            self._eyes = ImageRenderer(family, self.vision, num_threads)
         self._sims = Batch(family.model, num_sims, num_threads)
         self._stage = _POSITIONS if family.reads_positions else _NOTHING
         self._views = family.views(self._sims)
+        self._begin(np.arange(num_sims), None)
+        self._warned = self._sims.warning[:, BAD, 1]
+
+    def _set_up(
+        self, family: Family, num_sims: int, reward: str, observation: str | Vision
+    ) -> None:
+        """What every batch has, whoever simulates; raises DemokitError for what it cannot be."""
+        if num_sims < 1:
+            raise DemokitError(f"A batch needs at least one simulation, not {num_sims}.")
+        self.family, self.num_sims = family, num_sims
+        self.reward = family.checked_reward(reward)
+        self.vision = checked_vision(family, observation)
+        self._eyes = None
         self._step_index = np.zeros(num_sims, np.int64)
         self._context: FloatArray = np.zeros((num_sims, family.context.width))
         self._action = np.zeros((num_sims, len(family.actions)))
-        self._begin(np.arange(num_sims), None)
-        self._warned = self._sims.warning[:, BAD, 1]
 
     def reset(
         self,

@@ -24,6 +24,7 @@ from demokit.envs.answers import MisbehavedError, called, paid, says, solved
 from demokit.envs.batch import SimBatch, SimState
 from demokit.envs.family import ContextSpace, Term, Terms
 from demokit.envs.stepped import SAID, Stepped, scaled
+from demokit.envs.vision import Vision
 from demokit.errors import DemokitError, unknown_name
 from demokit.random import stream
 from demokit.types import Array, FloatArray, Observation, Step
@@ -146,21 +147,12 @@ class OwnBatch(SimBatch):
         *,
         reward: str = "dense",
         num_threads: int = 0,  # noqa: ARG002
-        observation: object = "state",
+        observation: str | Vision = "state",
     ) -> None:
-        if observation != "state":
-            raise DemokitError(f"{family.name} cannot be observed through images: take 'state'.")
-        if num_sims < 1:
-            raise DemokitError(f"A batch needs at least one simulation, not {num_sims}.")
-        self.family, self.num_sims = family, num_sims
-        self.reward = family.checked_reward(reward)
-        self.vision = self._eyes = None
+        self._set_up(family, num_sims, reward, observation)
         seats = [partial(Seat, family, index) for index in range(num_sims)]
         several = AsyncVectorEnv if family.vectorized == "async" else SyncVectorEnv
         self._envs: Any = several(seats, autoreset_mode=AutoresetMode.DISABLED)
-        self._step_index = np.zeros(num_sims, np.int64)
-        self._context = np.zeros((num_sims, family.context.width))
-        self._action = np.zeros((num_sims, len(family.actions)))
         self._seeds = np.zeros(num_sims, np.int64)
         self._rows = np.zeros((num_sims, _width(family)))
         self._begin(np.arange(num_sims), None)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from demokit.reading import MALFORMED, MOST_BYTES, parse_object
 from demokit.writing import errno_of, reason, write_whole
 
 KEPT = "what is saved already is kept; --resume goes on from the last checkpoint."
-_HEADER = "demokit"
+_HEADER, _DIGEST = "demokit", "sha256"
 _MOST_TENSORS = 10_000
 
 
@@ -36,7 +37,7 @@ def save_checkpoint(
     """
     data = save(
         {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-        metadata={_HEADER: json.dumps(header)},
+        metadata={_HEADER: (text := json.dumps(header)), _DIGEST: _digest(tensors, text)},
     )
     of_training = KEPT if path.exists() else "nothing is kept yet; start again with --overwrite."
     write_whole(path, data, advice or of_training, parents=False)
@@ -55,9 +56,12 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         # It refuses tensors that overlap, or whose sizes are not those of their places in the
         # file: they take no more memory than the file has bytes.
         with safe_open(path, framework="pt") as file:
-            header = parse_object((file.metadata() or {})[_HEADER])
+            about = file.metadata() or {}
+            header = parse_object(about[_HEADER])
             # Copies: where memory is not aligned as torch aligns it, kernels add up otherwise.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if about.get(_DIGEST) not in (None, _digest(tensors, about[_HEADER])):
+            raise ValueError("its checksum is another")  # versions before 0.2 wrote none
     except (SafetensorError, OSError, *MALFORMED) as error:
         if errno_of(error):
             raise DemokitError(f"{path} cannot be read: {reason(error)}.") from error
@@ -66,6 +70,16 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "train again, or name another."
         ) from None
     return tensors, header
+
+
+def _digest(tensors: Mapping[str, Tensor], header: str) -> str:
+    """SHA-256 of the header, and of every tensor's name, type, shape and bytes."""
+    found = sha256(header.encode())
+    for name in sorted(tensors):
+        values = tensors[name].detach().cpu().contiguous()
+        found.update(repr((name, values.dtype, tuple(values.shape))).encode())
+        found.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 @contextmanager

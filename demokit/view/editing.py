@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from demokit.data.changes import Changes, Selection, Trim
 from demokit.data.edit import filter_episodes
@@ -40,6 +41,7 @@ class Editing:
         source: the dataset.
         target: the new one, written when a person asks for it.
         numbers: which episode each clip is.
+        tasks: the id of the task of every episode of the dataset.
         overwrite: replace `target`.
     """
 
@@ -49,25 +51,37 @@ class Editing:
         "drop",
         "cut before",
         "cut after",
+        "rename task",
         "undo",
         "save",
     )
 
+    asks: Mapping[str, str] = MappingProxyType(
+        {"rename task": "The new name of this task, for all of its episodes:"}
+    )
+
     def __init__(
-        self, source: str, target: Path, numbers: Sequence[int], *, overwrite: bool = False
+        self,
+        source: str,
+        target: Path,
+        numbers: Sequence[int],
+        tasks: Sequence[str],
+        *,
+        overwrite: bool = False,
     ) -> None:
         self._source, self._target, self._numbers = source, target, numbers
-        self._overwrite = overwrite
+        self._tasks, self._overwrite = tasks, overwrite
         self._edits: dict[int, Edit] = defaultdict(Edit)
-        self._saved: dict[int, Edit] = {}
+        self._renames: dict[str, str] = {}
+        self._saved = self._all()
         self._message = ""
 
     @property
     def unsaved(self) -> bool:
         """Whether something was asked for that no file holds."""
-        return self._edited() != self._saved
+        return self._all() != self._saved
 
-    def push(self, button: str, clip: int, row: int, rows: int) -> None:
+    def push(self, button: str, clip: int, row: int, rows: int, text: str = "") -> None:
         """See `Editor`."""
         number, self._message = self._numbers[clip], ""
         edit = self._edits[number]
@@ -77,8 +91,11 @@ class Editing:
             self._edits[number] = replace(edit, solved=button == "success", dropped=False)
         elif button == "drop":
             self._edits[number] = Edit(dropped=not edit.dropped)
+        elif button == "rename task":
+            self._rename(self._tasks[number], text.strip())
         elif button == "undo":
             self._edits[number] = Edit()
+            self._renames.pop(self._tasks[number], None)
         else:
             self._cut(number, row, rows, before=button == "cut before")
 
@@ -86,10 +103,10 @@ class Editing:
         """See `Editor`."""
         told = self._edits[self._numbers[clip]].words()
         rows = [("edit", told)] if told else []
+        if new := self._renames.get(self._tasks[self._numbers[clip]]):
+            rows.append(("renamed", new))
         if self.unsaved and not self._message:
-            count = len(self._edited())
-            episodes = f"{count} episode{'s' if count != 1 else ''} changed"
-            return [*rows, ("not saved", f"{episodes}; save writes {self._target.name}")]
+            return [*rows, ("not saved", f"{self._changed()}; save writes {self._target.name}")]
         return [*rows, ("", self._message)] if self._message else rows
 
     def command(self) -> str:
@@ -108,6 +125,23 @@ class Editing:
         else:
             self._edits[number] = edit
 
+    def _rename(self, task: str, name: str) -> None:
+        """Call a task otherwise; by its own name, or none, it is not renamed."""
+        if name in ("", task):
+            self._renames.pop(task, None)
+        else:
+            self._renames[task] = name
+
+    def _changed(self) -> str:
+        """How much was, in words."""
+        counts = {"episode": len(self._edited()), "task": len(self._renames)}
+        said = [f"{n} {what}{'s' if n != 1 else ''} changed" for what, n in counts.items() if n]
+        return " and ".join(said) or "0 episodes changed"
+
+    def _all(self) -> tuple[dict[int, Edit], dict[str, str]]:
+        """All that was asked for."""
+        return self._edited(), dict(self._renames)
+
     def _edited(self) -> dict[int, Edit]:
         return {number: edit for number, edit in self._edits.items() if edit != Edit()}
 
@@ -116,11 +150,13 @@ class Editing:
         edited = self._edited()
         drop = frozenset(n for n, edit in edited.items() if edit.dropped)
         kept = {n: edit for n, edit in edited.items() if n not in drop}
+        left = {task for number, task in enumerate(self._tasks) if number not in drop}
         trims: dict[tuple[int, int | None], set[int]] = defaultdict(set)
         for number, edit in kept.items():
             if edit.start or edit.stop is not None:
                 trims[edit.start, edit.stop].add(number)
         return Selection(drop=drop), Changes(
+            renames={old: new for old, new in self._renames.items() if old in left},
             trims=tuple(Trim(*steps, frozenset(numbers)) for steps, numbers in trims.items()),
             solved=frozenset(n for n, edit in kept.items() if edit.solved is True),
             failed=frozenset(n for n, edit in kept.items() if edit.solved is False),
@@ -138,5 +174,5 @@ class Editing:
         except DemokitError as error:
             self._message = f"not saved: {error}"
             return
-        self._saved, self._overwrite = self._edited(), True
+        self._saved, self._overwrite = self._all(), True
         self._message = f"saved: {done.episodes} episodes in {done.path.name}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from demokit.text import printable
@@ -12,6 +13,9 @@ from demokit.view.scene import Hands
 
 Pairs: TypeAlias = Sequence[tuple[str, str]]
 NO_KEYS: frozenset[str] = frozenset()
+NOTHING_ASKED: Mapping[str, str] = MappingProxyType({})
+MOST_LETTERS = 200
+"""Of an answer."""
 WATCHES = ("", "This page watches. To drive, ask for the controls below.")
 _PHONE = '<meta name="viewport" content="width=device-width, initial-scale=1"></head>'
 
@@ -28,6 +32,7 @@ class Panel:
         hands: who is told; None for pages that only show.
         guide: (keys, what they do), which a person may look up.
         pad: (name, key) of the buttons that a touch screen has, held as the key is.
+        asks: button -> the question whose answer is told with it.
         title: what the page is called.
 
     Attributes:
@@ -42,10 +47,12 @@ class Panel:
         *,
         guide: Pairs = (),
         pad: Pairs = (),
+        asks: Mapping[str, str] = NOTHING_ASKED,
         title: str = "demokit",
     ) -> None:
         self.words: Pairs = ()
         self._guide, self._pad, self._title = tuple(guide), tuple(pad), printable(title)
+        self._asks = dict(asks)
         self._buttons, self._keys, self._hands = tuple(buttons), frozenset(keys), hands
         self._held: dict[str, frozenset[str]] = {}
         self._driver: str | None = None
@@ -72,13 +79,21 @@ class Panel:
         self._update()
 
     def hear(self, page: str, message: str) -> None:
-        """`held KEY ...`: these keys are down, all others up; `push BUTTON`: it was clicked."""
-        what, _, rest = message.partition(" ")
+        """What a page says, a line.
+
+        `held KEY ...`: these keys are down, all others up; `push BUTTON`: it was clicked; `push
+        BUTTON` and a second line: the answer to what it asks.
+        """
+        line, _, answer = message.partition("\n")
+        what, _, rest = line.partition(" ")
         if what == "held":
             self._held[page] = self._keys.intersection(rest.split(" "))
             self._update()
         elif what == "push" and page == self._driver and rest in self._buttons and self._hands:
-            self._hands.push(rest)
+            if rest in self._asks:
+                self._hands.push(rest, answer[:MOST_LETTERS])
+            else:
+                self._hands.push(rest)
 
     def tell(self, page: str) -> str:
         """What a page shows, as JSON: the words, and for the one that drives all it can press."""
@@ -92,6 +107,7 @@ class Panel:
             ],
             "keys": sorted(self._keys) if drives else [],
             "buttons": self._buttons if drives else [],
+            "asks": self._asks if drives else {},
             "guide": self._guide if drives else [],
             "pad": self._pad if drives else [],
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from demokit.view.clips import Clip, Words
@@ -34,9 +34,13 @@ class Editor(Protocol):
     """What else a person can do to a clip than look at it."""
 
     buttons: tuple[str, ...]
+    asks: Mapping[str, str]
 
-    def push(self, button: str, clip: int, row: int, rows: int) -> None:
-        """One of its buttons was clicked at a row, counted from 0, of a clip of so many rows."""
+    def push(self, button: str, clip: int, row: int, rows: int, text: str = "") -> None:
+        """One of its buttons was clicked at a row, counted from 0, of a clip of so many rows.
+
+        `text` is the answer to what the button asks, see `asks`.
+        """
         ...
 
     def words(self, clip: int) -> Words:
@@ -63,7 +67,7 @@ class Player:
     ) -> None:
         self._make, self._count, self._rate_hz = clip, count, rate_hz
         self._editor = editor
-        self._pushed: deque[str] = deque()
+        self._pushed: deque[tuple[str, str]] = deque()
         self._number, self._row = 0, 0
         self._clip = clip(0)
         self._paused = self._over = False
@@ -75,9 +79,9 @@ class Player:
     def release(self, key: str) -> None:
         """See `Hands`: nothing lasts as long as a key is held."""
 
-    def push(self, button: str) -> None:
+    def push(self, button: str, text: str = "") -> None:
         """See `Hands`."""
-        self._pushed.append(button)
+        self._pushed.append((button, text))
 
     def run(self, scene: Scene, *, sleep: Callable[[float], None] = time.sleep) -> None:
         """Play until the scene is closed or somebody quits."""
@@ -89,7 +93,7 @@ class Player:
             sleep(1 / self._rate_hz)
             if self._pushed:
                 while self._pushed:
-                    self._do(self._pushed.popleft())
+                    self._do(*self._pushed.popleft())
             elif not self._paused:
                 self._advance()
 
@@ -103,9 +107,9 @@ class Player:
         if self._row >= len(self._clip.states) + HOLD_S * self._rate_hz:
             self._turn_to(self._number + 1)
 
-    def _do(self, button: str) -> None:
+    def _do(self, button: str, text: str) -> None:
         if self._editor is not None and button in self._editor.buttons:
-            self._editor.push(button, self._number, self._shown, len(self._clip.states))
+            self._editor.push(button, self._number, self._shown, len(self._clip.states), text)
         elif button == "pause":
             self._paused = not self._paused
         elif button == "quit":

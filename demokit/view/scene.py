@@ -43,8 +43,8 @@ class Hands(Protocol):
         """A key went up."""
         ...
 
-    def push(self, button: str) -> None:
-        """A button on the screen was clicked."""
+    def push(self, button: str, text: str = "") -> None:
+        """A button on the screen was clicked; `text` answers what it asks for."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 
 import mujoco
@@ -14,7 +14,7 @@ from demokit.envs.family import Family
 from demokit.envs.render import make_camera
 from demokit.types import FloatArray
 from demokit.view.gate import Gate
-from demokit.view.panel import Pairs, Panel
+from demokit.view.panel import NOTHING_ASKED, Pairs, Panel
 from demokit.view.scene import STATE, Hands, physics_of
 from demokit.view.studio import Studio
 
@@ -31,6 +31,7 @@ class WebPage:
         hands: who is told of keys and buttons; None for a page that only shows.
         guide: (keys, what they do), which a person may look up.
         pad: (name, key) of the buttons that a touch screen has, held as the key is.
+        asks: button -> the question whose answer is told with it.
 
     Attributes:
         address: what to open in the browser.
@@ -50,6 +51,7 @@ class WebPage:
         hands: Hands | None = None,
         guide: Pairs = (),
         pad: Pairs = (),
+        asks: Mapping[str, str] = NOTHING_ASKED,
     ) -> None:
         self._family = family
         self._model = copy(family.model)
@@ -57,7 +59,7 @@ class WebPage:
         self._look = mujoco.MjvPerturb(), mujoco.MjvOption(), self._model
         self._flags = mujoco.MjvScene(self._model, 1).flags.tolist()
         title = f"{family.name} - demokit"
-        self._panel = Panel(buttons, keys, hands, guide=guide, pad=pad, title=title)
+        self._panel = Panel(buttons, keys, hands, guide=guide, pad=pad, asks=asks, title=title)
         gate = Gate(listen, port)
         self.address = gate.address
         self._studio = Studio(gate, self._panel, state_payload.serialize_model_bundle(self._model))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from gmps.agent.trial import NewTask
 from gmps.experience.demos import demonstrations_of
 from gmps.experience.sight import Sight
 from gmps.method import IsTold, MetaLearner, ready_steps, shown_to
+from gmps.options import MOST_ROLLOUTS
 from gmps.runs.checkpoint import Adapted, Trained, load, save
 
 
@@ -121,6 +122,7 @@ class TrainedAgent(Agent):
         rollouts: int | None = None,
         seed: int = 0,
     ) -> NewTask:
+        require_whole("seed", seed)
         return NewTask(self, *self.plan(steps, episodes, rollouts), seed)
 
     def shown(self, demonstrations: str | PathLike[str], *, seed: int = 0) -> TrainedAgent:
@@ -139,12 +141,16 @@ class TrainedAgent(Agent):
         self, steps: int | None, episodes: int | None, rollouts: int | None
     ) -> tuple[int, int]:
         """How many steps are to be taken, and of how many episodes each; see `Agent.new_task`."""
+        for name, value in (("steps", steps), ("episodes", episodes), ("rollouts", rollouts)):
+            require_whole(name, value)
         num = self.episodes_per_step if rollouts is None else rollouts
         fewest = min(2, self.episodes_per_step)  # one alone teaches what compares them nothing
         if num < fewest:
             raise DemokitError(
                 f"A step of {self.method} takes {fewest} episodes or more, not {num}."
             )
+        if num > MOST_ROLLOUTS:
+            raise DemokitError(f"A step takes {MOST_ROLLOUTS} episodes at most, not {num}.")
         taken = self._steps(steps, episodes, num)
         ready = ready_steps(self.trained.learner)
         if ready is not None and self.steps + taken > ready:
@@ -220,6 +226,12 @@ class TrainedAgent(Agent):
                 f"The context of a task of {self.family} are {len(space)} finite numbers, not "
                 f"{context!s:.80}."
             )
+
+
+def require_whole(name: str, value: object) -> None:
+    """Raise DemokitError unless an argument is a whole number, or None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, SupportsIndex)):
+        raise DemokitError(f"{name} is a whole number, not {value!r:.80}.")
 
 
 def load_policy(path: Path) -> TrainedAgent:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from demokit.cli.config import config_option
+from demokit.cli.grouped import GroupedCommand, grouped
 from demokit.cli.typed import family_of_env
 from demokit.errors import DemokitError
 from demokit.options import REWARDS
@@ -29,45 +30,54 @@ _REWARD = click.option("--reward", type=click.Choice(REWARDS), help="Default: th
 _SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @_POLICY
-@_ENV
-@click.option("--task", help="Id of the task, such as push/paper/validation/03.")
-@click.option("--context", help="In place of --task its context, such as 0.3,-0.2.")
-@click.option(
-    "--demos",
-    type=click.Path(path_type=Path),
-    help="Demonstrations of the task, and of no other: a dataset. They are shown first.",
+@grouped(
+    "The task",
+    _ENV,
+    click.option("--task", help="Id of the task, such as push/paper/validation/03."),
+    click.option("--context", help="In place of --task its context, such as 0.3,-0.2."),
+    _REWARD,
 )
-@click.option(
-    "--episodes",
-    type=click.IntRange(0),
-    help="Episodes that it learns from, in all. 0: from demonstrations alone.",
+@grouped(
+    "What it learns from",
+    click.option(
+        "--demos",
+        type=click.Path(path_type=Path),
+        help="Demonstrations of the task, and of no other: a dataset. They are shown first.",
+    ),
+    click.option(
+        "--episodes",
+        type=click.IntRange(0),
+        help="Episodes that it learns from, in all. 0: from demonstrations alone.",
+    ),
+    click.option(
+        "--adapt-steps",
+        type=click.IntRange(0),
+        help="In place of --episodes. Default: 1, with --demos 0.",
+    ),
+    click.option(
+        "--rollouts", type=click.IntRange(1), help="K, episodes of a step; default: as in training."
+    ),
+    _SEED,
 )
-@click.option(
-    "--adapt-steps",
-    type=click.IntRange(0),
-    help="In place of --episodes. Default: 1, with --demos 0.",
+@grouped(
+    "What is kept",
+    click.option(
+        "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The policy."
+    ),
+    click.option(
+        "--video",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="MP4 of an episode before and after.",
+    ),
+    click.option(
+        "--roll-outs",
+        type=click.Path(path_type=Path),
+        help="Dataset of the episodes that it learned from.",
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace the files that are there."),
 )
-@click.option(
-    "--rollouts", type=click.IntRange(1), help="K, episodes of a step; default: as in training."
-)
-@_REWARD
-@_SEED
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The policy."
-)
-@click.option(
-    "--video",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="MP4 of an episode before and after.",
-)
-@click.option(
-    "--roll-outs",
-    type=click.Path(path_type=Path),
-    help="Dataset of the episodes that it learned from.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace the files that are there.")
 @config_option
 @click.pass_context
 def adapt(

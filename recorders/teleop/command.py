@@ -230,13 +230,16 @@ def _verdict_keys(bindings: Bindings) -> str:
 
 @contextlib.contextmanager
 def _signals(session: Session) -> Iterator[None]:
-    """Ctrl-C asks, as the quit key does; so do SIGTERM and SIGHUP, but not for long."""
+    """Ctrl-C asks, as the quit key does; so do SIGTERM and SIGHUP, but not for long.
+
+    A terminal that goes is nothing to a program that was told so (nohup).
+    """
 
     def handler(act: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
         return lambda _number, _frame: act()
 
     wanted = {signal.SIGINT: session.interrupt, signal.SIGTERM: session.terminate}
-    if hasattr(signal, "SIGHUP"):
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         wanted[signal.SIGHUP] = session.terminate
     before = {number: signal.signal(number, handler(act)) for number, act in wanted.items()}
     try:

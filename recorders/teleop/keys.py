@@ -158,8 +158,8 @@ class HeldKeys:
             self._down.add(key)
             self._tapped.add(key)
 
-    def push(self, button: str) -> None:
-        """A button on the screen was clicked; it is called as its `Press`."""
+    def push(self, button: str, text: str = "") -> None:  # noqa: ARG002
+        """A button on the screen was clicked; it is called as its `Press`, and asks nothing."""
         with self._lock:
             self._presses.append(Press(button))
 

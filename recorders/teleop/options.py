@@ -20,16 +20,16 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 class HandOptions:
     """How to record by hand, each as on the command line; `device` None: an expert records."""
 
-    device: str | None
-    view: str
-    bindings: Path | None
-    rate: float | None
-    countdown: float
-    end_on_success: bool
-    keep_partial: bool
-    picture: Path | None
-    listen: str
-    port: int
+    device: str | None = None
+    view: str = "auto"
+    bindings: Path | None = None
+    rate: float | None = None
+    countdown: float = 1.0
+    end_on_success: bool = False
+    keep_partial: bool = False
+    picture: Path | None = None
+    listen: str = ""
+    port: int = 0
 
     @classmethod
     def taken_from(cls, given: dict[str, Any]) -> HandOptions:

@@ -217,6 +217,7 @@ WRONG = [
     ({"context": "left"}, "no row of numbers"),
     ({"context": [np.nan]}, "not finite"),
     ({"task": "same", "context": [1]}, "two different contexts"),
+    ({"task": "other", "context": [1, 2]}, "context has 2 numbers, and those before it 1"),
     ({"split": "test"}, "split 'test'"),
     ({"seed": 0.5}, "no whole number"),
     ({"seed": -1}, "no whole number"),

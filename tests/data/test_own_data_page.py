@@ -1,5 +1,6 @@
 """The examples of docs/own-data.md run as they stand."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
+import demokit
 from demokit.cli import main
 from demokit.data import open_dataset
 from demokit.data.validation import validate
@@ -105,6 +107,16 @@ def test_what_nothing_simulates_is_learned_from(names):
     few = ["--iterations", "1", "--threads", "1"]
     result = CliRunner().invoke(main, shlex.split(TRAINING)[1:] + few)
     assert result.exit_code == 0, result.output
-    run_blocks(BLOCKS[-1:], names)
+    assert "iterations=20" in BLOCKS[-1]
+    run_blocks([BLOCKS[-1].replace("iterations=20", "iterations=1, steps=9, threads=1")], names)
     assert names["command"].shape == (2,)
     assert (np.abs(names["command"]) <= 2).all()
+    found = demokit.load_policy("mine.safetensors")
+    assert (found.method, found.family, found.episodes) == ("imitation", "my-arm", 20)
+
+
+def test_from_arrays_to_an_adapted_policy_is_short():
+    made = ast.parse(BLOCKS[0]).body[-1]
+    learned = [s for s in ast.parse(BLOCKS[-1]).body if not isinstance(s, ast.FunctionDef)]
+    statements = [made, *learned, *[inner for s in learned for inner in getattr(s, "body", [])]]
+    assert len(statements) <= 12

@@ -1,9 +1,12 @@
 """`inspect` of what demokit did not write: what it is, and the command that reads it."""
 
+import io
 import json
+import pickle
 import subprocess
 import sys
 from importlib.util import find_spec
+from zipfile import ZipFile
 
 import h5py
 import numpy as np
@@ -94,6 +97,89 @@ def test_other_folders_and_bundles(dataset_path, tmp_path, invoke):
     invoke("share", "pack", dataset_path, "-o", tmp_path / "b.zip")
     assert "share pull" in invoke("inspect", tmp_path / "b.zip").stdout
     assert recognise(dataset_path) is None
+
+
+ARRAYS = {"observations": np.zeros((6, 2)), "actions": np.zeros((5, 1))}
+BOTH = " --observation-columns NAMES --action-columns NAMES"
+PLAIN = {
+    "one.npz": (ARRAYS, "1", "observations (float64 6 x 2), actions (float64 5 x 1)", ""),
+    "many.npz": (
+        {"obs": np.zeros((3, 6, 2)), "actions": np.zeros((3, 5, 1), np.float32)},
+        "3, side by side",
+        "obs (float64 6 x 2), actions (float32 5 x 1)",
+        " --observation-columns NAMES",
+    ),
+    "named.npz": (
+        {f"e{n}/{name}": rows for n in range(4) for name, rows in ARRAYS.items()},
+        "4, of arrays called EPISODE/NAME",
+        "observations (float64 6 x 2), actions (float64 5 x 1)",
+        "",
+    ),
+    "some.pkl": ([ARRAYS] * 2, "2", "observations (float64 6 x 2), actions (float64 5 x 1)", ""),
+    "other.pickle": ({"obs": {"x": [1.0, 2.0]}, "\x1b[1m": 3}, "2", "x (list of 2)", BOTH),
+    "log.csv": ("run,q0,u0\n0,1,2\n0,1,\n", "2 rows; one", "run, q0, u0", BOTH),
+}
+
+
+def write_plain(path, content):
+    if path.suffix == ".npz":
+        np.savez(path, **content)
+    elif path.suffix == ".csv":
+        path.write_text(content)
+    else:
+        path.write_bytes(pickle.dumps(content))
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_files_of_plain_arrays(name, tmp_path, invoke):
+    content, episodes, arrays, options = PLAIN[name]
+    write_plain(tmp_path / name, content)
+    format_ = {".npz": "npz", ".csv": "csv"}.get((tmp_path / name).suffix, "pickle-dicts")
+    for place in (tmp_path / name, tmp_path):
+        found = json.loads(invoke("inspect", place, "--json").stdout)
+        first, second = found["contents"].values()
+        assert first.startswith(episodes)
+        assert second.startswith(arrays)
+        assert found["command"] == (
+            f"demokit convert {place} --from {format_} -o NAME.hdf5{options}"
+        )
+    assert "a folder of 1, such as" in found["what"]
+    assert "\x1b" not in invoke("inspect", tmp_path / name).stdout
+
+
+class Runs:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('it ran')",)
+
+
+def claiming(path):
+    """An archive whose array claims a terabyte."""
+    head = io.BytesIO()
+    described = {"descr": "<f8", "fortran_order": False, "shape": (2**37,)}
+    np.lib.format.write_array_header_1_0(head, described)
+    with ZipFile(path, "w") as archive:
+        archive.writestr("actions.npy", head.getvalue())
+
+
+DAMAGED = {
+    "objects.npz": (lambda path: np.savez(path, a=np.array([{}], object)), "objects are never"),
+    "claims.npz": (claiming, "which is not what the file holds"),
+    "text.npz": (lambda path: path.write_text("text"), "no npz archive, or damaged"),
+    "runs.pkl": (lambda path: path.write_bytes(pickle.dumps([Runs()])), "only arrays and plain"),
+    "list.pkl": (lambda path: path.write_bytes(pickle.dumps([1])), "no dicts of arrays"),
+    "binary.csv": (lambda path: path.write_bytes(b"\xff\x00"), "no text in UTF-8"),
+    "empty.csv": (lambda path: path.write_text(""), "its first line names the columns"),
+    "twice.csv": (lambda path: path.write_text("a,a\n"), "two columns called 'a'"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_plain_arrays_that_cannot_be_read(name, tmp_path, invoke):
+    write, said = DAMAGED[name]
+    write(tmp_path / name)
+    shown = invoke("inspect", tmp_path / name).stdout
+    assert "No command here reads it" in shown
+    assert said in shown
 
 
 def test_only_a_whole_answer_is_given(tmp_path, invoke):

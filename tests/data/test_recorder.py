@@ -269,6 +269,8 @@ def test_recording_again_goes_on(path):
     assert [task.id for task in dataset.metadata.tasks] == ["line/00", "line/01", "line/02"]
     assert "seed" in dataset.metadata.provenance.missing
     assert not validate(path).errors
+    with pytest.raises(DemokitError, match="has episodes of 'line', and these would be of 'other'"):
+        Recorder(Line(), path, family="other", resume=True)
 
 
 def test_a_kill_loses_the_episode_in_progress_alone(path):

@@ -15,6 +15,11 @@ DEMOKIT = str(Path(sys.executable).parent / "demokit")
 PATIENCE_S = 60
 
 
+def heed_hangups():
+    """In a child: SIGHUP ends it, whatever whoever runs the tests has made of that (nohup)."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Program:
     """Runs a command in a pseudo-terminal; everything it prints is in `text`."""
 
@@ -29,6 +34,7 @@ class Program:
             stderr=self._inside,
             env={**os.environ, "COLUMNS": "200", **(environment or {})},
             start_new_session=True,
+            preexec_fn=heed_hangups,
         )
 
     def type(self, keys):

@@ -11,6 +11,7 @@ from gymnasium.spaces import Box
 from torch.utils.data import DataLoader
 
 import demokit
+from demokit.calls import Evaluation
 from demokit.data import (
     ArraySpec,
     Dataset,
@@ -89,6 +90,15 @@ def adapt(run: Path) -> FloatArray:
     return adapted.act(observation)
 
 
+def walk(folder: Path, env: Family) -> float:
+    assert_type(demokit.record("push", folder / "push.hdf5", tasks=2), Dataset)
+    assert_type(demokit.meta_train(folder / "push.hdf5", folder / "a", iterations=3), Agent)
+    demokit.meta_train(env=env, method="maml", task_set="uniform", meta_batch=4)
+    found = demokit.evaluate(folder / "a", folder / "b", episodes=20, rollouts=[5, 20])
+    assert_type(found, Evaluation)
+    return found.success["a"][20].mean
+
+
 def simulate(name: str) -> tuple[Family, tuple[Task, ...]]:
     family = make_family(name)
     env = Env(name, split="validation")
@@ -100,6 +110,7 @@ def simulate(name: str) -> tuple[Family, tuple[Task, ...]]:
 def wrong(run: int) -> None:
     demokit.load_policy(run)  # type: ignore[arg-type]
     demokit.load_policy("run").new_task(epsiodes=3)  # type: ignore[call-arg]
+    demokit.record("push", "push.hdf5", taks=3)  # type: ignore[call-arg]
     ArraySpec("wide", "float32", 0, 1)  # type: ignore[arg-type]
     try:
         raise DemokitError("no")
@@ -116,5 +127,6 @@ __all__ = [
     "own_data",
     "record",
     "simulate",
+    "walk",
     "wrong",
 ]

@@ -23,7 +23,9 @@ def recorded(tmp_path_factory):
 
 @pytest.fixture
 def editing(recorded, tmp_path):
-    return Editing(str(recorded), tmp_path / "b.hdf5", range(4))
+    with open_dataset(recorded) as dataset:
+        tasks = [record.task.id for record in dataset.episodes]
+    return Editing(str(recorded), tmp_path / "b.hdf5", range(4), tasks)
 
 
 def do(editing, *pushes):
@@ -60,6 +62,48 @@ def test_nothing_is_written_before_it_is_asked_for(editing, recorded, tmp_path):
         assert not saved.episodes[0].success
         assert saved[0].options["success_marked"]
         assert saved.metadata.sources[0].edit == "filter --drop 2 --trim 1=4:12 --mark-failure 0"
+
+
+def test_a_task_is_renamed(editing, recorded, tmp_path):
+    editing.push("rename task", 2, 0, ROWS, " my/corner ")
+    assert editing.words(2) == [
+        ("renamed", "my/corner"),
+        ("not saved", "1 task changed; save writes b.hdf5"),
+    ]
+    assert "--rename-task" in editing.command()
+    do(editing, ("save", 0, 0))
+    assert not editing.unsaved
+    with open_dataset(recorded) as before, open_dataset(tmp_path / "b.hdf5") as after:
+        old = before.episodes[2].task.id
+        names = [record.task.id for record in before.episodes]
+        renamed = ["my/corner" if name == old else name for name in names]
+        assert [record.task.id for record in after.episodes] == renamed
+    for text in ("", old):
+        editing.push("rename task", 2, 0, ROWS, text)
+        assert editing.words(2)[0][0] == "not saved"
+        editing.push("rename task", 2, 0, ROWS, "my/corner")
+        assert not editing.unsaved
+    do(editing, ("undo", 2, 0))
+    assert editing.words(2) == [("not saved", "0 episodes changed; save writes b.hdf5")]
+
+
+def test_a_task_that_is_dropped_needs_no_name(editing, tmp_path):
+    editing.push("rename task", 0, 0, ROWS, "my/corner")
+    gone = [clip for clip in range(4) if editing.words(clip)[0] == ("renamed", "my/corner")]
+    do(editing, *[("drop", clip, 0) for clip in gone], ("save", 0, 0))
+    assert "saved: 2 episodes" in editing.words(0)[-1][1]
+    with open_dataset(tmp_path / "b.hdf5") as saved:
+        assert [task.id for task in saved.metadata.tasks] != ["my/corner"]
+
+
+def test_a_name_of_two_tasks_is_not_saved(editing, recorded, tmp_path):
+    with open_dataset(recorded) as dataset:
+        one, other = dict.fromkeys(record.task.id for record in dataset.episodes)
+        clip = [record.task.id for record in dataset.episodes].index(one)
+    editing.push("rename task", clip, 0, ROWS, other)
+    do(editing, ("save", 0, 0))
+    assert "would name two tasks" in editing.words(0)[-1][1]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_does_the_same(editing, tmp_path):

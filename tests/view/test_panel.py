@@ -55,6 +55,27 @@ def test_what_changed_is_told():
         assert heard.take() == told, said
 
 
+def test_a_button_that_asks_is_told_with_the_answer():
+    class Answered(Heard):
+        def push(self, button, text=None):
+            self.all.append((button, text))
+
+    heard = Answered()
+    panel = Panel(("drop", "name"), (), heard, asks={"name": "Which name?"})
+    panel.enter("a")
+    panel.drive("a")
+    assert json.loads(panel.tell("a"))["asks"] == {"name": "Which name?"}
+    assert json.loads(panel.tell("b"))["asks"] == {}
+    for said, told in (
+        ("push name\na b\n<c>", [("name", "a b\n<c>")]),
+        ("push name", [("name", "")]),
+        ("push drop\nx", [("drop", None)]),
+        ("push name\n" + "x" * 999, [("name", "x" * 200)]),
+    ):
+        panel.hear("a", said)
+        assert heard.take() == told
+
+
 def test_only_the_page_that_drives_is_heard():
     panel, heard = driven()
     panel.hear("b", "held w")
@@ -91,6 +112,7 @@ def test_a_page_is_told_what_is_its():
         "buttons": ["keep", "stop"],
         "guide": [["w", "forward"]],
         "pad": [["forward", "w"]],
+        "asks": {},
     }
     watching = json.loads(panel.tell("b"))
     assert watching["words"][:2] == told["words"]

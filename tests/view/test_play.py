@@ -126,11 +126,15 @@ def test_the_page_is_driven_from_a_browser(what, tmp_path):
         browser = Browser(tmp_path / "profile", address)
         if what == "replay":
             browser.wait_to_drive()
+            browser.evaluate("window.prompt = (question) => question && 'my/door'")
+            browser.push("rename task")
+            browser.wait_for("document.getElementById('words').innerText.includes('my/door')")
             browser.push("drop")
             browser.wait_for("document.getElementById('words').innerText.includes('not saved')")
             browser.push("save")
             browser.wait_for("document.getElementById('words').innerText.includes('saved: 1 ep')")
-            assert len(open_dataset(tmp_path / "a-edited.hdf5")) == 1
+            (left,) = open_dataset(tmp_path / "a-edited.hdf5").episodes
+            assert left.task.id != "my/door"
             browser.push("undo")
             browser.wait_for("document.getElementById('words').innerText.includes('not saved')")
         browser.hold("q", seen, "\n.*replay from")

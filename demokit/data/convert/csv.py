@@ -63,6 +63,12 @@ def read(source: Path, env: str | None, stated: Stated) -> Imported:
     return import_arrays(inventory, parts, about, stated, table=True)
 
 
+def read_head(path: Path) -> tuple[list[str], int]:
+    """The names of the columns of a table, and how many rows there are; raises DemokitError."""
+    rows = _rows(path)
+    return _header(path, rows), sum(1 for _ in rows)
+
+
 def _meant(names: Sequence[str], header: Sequence[str], path: Path) -> tuple[str, ...]:
     """Columns by name, or by pattern in the order of the table; raises DemokitError for others."""
     found: dict[str, None] = {}

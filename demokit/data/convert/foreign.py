@@ -286,6 +286,7 @@ class _Source:
     ) -> None:
         self.inventory, self._parts, self._read, self._family = inventory, parts, read, family
         self._kind: object = None
+        self._context_width = 0
         self.types: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Trajectory]:
@@ -313,6 +314,13 @@ class _Source:
                 "it has other names, shapes or types than the first episode, and a dataset holds "
                 "episodes of one kind"
             )
+        if found.context is not None:
+            width = len(found.context)
+            self._context_width = self._context_width or width
+            if width != self._context_width:
+                raise DemokitError(
+                    f"its context has {width} numbers, and those before it {self._context_width}"
+                )
 
 
 def _reasons(part: Part) -> str:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 from zlib import error as ZlibError  # noqa: N812
 
@@ -27,9 +27,11 @@ from demokit.types import Array
 
 __all__ = ["TAKES", "read"]
 
+T = TypeVar("T")
 _SUFFIX = ".npy"
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-_AXES_SIDE_BY_SIDE = 3  # of actions (N, T, A)
+SIDE_BY_SIDE = 3  # axes of actions (N, T, A)
+NAMED = "EPISODE/NAME"
 # What damaged members raise: headers are parsed as Python literals.
 _DAMAGE = (
     *(BadZipFile, ZlibError, NotImplementedError, OSError, EOFError),
@@ -83,7 +85,7 @@ def _side_by_side(actions: Callable[[], Array]) -> int | None:
         found = actions()
     except DemokitError:
         return None
-    return len(found) if found.ndim == _AXES_SIDE_BY_SIDE else None
+    return len(found) if found.ndim == SIDE_BY_SIDE else None
 
 
 def _row(thing: Callable[[], Array], index: int, count: int) -> Array:
@@ -99,11 +101,33 @@ def read_npz(path: Path) -> dict[str, Callable[[], Array]]:
     Raises:
         DemokitError: no such archive, a damaged one, or more in it than the file can hold.
     """
+    return _each(path, lambda archive, info: at_once(partial(_member, archive, info, _array)))
+
+
+def shapes_of(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> type and shape, by the headers alone.
+
+    Raises:
+        DemokitError: as `read_npz`, or for an array that it does not read.
+    """
+
+    def told(archive: ZipFile, info: ZipInfo) -> tuple[str, tuple[int, ...]]:
+        try:
+            shape, _, dtype = _member(archive, info, _header)
+        except DemokitError as error:
+            raise DemokitError(f"{path}: {info.filename}: {error}.") from None
+        return str(dtype), shape
+
+    return _each(path, told)
+
+
+def _each(path: Path, read: Callable[[ZipFile, ZipInfo], T]) -> dict[str, T]:
+    """Name -> what is read of each member; raises DemokitError."""
     try:
         check_regular(path)
         with path.open("rb") as stream, open_archive(stream) as archive:
             return {
-                info.filename.removesuffix(_SUFFIX): at_once(partial(_member, archive, info))
+                info.filename.removesuffix(_SUFFIX): read(archive, info)
                 for info in _checked(archive, path)
             }
     except OSError as error:
@@ -124,19 +148,19 @@ def _checked(archive: ZipFile, path: Path) -> list[ZipInfo]:
     return members
 
 
-def _member(archive: ZipFile, info: ZipInfo) -> Array:
-    """One array; raises DemokitError."""
+def _member(archive: ZipFile, info: ZipInfo, read: Callable[[IO[bytes], int], T]) -> T:
+    """What is read of one array; raises DemokitError."""
     if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED) or info.flag_bits & 1:
         raise DemokitError("it is compressed or encrypted in a way that demokit does not read")
     try:
         with archive.open(info) as stream:
-            return _array(stream, info.file_size)
+            return read(stream, info.file_size)
     except _DAMAGE as error:
         raise DemokitError(f"it is damaged ({error})") from error
 
 
-def _array(stream: IO[bytes], size: int) -> Array:
-    """An array from its `size` bytes, header included, once what the header claims is there."""
+def _header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type, where the `size` bytes of the member hold what they claim."""
     version = npy.read_magic(stream)
     if version not in _HEADERS:
         raise DemokitError(f"its format {version} is none that demokit reads")
@@ -146,5 +170,12 @@ def _array(stream: IO[bytes], size: int) -> Array:
     needed = dtype.itemsize * math.prod(shape)
     if min(shape, default=0) < 0 or needed != size - stream.tell():
         raise DemokitError(f"it claims {shape} of {dtype}, which is not what the file holds")
-    flat = np.frombuffer(stream.read(), dtype) if needed else np.empty(math.prod(shape), dtype)
+    return shape, is_fortran, dtype
+
+
+def _array(stream: IO[bytes], size: int) -> Array:
+    """An array from its bytes, once what the header claims is there."""
+    shape, is_fortran, dtype = _header(stream, size)
+    number = math.prod(shape)
+    flat = np.frombuffer(stream.read(), dtype) if number else np.empty(number, dtype)
     return flat.reshape(shape, order="F" if is_fortran else "C")

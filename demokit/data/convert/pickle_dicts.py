@@ -34,12 +34,12 @@ def read(source: Path, env: str | None, stated: Stated) -> Imported:
 def _parts(files: list[Path], marks: tuple[str, ...]) -> Iterator[Part]:
     """The episodes of the files, one file in memory at a time."""
     for path in files:
-        for name, episode in _episodes(path, read_pickle(path), marks).items():
+        for name, episode in episodes_in(path, read_pickle(path), marks).items():
             yield Part(name, dict_things(episode) if isinstance(episode, dict) else {})
 
 
-def _episodes(path: Path, content: Any, marks: tuple[str, ...]) -> Mapping[str, Any]:
-    """Name -> episode; a dict with actions is one."""
+def episodes_in(path: Path, content: Any, marks: tuple[str, ...]) -> Mapping[str, Any]:
+    """Name -> episode, of what a pickle holds; a dict with actions (`marks`) is one."""
     if isinstance(content, list | tuple):
         return {f"{path.name} episode {index}": each for index, each in enumerate(content)}
     if not isinstance(content, dict):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import h5py
 
+from demokit.data.convert.held import HELD
 from demokit.data.convert.inventory import listed
 from demokit.data.convert.lerobot_layout import INFO, VERSION
 from demokit.data.files import DAMAGE, open_hdf5
@@ -66,8 +67,10 @@ def _file(path: Path) -> Recognised | None:
     if h5py.is_hdf5(path):
         with open_hdf5(path) as file:
             return _hdf5(path, file)
-    if path.suffix == ".pkl":
-        return _release(path.parent)
+    if path.suffix == ".pkl" and (release := _release(path.parent)):
+        return release
+    if path.suffix in HELD:
+        return _arrays_in(path, path)
     with path.open("rb") as stream, suppress(BadZipFile), open_archive(stream) as archive:
         if "SHA256SUMS" in archive.namelist():
             return Recognised(path, "a bundle of demokit's", command=_command("share pull", path))
@@ -84,7 +87,29 @@ def _folder(path: Path) -> Recognised | None:
         if metadata.is_file() and "data_format" in parse_object(read_bytes(metadata)):
             advice = "demokit reads those that Minari keeps as HDF5"
             return Recognised(path, "a Minari dataset kept in another format", advice=advice)
-    return _release(path) or _datasets(path)
+    return _release(path) or _datasets(path) or _files(path)
+
+
+def _files(path: Path) -> Recognised | None:
+    """A folder of files of plain arrays, all of one kind."""
+    for suffix in HELD:
+        files = sorted(path.glob(f"*{suffix}"))
+        if files:
+            return _arrays_in(path, files[0], len(files))
+    return None
+
+
+def _arrays_in(place: Path, path: Path, files: int = 1) -> Recognised:
+    """A file of plain arrays, or a folder of so many, of which the first is looked into."""
+    name, what, look = HELD[path.suffix]
+    if place != path:
+        what = f"a folder of {files}, such as {path.name}: {what}"
+    try:
+        held = look(path)
+    except DemokitError as error:
+        return Recognised(place, what, advice=str(error).rstrip("."))
+    found = _importable(place, what, held.contents, name)
+    return replace(found, command=found.command + held.options)
 
 
 def _datasets(path: Path) -> Recognised | None:

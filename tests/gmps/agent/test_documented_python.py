@@ -8,7 +8,19 @@ import pytest
 import demokit
 
 PAGE = Path(__file__).parents[3] / "docs" / "python.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+EVERY = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+WALK, BLOCKS = EVERY[1], [EVERY[0], *EVERY[2:]]
+
+
+def test_the_walk_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    quick = "iterations=1, steps=3, tuning_tasks=1, rollouts_per_task=4, threads=1"
+    names = {"demokit": demokit}
+    exec(compile(WALK.replace("iterations=1", quick), str(PAGE), "exec"), names)
+    assert len(names["demonstrations"]) == 8
+    assert names["trained"].method == "imitation"
+    assert list(names["found"].success["imitation"]) == [0, 4, 8, 12, 16, 20]
 
 
 @pytest.mark.parametrize("method", ["gmps", "gmps-latent", "imitation", "task-inference"])

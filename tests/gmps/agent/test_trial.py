@@ -293,7 +293,14 @@ def test_what_cannot_be_tried_is_one_sentence(runs):
         ({"episodes": 4}, "multiple of 3"),
         ({"episodes": -3}, "multiple of 3"),
         ({"rollouts": 1}, "2 episodes or more"),
+        ({"rollouts": 10**12}, "10000 episodes at most"),
         ({"context": (0.0, 0.0)}, "told no context"),
+        ({"steps": 1.5}, "steps is a whole number, not 1.5"),
+        ({"steps": True}, "steps is a whole number"),
+        ({"episodes": "6"}, "episodes is a whole number, not '6'"),
+        ({"rollouts": 2.5}, "rollouts is a whole number"),
+        ({"seed": 0.5}, "seed is a whole number"),
+        ({"seed": -1}, "from 0 to"),
     ]
     for options, said in refused:
         with pytest.raises(DemokitError, match=said):

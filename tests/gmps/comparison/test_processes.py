@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from program import heed_hangups
 from short_run import DEMOS, NUM_TASKS, SHORT
 
 from gmps.comparison.processes import Command, run_side_by_side
@@ -60,7 +61,9 @@ def holder(folder):
 
 def comparing(plan, out, *options):
     command = (sys.executable, "-m", "demokit", "compare", plan, "--output-dir", out, *options)
-    return subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
+    return subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.DEVNULL, preexec_fn=heed_hangups
+    )
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from recorders.scripted import make_scripted
 
 pytestmark = [pytest.mark.realtime, pytest.mark.slow]
 
+STARTS = 32
 HIGH_M = 0.3  # the script's hand never rises above 0.24 m
 RISES = (26, 24, 28, 26, 24, 27)
 SWINGS = (14, 18, 16, 20, 16, 18)
@@ -72,9 +73,9 @@ def by_hand(tmp_path_factory):
 
 
 def ways(act):
-    """The hand's way (100, 4, 3) from four starts, and how far the door is open at the end."""
-    sims = SimBatch(make_family("door"), 4)
-    observation = sims.reset(np.full((4, 1), 0.5), range(100, 104))
+    """The hand's way (100, STARTS, 3), and how far the door is open at the end."""
+    sims = SimBatch(make_family("door"), STARTS)
+    observation = sims.reset(np.full((STARTS, 1), 0.5), range(100, 100 + STARTS))
     way = []
     for _ in range(100):
         privileged = sims.privileged()
@@ -85,13 +86,13 @@ def ways(act):
 
 def by_mean(learner):
     """What a learner does that has met no task yet."""
-    actor = learner.exploiter(learner.begin(1), 4)
-    none = torch.zeros(1, 4, 3)
+    actor = learner.exploiter(learner.begin(1), STARTS)
+    none = torch.zeros(1, STARTS, 3)
 
     @torch.no_grad()
     def act(observation, _):
         here = torch.from_numpy(observation)[None]
-        seen = Seen(0, here, none, none[..., 0], torch.ones(1, 4, dtype=torch.bool))
+        seen = Seen(0, here, none, none[..., 0], torch.ones(1, STARTS, dtype=torch.bool))
         dist, _ = actor(actor.memory, seen)
         return dist.sample(none)[0].numpy()
 
@@ -102,6 +103,12 @@ def apart(way, others):
     """Mean distance in metres from the points of a way (T, 3) to the nearest of others'."""
     gaps = np.linalg.norm(way[:, None] - np.concatenate(others), axis=-1)
     return gaps.min(axis=1).mean()
+
+
+def surely_below(values):
+    """Whether the mean is below 0: the upper end of its bootstrapped 95% interval is."""
+    drawn = np.random.default_rng(0).choice(values, (2000, len(values)))
+    return np.quantile(drawn.mean(axis=1), 0.975) < 0
 
 
 @pytest.mark.parametrize("method", TRAININGS)
@@ -117,7 +124,8 @@ def test_a_policy_opens_doors_as_the_person_did(method, by_hand, tmp_path, invok
     scripted, _ = ways(make_scripted("door").act)
     assert scripted[..., 2].max() < HIGH_M < min(way[:, 2].max() for way in person)
     found, angle = ways(by_mean(load(tmp_path)[0].learner))
-    assert (angle > 0.1).all()
-    assert (found[..., 2].max(axis=0) > HIGH_M).all()
-    for way in found.swapaxes(0, 1):
-        assert apart(way, person) < 0.5 * apart(way, scripted.swapaxes(0, 1))
+    assert (angle > 0.1).mean() >= 0.9
+    assert (found[..., 2].max(axis=0) > HIGH_M).mean() >= 0.9
+    # Six demonstrations do not cover every start: from some the policy goes its own way.
+    gaps = [(apart(w, person), apart(w, scripted.swapaxes(0, 1))) for w in found.swapaxes(0, 1)]
+    assert surely_below([to_person - 0.5 * to_script for to_person, to_script in gaps])
