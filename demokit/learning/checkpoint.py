@@ -22,6 +22,7 @@ from demokit.writing import errno_of, reason, write_whole
 
 KEPT = "what is saved already is kept; --resume goes on from the last checkpoint."
 _HEADER, _DIGEST = "demokit", "sha256"
+_END = '"}'  # of the header, behind the checksum
 _MOST_TENSORS = 10_000
 
 
@@ -37,7 +38,7 @@ def save_checkpoint(
     """
     data = save(
         {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-        metadata={_HEADER: (text := json.dumps(header)), _DIGEST: _digest(tensors, text)},
+        metadata={_HEADER: _sealed(header, tensors)},
     )
     of_training = KEPT if path.exists() else "nothing is kept yet; start again with --overwrite."
     write_whole(path, data, advice or of_training, parents=False)
@@ -56,12 +57,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         # It refuses tensors that overlap, or whose sizes are not those of their places in the
         # file: they take no more memory than the file has bytes.
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            header = parse_object(about[_HEADER])
+            text = (file.metadata() or {})[_HEADER]
+            header = parse_object(text)
             # Copies: where memory is not aligned as torch aligns it, kernels add up otherwise.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        if about.get(_DIGEST) not in (None, _digest(tensors, about[_HEADER])):
-            raise ValueError("its checksum is another")  # versions before 0.2 wrote none
+        said = header.pop(_DIGEST, None)  # versions before 0.2 wrote none
+        if said is not None and said != _digest(text.removesuffix(f"{said}{_END}"), tensors):
+            raise ValueError("its checksum is another")
     except (SafetensorError, OSError, *MALFORMED) as error:
         if errno_of(error):
             raise DemokitError(f"{path} cannot be read: {reason(error)}.") from error
@@ -72,9 +74,15 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, header
 
 
-def _digest(tensors: Mapping[str, Tensor], header: str) -> str:
-    """SHA-256 of the header, and of every tensor's name, type, shape and bytes."""
-    found = sha256(header.encode())
+def _sealed(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """The header as JSON, with the checksum of all that stands before it, and of the tensors."""
+    text = json.dumps({**header, _DIGEST: ""}).removesuffix(_END)
+    return text + _digest(text, tensors) + _END
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a text, and of every tensor's name, type, shape and bytes."""
+    found = sha256(text.encode())
     for name in sorted(tensors):
         values = tensors[name].detach().cpu().contiguous()
         found.update(repr((name, values.dtype, tuple(values.shape))).encode())
