@@ -19,8 +19,8 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": relu, "tanh": t
 """What stands between layers, by name."""
 
 
-def init_mlp(rng: torch.Generator | None, widths: Sequence[int]) -> Params:
-    """Xavier-uniform weights and zero biases of an MLP with these layer widths.
+def init_mlp(rng: torch.Generator | None, widths: Sequence[int], *, biased: bool = True) -> Params:
+    """Xavier-uniform weights and zero biases, if any, of an MLP with these layer widths.
 
     Names are "0.weight" (in, out), "0.bias" (out,), "1.weight", ...
     """
@@ -28,7 +28,8 @@ def init_mlp(rng: torch.Generator | None, widths: Sequence[int]) -> Params:
     for i, (fan_in, fan_out) in enumerate(pairwise(widths)):
         bound = (6 / (fan_in + fan_out)) ** 0.5
         params[f"{i}.weight"] = bound * (2 * torch.rand(fan_in, fan_out, generator=rng) - 1)
-        params[f"{i}.bias"] = torch.zeros(fan_out)
+        if biased:
+            params[f"{i}.bias"] = torch.zeros(fan_out)
     return params
 
 

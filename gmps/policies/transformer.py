@@ -56,11 +56,10 @@ class Transformer:
         for i in range(self.layers):
             parts = {"attend": (d, 3 * d), "said": (d, d), "wide": (d, 4 * d), "narrow": (4 * d, d)}
             for name, widths in parts.items():
-                layer = init_mlp(rng, widths)
-                scale = depth if name in ("said", "narrow") else 1.0
-                params[f"{i}.{name}.weight"] = scale * layer["0.weight"]
-                if name != "attend":  # of keys, it would shift all of a softmax alike
-                    params[f"{i}.{name}.bias"] = layer["0.bias"]
+                # A bias of keys would shift all of a softmax alike.
+                layer = init_mlp(rng, widths, biased=name != "attend")
+                layer["0.weight"] *= depth if name in ("said", "narrow") else 1.0
+                params |= {n.replace("0.", f"{i}.{name}."): v for n, v in layer.items()}
             params |= {**_norm(f"{i}.before", d), **_norm(f"{i}.between", d)}
         return params
 

@@ -280,12 +280,13 @@ def test_half_of_the_queries_are_states_that_were_asked_about(demos):
     assert torch.equal(shown.weight[0, -3:], torch.tensor([1.5, 1.5, 0]))
 
 
-def test_environment_steps_and_memory_are_bounded(demos, tmp_path):
+def test_environment_steps_and_memory_are_bounded(demos):
     options = options_of("dpt", iterations=3, replays=4, context_episodes=1, kept_episodes=5)
-    trained = trained_in(tmp_path, demos, "dpt", options)
-    assert trained.spent.meta_training == NUM_TASKS * 20 * (4 + 2 * 2)
-    tensors, _ = load_checkpoint(tmp_path / "checkpoint.safetensors")
-    assert tensors["state.met.reward"].shape == (NUM_TASKS, 5, 19)
+    learner, problem = learner_of(demos, "dpt", options)
+    training = Training(problem, options, demos)
+    found = list(find_method("dpt").code.train(training, learner, {}, 0))
+    assert sum(each.env_steps for each in found) == NUM_TASKS * 20 * (4 + 2 * 2)
+    assert found[-1].state["met.reward"].shape == (NUM_TASKS, 5, 19)
 
 
 @pytest.mark.parametrize(
