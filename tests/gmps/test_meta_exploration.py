@@ -327,6 +327,7 @@ def test_guided_by_demonstrations_nobody_exploits_and_all_is_counted(point_demos
     assert trained.spent.demonstrations == demos.num_steps
     (*_, last) = read_scalars(tmp_path / "run" / "metrics.csv")
     assert "return_post" not in last
+    assert (chosen.told, options().told) == ("demonstrations by task", "")
     mean, _ = demos.statistics(demos.observation)
     assert torch.equal(trained.learner.networks.policy.feature_mean, mean)
 
@@ -388,7 +389,7 @@ def test_where_all_are_paid_alike_the_explorer_stays(tmp_path, monkeypatch):
     [
         ({"credit": "e-maml", "imitate": True}, "with --imitate nobody pays them"),
         ({"shared": True, "explorer_lr": 1e-3}, "has no effect with --shared"),
-        ({"explorer_weight": 1.0}, "--explorer-weight has no effect without --imitate"),
+        ({"explorer_weight": 2.0}, "--explorer-weight has no effect without --imitate"),
         ({"demos_per_task": 2}, "--demos-per-task has no effect without --imitate"),
         ({"inner": "value"}, "Option inner: 'value' is none of"),
         ({"latent_width": 0}, "Option latent_width must be positive"),

@@ -9,5 +9,5 @@ METHOD = Method(
     adapts="a gradient step on a latent, of the error of a network that predicts returns",
     options=ExplorationOptions,
     module="gmps.methods.maml.meta_exploration.algorithm",
-    told="rewards of roll-outs; with --imitate demonstrations by task",
+    told="rewards of roll-outs",
 )

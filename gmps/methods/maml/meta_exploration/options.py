@@ -40,7 +40,7 @@ class ImitatingOptions(LabelOptions):
         needs="imitate",
     )
     explorer_weight: float = option(
-        0.1,
+        1.0,
         "Weight of the loss of imitating all experts at once, of the policy that explores.",
         zero=True,
         needs="imitate",
@@ -93,6 +93,11 @@ class ExplorationOptions(ImitatingOptions, OnPolicyOptions):
                 "Option --explorer-lr has no effect with --shared, where no policy explores alone: "
                 "leave it out."
             )
+
+    @property
+    def told(self) -> str:
+        """See `RunOptions`."""
+        return "demonstrations by task" if self.imitate else ""
 
     @property
     def imitates(self) -> bool:
