@@ -74,6 +74,7 @@ class DemoSet:
         num_steps: environment steps that recording the whole dataset took.
         experts: hash of each trained expert that acted -> environment steps of its training.
         expert: name of the expert behind the demonstrations; empty where there were several.
+        path: where they were read.
     """
 
     family: Family
@@ -89,6 +90,7 @@ class DemoSet:
     num_steps: int
     experts: Mapping[str, int] = field(default_factory=dict)
     expert: str = ""
+    path: str = ""
 
     def digest(self) -> str:
         """SHA-256 of what was demonstrated, in hexadecimal; of demonstrations on the CPU."""
@@ -216,7 +218,16 @@ def load_demos(
             sum(record.length for record in dataset.episodes),
             dataset.metadata.trained_experts(),
             experts.pop() if len(experts) == 1 else "",
+            str(path),
         )
+
+
+def recorded_episodes(demos: DemoSet) -> tuple[list[Episode], str]:
+    """The recorded episodes of a set, task by task, whole, and which reward they were paid."""
+    with data.open_dataset(demos.path) as dataset:
+        chosen = _choose(dataset, demos.num_recorded)
+        episodes = [dataset[i] for several in chosen.values() for i in several]
+        return episodes, dataset.metadata.reward
 
 
 def demonstrations_of(path: str | Path, problem: Problem) -> tuple[Task, Demonstrations]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import check_state
+from demokit.types import Array, Episode
 from gmps.experience.rollouts import Rollouts
 
+Reward: TypeAlias = Callable[[Episode], Array]
+"""What the steps of a recorded episode are paid, (T,)."""
 _NOTHING = torch.zeros(())
 
 
@@ -59,6 +63,33 @@ class Episodes(NamedTuple):
             paid,
             rollouts.alive.sum(2),
             ~rollouts.alive[:, :, -1],
+        )
+
+    @classmethod
+    def recorded(
+        cls, episodes: Sequence[Episode], num_tasks: int, horizon: int, rewards: Sequence[Reward]
+    ) -> Episodes:
+        """Of recorded episodes of states, as many of each task; `rewards` are `reward` and `paid`.
+
+        Steps beyond the horizon are left out.
+        """
+        lengths = [min(len(each), horizon) for each in episodes]
+
+        def stacked(rows: Sequence[Array], length: int) -> Tensor:
+            filled = np.zeros((len(rows), length, *rows[0].shape[1:]), np.float32)
+            for room, own in zip(filled, rows, strict=True):
+                room[: len(own)] = own[:length]
+            return torch.from_numpy(filled).view(num_tasks, -1, *filled.shape[1:])
+
+        whole = [len(each) <= horizon and bool(each.terminations[-1]) for each in episodes]
+        reward, paid = (stacked([of(each) for each in episodes], horizon) for of in rewards)
+        return cls(
+            stacked([np.asarray(each.observations) for each in episodes], horizon + 1),
+            stacked([each.actions for each in episodes], horizon),
+            reward,
+            paid,
+            torch.tensor(lengths).view(num_tasks, -1),
+            torch.tensor(whole).view(num_tasks, -1),
         )
 
     @classmethod

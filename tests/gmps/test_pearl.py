@@ -9,6 +9,7 @@ from short_run import options_of, roll_outs, trained_in
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 import demokit
+from demokit.data import open_dataset
 from demokit.envs.point import Point
 from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
@@ -21,7 +22,7 @@ from gmps.experience.replay import Episodes, Replay, Steps
 from gmps.experience.rollouts import Rollouts
 from gmps.loop import train
 from gmps.method import find_method
-from gmps.methods.pearl.algorithm import Gathering, restored
+from gmps.methods.pearl.algorithm import Gathering, demonstrated, restored
 from gmps.methods.pearl.learner import Squashed
 from gmps.methods.pearl.networks import ACTOR, CRITIC, ENCODER, VALUE, named, under
 from gmps.methods.pearl.posterior import Evidence, divergence
@@ -357,6 +358,36 @@ def test_gathering_keeps_what_was_met(reward):
     torch.testing.assert_close(kept.reward[:, :2], wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_demonstrations_are_kept_beside_roll_outs(point_demos):
+    """Whole, with what they would have been paid; contexts are never drawn from them."""
+    demos = load_demos(point_demos, 2, "sparse")
+    options = options_of("pearl", warm_start=True, critic_reward="dense", initial_rollouts=1)
+    training = Training(Problem.of(demos), options, demos)
+    code = find_method("pearl").code
+    found = demonstrated(training)
+    with open_dataset(point_demos) as dataset:
+        episodes = sorted(dataset, key=lambda episode: episode.task.id)
+    for i, episode in enumerate(episodes):
+        at, length = divmod(i, 2), len(episode)
+        assert int(found.length[at]) == length
+        kept = found.observation[at][: length + 1].numpy(), found.action[at][:length].numpy()
+        assert np.array_equal(kept[0], episode.observations)
+        assert np.array_equal(kept[1], episode.actions)
+        for name, values in (("sparse", found.reward), ("dense", found.paid)):
+            paid = episode.privileged[f"reward_{name}"][1:]
+            np.testing.assert_allclose(values[at][:length], paid, rtol=1e-6, atol=1e-6)
+    state = next(code.train(training, code.start(training), {}, 0)).state
+    assert state["replay.count"].min() >= 2 + 1
+    assert torch.equal(state["replay.action"][:, :2], found.action)
+    assert not state["replay.is_context"][:, :2].any()
+
+
+def test_a_warm_start_needs_demonstrations(tmp_path, invoke):
+    asked = ("meta-train", "--method", "pearl", "--env", "point", "--warm-start")
+    said = invoke(*asked, "--output-dir", tmp_path / "run", exit_code=1).output
+    assert "Missing option --demos, for so pearl learns from demonstrations" in said
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -365,6 +396,7 @@ def test_gathering_keeps_what_was_met(reward):
             "Option buffer_rollouts: 5 roll-outs of a task are gathered at once",
         ),
         ({"posterior_rollouts": 0, "posterior_contexts": True}, "no effect without --posterior-"),
+        ({"demos_per_task": 2}, "Option --demos-per-task has no effect without --warm-start"),
         ({"critic_reward": "much"}, "Option critic_reward: 'much' is none of"),
         ({"tau": 1.5}, "Option tau: at most 1"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 from demokit.envs.family import reward_term
+from demokit.errors import DemokitError
 from demokit.random import torch_stream
-from demokit.types import Array
+from demokit.types import Array, Episode
+from gmps.experience.demos import recorded_episodes
 from gmps.experience.replay import Episodes, Replay
 from gmps.experience.rollouts import Rollouts
 from gmps.method import Iteration
@@ -45,7 +48,7 @@ def train(
     for iteration in range(first, options.iterations):
         gather = Gathering(training, replay, training.stream("iteration", iteration))
         if iteration == 0:
-            gather(learner, range(num), options.initial_rollouts, of_prior=True)
+            gather.first(learner)
         chosen = gather.rng.permutation(num)[: options.collect_tasks].tolist()
         scalars = {"return_prior": gather(learner, chosen, options.prior_rollouts, of_prior=True)}
         if several := options.posterior_rollouts:
@@ -80,6 +83,14 @@ class Gathering:
         self, training: Training[PearlOptions], replay: Replay, rng: np.random.Generator
     ) -> None:
         self._training, self._replay, self.rng, self.env_steps = training, replay, rng, 0
+
+    def first(self, learner: PearlLearner) -> None:
+        """Before the first gradient step: demonstrations, if any are taken, and every task."""
+        training, num = self._training, len(self._training.problem.tasks)
+        if training.options.warm_start:
+            every = torch.arange(num, device=training.device)
+            self._replay.add(every, demonstrated(training), as_context=False)
+        self(learner, range(num), training.options.initial_rollouts, of_prior=True)
 
     @torch.no_grad()
     def __call__(
@@ -162,3 +173,31 @@ def restored(
         return replay, learning
     learning.restore({n: v for n, v in state.items() if not n.startswith(f"{_REPLAY}.")})
     return replay.filled(section(state, f"{_REPLAY}.")), learning
+
+
+def demonstrated(training: Training[PearlOptions]) -> Episodes:
+    """The demonstrations, with what they would have been paid.
+
+    Raises:
+        DemokitError: there are none, or they do not say it.
+    """
+    problem, demos = training.problem, training.demonstrations
+    episodes, recorded = recorded_episodes(demos)
+    kind = training.options.critic_reward
+    kinds = problem.reward, problem.reward if kind == SAME else kind
+    rewards = [partial(_paid_as, kind=each, recorded=recorded, path=demos.path) for each in kinds]
+    horizon = problem.schema.horizon
+    found = Episodes.recorded(episodes, len(problem.tasks), horizon, rewards)
+    return Episodes(*(value.to(training.device) for value in found))
+
+
+def _paid_as(episode: Episode, kind: str, recorded: str, path: str) -> Array:
+    """What the steps (T,) of a recorded episode are paid by a reward."""
+    kept = episode.privileged.get(reward_term(kind))
+    if kept is not None:
+        return kept[1:]
+    if kind == recorded:
+        return episode.rewards
+    raise DemokitError(
+        f"{path} does not say what the {kind} reward pays: name the one that it was recorded with."
+    )

@@ -136,6 +136,8 @@ def start(training: Training[PearlOptions]) -> PearlLearner:
     options, problem = training.options, training.problem
     problem.require_states()
     options.require_reward(problem)
+    if options.warm_start:
+        options.require_room(training.demonstrations.num_recorded)
     nets = PearlNetworks.of(options, problem)
     return _learner(options, nets, nets.init(torch_stream(options.seed, "theta")))
 

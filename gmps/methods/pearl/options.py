@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from demokit.errors import DemokitError
 from demokit.options import REWARDS, option
-from gmps.options import PolicyOptions, RunOptions
+from gmps.options import DemoOptions, PolicyOptions, RunOptions
 
 if TYPE_CHECKING:
     from gmps.problem import Problem
@@ -16,7 +16,7 @@ SAME = "same"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PearlOptions(PolicyOptions, RunOptions):
+class PearlOptions(DemoOptions, PolicyOptions, RunOptions):
     """Of PEARL: collecting, the posterior, and soft actor-critic."""
 
     iterations: int = option(
@@ -45,6 +45,17 @@ class PearlOptions(PolicyOptions, RunOptions):
     )
     buffer_rollouts: int = option(
         100, "Newest roll-outs of every training task that are kept to learn from."
+    )
+    warm_start: bool = option(
+        False,
+        "Actor and critics learn from demonstrations, too, which are in the buffers from the start; "
+        "needs --demos.",
+    )
+    demos_per_task: int = option(
+        0,
+        "Demonstrations used per task; 0: as many as every task has.",
+        zero=True,
+        needs="warm_start",
     )
     gradient_steps: int = option(1000, "Gradient steps of an iteration.")
     meta_batch: int = option(
@@ -92,9 +103,16 @@ class PearlOptions(PolicyOptions, RunOptions):
             )
 
     @property
+    def imitates(self) -> bool:
+        """See `RunOptions`: whether it takes demonstrations."""
+        return self.warm_start
+
+    @property
     def told(self) -> str:
         """See `RunOptions`."""
-        return "" if self.critic_reward == SAME else f"its critics the {self.critic_reward} reward"
+        dense = "" if self.critic_reward == SAME else f"its critics the {self.critic_reward} reward"
+        shown = "demonstrations, grouped by task" if self.warm_start else ""
+        return "; ".join(filter(None, (dense, shown)))
 
     def require_reward(self, problem: Problem) -> None:
         """Raise DemokitError unless critics can learn from their reward, and it is another."""
@@ -105,3 +123,12 @@ class PearlOptions(PolicyOptions, RunOptions):
             )
         if self.critic_reward != SAME:
             problem.family.checked_reward(self.critic_reward)
+
+    def require_room(self, demos: int) -> None:
+        """Raise DemokitError unless so many demonstrations of a task are kept, and more."""
+        if demos + self.initial_rollouts > self.buffer_rollouts:
+            raise DemokitError(
+                f"Option buffer_rollouts: {demos} demonstrations of a task and "
+                f"{self.initial_rollouts} roll-outs begin, and {self.buffer_rollouts} are kept: keep "
+                "more, or take fewer --demos-per-task."
+            )
