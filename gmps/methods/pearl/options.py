@@ -48,7 +48,7 @@ class PearlOptions(DemoOptions, PolicyOptions, RunOptions):
     )
     warm_start: bool = option(
         False,
-        "Actor and critics learn from demonstrations, too, which are in the buffers from the start; "
+        "Actor and critics learn from demonstrations, too, in the buffers from the start; "
         "needs --demos.",
     )
     demos_per_task: int = option(
@@ -129,6 +129,6 @@ class PearlOptions(DemoOptions, PolicyOptions, RunOptions):
         if demos + self.initial_rollouts > self.buffer_rollouts:
             raise DemokitError(
                 f"Option buffer_rollouts: {demos} demonstrations of a task and "
-                f"{self.initial_rollouts} roll-outs begin, and {self.buffer_rollouts} are kept: keep "
+                f"{self.initial_rollouts} roll-outs begin, {self.buffer_rollouts} are kept: keep "
                 "more, or take fewer --demos-per-task."
             )
