@@ -320,7 +320,7 @@ def test_interrupting_ends_what_runs(tmp_path):
 
 IN_PARTS = {
     *("push", "push-sparse", "push-rotated", "door", "arm-torque"),
-    *("point", "point-coded", "point-corner", "point-rotated"),
+    *("point", "point-coded", "point-corner", "point-rotated", "sliders"),
 }
 """What is archived of docs/inference.toml, with one seed."""
 
@@ -330,6 +330,7 @@ IN_PARTS = {
     [
         *(("results", 5, None), ("ant_sparse", 3, None), ("inference", 1, IN_PARTS)),
         *(("maml", 1, {"point-squared"}), ("fig6", 5, None)),
+        *(("inference_ablation", 1, {"point"}), ("one_demonstration", 1, None)),
     ],
 )
 def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path, name, seeds, names):
