@@ -55,7 +55,8 @@ class ExplorationOptions(ImitatingOptions, OnPolicyOptions):
     activation: str = option("relu", "Between layers.", ("relu", "tanh"))
     action_scale: float = option(1.0, "Which outputs of the policies span the range of actions.")
     latent_width: int = option(32, "Dimensions of the latent.")
-    inner_lr: float = option(0.1, "Step size of the latent.")
+    discount: float = option(0.95, "Discount of returns and of advantages.", zero=True, at_most=1)
+    inner_lr: float = option(0.5, "Step size of the latent.")
     inner: str = option(
         RETURN,
         "What the latent descends on. return, reward: the squared error of a network that predicts "
