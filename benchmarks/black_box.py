@@ -4,11 +4,11 @@
 
 HalfCheetahVel, horizon 200, with the methods' own settings: trials of two episodes of RL2 and
 SNAIL, of four of DPT, one on each of 32 tasks; of RL2 on 100, too, as gmps/presets/rl2.toml has
-them. The limit of roll-outs: `mujoco.batch` stepping as many simulations of the same model by
-random controls, with nothing around it, in the same run. All are CPU seconds, of all threads
-together, which other load on the machine disturbs less than wall-clock. Updates are steps of the
-optimiser: one of PPO goes through a quarter of the trials, one of DPT through 16 contexts with 64
-queries each.
+them. The limit of roll-outs: `mujoco.batch` stepping the same simulations through the same physics
+(starts and actions of the last episodes), with nothing around it, in the same run. All are CPU
+seconds, of all threads together, which other load on the machine disturbs less than wall-clock.
+Updates are steps of the optimiser: one of PPO goes through a quarter of the trials, one of DPT
+through 16 contexts with 64 queries each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from click.testing import CliRunner
 from mujoco.batch import Batch
@@ -33,6 +32,7 @@ from demokit.random import stream
 from gmps.beliefs import tensors_of
 from gmps.distributed import WHOLE
 from gmps.experience.demos import DemoSet, load_demos
+from gmps.experience.rollouts import Rollouts
 from gmps.experience.trials import Trials
 from gmps.method import find_method
 from gmps.methods.dpt.algorithm import Shown, _imitate, drawn
@@ -40,7 +40,7 @@ from gmps.methods.dpt.gathering import Gathering
 from gmps.methods.memory.algorithm import _improve, targets
 from gmps.problem import Problem, Training
 
-FAMILY, TRIALS, REPEATS = "cheetah-vel", 32, 5
+FAMILY, TRIALS, REPEATS = "cheetah-vel", 32, 3
 
 
 def main() -> None:
@@ -54,25 +54,13 @@ def main() -> None:
 
 def remembering(name: str, family: Any, num: int) -> None:
     tasks = make_tasks(family, "uniform", "train", num_tasks=num)
-    method, bare = find_method(name), Bare(family, num)
+    method = find_method(name)
     options = method.options(trials=num)
     training = Training(Problem.in_family(family, "dense", "state", tasks), options)
     learner, sampler = method.code.start(training), training.sampler(explore=1)
-    episodes = options.trial_episodes
-    kept: dict[str, Any] = {}
-
-    def roll_out() -> None:
-        rng, belief, gathered = stream(0, "rollouts"), learner.begin(num), []
-        for episode in range(episodes):
-            rngs = sampler.streams(rng)
-            explorer = learner.explorer(belief, episode, 1, rngs)
-            rollouts, memory, _ = sampler(explorer, rngs).explored
-            gathered.append(rollouts)
-            belief = learner.adapt(belief, episode, rollouts, memory)
-        kept.update(trials=Trials.of(gathered), belief=belief)
-
-    ours, limit = against(bare, roll_out, episodes)
-    meta, trials = learner.meta.learnable(), kept["trials"]
+    gathered, belief = roll_out(learner, sampler, options.trial_episodes)
+    ours, limit = rates(learner, sampler, options.trial_episodes)
+    meta, trials = learner.meta.learnable(), Trials.of(gathered)
     optimizer = torch.optim.Adam(meta.leaves(), lr=options.outer_lr)
     goal = targets(learner, trials, torch.ones(()), options, WHOLE)
 
@@ -82,7 +70,7 @@ def remembering(name: str, family: Any, num: int) -> None:
     seconds = typical(improve) / (options.outer_epochs * options.minibatches)
     report(f"{name}, {num} trials", ours, limit, seconds, target=name == "rl2")
     held = sum(size(getattr(trials, part)) for part in trials.__dataclass_fields__)
-    memory = sum(map(size, tensors_of(kept["belief"]).values()))
+    memory = sum(map(size, tensors_of(belief).values()))
     print(f"  memory: trials {held / 1e6:.1f} MB, what is remembered of them {memory / 1e6:.2f} MB")
 
 
@@ -90,11 +78,9 @@ def reading(demos: DemoSet) -> None:
     method, problem = find_method("dpt"), Problem.of(demos)
     training = Training(problem, method.options(), demos)
     options, learner = training.options, method.code.start(training)
-    bare = Bare(problem.family, TRIALS)
-    gathering, episodes = Gathering(training), options.context_episodes + 1
-    kept = gathering.replays(stream(0, "replays"))
+    kept = Gathering(training).replays(stream(0, "replays"))
     learner = learner.with_rewards(kept.met.reward[kept.met.met])
-    ours, limit = against(bare, lambda: gathering.trials(learner, stream(0, "t")), episodes)
+    ours, limit = rates(learner, training.sampler(explore=1), options.context_episodes + 1)
     meta, shown = learner.meta.learnable(), Shown.of(training, kept.asked)
     optimizer = torch.optim.AdamW(meta.leaves(), lr=options.outer_lr)
     rng = stream(0, "lessons")
@@ -111,6 +97,18 @@ def reading(demos: DemoSet) -> None:
     )
 
 
+def roll_out(learner: Any, sampler: Any, episodes: int) -> tuple[list[Rollouts], Any]:
+    """The episodes of a trial of every task, and what is believed then."""
+    rng, belief, gathered = stream(0, "rollouts"), learner.begin(sampler.num_tasks), []
+    for episode in range(episodes):
+        rngs = sampler.streams(rng)
+        explorer = learner.explorer(belief, episode, 1, rngs)
+        rollouts, memory, _ = sampler(explorer, rngs).explored
+        gathered.append(rollouts)
+        belief = learner.adapt(belief, episode, rollouts, memory)
+    return gathered, belief
+
+
 def demonstrations(path: Path) -> DemoSet:
     """What somebody does who knows nothing: only the time that it takes to learn it matters."""
     asked = ("record", "--env", FAMILY, "--tasks", TRIALS, "--episodes-per-task", 1)
@@ -120,32 +118,33 @@ def demonstrations(path: Path) -> DemoSet:
 
 
 class Bare:
-    """`mujoco.batch` alone, by controls that were recorded."""
+    """`mujoco.batch` alone, from the starts and by the actions of roll-outs."""
 
-    def __init__(self, family: Any, num_sims: int) -> None:
-        self.family, self.num_steps = family, num_sims * family.horizon
-        sims, rng = SimBatch(family, num_sims), stream(0, "actions")
-        sims.reset(np.tile(family.context.low, (num_sims, 1)), range(num_sims))
-        self.start = sims.get_state().physics
-        shape = family.horizon, num_sims, len(family.actions)
-        self.controls = rng.uniform(-1, 1, shape)
-        self.batch = Batch(family.model, num_sims, 0)
+    def __init__(self, sampler: Any, rollouts: Rollouts) -> None:
+        family, num = make_family(FAMILY), sampler.num_tasks
+        sims = SimBatch(family, num)
+        sims.reset(sampler.contexts.double().numpy(), sampler.starts)
+        self.start, self.frame_skip = sims.get_state().physics, family.frame_skip
+        self.actions = rollouts.action[:, 0].clamp(-1, 1).transpose(0, 1).double().numpy()
+        self.batch = Batch(family.model, num, 0)
 
     def step_through(self) -> None:
         """An episode of every simulation."""
         self.batch.state[:] = self.start
-        for control in self.controls:
-            self.batch.ctrl[:] = control
-            self.batch.step(nstep=self.family.frame_skip)
+        for action in self.actions:
+            self.batch.ctrl[:] = action
+            self.batch.step(nstep=self.frame_skip)
 
 
-def against(bare: Bare, roll_out: Callable[[], Any], episodes: int) -> tuple[float, float]:
+def rates(learner: Any, sampler: Any, episodes: int) -> tuple[float, float]:
     """Environment steps in a CPU second, ours and the limit's: medians, taken in turns."""
+    gathered, _ = roll_out(learner, sampler, episodes)
+    bare = Bare(sampler, gathered[-1])
     ours, limit = [], []
     for _ in range(REPEATS):
-        ours.append(cpu_seconds(roll_out) / episodes)
+        ours.append(cpu_seconds(lambda: roll_out(learner, sampler, episodes)) / episodes)
         limit.append(cpu_seconds(bare.step_through))
-    steps = bare.num_steps
+    steps = sampler.num_steps
     return steps / statistics.median(ours), steps / statistics.median(limit)
 
 
