@@ -231,6 +231,18 @@ def _gates(params: Params) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return first, second, third, fourth
 
 
+class Ready(NamedTuple):
+    """Parameters as steps take them: the first layers as one, weights (I, inputs) and biases (I,),
+    those of the body, of the policy's layers, and the standard deviation (A,).
+    """
+
+    weight: Tensor
+    bias: Tensor
+    body: Params
+    layers: Layers
+    std: Tensor
+
+
 class Belief(NamedTuple):
     """What is remembered of M tasks: the body's memory, and how the last episode ended.
 
@@ -291,44 +303,53 @@ class MemoryPolicy:
         zeros = torch.zeros(num_tasks, self.action_width)
         return Belief(self.body.begin(num_tasks), zeros, zeros.new_zeros(num_tasks))
 
+    def ready(self, theta: Params) -> Ready:
+        """Theta as steps take it."""
+        names = "observation", "action", "reward"
+        weights = [theta[f"{name}.0.weight"].mT for name in names]
+        biases = [theta[f"{name}.0.bias"] for name in names]
+        flag = biases[0].new_ones(1)  # ReLU leaves it as it is
+        return Ready(
+            torch.block_diag(*weights, flag[None]),  # type: ignore[no-untyped-call]
+            torch.cat((*biases, 0 * flag)),
+            _part(theta, "body"),
+            _layers(theta, "policy"),
+            theta["log_std"].exp().clamp_min(self.min_std) / self.action_scale,
+        )
+
     def step(
-        self, theta: Params, belief: Belief, seen: tuple[Tensor, ...], alive: Tensor
+        self, ready: Ready, belief: Belief, seen: tuple[Tensor, ...], alive: Tensor
     ) -> tuple[Gaussian, Memory]:
         """What to do now in B trials, and what the body remembers; `seen` is that of `inputs`."""
-        x = self.inputs(theta, *seen)
-        said, memory = self.body.step(_part(theta, "body"), belief.memory, x, alive)
-        return self.dist(theta, said), memory
+        said, memory = self.body.step(ready.body, belief.memory, self.inputs(ready, *seen), alive)
+        return self.dist(ready, said), memory
 
     def unroll(self, theta: Params, trials: Trials) -> tuple[Gaussian, Tensor]:
         """Policies (B, L, A) and values (B, L) in whole trials."""
+        ready = self.ready(theta)
         action, reward = (_shifted(values) for values in (trials.action, trials.reward))
-        x = self.inputs(theta, trials.observation, action, reward, trials.first)
-        said = self.body.unroll(_part(theta, "body"), x)
-        return self.dist(theta, said), mlp(_layers(theta, "value"), said, "tanh").squeeze(-1)
+        x = self.inputs(ready, trials.observation, action, reward, trials.first)
+        said = self.body.unroll(ready.body, x)
+        return self.dist(ready, said), mlp(_layers(theta, "value"), said, "tanh").squeeze(-1)
 
     def inputs(
-        self, theta: Params, observation: Tensor, action: Tensor, reward: Tensor, first: Tensor
+        self, ready: Ready, observation: Tensor, action: Tensor, reward: Tensor, first: Tensor
     ) -> Tensor:
         """What the body sees, (..., I).
 
         Args:
-            theta: parameters.
+            ready: parameters.
             observation: (..., O).
             action: of the step before in the trial, (..., A).
             reward: of it, (...); an episode's last one is seen in the first step of the next.
             first: (...) bool, whether this is an episode's first step.
         """
-        parts = {"observation": observation, "action": action, "reward": reward[..., None]}
-        embedded = [
-            linear(values, theta[f"{name}.0.weight"].mT, theta[f"{name}.0.bias"]).relu()
-            for name, values in parts.items()
-        ]
-        return torch.cat((*embedded, first[..., None].to(observation.dtype)), -1)
+        parts = (observation, action, reward[..., None], first[..., None].to(observation.dtype))
+        return linear(torch.cat(parts, -1), ready.weight, ready.bias).relu()
 
-    def dist(self, theta: Params, said: Tensor) -> Gaussian:
+    def dist(self, ready: Ready, said: Tensor) -> Gaussian:
         """The policy, given what the body says (..., H)."""
-        mean = mlp(_layers(theta, "policy"), said, "tanh") / self.action_scale
-        return Gaussian(mean, theta["log_std"].exp().clamp_min(self.min_std) / self.action_scale)
+        return Gaussian(mlp(ready.layers, said, "tanh") / self.action_scale, ready.std)
 
 
 class MemoryActor:
@@ -343,7 +364,7 @@ class MemoryActor:
 
     def __init__(self, policy: MemoryPolicy, theta: Params, belief: Belief, num: int) -> None:
         self.memory = belief.repeated(num)
-        self._policy, self._theta = policy, theta
+        self._policy, self._ready = policy, policy.ready(theta)
 
     def __call__(self, memory: Belief, seen: Seen) -> tuple[Gaussian, Belief]:
         """See `Actor`."""
@@ -354,7 +375,7 @@ class MemoryActor:
             action, reward = memory.action, memory.reward
         alive = seen.alive.flatten()
         now = seen.observation.flatten(0, 1), action, reward, torch.full_like(alive, begins)
-        dist, kept = self._policy.step(self._theta, memory, now, alive)
+        dist, kept = self._policy.step(self._ready, memory, now, alive)
         mean = dist.mean.view(*seen.alive.shape, -1)
         return dist._replace(mean=mean), memory._replace(memory=kept)
 

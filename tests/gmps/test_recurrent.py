@@ -93,7 +93,7 @@ def lived(learner, episodes):
 def said_of(policy, theta, belief):
     """What policy and memory come to in a step that begins another episode."""
     now = torch.zeros(NUM_TASKS, 2), belief.action, belief.reward, torch.ones(NUM_TASKS).bool()
-    return policy.step(theta, belief, now, torch.ones(NUM_TASKS).bool())[0].mean
+    return policy.step(policy.ready(theta), belief, now, torch.ones(NUM_TASKS).bool())[0].mean
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
