@@ -109,9 +109,8 @@ def record(
     Raises:
         DemokitError: there is no such family, expert or task, or the file is in the way.
     """
-    given = dict(locals())
     with _in_python():
-        dataset: Dataset = _find("record")(**given)
+        dataset: Dataset = _find("record")(**locals())
     return dataset
 
 
