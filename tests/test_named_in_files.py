@@ -243,6 +243,8 @@ MAY_IMPORT = {
     "demokit/cli/envs.py",  # its argument
     "demokit/cli/typed.py",  # --env, where it was typed
     "demokit/envs/__init__.py",  # where they are defined
+    "gmps/training.py",  # demokit.meta_train(env=...), in somebody's program
+    "recorders/recording.py",  # demokit.record(...), likewise
 }
 
 

@@ -20,6 +20,7 @@ from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
 from demokit.learning.folder import METRICS, versions
+from demokit.lock import lock_of_turns
 from demokit.policies import CHECKPOINT
 from demokit.reading import MALFORMED, read_json
 from demokit.writing import write_whole
@@ -213,7 +214,8 @@ class EvaluatedRun:
         kept, metrics = self.path / LEARNING, self.path / METRICS
         if self.has_checkpoint and metrics.exists():
             found = logged(metrics, self.label, self.facts.seed)
-            write_learning(kept, found)
+            with lock_of_turns(kept):
+                write_learning(kept, found)
             return found
         label, seed = self.label, self.facts.seed
         return [replace(point, label=label, seed=seed) for point in read_learning(kept)]
@@ -252,8 +254,10 @@ class EvaluatedRun:
         """Write the rows of a measured curve, and the facts beside them."""
         path = self._curve(key)
         if self.path.is_dir():
-            write_whole(self.path / FACTS, json.dumps(asdict(self.facts), indent=1) + "\n")
-        write_rows(path, rows, {"versions": versions()})
+            with lock_of_turns(self.path / FACTS):  # others may measure it, too
+                write_whole(self.path / FACTS, json.dumps(asdict(self.facts), indent=1) + "\n")
+        with lock_of_turns(path):
+            write_rows(path, rows, {"versions": versions()})
 
     def _curve(self, key: str) -> Path:
         folder = self.path if self.path.is_dir() else self.path.parent

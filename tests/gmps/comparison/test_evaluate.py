@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
@@ -375,3 +376,24 @@ def test_an_unfinished_run_is_named(point_demos, tmp_path, invoke, monkeypatch):
     more = invoke("evaluate", folder, "--num-tasks", 1, "--adapt-steps", 2, exit_code=1).output
     assert "or evaluate it as it is, with --adapt-steps 1." in more
     assert more.count("\n") == 1
+
+
+KEEPING = """
+import sys
+from pathlib import Path
+from gmps.comparison.evaluated_run import EvaluatedRun, Facts
+
+path = Path(sys.argv[1])
+run = EvaluatedRun(path, Facts.of(path))
+for i in range(200):
+    run.keep_curve(f"curve{i}", [])
+"""
+
+
+def test_two_that_measure_one_run_do_not_take_each_other_s_files_away(point_run, tmp_path):
+    run = shutil.copytree(point_run, tmp_path / "gmps-0")
+    command = [sys.executable, "-c", KEEPING, str(run)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [(each.communicate()[1], each.returncode) for each in both] == [("", 0)] * 2
+    assert len(list((run / "curves").glob("curve*.csv.gz"))) == 200
+    assert not list(run.rglob("*.lock"))
