@@ -321,6 +321,7 @@ def test_interrupting_ends_what_runs(tmp_path):
 IN_PARTS = {
     *("push", "push-sparse", "push-rotated", "door", "arm-torque"),
     *("point", "point-coded", "point-corner", "point-rotated", "sliders"),
+    "push-vision",
 }
 """What is archived of docs/inference.toml, with one seed."""
 
