@@ -331,6 +331,7 @@ IN_PARTS = {
     [
         *(("results", 5, None), ("ant_sparse", 3, None), ("inference", 1, IN_PARTS)),
         *(("maml", 1, {"point-squared"}), ("fig6", 5, None)),
+        ("model_based", 1, {"point-rotated"}),
         *(("inference_ablation", 1, {"point"}), ("one_demonstration", 1, None)),
     ],
 )
