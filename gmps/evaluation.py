@@ -1,7 +1,7 @@
 """Meta-test: what a learner earns on tasks that nobody has met, after more and more episodes.
 
 Adaptation sees rewards and observations only; every task starts from what the learner begins with.
-The one exception is a learner that says it `IsTold` the tasks' contexts.
+The one exception is a learner that is told the tasks' contexts (`IsTold`).
 This is the only loop over adaptation: evaluation, the choice of step sizes, videos and pictures
 take it.
 """
@@ -22,7 +22,7 @@ from gmps.distributed import Part
 from gmps.experience.demos import Demonstrations
 from gmps.experience.rollouts import Gathered, Sampled
 from gmps.experience.sampler import Sampler
-from gmps.method import IsTold, MetaLearner, shown_to
+from gmps.method import MetaLearner, informed, shown_to
 from gmps.problem import Problem
 
 MEAN_EPISODES = 5
@@ -81,8 +81,7 @@ def stages(
         num_steps: adaptation steps.
         start: a stage to go on from; it is the first one.
     """
-    if isinstance(learner, IsTold):
-        learner = learner.told(sampler.contexts)
+    learner = informed(learner, sampler.contexts)
     found = start or stage_of(learner, sampler, streams, 0, learner.begin(sampler.num_tasks))
     yield found
     while found.step < num_steps:

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 from demokit.errors import DemokitError, unknown_name
 from gmps.options import RunOptions
@@ -140,6 +140,14 @@ class LearnsFromDemonstrations(Protocol):
         ...
 
 
+Learner = TypeVar("Learner", bound=MetaLearner)
+
+
+def informed(learner: Learner, contexts: Tensor) -> Learner:
+    """The learner, told the tasks' contexts (M, C) if it is one that is told."""
+    return learner.told(contexts) if isinstance(learner, IsTold) else learner
+
+
 def shown_to(
     learner: MetaLearner,
     belief: Any,
@@ -242,6 +250,10 @@ class Method:
     def needs_demos(self, options: RunOptions) -> bool:
         """Whether a run with these options needs demonstrations."""
         return self.imitates or options.imitates
+
+    def told_with(self, options: RunOptions) -> str:
+        """All that a run with these options is told, see `told`."""
+        return "; ".join(filter(None, (self.told, options.told)))
 
     @property
     def code(self) -> Code:

@@ -136,7 +136,7 @@ class Facts:
         """What its method is told, in words; empty where the method is not installed."""
         try:
             method = find_method(self.method)
-            return "; ".join(filter(None, (method.told, method.options(**self.options).told)))
+            return method.told_with(method.options(**self.options))
         except (DemokitError, TypeError):
             return ""
 

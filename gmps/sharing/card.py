@@ -64,7 +64,7 @@ def _about(shown: Shown) -> str:
         "sees": in_markdown(shapes),
         "actions": in_markdown(", ".join(agent.action_names)),
         "training tasks": str(len(trained.problem.tasks)),
-        "told": in_markdown(method.told or "not stated"),
+        "told": in_markdown(method.told_with(trained.options) or "not stated"),
         "adapts by": f"{in_markdown(method.adapts)}; {agent.episodes_per_step} episodes a step",
         "licence": in_markdown(shown.license),
     }

@@ -17,12 +17,13 @@ from gmps.distributed import WHOLE
 from gmps.experience.demos import load_demos
 from gmps.experience.rollouts import Rollouts
 from gmps.loop import train
-from gmps.method import find_method
+from gmps.method import IsTold, find_method
 from gmps.methods.maml.algorithm import standard_pay
 from gmps.methods.maml.objective import MetaSurrogate, OverTasks, Stage
 from gmps.methods.maml.options import Form
-from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
+from gmps.policies.gaussian import LATENT, AdaptSpec, GaussianPolicy
 from gmps.problem import Problem, Training
+from gmps.runs.checkpoint import load
 from gmps.runs.folder import Run, read_scalars
 from gmps.steps.inner import InnerBatch, InnerStep, LikelihoodStep
 from gmps.steps.losses import mean_weights, policy_gradient
@@ -311,6 +312,73 @@ def test_multitask_is_fine_tuned_with_the_best_step_size(tmp_path):
     assert trained.learner.step_size == pytest.approx(float(best.split(",")[0]))
     stated = replace(chosen, step_size=0.02)
     assert find_method("multitask").code.start(Training(problem_of(), stated)).step_size == 0.02
+
+
+def oracle_of(problem, **changes):
+    """A policy that is told the problem's tasks, before training."""
+    chosen = options_of("multitask", oracle=True, hidden_width=16, **changes)
+    learner = find_method("multitask").code.start(Training(problem, chosen))
+    return learner.told(torch.tensor([task.context for task in problem.tasks]))
+
+
+def test_an_oracle_learns_in_each_task_under_its_context():
+    problem = problem_of()
+    learner, sampler = oracle_of(problem), problem.sampler(problem.tasks, explore=4)
+    told = learner.begin(3)[LATENT]
+    torch.testing.assert_close(told.mean(0), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(told.std(0), torch.ones(2))
+    rngs = sampler.streams(np.random.default_rng(0))
+    explored = sampler(learner.explorer(learner.begin(3), 0, 4, rngs), rngs).explored
+    stage = Stage.of(explored.rollouts, learner.inner_batch(explored.rollouts))
+    theta, policy = learner.meta.theta, learner.policy
+    parts = Form(), learner.inner, {}, (stage,), torch.zeros(3), learner.contexts
+    surrogate = MetaSurrogate.at(theta, *parts)
+    (old,) = surrogate.old
+    torch.testing.assert_close(old.log_prob(stage.seen.action), stage.seen.behaviour_log_prob)
+
+    def plain(params):
+        losses = []
+        for i, context in enumerate(told):
+            seen = InnerBatch(*(values[i] for values in stage.seen))
+            dist = policy.dist({**params, LATENT: params[LATENT] + context}, seen.observation)
+            losses.append(policy_gradient(dist.log_prob(seen.action), seen.advantage))
+        return torch.stack(losses).mean()
+
+    found, wanted = torch.func.grad(surrogate.loss)(theta), torch.func.grad(plain)(theta)
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value)
+    along = {name: torch.ones_like(value) for name, value in theta.items()}
+    assert all(bool(v.isfinite().all()) for v in surrogate.kl_product(theta)(along).values())
+
+
+def test_an_oracle_acts_in_no_task_that_it_was_not_told():
+    with pytest.raises(DemokitError, match="tasks whose contexts it is told"):
+        oracle_of(problem_of()).begin(2)
+
+
+def test_an_oracle_resumes_to_the_bit_and_comes_back_from_its_checkpoint(tmp_path):
+    problem, chosen = problem_of(), options_of("multitask", oracle=True, step_size=0.1)
+    whole = run_of(tmp_path / "run", "multitask", problem, chosen)
+    code, training = find_method("multitask").code, Training(problem, chosen)
+    begun = code.train(training, code.start(training), {}, 0)
+    _, second = next(begun), next(begun)
+    *_, last = code.train(training, second.learner, second.state, 2)
+    back = load(tmp_path / "run")[0].learner
+    assert isinstance(back, IsTold)
+    for n, value in whole.learner.tensors().items():
+        assert torch.equal(last.learner.tensors()[n], value)
+        assert torch.equal(back.tensors()[n], value)
+
+
+def test_without_iterations_random_parameters_are_fine_tuned(tmp_path):
+    chosen = options_of("multitask", iterations=0, hidden_width=16, tuning_tasks=2)
+    trained = run_of(tmp_path / "run", "multitask", problem_of(), chosen)
+    fresh = find_method("multitask").code.start(Training(problem_of(), chosen))
+    assert trained.finished
+    assert trained.spent.meta_training == 0 < trained.spent.tuning
+    assert trained.learner.step_size > 0
+    for name, value in fresh.tensors().items():
+        assert torch.equal(trained.learner.tensors()[name], value)
 
 
 def options(name, **changes):

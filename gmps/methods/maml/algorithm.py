@@ -12,8 +12,8 @@ from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
 from gmps.distributed import Part
 from gmps.experience.rollouts import Gathered, Rollouts
 from gmps.gradient import GradientLearner
-from gmps.method import Iteration
-from gmps.methods.maml.learner import load, start
+from gmps.method import Iteration, informed
+from gmps.methods.maml.learner import RewardOracle, load, start
 from gmps.methods.maml.objective import MetaSurrogate, OverTasks, Stage
 from gmps.methods.maml.options import OnPolicyOptions, RewardOptions
 from gmps.policies.meta_params import MetaParams
@@ -42,6 +42,7 @@ def train(
         rng = training.stream("iteration", iteration)
         chosen = drawn_tasks(training, rng)  # 3
         sampler = training.sampler_of(chosen, explore=options.rollouts_per_task)
+        learner = informed(learner, sampler.contexts)
         gathered: list[Gathered] = []
         belief = learner.begin(sampler.num_tasks)
         for step in range(options.trained_steps + 1):  # 4
@@ -72,10 +73,13 @@ def _objective(
     stages = tuple(Stage.of(each, learner.inner_batch(each)) for each in sampled)
     paid, theta = standard_pay(sampled[-1], part), learner.meta.theta
     alpha = learner.step_sizes(0) if options.trained_steps else {}
+    told = learner.contexts if isinstance(learner, RewardOracle) else None
 
     def of_some(own: slice) -> MetaSurrogate:
         rows = tuple(stage.rows(own) for stage in stages)
-        return MetaSurrogate.at(theta, options.form, learner.inner, alpha, rows, paid[own])
+        contexts = None if told is None else told[own].to(paid.device)
+        parts = options.form, learner.inner, alpha, rows, paid[own], contexts
+        return MetaSurrogate.at(theta, *parts)
 
     return OverTasks.of(of_some, stages[0].weight, part)
 

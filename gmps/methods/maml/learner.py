@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from demokit.errors import DemokitError
 from demokit.learning.networks import Params
 from demokit.random import torch_stream
+from gmps.experience.contexts import ContextUnits
 from gmps.gradient import GradientLearner, loaded_meta, loaded_step_size
 from gmps.methods.maml.options import (
     InnerOptions,
@@ -18,7 +20,7 @@ from gmps.methods.maml.options import (
     OnPolicyOptions,
     RewardOptions,
 )
-from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
+from gmps.policies.gaussian import LATENT, AdaptSpec, GaussianPolicy
 from gmps.policies.meta_params import MetaParams
 from gmps.policies.standard import statistics_of
 from gmps.problem import Problem, Training
@@ -44,24 +46,54 @@ class RewardLearner(GradientLearner):
         return self.inner.spec.init_step_sizes(self.meta.theta, alpha)
 
 
+@dataclass(frozen=True, eq=False)
+class RewardOracle(GradientLearner):
+    """The fine-tuned policy of MultiTask, told the tasks it is in; see `IsTold`.
+
+    Contexts are added to its bias transformation, as wide as they are.
+
+    Attributes:
+        units: in which it is told contexts.
+        contexts: of the tasks it is in, (M, C), standardised.
+    """
+
+    units: ContextUnits | None = None
+    contexts: Tensor | None = None
+
+    def told(self, contexts: Tensor) -> Self:
+        """See `IsTold`."""
+        assert self.units is not None
+        return replace(self, contexts=self.units.standard(contexts))
+
+    def begin(self, num_tasks: int) -> Params:
+        """Theta under what it was told; raises DemokitError where that is of other tasks."""
+        if self.contexts is None or len(self.contexts) != num_tasks:
+            raise DemokitError("An oracle acts in the tasks whose contexts it is told, no others.")
+        theta = super().begin(num_tasks)
+        return {**theta, LATENT: theta[LATENT] + self.contexts.to(theta[LATENT].device)}
+
+
 def start(training: Training[RewardOptions]) -> GradientLearner:
     """Fresh parameters; raises DemokitError where images are seen."""
     options, problem = training.options, training.problem
     problem.require_states()
     options.require_batch(len(problem.tasks))
     zeros = torch.zeros(problem.schema.width)
-    policy = policy_of(options, problem, (zeros, zeros + 1))
+    units = _told_in(options, problem)
+    policy = policy_of(options, problem, (zeros, zeros + 1), len(units.mean) if units else 0)
     theta = policy.init(torch_stream(options.seed, "theta"))
-    return _learner(options, policy, MetaParams(theta, {}))
+    theta[LATENT] = torch.zeros_like(theta[LATENT])
+    return _learner(options, policy, MetaParams(theta, {}), units)
 
 
 def load(
     problem: Problem, options: RewardOptions, tensors: dict[str, Tensor], header: dict[str, Any]
 ) -> GradientLearner:
     """The learner of a checkpoint."""
-    policy = policy_of(options, problem, statistics_of(tensors))
+    units = _told_in(options, problem)
+    policy = policy_of(options, problem, statistics_of(tensors), len(units.mean) if units else 0)
     meta = loaded_meta(policy, tensors, step_sizes=False)
-    learner, step_size = _learner(options, policy, meta), loaded_step_size(header)
+    learner, step_size = _learner(options, policy, meta, units), loaded_step_size(header)
     return learner if step_size is None else learner.with_step_size(step_size)
 
 
@@ -85,7 +117,15 @@ def policy_of(
     )
 
 
-def _learner(options: RewardOptions, policy: GaussianPolicy, meta: MetaParams) -> GradientLearner:
+def _told_in(options: RewardOptions, problem: Problem) -> ContextUnits | None:
+    """The units of contexts, of a policy that is told them."""
+    oracle = isinstance(options, MultiTaskOptions) and options.oracle
+    return ContextUnits.over(problem.tasks) if oracle else None
+
+
+def _learner(
+    options: RewardOptions, policy: GaussianPolicy, meta: MetaParams, units: ContextUnits | None
+) -> GradientLearner:
     advantage = Advantage(options.discount, options.gae_lambda, options.baseline)
     num, spec = options.rollouts_per_task, AdaptSpec.all_but(meta.theta)
     if isinstance(options, InnerOptions):
@@ -94,7 +134,10 @@ def _learner(options: RewardOptions, policy: GaussianPolicy, meta: MetaParams) -
         return RewardLearner(*parts, trained_steps=options.inner_steps)
     assert isinstance(options, MultiTaskOptions)
     fine_tuned = options.step_size or None, options.later_decay, options.tuning_tasks
-    return GradientLearner(policy, meta, LikelihoodStep(policy, spec), advantage, num, *fine_tuned)
+    step = LikelihoodStep(policy, spec)
+    if units is None:
+        return GradientLearner(policy, meta, step, advantage, num, *fine_tuned)
+    return RewardOracle(policy, meta, step, advantage, num, *fine_tuned, units=units)
 
 
 def _inner_step(options: InnerOptions, policy: GaussianPolicy, spec: AdaptSpec) -> InnerStep:

@@ -6,7 +6,7 @@ The roll-outs stay as they were sampled; adaptation is computed anew for every t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Params
 from gmps.distributed import Part
-from gmps.experience.observation import each
+from gmps.experience.observation import Observation, each
 from gmps.experience.rollouts import Rollouts
 from gmps.methods.maml.options import Form
+from gmps.policies.gaussian import LATENT
 from gmps.steps.inner import InnerBatch, InnerStep
 from gmps.steps.losses import mean_weights, policy_gradient
 from gmps.steps.ppo import clipped_surrogate
@@ -73,6 +74,7 @@ class MetaSurrogate:
         stages: what was sampled before each inner step, and behind the last one.
         paid: R, what the adapted policies are paid, in units of how the tasks differ, (M,).
         old: the policies that sampled the stages.
+        contexts: of the tasks (M, C), standardised, of a policy that is told them; else None.
     """
 
     form: Form
@@ -81,6 +83,7 @@ class MetaSurrogate:
     stages: tuple[Stage, ...]
     paid: Tensor
     old: tuple[Gaussian, ...]
+    contexts: Tensor | None = None
 
     @classmethod
     def at(
@@ -91,12 +94,12 @@ class MetaSurrogate:
         step_sizes: Params,
         stages: tuple[Stage, ...],
         paid: Tensor,
+        contexts: Tensor | None = None,
     ) -> MetaSurrogate:
         """Of roll-outs that theta, and what was adapted from it, have sampled."""
-        fresh = cls(form, inner, step_sizes, stages, paid, ())
+        fresh = cls(form, inner, step_sizes, stages, paid, (), contexts)
         with torch.no_grad():
-            old = fresh.policies(theta)
-        return cls(form, inner, step_sizes, stages, paid, tuple(old))
+            return replace(fresh, old=tuple(fresh.policies(theta)))
 
     def loss(self, theta: Params) -> Tensor:
         """L."""
@@ -121,8 +124,8 @@ class MetaSurrogate:
         """Those of all stages, each at the states that it has visited, (M, S, A)."""
         dist, step = self.inner.policy.dist, self.inner
         first, *later = self.stages
-        std = dist(theta, first.seen.observation)
-        found = [std._replace(std=std.std.expand(len(first.weight), 1, -1))]
+        at_first = self._unadapted(theta, first.seen.observation)
+        found = [at_first._replace(std=at_first.std.expand(len(first.weight), 1, -1))]
         phi, axis = theta, None
         for before, after in zip(self.stages, later, strict=False):
             phi = torch.func.vmap(step, in_dims=(axis, None, 0))(phi, self.step_sizes, before.seen)
@@ -130,6 +133,12 @@ class MetaSurrogate:
             found.append(own._replace(std=own.std[:, None]))
             axis = 0
         return found
+
+    def _unadapted(self, theta: Params, seen: Observation) -> Gaussian:
+        policy = self.inner.policy
+        if self.contexts is None:
+            return policy.dist(theta, seen)
+        return policy.dist_under(theta, theta[LATENT] + self.contexts, seen)
 
     def _outer(self, adapted: Gaussian) -> Tensor:
         seen, form = self.stages[-1].seen, self.form

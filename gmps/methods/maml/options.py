@@ -202,6 +202,18 @@ class OuterOptions(RewardOptions):
 class MultiTaskOptions(OuterOptions):
     """Of learning all training tasks by one policy, which is fine-tuned on a new one."""
 
+    iterations: int = option(
+        200,
+        "Iterations: sets of roll-outs, and outer steps on them; 0: a policy of random parameters "
+        "is fine-tuned.",
+        length=True,
+        zero=True,
+    )
+    oracle: bool = option(
+        False,
+        "Tell the policy the task, in training and of a new one: what knowing it is worth.",
+    )
+
     step_size: float = option(
         0.0, "Scalar step size of fine-tuning; 0: the best on training tasks.", zero=True
     )
@@ -211,6 +223,13 @@ class MultiTaskOptions(OuterOptions):
     tuning_tasks: int = option(
         20, "Training tasks that choose the fine-tuning step size; 0: all of them.", zero=True
     )
+
+    @property
+    def told(self) -> str:
+        """See `RunOptions`."""
+        chosen_by = "" if self.iterations else "of these alone to choose its step size"
+        knows = "contexts of training tasks; of a new task its context" if self.oracle else ""
+        return "; ".join(filter(None, (chosen_by, knows)))
 
 
 @dataclass(frozen=True, kw_only=True)
