@@ -218,7 +218,7 @@ def likelihood():
     codes = normal(100, 2, seed=9)
     met = behaviour(codes, 40)
     paid, moved = (fitted(*part, codes) for part in (met.paid(), met.moved()))
-    return Likelihood(paid, moved, linear_imitation(), temper=0.3)
+    return Likelihood(paid, moved, linear_imitation(), temper=0.3, ascent=15)
 
 
 def linear_imitation():

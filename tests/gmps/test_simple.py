@@ -12,9 +12,10 @@ from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.types import Task
+from gmps.beliefs import belief_of, tensors_of
 from gmps.evaluation import evaluate
 from gmps.experience.contexts import ContextUnits
-from gmps.experience.demos import load_demos
+from gmps.experience.demos import load_demos, stacked
 from gmps.method import find_method
 from gmps.methods.simple.options import SEARCHES
 from gmps.methods.simple.searches import SEARCH_BY_NAME, Tried
@@ -90,6 +91,33 @@ def test_replay_draws_every_task_and_every_demonstration_before_one_again(demos)
     assert all(sorted(each) == list(range(NUM_TASKS)) for each in rounds)
     for half in (drawn[: NUM_TASKS * DEMOS], drawn[NUM_TASKS * DEMOS :]):
         assert sorted(half) == list(range(NUM_TASKS * DEMOS))
+
+
+def test_replay_of_a_task_that_was_shown_tries_what_was_shown_first(demos, point_demos):
+    learner, problem = learner_of(demos, "replay")
+    with open_dataset(point_demos) as dataset:
+        episode = dataset[0]
+    own = stacked(problem.family, [episode], [episode.actions], 1)
+    rngs = [np.random.default_rng(0)]
+    belief = learner.demonstrated(learner.begin(1), own, rngs)
+    sampler = problem.sampler((episode.task,), explore=2, mean=1)
+    sampler._seeds = lambda rngs: np.array([episode.seed] * 3)
+    explored, judged = sampler(
+        learner.explorer(belief, 0, 2, rngs), rngs, learner.exploiter(belief, 1)
+    )[:2]
+    np.testing.assert_allclose(judged.rollouts.reward[0, 0], episode.rewards, rtol=1e-5)
+    known = NUM_TASKS * DEMOS
+    assert int(explored.memory[0, 0]) == known  # then those of other tasks
+    assert int(explored.memory[0, 1]) < known
+    belief = learner.adapt(belief, 0, explored.rollouts, explored.memory)
+    paid = explored.rollouts.reward.sum(-1)[0]
+    assert float(belief.paid) == float(paid.max())
+    assert int(belief.best) == int(explored.memory[0, paid.argmax()])
+    assert belief.shown.times.tolist() == [[1]]
+    assert int(belief.times.sum()) == 1
+    assert int(learner.explorer(belief, 1, 1, rngs).memory) < known
+    again = belief_of(tensors_of(belief), learner.begin(1))
+    assert torch.equal(again.shown.actions, belief.shown.actions)
 
 
 def test_behind_its_end_a_demonstration_does_nothing(uneven_demos):

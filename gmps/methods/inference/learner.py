@@ -152,8 +152,8 @@ class TaskInference:
     def likelihood(self) -> Likelihood:
         """Of codes, given what was seen."""
         imitation = Imitation(self.policy, self.theta, self.space, self.action_variance)
-        models = self.models
-        return Likelihood(models.rewards, models.changes, imitation, self.options.temper)
+        models, options = self.models, self.options
+        return Likelihood(models.rewards, models.changes, imitation, options.temper, options.ascent)
 
     def _posterior(
         self, belief: Belief, seen: Evidence, codes: Tensor, gumbel: Tensor

@@ -17,7 +17,6 @@ CANDIDATES = 240
 NEAR_TRAINED = 48  # of the candidates lie around training tasks
 PRIOR_STD = 1.5  # wider than the training tasks: a new one may lie outside
 PARTICLES = 8
-_ASCENT = 15
 _LR = 0.12
 NEAR = 0.1  # of them
 _MOST_STEPS = 64  # that are looked at, evenly over all
@@ -61,12 +60,14 @@ class Likelihood:
         rewards, changes: the models of rewards and of changes of state.
         imitation: the policy as a model of who demonstrates.
         temper: weight of a step.
+        ascent: steps uphill of the codes that move.
     """
 
     rewards: Ensemble
     changes: Ensemble
     imitation: Imitation
     temper: float
+    ascent: int
 
     def __call__(self, seen: Evidence, codes: Tensor) -> Tensor:
         """Log-likelihood (T, C) of codes (T, C, R)."""
@@ -145,8 +146,8 @@ def _uphill(likelihood: Likelihood, seen: Evidence, codes: Tensor) -> Tensor:
     codes = codes.clone().requires_grad_()
     optimizer = torch.optim.Adam([codes], _LR)
     with torch.enable_grad():
-        for step in range(_ASCENT):
-            optimizer.param_groups[0]["lr"] = _LR * (1 - step / _ASCENT)
+        for step in range(likelihood.ascent):
+            optimizer.param_groups[0]["lr"] = _LR * (1 - step / likelihood.ascent)
             loss = -(likelihood(seen, codes) + log_prior(codes)).sum()
             (codes.grad,) = torch.autograd.grad(loss, [codes])
             optimizer.step()

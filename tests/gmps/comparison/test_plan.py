@@ -346,6 +346,23 @@ def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path, name, s
         assert campaign.trained(each) == 100 * len(campaign.plan.trainings(each))
 
 
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_plan_of_the_documentation_can_be_carried_out(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(DOCS.parent)
+    plan = load_plan(path)
+    campaign = Campaign(plan, tmp_path, tmp_path / "page.md", 2)
+    for name in plan.comparisons:
+        assert {command.arguments[0] for command in campaign.left(name)} <= {
+            "record",
+            "meta-train",
+            "evaluate",
+        }
+        assert len(plan.trainings(name)) >= len(plan.seeds)
+
+
 def test_a_scaled_plan_has_fewer_seeds_then_shorter_trainings(plan):
     half, tenth = load_plan(plan).scaled(0.5), load_plan(plan).scaled(0.1)
     assert (half.seeds, half.scale) == ((3,), 1.0)
