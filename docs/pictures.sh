@@ -7,7 +7,7 @@ BIN=${BIN:-.venv/bin}
 OUT=docs/pictures
 mkdir -p "$OUT"
 for name in point point-corner point-rotated point-coded sliders arm-torque \
-    push push-rotated door pick-place ant ant-dir cheetah-vel cheetah-dir; do
+    push push-rotated door pick-place ant ant-dir cheetah-vel cheetah-dir cheetah-crippled; do
     "$BIN/demokit" envs --render "$name" --out "$OUT/$name.png" --overwrite
 done
 "$BIN/demokit" envs --render push --camera policy --out "$OUT/push-policy.png" --overwrite

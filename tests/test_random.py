@@ -98,6 +98,7 @@ DRAWN = {
     "sliders": "ce37780bcc90f69f",
     "arm-torque": "c89539be49dbc049",
     "push-rotated": "066392fd849f56b5",
+    "cheetah-crippled": "0a5a2ca1169c2b93",
 }
 """Of the ids and contexts of all task sets with seeds 0 and 7: datasets and results name them."""
 

@@ -40,6 +40,7 @@ _FAMILIES = {
     "point-squared": "demokit.envs.point_squared:PointSquared",
     "point-corner-2m": "demokit.envs.point_corner_2m:PointCorner2m",
     "cheetah-dir-100": "demokit.envs.cheetah_dir_100:CheetahDir100",
+    "cheetah-crippled": "demokit.envs.cheetah_crippled:CheetahCrippled",
     "sliders": "demokit.envs.sliders:Sliders",
     "arm-torque": "demokit.envs.arm_torque:ArmTorque",
     "push-rotated": "demokit.envs.push_rotated:PushRotated",

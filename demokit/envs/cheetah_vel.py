@@ -17,6 +17,8 @@ distribution (ours): -1 to 0 and 3 to 4 m/s.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
@@ -36,7 +38,7 @@ class CheetahFamily(Family):
 
     horizon = 200
     frame_skip = 5
-    terms = (
+    terms: ClassVar[tuple[Term, ...]] = (
         Term("body_pos", 8, "m, rad", "joint", "observation"),
         Term("body_vel", NUM_JOINTS, "m/s, rad/s", "joint", "observation"),
         Term("root_x_w_m", 1, "m", "world", "privileged"),

@@ -40,7 +40,8 @@ class ContextSpace:
 
     With `regions`, boxes (low, high) within it, they are uniform in these, which take turns; a box
     of equal bounds is a single context. Out-of-distribution contexts are uniform in
-    [ood_low, ood_high] without the distribution; a family whose `ood_low` is empty has none.
+    [ood_low, ood_high] without the distribution; a family whose `ood_low` is empty has none. Where
+    some are `held_out`, validation tasks take turns at these, which no other task has.
     """
 
     names: tuple[str, ...]
@@ -50,6 +51,7 @@ class ContextSpace:
     ood_low: tuple[float, ...] = ()
     ood_high: tuple[float, ...] = ()
     regions: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
+    held_out: tuple[tuple[float, ...], ...] = ()
 
     @property
     def width(self) -> int:
@@ -80,6 +82,10 @@ class ContextSpace:
         drawn = np.array(self.regions)[turns]
         contexts: FloatArray = rng.uniform(drawn[:, 0], drawn[:, 1])
         return contexts
+
+    def sample_held_out(self, num: int) -> FloatArray:
+        """Contexts (num, C) of validation, where some are held out."""
+        return np.resize(np.array(self.held_out), (num, self.width))
 
     def sample_ood(self, rng: np.random.Generator, num: int) -> FloatArray:
         """Contexts (num, C) outside the training distribution."""
@@ -119,6 +125,7 @@ class Family(ABC):
         rewards: names of its rewards. Beside "dense" and "sparse" there may be "sparse-paper", what
             a publication pays, in a method `reward_sparse_paper`, where that tells the tasks apart
             from afar.
+        seen_rewards: those of them that follow from what is observed and done alone.
         object_term: the observation term of what the task is about moving.
         start_noise_width: how many uniform numbers in [-1, 1] a reset consumes.
         settle_steps: simulator steps between the written start state and step 0.
@@ -144,6 +151,7 @@ class Family(ABC):
     context: ClassVar[ContextSpace]
     actions: ClassVar[tuple[str, ...]]
     rewards: ClassVar[tuple[str, ...]] = ("dense", "sparse")
+    seen_rewards: ClassVar[tuple[str, ...]] = ()
     object_term: ClassVar[str]
     start_noise_width: ClassVar[int] = 0
     settle_steps: ClassVar[int] = 0
@@ -190,6 +198,17 @@ class Family(ABC):
         """Give the models of simulations `ids` (n,) the physics `values` (n, D)."""
         raise NotImplementedError(f"{self.name} has no dynamics to set.")
 
+    def nominal(self, context: FloatArray) -> FloatArray:
+        """Contexts (N, ...) with the dynamics that nothing has changed, all else as it is.
+
+        By default those of tasks that set the dynamics; a family whose tasks always differ in their
+        physics says here what is nominal.
+        """
+        found = context.copy()
+        if context.shape[1] > self.context.width:
+            found[:, self.context.width :] = self.nominal_dynamics
+        return found
+
     def carry(self, views: Views) -> Views:  # noqa: ARG002
         """Values to write into `views` after a step: what the next states must remember."""
         return {}
@@ -221,6 +240,14 @@ class Family(ABC):
         """The reward (N,) of that name, one of `rewards`; see `reward_dense`."""
         paid: FloatArray = getattr(self, reward_term(kind))(terms, context, action)
         return paid
+
+    def seen_reward(self, kind: str, observation: FloatArray, action: FloatArray) -> FloatArray:
+        """One of `seen_rewards` (N,) for reaching what is observed (N, O) by `action` (N, A)."""
+        names = [term.name for term in self.observation_terms]
+        edges = np.cumsum([term.width for term in self.observation_terms])
+        terms = dict(zip(names, np.split(observation, edges[:-1], axis=1), strict=True))
+        nobody_knows = np.full((len(action), self.context.width), np.nan)
+        return self.reward(kind, terms, nobody_knows, action)
 
     def shaping(self, terms: Terms, context: FloatArray) -> FloatArray:  # noqa: ARG002
         """What training an expert adds to the dense reward, (N,); by default nothing.

@@ -34,6 +34,7 @@ class PointRotated(Point):
     context = ContextSpace(names=("rotation",), units=("rad",), low=(-np.pi,), high=(np.pi,))
     actions = ("dx / 0.1 m, before the rotation", "dy / 0.1 m, before the rotation")
     start_noise_width = 4
+    seen_rewards = ("dense", "sparse")
 
     def spec(self) -> mujoco.MjSpec:
         """Point's model with a goal that everybody sees, and the angle as a number of its own."""
@@ -62,6 +63,10 @@ class PointRotated(Point):
     def set_task(self, sims: Batch, ids: NDArray[np.int64], context: FloatArray) -> None:
         """The angle, for `control`."""
         rotation_rad(sims)[ids] = context[:, 0]
+
+    def nominal(self, context: FloatArray) -> FloatArray:
+        """Actions go where they point."""
+        return np.zeros_like(context)
 
     def start(self, noise: FloatArray) -> Views:
         """As Point; the goal within GOAL_RANGE_M of the origin along each axis."""

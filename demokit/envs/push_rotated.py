@@ -58,6 +58,12 @@ class PushRotated(Push):
         super().set_task(sims, ids, context)
         rotation_rad(sims)[ids] = context[:, 2]
 
+    def nominal(self, context: FloatArray) -> FloatArray:
+        """As Push, by a hand that goes where it is told."""
+        found = super().nominal(context)
+        found[:, 2] = 0
+        return found
+
     def control(self, views: Views, action: FloatArray) -> Views:
         """As Push, the action turned by the hidden angle, counter-clockwise from above."""
         return super().control(views, turned(action, views["rotation_rad"]))

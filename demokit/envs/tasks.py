@@ -8,7 +8,7 @@ distribution.
 
 Each set that is trained on has three splits: `train`, `validation`, which no choice may be made on,
 and `monitor`, to watch a training by. They share no task, except in families of a few contexts,
-such as two directions, where all have these.
+such as two directions, where all have these; of a few that are held out, validation has them alone.
 """
 
 from __future__ import annotations
@@ -114,6 +114,8 @@ def _contexts(
 
 def _default_num(family: Family, split: str) -> int:
     known = family.context.num_contexts
+    if split == "validation" and family.context.held_out:
+        return len(family.context.held_out)
     if known is not None and (known == 1 or split == "monitor"):
         return min(known, DEFAULT_NUM_TASKS)
     return DEFAULT_NUM_TASKS
@@ -121,6 +123,8 @@ def _default_num(family: Family, split: str) -> int:
 
 def _draw(family: Family, task_set: str, split: str, num: int, seed: int) -> FloatArray:
     """Contexts (num, C), or with dynamics (num, C + D); each split has its own random stream."""
+    if split == "validation" and family.context.held_out:
+        return family.context.sample_held_out(num)
     if task_set in family.published:
         return family.published[task_set].sample(stream(seed, "tasks", task_set, split), num)
     rng = _generator(seed, task_set, split)

@@ -84,6 +84,22 @@ def test_nominal_dynamics_are_the_model_as_it_is():
         np.testing.assert_allclose(a[-1].reward, b[-1].reward, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "nominal"),
+    [
+        ("push", [0.0, 0.75, 0.3, 0.4], [0.0, 0.75, 0.1, 0.8]),
+        ("push", [0.0, 0.75], [0.0, 0.75]),
+        ("point-rotated", [2.0], [0.0]),
+        ("push-rotated", [0.0, 0.75, 1.0], [0.0, 0.75, 0.0]),
+        ("push-rotated", [0.0, 0.75, 1.0, 0.3, 0.4], [0.0, 0.75, 0.0, 0.1, 0.8]),
+    ],
+)
+def test_the_nominal_task_is_the_same_but_for_its_dynamics(name, given, nominal):
+    contexts = np.array([given])
+    np.testing.assert_array_equal(make_family(name).nominal(contexts), [nominal])
+    np.testing.assert_array_equal(contexts, [given])
+
+
 def test_a_task_changes_its_own_simulation_only_and_gives_it_back():
     family = make_family("push")
     plain = np.array([[0.0, 0.75]])

@@ -41,7 +41,7 @@ def door_terms(hand, angle):
 
 
 # Families whose tasks differ in their physics: what actions do tells the task, nothing else does.
-PHYSICAL = ("point-rotated", "push-rotated")
+PHYSICAL = ("point-rotated", "push-rotated", "cheetah-crippled")
 SEEN_GOAL = ("point-rotated",)
 
 
@@ -98,6 +98,7 @@ FAR = {
     "cheetah-vel": lambda s, c: np.abs(s["mean_vel_x_w"] - c)[:, 0] >= 0.3,
     "cheetah-dir": lambda s, c: (s["root_x_w_m"] * c)[:, 0] <= 1,
     "cheetah-dir-100": lambda s, c: (s["root_x_w_m"] * c)[:, 0] <= 1,
+    "cheetah-crippled": lambda _, c: np.ones(len(c), np.bool_),  # nor do these
 }
 
 

@@ -127,6 +127,31 @@ def test_the_cheetah_is_gymnasiums_and_its_speed_the_mean_over_the_step():
         assert sims.terms["mean_vel_x_w"][0, 0] == pytest.approx(info["x_velocity"], abs=1e-5)
 
 
+def test_a_crippled_cheetah_is_one_whose_motor_gives_nothing():
+    family, plain = make_family("cheetah-crippled"), make_family("cheetah-vel")
+    actions = np.random.default_rng(0).uniform(-1, 1, (20, 6)).astype(np.float32)
+    contexts = np.ones((7, 6))
+    contexts[np.arange(1, 7), np.arange(6)] = 0
+    sims, theirs = SimBatch(family, 7), SimBatch(plain, 7)
+    sims.reset(contexts, [3] * 7)
+    theirs.reset(np.ones((7, 1)), [3] * 7)
+    for action in actions:
+        given = action * contexts
+        step = sims.step(np.tile(action, (7, 1)))
+        expected = theirs.step(given).observation
+        np.testing.assert_allclose(step.observation[:, :17], expected, atol=1e-5)
+        # What is paid can be computed from what is seen, and an idle torque costs as well.
+        paid = step.observation[:, 17] - 0.05 * np.square(action).sum()
+        np.testing.assert_allclose(step.reward, paid, atol=1e-5)
+    np.testing.assert_array_equal(family.nominal(contexts), np.ones((7, 6)))
+    state = sims.get_state()
+    again = SimBatch(family, 7)
+    again.set_state(state)
+    np.testing.assert_array_equal(
+        again.step(contexts - 0.5).observation, sims.step(contexts - 0.5).observation
+    )
+
+
 def test_ant_observation_has_the_papers_width_and_forces():
     family = make_family("ant")
     assert family.observation_width == 122

@@ -24,9 +24,11 @@ def test_the_paper_sets_are_the_published_ones(name, first):
 
 FEW = ("ant-dir", "ant-dir-promp", "cheetah-dir", "cheetah-dir-100", "point-corner-2m")
 """Families of two directions, or of four corners."""
+HOLDS_OUT = "cheetah-crippled"
+CONTINUA = sorted(set(family_names()) - {*FEW, HOLDS_OUT})
 
 
-@pytest.mark.parametrize("name", sorted(set(family_names()) - set(FEW)))
+@pytest.mark.parametrize("name", CONTINUA)
 def test_splits_are_disjoint(name):
     family = make_family(name)
     contexts = [
@@ -49,7 +51,24 @@ def test_few_contexts_are_tasks_of_all_splits(name):
         assert len(make_tasks(family, task_set, "monitor")) == len(every)
 
 
-@pytest.mark.parametrize("name", sorted(set(family_names()) - set(FEW)))
+@pytest.mark.parametrize("task_set", ["paper", "uniform"])
+def test_what_is_held_out_is_validations_alone(task_set):
+    family = make_family(HOLDS_OUT)
+    contexts = {
+        split: [task.context for task in make_tasks(family, task_set, split)]
+        for split in ("train", "validation", "monitor")
+    }
+    known = {low for low, _ in family.context.regions}
+    assert set(contexts["train"]) == known
+    assert sorted(contexts["monitor"]) == sorted(known)
+    assert contexts["validation"] == [(0.0, 1.0, 1.0, 1.0, 1.0, 1.0)]
+    assert not family.context.contains(np.array(contexts["validation"][0]))
+    several = make_tasks(family, "uniform", "validation", num_tasks=3)
+    assert [task.context for task in several] == 3 * contexts["validation"]
+    assert len({task.id for task in several}) == 3
+
+
+@pytest.mark.parametrize("name", CONTINUA)
 def test_trainings_are_watched_by_tasks_of_their_distribution(name):
     family = make_family(name)
     for task_set in set(task_sets(family)) - {"ood"}:
