@@ -1,12 +1,16 @@
 """MAML with a model: the inner step, the outer gradient, what is foreseen, and planning."""
 
+import numpy as np
 import pytest
 import torch
 
+from demokit.envs import family_names, make_family
+from demokit.envs.batch import SimBatch
 from demokit.errors import DemokitError
 from gmps.experience.transitions import Transitions, joined, latest, none_met
 from gmps.method import find_method
 from gmps.methods.model_based.algorithm import Episodes, window_loss
+from gmps.methods.model_based.learner import nominal
 from gmps.methods.model_based.model import ADAPTATIONS, GRADIENT, MEMORY, NONE, Units, model_of
 from gmps.methods.model_based.options import ModelBasedOptions
 from gmps.policies.meta_params import MetaParams
@@ -211,6 +215,83 @@ def test_the_latest_transitions_are_those_that_count():
     torch.testing.assert_close(found.reward[1, 1:], window.reward[1, 1:])
 
 
+def training(env, task_set=None, reward="dense", **options):
+    """A training on four tasks."""
+    problem = problem_of_family(make_family(env), task_set, 4, reward, "state")
+    return Training(problem, ModelBasedOptions(threads=1, **options))
+
+
+@pytest.mark.parametrize(("name", "kind"), SEEN := [
+    (name, kind) for name in family_names() for kind in make_family(name).seen_rewards
+])  # fmt: skip
+def test_a_known_reward_is_what_simulations_pay(name, kind):
+    family, num = make_family(name), 20
+    draw = np.random.default_rng(0)
+    sims = SimBatch(family, num, reward=kind)
+    sims.reset(family.context.sample(draw, num), range(num))
+    learner = find_method("model-based").code.start(training(name, reward=kind, known_reward=True))
+    for _ in range(10):
+        action = draw.uniform(-1, 1, (num, len(family.actions))).astype(np.float32)
+        step = sims.step(action)
+        seen = torch.from_numpy(step.observation)[None]
+        found = learner.paid(seen, torch.from_numpy(action)[None])
+        assert found.shape == (1, num)
+        np.testing.assert_allclose(found[0], step.reward, atol=1e-5)
+
+
+def test_these_rewards_are_known():
+    assert {name for name, _ in SEEN} == {"point-rotated", "cheetah-crippled"}
+
+
+def test_it_plans_by_the_known_reward_of_what_it_foresees():
+    made, meta = model(GRADIENT)
+    window = met(2, 5)
+    network = made.adapted(meta, window)
+    state, actions = window.after[:, -1], torch.rand(2, 3, 4, ACTION, generator=rng()).double()
+    reached = []
+
+    def paid(now, action):
+        reached.append(now)
+        return now[..., 0] - action[..., 1]
+
+    found = made.earned(network, state, actions, paid)
+    expected = torch.stack([now[..., 0] for now in reached]).sum(0) - actions[..., 1].sum(-1)
+    torch.testing.assert_close(found, expected)
+    change, _ = made.units.meant(
+        made.said(network, made.units.seen(state[:, None].expand(2, 3, -1), actions[:, :, 0]))
+    )
+    torch.testing.assert_close(reached[0], state[:, None] + change)
+    assert len(reached) == 4
+
+
+@pytest.mark.parametrize("env", ["push", "point"])
+def test_a_reward_that_depends_on_what_is_hidden_is_not_known(env):
+    with pytest.raises(DemokitError, match=f"--known-reward: the dense reward of {env} does not"):
+        find_method("model-based").code.start(training(env, known_reward=True))
+
+
+def test_nominal_roll_outs_are_all_of_the_same_dynamics():
+    given = training("push", "dynamics", nominal=True)
+    found = nominal(given)
+    assert [task.context[2:] for task in found.problem.tasks] == 4 * [(0.1, 0.8)]
+    before = [task.context[:2] for task in given.problem.tasks]
+    assert [task.context[:2] for task in found.problem.tasks] == before
+    assert len(set(before)) == 4
+    with pytest.raises(DemokitError, match="Option --nominal has no effect: these tasks of push"):
+        find_method("model-based").code.start(training("push", "uniform", nominal=True))
+
+
+def test_what_it_learns_from_is_nominal():
+    """Then nothing that is done tells one task from another, and the first move goes as meant."""
+    given = training("point-rotated", nominal=True, iterations=1, adaptation=NONE, steps=1)
+    method = find_method("model-based")
+    (last,) = method.code.train(given, method.code.start(given), {}, 0)
+    seen, action = last.state["episodes.observation"], last.state["episodes.action"]
+    moved = seen[:, 1:3, :2] - seen[:, :2, :2]
+    assert ((moved * action[:, :2]).sum(-1) > 0).all()
+    assert last.env_steps == 4 * 20
+
+
 def test_more_elites_than_candidates_is_one_sentence():
     with pytest.raises(DemokitError, match="40 --candidates have no 50 best ones"):
         ModelBasedOptions(candidates=40)
@@ -219,8 +300,6 @@ def test_more_elites_than_candidates_is_one_sentence():
 @pytest.mark.slow
 def test_it_predicts_tasks_that_it_never_met_better_after_adapting_and_acts_by_it():
     """A hidden angle turns the actions: only what was met tells it."""
-    from demokit.envs import make_family
-
     problem = problem_of_family(make_family("point-rotated"), None, 20, "recorded", "state")
     earned = {}
     for adaptation in (GRADIENT, NONE):

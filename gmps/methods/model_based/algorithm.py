@@ -21,7 +21,7 @@ from gmps.experience.actor import Seen
 from gmps.experience.rollouts import Rollouts
 from gmps.experience.transitions import Transitions
 from gmps.method import Iteration
-from gmps.methods.model_based.learner import ModelBased, load, start
+from gmps.methods.model_based.learner import ModelBased, load, nominal, start
 from gmps.methods.model_based.model import AdaptiveModel, Units
 from gmps.methods.model_based.options import ModelBasedOptions
 from gmps.policies.meta_params import MetaParams, section
@@ -130,6 +130,7 @@ def train(
 ) -> Generator[Iteration]:
     """Gather by planning, then learn from everything so far, an iteration at a time."""
     options = training.options
+    training = nominal(training) if options.nominal else training
     meta = learner.meta.learnable(step_sizes=options.learn_inner_lr)
     optimizer = torch.optim.Adam(meta.leaves(), lr=options.outer_lr)
     episodes = _restored(training, optimizer, state)

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from demokit.errors import DemokitError
 from demokit.learning.checkpoint import check_tensors
 from demokit.random import torch_stream
 from gmps.experience.actor import Certain, Seen
 from gmps.experience.rollouts import Rollouts
 from gmps.experience.transitions import Transitions, flat, joined, latest, none_met
-from gmps.methods.model_based.model import AdaptiveModel, Units, model_of
+from gmps.methods.model_based.model import AdaptiveModel, Paid, Units, model_of
 from gmps.methods.model_based.options import ModelBasedOptions
 from gmps.policies.meta_params import MetaParams, section
 from gmps.problem import Problem, Training
@@ -74,6 +75,7 @@ class ModelBased:
         search: how it plans.
         window: N, transitions that it adapts to.
         episodes_per_step: K.
+        paid: the rewards of states that it plans by; None: those that it foresees.
     """
 
     model: AdaptiveModel
@@ -81,6 +83,7 @@ class ModelBased:
     search: Search
     window: int
     episodes_per_step: int
+    paid: Paid | None = None
 
     def begin(self, num_tasks: int) -> Transitions:
         """Nothing was met."""
@@ -111,7 +114,7 @@ class ModelBased:
         network = self.model.adapted(self.meta, window)
         rng = torch_stream(t, "candidates", device=state.device)
         found = plan(
-            lambda actions: self.model.earned(network, state, actions),
+            lambda actions: self.model.earned(network, state, actions, self.paid),
             self.search,
             len(state),
             self.model.action_width,
@@ -154,10 +157,27 @@ def transitions(rollouts: Rollouts) -> Transitions:
 def start(training: Training[ModelBasedOptions]) -> ModelBased:
     """One that has learned nothing; raises DemokitError where images are seen."""
     training.problem.require_states()
+    if training.options.nominal:
+        nominal(training)
     learner = _empty(training.problem, training.options)
     rng = torch_stream(training.options.seed, "theta")
     meta = learner.model.init(rng, training.options.inner_lr)
     return replace(learner, meta=meta).to(training.device)
+
+
+def nominal(training: Training[ModelBasedOptions]) -> Training[ModelBasedOptions]:
+    """The same in the family's nominal dynamics; raises DemokitError where none of it changes."""
+    problem = training.problem
+    contexts = np.array([task.context for task in problem.tasks])
+    found = problem.family.nominal(contexts)
+    if (found == contexts).all():
+        raise DemokitError(
+            f"Option --nominal has no effect: these tasks of {problem.family_name} do not differ "
+            "in their dynamics: leave it out."
+        )
+    pairs = zip(problem.tasks, found.tolist(), strict=True)
+    tasks = tuple(replace(task, context=tuple(context)) for task, context in pairs)
+    return replace(training, problem=replace(problem, tasks=tasks))
 
 
 def load(
@@ -177,5 +197,22 @@ def _empty(problem: Problem, options: ModelBasedOptions) -> ModelBased:
     units = Units.fresh(problem.schema.width)
     model = model_of(options, units, len(problem.schema.actions))
     meta = model.init(None, options.inner_lr)
-    num = options.rollouts_per_task
-    return ModelBased(model, meta, options.search, options.window, num)
+    num, paid = options.rollouts_per_task, _known(problem) if options.known_reward else None
+    return ModelBased(model, meta, options.search, options.window, num, paid)
+
+
+def _known(problem: Problem) -> Paid:
+    """The family's own rewards; raises DemokitError where they do not follow from what is seen."""
+    family, kind = problem.family, problem.reward
+    if kind not in family.seen_rewards:
+        raise DemokitError(
+            f"Option --known-reward: the {kind} reward of {family.name} does not follow from what "
+            "is seen and done alone: leave it out."
+        )
+
+    def paid(state: Tensor, action: Tensor) -> Tensor:
+        reached, done = (values.flatten(0, 1).cpu().numpy() for values in (state, action))
+        found = torch.from_numpy(family.seen_reward(kind, reached, done))
+        return found.to(state).view(state.shape[:-1])
+
+    return paid

@@ -6,9 +6,9 @@ simulation. So a step of gradient descent, and what a memory says, come to the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from gmps.policies.meta_params import MetaParams
 
 GRADIENT, MEMORY, NONE = "gradient", "memory", "none"
 ADAPTATIONS = (GRADIENT, MEMORY, NONE)
+Paid: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Rewards (B, N) for reaching states (B, N, F) by actions (B, N, A)."""
 _LAYERS = 3
 _LEAST_SCALE = 1e-4
 _UNITS = ("state_mean", "state_scale", "change_mean", "change_scale", "reward_mean", "reward_scale")
@@ -190,14 +192,20 @@ class AdaptiveModel:
         own = {name: value for name, value in theta.items() if not name.startswith("memory.")}
         return {**own, "0.bias": own["0.bias"] + context[:, None]}
 
-    def earned(self, network: Params, state: Tensor, actions: Tensor) -> Tensor:
-        """Returns (B, N) that it foresees from states (B, F) for actions (B, N, H, A)."""
+    def earned(
+        self, network: Params, state: Tensor, actions: Tensor, paid: Paid | None = None
+    ) -> Tensor:
+        """Returns (B, N) that it foresees from states (B, F) for actions (B, N, H, A).
+
+        Rewards are those that it foresees, or where they are known, `paid`'s.
+        """
         now = state[:, None].expand(*actions.shape[:2], -1)
         total = actions.new_zeros(actions.shape[:2])
         for t in range(actions.shape[2]):
             said = self.said(network, self.units.seen(now, actions[:, :, t]))
             change, reward = self.units.meant(said)
-            now, total = now + change, total + reward
+            now = now + change
+            total = total + (reward if paid is None else paid(now, actions[:, :, t]))
         return total
 
     def with_units(self, units: Units) -> AdaptiveModel:

@@ -36,6 +36,15 @@ class ModelBasedOptions(PolicyOptions, RunOptions):
         "them (ReBAL); none: the model stays as it is.",
         ADAPTATIONS,
     )
+    nominal: bool = option(
+        False,
+        "Learn from roll-outs with the family's nominal dynamics alone, the same in all tasks.",
+    )
+    known_reward: bool = option(
+        False,
+        "Plan by the family's own reward of the states foreseen, where it follows from what is "
+        "seen, in place of a predicted one.",
+    )
     window: int = option(16, "Last transitions that the model adapts to.", at_most=10_000)
     inner_lr: float = option(1e-2, "gradient: step size.")
     inner_steps: int = option(1, "gradient: steps.", at_most=100)
@@ -61,6 +70,11 @@ class ModelBasedOptions(PolicyOptions, RunOptions):
                 f"Option elites: {self.candidates} --candidates have no {self.elites} best ones: "
                 "take fewer, or more candidates."
             )
+
+    @property
+    def told(self) -> str:
+        """See `RunOptions`."""
+        return "the reward function" if self.known_reward else ""
 
     @property
     def search(self) -> Search:
