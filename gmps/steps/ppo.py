@@ -33,6 +33,16 @@ def clipped_surrogate(
     return -paid.mean()
 
 
+def adapted_weight(weight: float, kl: float, target: float) -> float:
+    """Of a penalty on the KL, for the next iteration: doubled above 1.5 targets, or halved.
+
+    It is halved below two thirds of the target. Source: Schulman et al., 2017, section 4.
+    """
+    if kl > 1.5 * target:
+        return 2 * weight
+    return weight / 2 if kl < target / 1.5 else weight
+
+
 def clipped_value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip: float) -> Tensor:
     r"""$1/2 \max [ h(V_t - R_t), h(V_t^{clip} - R_t) ]$ for each step, (...,).
 

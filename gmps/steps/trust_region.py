@@ -39,10 +39,14 @@ class Region(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What speaks for parameters: the loss and the mean KL from the old policy, scalars."""
+    """What speaks for parameters: the loss and the mean KL from the old policy, scalars.
+
+    `drift` (J,) are those of policies that sampled before it, of who asks for them.
+    """
 
     loss: Tensor
     kl: Tensor
+    drift: Tensor = torch.zeros(0)
 
 
 class Taken(NamedTuple):

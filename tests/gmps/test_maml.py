@@ -37,7 +37,7 @@ FORMS = {
     "maml vpg": Form(outer_ratio=False),
     "e-maml trpo": Form(exploration=0.7),
     "e-maml vpg": Form(outer_ratio=False, exploration=0.7),
-    "promp": Form(inner_ratio=True, clip=0.3, kl_weight=0.5),
+    "promp": Form(inner_ratio=True, clip=0.3, kl_weights=(0.5, 0.2)),
 }
 
 
@@ -85,6 +85,7 @@ class Setting:
 
     def surrogate(self, form, chosen=slice(None), **others):
         stages = tuple(stage.rows(chosen) for stage in self.stages)
+        form = form._replace(kl_weights=form.kl_weights[: len(stages) - 1])
         inner = self.inner(form, **others)
         paid = self.paid[chosen]
         return MetaSurrogate.at(self.theta, form, inner, self.alpha, stages, paid)
@@ -314,6 +315,40 @@ def test_multitask_is_fine_tuned_with_the_best_step_size(tmp_path):
     assert find_method("multitask").code.start(Training(problem_of(), stated)).step_size == 0.02
 
 
+def test_promps_weight_follows_its_kl():
+    """Worked: target 0.01; 0.016 is above 1.5 of it, 0.006 below two thirds, 0.012 between."""
+    form = Form(kl_weights=(0.5, 0.5, 0.5), kl_target=0.01)
+    assert form.after([0.016, 0.006, 0.012]).kl_weights == (1.0, 0.25, 0.5)
+    assert Form(kl_weights=(0.5,)).after([9.0]).kl_weights == (0.5,)
+    with pytest.raises(DemokitError, match="--kl-target has no effect without --kl-weight"):
+        find_method("promp").options(kl_weight=0.0, kl_target=0.01)
+
+
+def test_promps_kls_are_of_the_policies_before_each_inner_step():
+    setting = Setting(inner_steps=2)
+    moved = setting.moved(setting.direction(0), 0.05)
+    surrogate = setting.surrogate(FORMS["promp"])
+    judged, policies = surrogate.judged(moved), surrogate.policies(moved)
+    for j in range(2):
+        kl = mean_kl(surrogate.old[j], policies[j], setting.stages[j].weight)
+        torch.testing.assert_close(judged.drift[j], kl)
+    bare = setting.surrogate(FORMS["promp"]._replace(kl_weights=())).judged(moved)
+    penalty = (0.5 * judged.drift[0] + 0.2 * judged.drift[1]) / 2
+    torch.testing.assert_close(judged.loss - bare.loss, penalty)
+
+
+def test_promps_weights_grow_and_shrink_in_training():
+    """At Adam's first step a KL is far below any of 1, far above any of 1e-12."""
+    for target, factor in ((1.0, 0.5), (1e-12, 2.0)):
+        chosen = options("promp", kl_target=target, kl_weight=0.01)
+        training, code = Training(problem_of(), chosen), find_method("promp").code
+        found = [
+            each.state["kl_weights"] for each in code.train(training, code.start(training), {}, 0)
+        ]
+        for i, weights in enumerate(found):
+            assert weights.tolist() == [0.01 * factor ** (i + 1)] * 2
+
+
 def oracle_of(problem, **changes):
     """A policy that is told the problem's tasks, before training."""
     chosen = options_of("multitask", oracle=True, hidden_width=16, **changes)
@@ -517,7 +552,12 @@ def test_images_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("maml", {"outer": "vpg"}), ("e-maml", {}), ("maml", {"second_order": False})],
+    [
+        ("maml", {"outer": "vpg"}),
+        ("e-maml", {}),
+        ("maml", {"second_order": False}),
+        ("promp", {"kl_target": 0.01}),
+    ],
     ids=str,
 )
 def test_other_forms_resume_to_the_bit(name, changes, tmp_path, point_demos):

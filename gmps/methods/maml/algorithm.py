@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from demokit.learning.checkpoint import check_state
 from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
 from gmps.distributed import Part
 from gmps.experience.rollouts import Gathered, Rollouts
@@ -15,11 +17,14 @@ from gmps.gradient import GradientLearner
 from gmps.method import Iteration, informed
 from gmps.methods.maml.learner import RewardOracle, load, start
 from gmps.methods.maml.objective import MetaSurrogate, OverTasks, Stage
-from gmps.methods.maml.options import OnPolicyOptions, RewardOptions
+from gmps.methods.maml.options import Form, OnPolicyOptions, RewardOptions
 from gmps.policies.meta_params import MetaParams
 from gmps.problem import Training
+from gmps.steps.trust_region import Judged
 
 __all__ = ["load", "start", "train"]
+
+_KL_WEIGHTS = "kl_weights"
 
 
 def train(
@@ -37,7 +42,8 @@ def train(
     options = training.options
     meta = learner.meta.learnable()
     optimizer = torch.optim.Adam(meta.leaves(), lr=options.adam_lr)  # idle beside TRPO
-    restore_optimizer(optimizer, state)
+    restore_optimizer(optimizer, {n: value for n, value in state.items() if n != _KL_WEIGHTS})
+    form = _weighted(options.form, state)
     for iteration in range(first, options.iterations):  # 2
         rng = training.stream("iteration", iteration)
         chosen = drawn_tasks(training, rng)  # 3
@@ -51,13 +57,15 @@ def train(
             gathered.append(sampler(explorer, rngs).explored)  # 5, 8
             if step < options.trained_steps:
                 belief = learner.adapt(belief, step, gathered[-1].rollouts, None)  # 6, 7
-        objective = _objective(learner, options, gathered, sampler.part)
+        objective = _objective(learner, options, form, gathered, sampler.part)
         moved = _outer_step(objective, meta, optimizer, options)  # 10
+        form = form.after(moved.judged.drift.tolist())
         meta.require_finite(iteration)
         learner = learner.with_meta(meta.frozen())
-        scalars = {**moved, **paid_in(gathered, sampler.part), "std": _mean_std(learner)}
+        paid = paid_in(gathered, sampler.part)
+        scalars = {**moved.scalars, **_weights_of(form), **paid, "std": _mean_std(learner)}
         spent = len(gathered) * sampler.num_steps
-        yield Iteration(learner, scalars, spent, optimizer_tensors(optimizer))
+        yield Iteration(learner, scalars, spent, {**optimizer_tensors(optimizer), **_kept(form)})
 
 
 def drawn_tasks(training: Training[OnPolicyOptions], rng: np.random.Generator) -> list[int]:
@@ -65,8 +73,32 @@ def drawn_tasks(training: Training[OnPolicyOptions], rng: np.random.Generator) -
     return training.some_tasks(rng, training.options.meta_batch)
 
 
+def _weighted(form: Form, state: Mapping[str, Tensor]) -> Form:
+    """With the weights that a training had come to, where they adapt."""
+    if not (form.kl_target and state):
+        return form
+    found = {n: value for n, value in state.items() if n == _KL_WEIGHTS}
+    check_state(found, lambda: _kept(form))
+    return form._replace(kl_weights=tuple(found[_KL_WEIGHTS].tolist()))
+
+
+def _kept(form: Form) -> dict[str, Tensor]:
+    """What a training needs of weights that adapt, to go on."""
+    weights = torch.tensor(form.kl_weights, dtype=torch.float64)
+    return {_KL_WEIGHTS: weights} if form.kl_target else {}
+
+
+def _weights_of(form: Form) -> dict[str, float]:
+    """For the log: their mean over inner steps."""
+    return {"kl_weight": sum(form.kl_weights) / len(form.kl_weights)} if form.kl_target else {}
+
+
 def _objective(
-    learner: GradientLearner, options: RewardOptions, gathered: Sequence[Gathered], part: Part
+    learner: GradientLearner,
+    options: RewardOptions,
+    form: Form,
+    gathered: Sequence[Gathered],
+    part: Part,
 ) -> OverTasks:
     """Of the roll-outs before every inner step, and behind the last one."""
     sampled = [each.rollouts for each in gathered]
@@ -78,7 +110,7 @@ def _objective(
     def of_some(own: slice) -> MetaSurrogate:
         rows = tuple(stage.rows(own) for stage in stages)
         contexts = None if told is None else told[own].to(paid.device)
-        parts = options.form, learner.inner, alpha, rows, paid[own], contexts
+        parts = form, learner.inner, alpha, rows, paid[own], contexts
         return MetaSurrogate.at(theta, *parts)
 
     return OverTasks.of(of_some, stages[0].weight, part)
@@ -95,13 +127,20 @@ def standard_pay(rollouts: Rollouts, part: Part) -> Tensor:
     return own.to(rollouts.reward.dtype)
 
 
+class Moved(NamedTuple):
+    """An outer step: for the log, and what speaks for where it has led."""
+
+    scalars: dict[str, float]
+    judged: Judged
+
+
 def _outer_step(
     objective: OverTasks,
     meta: MetaParams,
     optimizer: torch.optim.Adam,
     options: RewardOptions,
-) -> dict[str, float]:
-    """Line 10, in place; returns what it has made of the loss, and the adapted policies' KL."""
+) -> Moved:
+    """Line 10, in place."""
     before = objective.judged(meta.frozen().theta)
     share = {}
     if options.region is None:
@@ -117,7 +156,8 @@ def _outer_step(
             leaf.data.copy_(taken.params[name])
         after, share = taken.judged, {"step_share": taken.length}
     moved = {"loss_before": before.loss, "loss_after": after.loss, "kl": after.kl}
-    return {**{name: float(value) for name, value in moved.items()}, **share}
+    scalars = {name: float(value) for name, value in moved.items()}
+    return Moved({**scalars, **share}, after)
 
 
 def paid_in(gathered: Sequence[Gathered], part: Part) -> dict[str, float]:

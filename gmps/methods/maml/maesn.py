@@ -203,7 +203,8 @@ class LatentSurrogate:
         """See `Surrogate`."""
         assert self.old is not None
         acting = self.acting(theta)
-        return Judged(self._of(theta, acting), mean_kl(self.old, acting, self.after.weight))
+        kl = mean_kl(self.old, acting, self.after.weight)
+        return Judged(self._of(theta, acting), kl, kl.new_zeros(0))
 
     def kl_product(self, theta: Params) -> Product:
         """See `Surrogate`."""

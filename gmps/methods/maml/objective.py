@@ -110,7 +110,7 @@ class MetaSurrogate:
         """L, and the mean KL of the adapted policies."""
         *before, adapted = self.policies(theta)
         kl = mean_kl(self.old[-1], adapted, self.stages[-1].weight)
-        return Judged(self._outer(adapted) + self._before(before), kl)
+        return Judged(self._outer(adapted) + self._before(before), kl, self._drift(before))
 
     def kl_product(self, theta: Params) -> Product:
         """With the Hessian of that KL, where theta is what has sampled."""
@@ -149,16 +149,23 @@ class MetaSurrogate:
 
     def _before(self, policies: list[Gaussian]) -> Tensor:
         """What is added: of the policies that sampled before each inner step."""
-        total = self.paid.new_zeros(())
-        for policy, old, stage in zip(policies, self.old, self.stages, strict=False):
-            if self.form.exploration:
+        total, form = self.paid.new_zeros(()), self.form
+        if form.exploration:
+            for policy, stage in zip(policies, self.stages, strict=False):
                 credit = stage.weight * self.paid[:, None]
                 likely = policy_gradient(policy.log_prob(stage.seen.action), credit)
-                total = total + self.form.exploration * likely
-            if self.form.kl_weight:
-                kl = mean_kl(old, policy, stage.weight)
-                total = total + self.form.kl_weight / len(policies) * kl
+                total = total + form.exploration * likely
+        if form.kl_weights:
+            weights = self.paid.new_tensor(form.kl_weights)
+            total = total + (weights * self._drift(policies)).mean()
         return total
+
+    def _drift(self, policies: list[Gaussian]) -> Tensor:
+        """The KLs (J,) of the policies before each inner step, where they have weights."""
+        if not self.form.kl_weights:
+            return self.paid.new_zeros(0)
+        stages = zip(self.old, policies, self.stages, strict=False)
+        return torch.stack([mean_kl(old, new, stage.weight) for old, new, stage in stages])
 
 
 class Surrogate(Protocol):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, NamedTuple
 
 from demokit.errors import DemokitError
 from demokit.options import dashed, option
 from gmps.options import PolicyOptions, RunOptions, require_several
+from gmps.steps.ppo import adapted_weight
 from gmps.steps.trust_region import Region
 
 TRPO, VPG = "trpo", "vpg"
@@ -22,14 +24,23 @@ class Form(NamedTuple):
         outer_ratio: the outer loss, too.
         clip: of the outer ratio.
         exploration: weight of E-MAML's term.
-        kl_weight: of the KL from the policies that sampled before adaptation.
+        kl_weights: of the KLs from the policies that sampled before each inner step.
+        kl_target: of each of these KLs, by which its weight adapts; 0: none does.
     """
 
     inner_ratio: bool = False
     outer_ratio: bool = True
     clip: float = math.inf
     exploration: float = 0.0
-    kl_weight: float = 0.0
+    kl_weights: tuple[float, ...] = ()
+    kl_target: float = 0.0
+
+    def after(self, kls: Sequence[float]) -> Form:
+        """The form of the next iteration, after one that has led to these KLs."""
+        if not self.kl_target:
+            return self
+        own = zip(self.kl_weights, kls, strict=True)
+        return self._replace(kl_weights=tuple(adapted_weight(*o, self.kl_target) for o in own))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,11 +272,20 @@ class ProMPOptions(InnerOptions):
     kl_weight: float = option(
         5e-4, "Weight of the KL from the policies that sampled before adaptation.", zero=True
     )
+    kl_target: float = option(
+        0.0,
+        "Double that weight after an iteration whose KL is above 1.5 times this, halve it where it "
+        "is below two thirds, for each inner step its own; 0: it stays. Its authors' is 0.01 where "
+        "they have one.",
+        zero=True,
+        needs="kl_weight",
+    )
 
     @property
     def form(self) -> Form:
         """See `RewardOptions`."""
-        return Form(inner_ratio=True, clip=self.clip, kl_weight=self.kl_weight)
+        weights = self.inner_steps * (self.kl_weight,) if self.kl_weight else ()
+        return Form(inner_ratio=True, clip=self.clip, kl_weights=weights, kl_target=self.kl_target)
 
     @property
     def adam_lr(self) -> float:
