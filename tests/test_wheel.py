@@ -23,6 +23,7 @@ NEEDED = (
     *("demokit/page.css", "demokit/data/page.html", "demokit/view/panel.html", "gmps/page.html"),
     *("demokit/envs/assets/sawyer.xml", "demokit/envs/assets/paper_tasks.json"),
     *("gmps/presets/ant.toml", "gmps/presets/maml.toml", "gmps/presets/meta_exploration.toml"),
+    *("gmps/presets/maesn.toml", "gmps/presets/maesn_sparse.toml"),
     *("gmps/presets/pearl.toml", "gmps/presets/rl2.toml", "gmps/plans/fig6.toml"),
     *("gmps/presets/vision.toml", "gmps/presets/vision_small.toml"),
     "recorders/teleop/bindings.toml",

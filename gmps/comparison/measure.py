@@ -199,9 +199,12 @@ def compare(
 
 def _told(run: EvaluatedRun, protocol: Protocol) -> str:
     """What a run is told, in words."""
-    shown = protocol.demonstrations
+    shown, trained, paid = protocol.demonstrations, run.facts.reward, protocol.reward
     several = "" if shown == 1 else "s"
-    return run.facts.told + (f"; of a new task {shown} demonstration{several}" if shown else "")
+    more = f"of a new task {shown} demonstration{several}" if shown else ""
+    other = f"the {trained} reward in training, the {paid} one of a new task"
+    differs = paid is not None and paid != trained
+    return "; ".join(filter(None, (run.facts.told, other if differs else "", more)))
 
 
 def _check(runs: Sequence[EvaluatedRun], protocol: Protocol) -> None:

@@ -252,6 +252,18 @@ def test_demonstrations_are_shown_before_the_first_episode(
     assert "learns a new task from rewards alone" in said
 
 
+def test_where_it_is_judged_by_another_reward_than_its_own_is_told(point_run, tmp_path, invoke):
+    """As MAESN is: trained on the dense one, judged by the sparse one."""
+    few = ("--num-tasks", 1, "--adapt-steps", 1)
+    told = []
+    for reward in ("dense", "sparse"):
+        folder = tmp_path / reward
+        invoke("evaluate", point_run, *few, "--reward", reward, "--output-dir", folder)
+        told.append(content_of(folder)["told"]["gmps"])
+    own, other = told
+    assert other == f"{own}; the dense reward in training, the sparse one of a new task"
+
+
 def test_measurements_of_an_oracle_remember_that_it_was_told(simple_runs, tmp_path, invoke):
     run = tmp_path / "oracle-0"
     shutil.copytree(simple_runs[2], run)
