@@ -8,6 +8,10 @@ policy on the same samples as tristandeleu/pytorch-maml-rl does: task by task in
 Hessian-vector products by differentiating its gradient again. Its line search is left out on both
 sides: how often it halves is chance. Seconds are CPU time of one torch thread, which other load on
 the machine disturbs less than wall-clock; sampling is wall-clock on all cores.
+
+A KL product is then taken apart: its floating-point operations against the least (through the inner
+step, a pass of tangents there, one of the adapted policies', and both back), and its time against
+that of these matrix products and nothing else, in blocks that stay in the cache.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks
@@ -33,6 +38,7 @@ from gmps.steps.ppo import clipped_surrogate
 from gmps.steps.trust_region import conjugate_gradient, mean_kl
 
 NUM_TASKS, CG = 20, 10
+REPEATS, BLOCK = 3, 4_000  # rows
 OPTIONS = MAMLOptions(hidden_width=100, activation="relu")
 
 
@@ -56,6 +62,7 @@ def main() -> None:
     print(f"  outer step, ours   {ours_s:8.2f} s")
     print(f"  outer step, loop   {theirs_s:8.2f} s")
     print(f"  ratio of outer steps {theirs_s / ours_s:6.2f}   (target >= 5.00)")
+    take_apart(learner, stages)
     print(f"  largest difference of the natural gradients {off:.1e}")
 
 
@@ -71,6 +78,42 @@ def roll_out(learner: GradientLearner, sampler) -> tuple:
 
 
 def natural_gradient(learner: GradientLearner, stages: tuple) -> Params:
+    over, theta = over_tasks(learner, stages), learner.meta.theta
+    return conjugate_gradient(damped(over.kl_product(theta)), over.gradient(theta), CG)
+
+
+def take_apart(learner: GradientLearner, stages: tuple) -> None:
+    theta = learner.meta.theta
+    product = over_tasks(learner, stages).kl_product(theta)
+    with FlopCounterMode(display=False) as counted:
+        product(theta)
+    products = least_products(learner, stages)
+    least = sum(2 * x.shape[0] * x.shape[1] * y.shape[1] for x, y in products)
+    whole_s = min(timed(lambda: product(theta))[1] for _ in range(REPEATS))
+    alone_s = min(timed(lambda: multiplied(products))[1] for _ in range(REPEATS))
+    print(f"  a KL product         {counted.get_total_flops() / least:6.2f} x the least operations")
+    print(f"  its products alone   {alone_s / whole_s:6.2f} of its time ({whole_s:.2f} s)")
+
+
+def least_products(learner: GradientLearner, stages: tuple) -> list[tuple[Tensor, Tensor]]:
+    """Of a KL product: twice a Hessian-vector product before, J and J^T behind the inner step."""
+    found: list[tuple[Tensor, Tensor]] = []
+    blocks = stages[0].weight.numel() // BLOCK
+    for i, (weight, _) in enumerate(learner.policy.layers(learner.meta.theta)):
+        fan_in, fan_out = weight.shape
+        x, w, d = (torch.randn(s) for s in ((BLOCK, fan_in), weight.shape, (BLOCK, fan_out)))
+        straight, turned = (2 * 1 + 1, 2 * 1 + 1) if i == 0 else (2 * 4 + 3, 2 * 2 + 1)
+        found += blocks * (straight * [(x, w)] + turned * [(d.T, x)])
+    return found
+
+
+def multiplied(products: list[tuple[Tensor, Tensor]]) -> Params:
+    for left, right in products:
+        torch.mm(left, right)
+    return {}
+
+
+def over_tasks(learner: GradientLearner, stages: tuple) -> OverTasks:
     theta, alpha = learner.meta.theta, learner.step_sizes(0)
     paid = torch.zeros(NUM_TASKS)
 
@@ -78,8 +121,7 @@ def natural_gradient(learner: GradientLearner, stages: tuple) -> Params:
         rows = tuple(stage.rows(own) for stage in stages)
         return MetaSurrogate.at(theta, OPTIONS.form, learner.inner, alpha, rows, paid[own])
 
-    over = OverTasks.of(of_some, stages[0].weight, WHOLE)
-    return conjugate_gradient(damped(over.kl_product(theta)), over.gradient(theta), CG)
+    return OverTasks.of(of_some, stages[0].weight, WHOLE)
 
 
 def loop(learner: GradientLearner, stages: tuple) -> Params:

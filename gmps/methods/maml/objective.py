@@ -15,7 +15,7 @@ from torch import Tensor
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Params
 from gmps.distributed import Part
-from gmps.experience.observation import Observation, each
+from gmps.experience.observation import each
 from gmps.experience.rollouts import Rollouts
 from gmps.methods.maml.options import Form
 from gmps.policies.gaussian import LATENT
@@ -103,12 +103,12 @@ class MetaSurrogate:
 
     def loss(self, theta: Params) -> Tensor:
         """L."""
-        *before, adapted = self.policies(theta)
+        *before, adapted = self._in_loss(theta)
         return self._outer(adapted) + self._before(before)
 
     def judged(self, theta: Params) -> Judged:
         """L, and the mean KL of the adapted policies."""
-        *before, adapted = self.policies(theta)
+        *before, adapted = self._in_loss(theta)
         kl = mean_kl(self.old[-1], adapted, self.stages[-1].weight)
         return Judged(self._outer(adapted) + self._before(before), kl, self._drift(before))
 
@@ -116,29 +116,35 @@ class MetaSurrogate:
         """With the Hessian of that KL, where theta is what has sampled."""
 
         def adapted(at: Params) -> Gaussian:
-            return self.policies(at)[-1]
+            return self.policies(at, adapted_alone=True)[-1]
 
         return kl_product(adapted, theta, self.stages[-1].weight)
 
-    def policies(self, theta: Params) -> list[Gaussian]:
-        """Those of all stages, each at the states that it has visited, (M, S, A)."""
+    def policies(self, theta: Params, *, adapted_alone: bool = False) -> list[Gaussian]:
+        """Those of all stages or the last, each at the states that it has visited, (M, S, A)."""
         dist, step = self.inner.policy.dist, self.inner
         first, *later = self.stages
-        at_first = self._unadapted(theta, first.seen.observation)
-        found = [at_first._replace(std=at_first.std.expand(len(first.weight), 1, -1))]
+        found = [] if adapted_alone and later else [self._unadapted(theta, first)]
         phi, axis = theta, None
         for before, after in zip(self.stages, later, strict=False):
             phi = torch.func.vmap(step, in_dims=(axis, None, 0))(phi, self.step_sizes, before.seen)
+            axis = 0
+            if adapted_alone and after is not later[-1]:
+                continue
             own = torch.func.vmap(dist)(phi, after.seen.observation)
             found.append(own._replace(std=own.std[:, None]))
-            axis = 0
         return found
 
-    def _unadapted(self, theta: Params, seen: Observation) -> Gaussian:
-        policy = self.inner.policy
+    def _in_loss(self, theta: Params) -> list[Gaussian]:
+        return self.policies(theta, adapted_alone=not self.form.looks_before)
+
+    def _unadapted(self, theta: Params, first: Stage) -> Gaussian:
+        policy, seen = self.inner.policy, first.seen.observation
         if self.contexts is None:
-            return policy.dist(theta, seen)
-        return policy.dist_under(theta, theta[LATENT] + self.contexts, seen)
+            found = policy.dist(theta, seen)
+        else:
+            found = policy.dist_under(theta, theta[LATENT] + self.contexts, seen)
+        return found._replace(std=found.std.expand(len(first.weight), 1, -1))
 
     def _outer(self, adapted: Gaussian) -> Tensor:
         seen, form = self.stages[-1].seen, self.form

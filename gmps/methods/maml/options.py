@@ -35,6 +35,11 @@ class Form(NamedTuple):
     kl_weights: tuple[float, ...] = ()
     kl_target: float = 0.0
 
+    @property
+    def looks_before(self) -> bool:
+        """Whether the policies before adaptation are in the loss by what they do there."""
+        return bool(self.exploration or self.kl_weights)
+
     def after(self, kls: Sequence[float]) -> Form:
         """The form of the next iteration, after one that has led to these KLs."""
         if not self.kl_target:
