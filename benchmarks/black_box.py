@@ -79,7 +79,7 @@ def reading(demos: DemoSet) -> None:
     training = Training(problem, method.options(), demos)
     options, learner = training.options, method.code.start(training)
     kept = Gathering(training).replays(stream(0, "replays"))
-    learner = learner.with_rewards(kept.met.reward[kept.met.met])
+    learner = learner.with_rewards(kept.met.reward[kept.met.counts])
     ours, limit = rates(learner, training.sampler(explore=1), options.context_episodes + 1)
     meta, shown = learner.meta.learnable(), Shown.of(training, kept.asked)
     optimizer = torch.optim.AdamW(meta.leaves(), lr=options.outer_lr)

@@ -39,7 +39,7 @@ def planning(options: ModelBasedOptions) -> Callable[[], object]:
     """Plans once, adaptation apart."""
     model = model_of(options, Units.fresh(STATE), ACTION)
     meta = model.init(torch.Generator().manual_seed(0), 0.01)
-    network = model.adapted(meta, none_met(SIMULATIONS, STATE, ACTION, options.window))
+    network = model.adapted(meta, none_met((SIMULATIONS, options.window), STATE, ACTION))
     state = torch.zeros(SIMULATIONS, STATE)
 
     @torch.no_grad()

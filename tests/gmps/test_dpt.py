@@ -15,9 +15,9 @@ from gmps.evaluation import evaluate
 from gmps.experience.actor import Seen
 from gmps.experience.demos import load_demos
 from gmps.experience.rollouts import Rollouts
+from gmps.experience.transitions import Transitions, flat, joined, met_in, newest, none_met
 from gmps.method import find_method
 from gmps.methods.dpt.algorithm import Shown, drawn
-from gmps.methods.dpt.context import Context, joined, newest
 from gmps.methods.dpt.gathering import Asked, Gathering
 from gmps.methods.dpt.learner import ContextLearner
 from gmps.methods.dpt.policy import ContextPolicy, Units
@@ -51,9 +51,10 @@ def theta(policy):
 
 
 def context_of(seed=0, num=N, met=None):
-    met = torch.ones(B, num, dtype=torch.bool) if met is None else met
+    weight = torch.ones(B, num) if met is None else met.float()
     parts = normal(B, num, SEEN, seed=seed), normal(B, num, A, seed=seed + 1)
-    return Context(*parts, normal(B, num, seed=seed + 2), normal(B, num, SEEN, seed=seed + 3), met)
+    after, reward = normal(B, num, SEEN, seed=seed + 3), normal(B, num, seed=seed + 2)
+    return Transitions(*parts, after, reward, weight)
 
 
 def test_a_query_sees_what_stands_before_it_and_nothing_else(policy, theta):
@@ -61,7 +62,7 @@ def test_a_query_sees_what_stands_before_it_and_nothing_else(policy, theta):
     for place in (0, 4, N):
         places = torch.full((B, Q), place)
         found = policy.unroll(theta, context, seen, places)
-        later = Context(
+        later = Transitions(
             *(
                 torch.cat((v[:, :place], w[:, place:]), 1)
                 for v, w in zip(context, other, strict=True)
@@ -85,7 +86,7 @@ def test_queries_do_not_see_each_other(policy, theta):
 
 def test_an_empty_context_is_one_of_which_nothing_is_read(policy, theta):
     seen, nowhere = normal(B, Q, SEEN, seed=9), torch.zeros(B, Q, dtype=torch.long)
-    empty = Context.empty(B, SEEN, A)
+    empty = none_met((B, 0), SEEN, A)
     found = policy.unroll(theta, empty, seen, nowhere)
     assert bool(found.isfinite().all())
     torch.testing.assert_close(policy.unroll(theta, context_of(), seen, nowhere), found, **NEAR)
@@ -97,7 +98,7 @@ def test_what_was_not_met_is_as_if_it_were_not_there(policy, theta):
     met[:, 3], met[:, 7:9] = False, False
     context, seen = context_of(met=met), normal(B, Q, SEEN, seed=9)
     places = torch.full((B, Q), N)
-    without = Context(*(v[:, met[0]] for v in context))
+    without = Transitions(*(v[:, met[0]] for v in context))
     fewer = torch.full((B, Q), int(met[0].sum()))
     wanted = policy.unroll(theta, without, seen, fewer)
     torch.testing.assert_close(policy.unroll(theta, context, seen, places), wanted, **NEAR)
@@ -133,7 +134,7 @@ def test_acting_step_by_step_is_one_unroll(policy, theta, transitions):
     changes = {"context_transitions": transitions, "context_episodes": 2}
     learner = learner_with(policy, theta, **changes)
     assert learner.stride == (1 if transitions == 25 else 3)
-    belief, met = learner.begin(B), Context.empty(B, SEEN, A)
+    belief, met = learner.begin(B), none_met((B, 0), SEEN, A)
     for step, lengths in enumerate(((T, 4, T), (T, 2, 3), (5, T, T), (T, T, T))):
         own = rollouts_of(10 * step, lengths)
         actor = learner.explorer(belief, step, 1, [])
@@ -144,8 +145,8 @@ def test_acting_step_by_step_is_one_unroll(policy, theta, transitions):
             dist, memory = actor(memory, seen)
             means.append(dist.mean[:, 0])
             action, reward = own.action[:, :, t], own.reward[:, :, t]
-        whole = joined(met, Context.of(own, learner.stride).flat())
-        before = met.met.shape[1]
+        whole = joined(met, flat(met_in(own, learner.stride)))
+        before = met.weight.shape[1]
         steps = torch.arange(T).expand(B, T)
         places = before + (steps + learner.stride - 1) // learner.stride
         found = policy.unroll(theta, whole, own.observation[:, 0], places)
@@ -158,10 +159,10 @@ def test_acting_step_by_step_is_one_unroll(policy, theta, transitions):
 
 def test_a_context_holds_transitions_as_they_were_executed():
     own = rollouts_of(0, (T, 4, T))
-    found = Context.of(own, 5)
+    found = met_in(own, 5)
     assert found.reward.shape == (B, 1, 3)
     met = torch.tensor([[True] * 3, [True, False, False], [True] * 3])[:, None]
-    assert torch.equal(found.met, met)
+    assert torch.equal(found.counts, met)
     assert torch.equal(found.before, own.observation[:, :, [0, 5, 10]] * met[..., None])
     assert torch.equal(found.after, own.observation[:, :, [1, 6, 11]] * met[..., None])
     assert torch.equal(found.action, own.action[:, :, [0, 5, 10]].clamp(-1, 1) * met[..., None])
@@ -217,7 +218,9 @@ def test_a_lesson_is_of_one_task_a_row(demos):
     number = torch.arange(NUM_TASKS).float()[:, None, None].expand(-1, episodes, transitions)
     place = torch.arange(transitions).expand(NUM_TASKS, episodes, transitions)
     state = number[..., None].expand(*number.shape, SEEN)
-    met = Context(state, state, number, place[..., None].expand_as(state), number >= 0)
+    met = Transitions(
+        state, state, place[..., None].expand_as(state), number, torch.ones(number.shape)
+    )
     asked = Asked(*(values[:, :0] for values in (state, state, number >= 0)))
     shown = Shown.of(training, asked)
     lesson = drawn(met, shown, stream(0, "lesson"), training.options)

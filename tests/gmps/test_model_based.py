@@ -111,7 +111,7 @@ def test_the_outer_gradient_is_that_of_finite_differences(adaptation):
 
 def test_nothing_met_changes_nothing():
     made, meta = model(GRADIENT)
-    nothing = Transitions(*(v.double() for v in none_met(2, STATE, ACTION, 4)))
+    nothing = Transitions(*(v.double() for v in none_met((2, 4), STATE, ACTION)))
     for name, value in made.adapted(meta, nothing).items():
         torch.testing.assert_close(value, meta.theta[name].expand_as(value), rtol=0, atol=0)
     remembering, meta = model(MEMORY)
@@ -124,7 +124,7 @@ def test_nothing_met_changes_nothing():
 def test_a_memory_does_not_see_what_does_not_count():
     made, meta = model(MEMORY)
     window = met(2, 4)
-    padded = joined(Transitions(*(v.double() for v in none_met(2, STATE, ACTION, 3))), window)
+    padded = joined(Transitions(*(v.double() for v in none_met((2, 3), STATE, ACTION))), window)
     torch.testing.assert_close(
         made.adapted(meta, padded)["0.bias"], made.adapted(meta, window)["0.bias"]
     )

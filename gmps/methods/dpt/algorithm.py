@@ -14,8 +14,8 @@ from demokit.learning.checkpoint import check_state
 from demokit.learning.networks import Params
 from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
 from gmps.distributed import WHOLE, Part
+from gmps.experience.transitions import Transitions, none_met
 from gmps.method import Iteration
-from gmps.methods.dpt.context import Context
 from gmps.methods.dpt.gathering import Asked, Episodes, Gathering
 from gmps.methods.dpt.learner import ContextLearner, load, start
 from gmps.methods.dpt.options import DPTOptions
@@ -50,7 +50,7 @@ def train(
         gathering, returns = Gathering(training), [nan]
         if iteration == 0:
             kept = gathering.replays(rng)
-            learner = learner.with_rewards(kept.met.reward[kept.met.met])
+            learner = learner.with_rewards(kept.met.reward[kept.met.counts])
         else:
             new, returns = gathering.trials(learner, rng)
             kept = kept.and_then(new, options.kept_episodes)
@@ -106,7 +106,7 @@ class Lesson(NamedTuple):
     context, labels (B, Q, A), and weights (B, Q) of a mean over them.
     """
 
-    context: Context
+    context: Transitions
     seen: Tensor
     place: Tensor
     label: Tensor
@@ -119,17 +119,21 @@ class Lesson(NamedTuple):
 
 
 def drawn(
-    met: Context, shown: Shown, rng: np.random.Generator, options: DPTOptions, part: Part = WHOLE
+    met: Transitions,
+    shown: Shown,
+    rng: np.random.Generator,
+    options: DPTOptions,
+    part: Part = WHOLE,
 ) -> Lesson:
     """A lesson: of B tasks some episodes each, in any order, and states at any places of them."""
     shape = options.batch, options.queries
-    num_tasks, episodes, transitions = met.met.shape
+    num_tasks, episodes, transitions = met.weight.shape
     task = torch.from_numpy(rng.integers(num_tasks, size=(options.batch, 1)))
     chosen = rng.integers(episodes, size=(options.batch, options.context_episodes + 1))
     row = shown.drawn(shape, rng)
     place = torch.from_numpy(rng.integers(chosen.shape[1] * transitions + 1, size=shape))
     own = task[part.own]
-    context = Context(*(v[own, torch.from_numpy(chosen)[part.own]].flatten(1, 2) for v in met))
+    context = Transitions(*(v[own, torch.from_numpy(chosen)[part.own]].flatten(1, 2) for v in met))
     seen, label, weight = (values[own, row[part.own]] for values in shown[:3])
     return Lesson(context, seen, place[part.own].to(seen.device), label, weight)
 
@@ -171,19 +175,17 @@ def _restored(
     found = {n: value for n, value in state.items() if n.startswith(_PARTS)}
     restore_optimizer(optimizer, {n: value for n, value in state.items() if n not in found})
     num, (met, asked) = len(training.problem.tasks), _PARTS
-    rows = (found.get(name, torch.zeros(0)) for name in (f"{met}met", f"{asked}alive"))
+    rows = (found.get(name, torch.zeros(0)) for name in (f"{met}weight", f"{asked}alive"))
     counts = [row.shape[1] if row.ndim > 1 else 0 for row in rows]
     if not state:
         return _zeros(learner, num, 0, 0)
     check_state(found, lambda: _named(_zeros(learner, num, *counts)))
-    return Episodes(Context(**section(found, met)), Asked(**section(found, asked)))
+    return Episodes(Transitions(**section(found, met)), Asked(**section(found, asked)))
 
 
 def _zeros(learner: ContextLearner, num_tasks: int, met: int, asked: int) -> Episodes:
     """So many episodes of every task, in which nothing happens."""
     widths = len(learner.policy.units.mean), learner.policy.action_width
-    seen, action = (torch.zeros(num_tasks, met, learner.places, width) for width in widths)
     state, said = (torch.zeros(num_tasks, asked, learner.horizon, width) for width in widths)
-    count = seen[..., 0].bool()
-    context = Context(seen, action, torch.zeros(count.shape), seen.clone(), count)
+    context = none_met((num_tasks, met, learner.places), *widths)
     return Episodes(context, Asked(state, said, torch.zeros(state.shape[:3]).bool()))

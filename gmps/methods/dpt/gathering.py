@@ -15,7 +15,7 @@ from demokit.protocols import Expert
 from gmps.experience.actor import Actor, Seen
 from gmps.experience.demos import DemoSet
 from gmps.experience.rollouts import Rollouts
-from gmps.methods.dpt.context import Context, joined, newest
+from gmps.experience.transitions import Transitions, joined, met_in, newest
 from gmps.methods.dpt.learner import ContextLearner
 from gmps.methods.dpt.options import DPTOptions
 from gmps.problem import Training
@@ -36,7 +36,7 @@ class Episodes(NamedTuple):
     their states; of no episode, P is 0 there, where he is not asked.
     """
 
-    met: Context
+    met: Transitions
     asked: Asked
 
     def and_then(self, later: Episodes, num: int) -> Episodes:
@@ -114,7 +114,7 @@ class Gathering:
         assert isinstance(rollouts.observation, Tensor)
         num = said.shape[1]
         asked = Asked(rollouts.observation[:, :num], said, rollouts.alive[:, :num])
-        met = Context.of(rollouts, self._options.stride(sampler.horizon))
+        met = met_in(rollouts, self._options.stride(sampler.horizon))
         return Episodes(self._everywhere(met), self._everywhere(asked)), rollouts
 
     def _everywhere(self, batch: Any) -> Any:

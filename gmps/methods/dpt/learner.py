@@ -15,7 +15,7 @@ from demokit.learning.checkpoint import check_tensors
 from demokit.random import torch_stream
 from gmps.experience.demos import DemoSet
 from gmps.experience.rollouts import Rollouts
-from gmps.methods.dpt.context import Context, joined, newest
+from gmps.experience.transitions import Transitions, flat, joined, met_in, newest, none_met
 from gmps.methods.dpt.options import DPTOptions
 from gmps.methods.dpt.policy import ContextActor, ContextPolicy, Units
 from gmps.policies.meta_params import MetaParams, section
@@ -56,28 +56,27 @@ class ContextLearner:
         """Every so many do."""
         return self.options.stride(self.horizon)
 
-    def begin(self, num_tasks: int) -> Context:
+    def begin(self, num_tasks: int) -> Transitions:
         """Nothing met."""
         seen = self.policy.units.mean
-        empty = Context.empty(num_tasks, len(seen), self.policy.action_width)
-        return Context(*(values.to(seen.device) for values in empty))
+        return none_met((num_tasks, 0), len(seen), self.policy.action_width, seen.device)
 
     def explorer(
-        self, belief: Context, step: int, num: int, rngs: Sequence[np.random.Generator]
+        self, belief: Transitions, step: int, num: int, rngs: Sequence[np.random.Generator]
     ) -> ContextActor:
         """The policy, drawing its actions."""
         return self._actor(belief, num)
 
-    def exploiter(self, belief: Context, num: int) -> ContextActor:
+    def exploiter(self, belief: Transitions, num: int) -> ContextActor:
         """The same, judged by its mean."""
         return self._actor(belief, num)
 
-    def adapt(self, belief: Context, step: int, gathered: Rollouts, memory: Any) -> Context:
+    def adapt(self, belief: Transitions, step: int, gathered: Rollouts, memory: Any) -> Transitions:
         """With what these episodes met; the oldest episodes are forgotten."""
-        met = Context.of(gathered, self.stride).flat()
+        met = flat(met_in(gathered, self.stride))
         return newest(joined(belief, met), self.options.context_episodes * self.places)
 
-    def _actor(self, belief: Context, num: int) -> ContextActor:
+    def _actor(self, belief: Transitions, num: int) -> ContextActor:
         how = self.places, self.stride, self.options.exploring_std
         return ContextActor(self.policy, self.meta.theta, belief, num, *how)
 

@@ -12,7 +12,7 @@ from torch.nn.functional import linear
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Params, init_mlp
 from gmps.experience.actor import Seen
-from gmps.methods.dpt.context import Context
+from gmps.experience.transitions import Transitions, newest, newly_met, repeated
 from gmps.policies.transformer import Cache, Transformer
 
 
@@ -54,26 +54,26 @@ class ContextPolicy:
         }
         return {f"{part}.{n}": value for part, own in parts.items() for n, value in own.items()}
 
-    def unroll(self, theta: Params, context: Context, seen: Tensor, place: Tensor) -> Tensor:
+    def unroll(self, theta: Params, context: Transitions, seen: Tensor, place: Tensor) -> Tensor:
         """Mean actions (B, Q, A) for observations (B, Q, O), each behind `place` (B, Q) tokens."""
         tokens, queries = self._tokens(theta, context), self._queries(theta, seen)
-        found = self.body.unroll(_part(theta, "body"), tokens, context.met, queries, place)
+        found = self.body.unroll(_part(theta, "body"), tokens, context.counts, queries, place)
         return _linear(theta, "action", found)
 
-    def begin(self, theta: Params, context: Context, room: int) -> Cache:
+    def begin(self, theta: Params, context: Transitions, room: int) -> Cache:
         """What a context says, with room for so many transitions more."""
         tokens = self._tokens(theta, context)
-        return self.body.begin(_part(theta, "body"), tokens, context.met, room)
+        return self.body.begin(_part(theta, "body"), tokens, context.counts, room)
 
-    def step(self, theta: Params, cache: Cache, num: int, new: Context, seen: Tensor) -> Tensor:
+    def step(self, theta: Params, cache: Cache, num: int, new: Transitions, seen: Tensor) -> Tensor:
         """Mean actions (B, A) for observations (B, O) behind `num` places of a cache and new
         transitions (B, S, ...), which are put into it; S is 0 or 1.
         """
         tokens, query = self._tokens(theta, new), self._queries(theta, seen)
-        found = self.body.step(_part(theta, "body"), cache, num, tokens, new.met, query)
+        found = self.body.step(_part(theta, "body"), cache, num, tokens, new.counts, query)
         return _linear(theta, "action", found)
 
-    def _tokens(self, theta: Params, context: Context) -> Tensor:
+    def _tokens(self, theta: Params, context: Transitions) -> Tensor:
         units, change = self.units, (context.after - context.before) / self.units.change
         reward = (context.reward - units.reward[0]) / units.reward[1]
         parts = (self._standard(context.before), change, context.action, reward[..., None])
@@ -118,14 +118,14 @@ class ContextActor:
         self,
         policy: ContextPolicy,
         theta: Params,
-        context: Context,
+        context: Transitions,
         num: int,
         room: int,
         stride: int,
         std: float,
     ) -> None:
         with torch.no_grad():
-            cache = policy.begin(theta, context.repeated(num), room)
+            cache = policy.begin(theta, repeated(context, num), room)
         places = cache.met.shape[1] - room
         nothing = context.before.new_zeros(len(cache.met), len(policy.units.mean))
         self.memory = Walk(cache, places, nothing, cache.met[:, 0])
@@ -135,20 +135,17 @@ class ContextActor:
         """See `Actor`. The cache is written to in place, behind what counted at the first step."""
         assert isinstance(seen.observation, Tensor)
         now = seen.observation.flatten(0, 1)
-        new = self._new(memory, seen, now)
+        new = self._new(memory, seen)
         mean = self._policy.step(self._theta, memory.cache, memory.num, new, now)
-        num = memory.num + new.met.shape[1]
+        num = memory.num + new.weight.shape[1]
         memory = Walk(memory.cache, num, now, seen.alive.flatten())
         return Gaussian(mean.view(*seen.alive.shape, -1), mean.new_full((), self._std)), memory
 
-    def _new(self, memory: Walk, seen: Seen, now: Tensor) -> Context:
+    def _new(self, memory: Walk, seen: Seen) -> Transitions:
         """The transition of the step before, (B, 1, ...), or none, (B, 0, ...)."""
         is_kept = seen.t > 0 and (seen.t - 1) % self._stride == 0
         has_room = memory.num < memory.cache.met.shape[1]  # none behind the horizon
-        kept = slice(int(is_kept and has_room))
-        action, reward = seen.action.flatten(0, 1).clamp(-1, 1), seen.reward.flatten()
-        parts = memory.before, action, reward, now, memory.alive
-        return Context(*(values[:, None][:, kept] for values in parts))
+        return newest(newly_met(memory.before, memory.alive, seen), int(is_kept and has_room))
 
 
 def _linear(theta: Params, name: str, x: Tensor) -> Tensor:

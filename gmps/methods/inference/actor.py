@@ -11,7 +11,7 @@ from torch import Tensor
 from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Params
 from gmps.experience.actor import Seen
-from gmps.experience.transitions import Transitions
+from gmps.experience.transitions import Transitions, between
 from gmps.methods.inference.policy import act
 from gmps.policies.gaussian import GaussianPolicy
 
@@ -111,10 +111,7 @@ class SeekingActor:
 def met_on(path: Path) -> Transitions:
     """The transitions (M, K, N, ...) of episodes so far."""
     states = torch.stack(path.features, 2)
-    return Transitions(
-        states[:, :, :-1],
-        torch.stack(path.actions, 2).clamp(-1, 1),
-        states[:, :, 1:],
-        torch.stack(path.rewards, 2),
-        torch.stack(path.alive[:-1], 2).to(states.dtype),
+    action, reward, alive = (
+        torch.stack(part, 2) for part in (path.actions, path.rewards, path.alive)
     )
+    return between(states, action, reward, alive)

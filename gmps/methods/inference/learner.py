@@ -102,7 +102,7 @@ class TaskInference:
         codes = torch.zeros(num_tasks, 1, self.space.width)
         nothing = codes[..., 0]
         state, action = len(self.eyes.modelled(self.policy.feature_mean)), self.policy.action_width
-        met = none_met(num_tasks, state, action)
+        met = none_met((num_tasks, 0), state, action)
         shapes = (len(self.policy.feature_mean),), (action,), ()
         shown = Shown(*(torch.zeros(num_tasks, 0, *shape) for shape in shapes))
         return Belief(Evidence(met, shown), Posterior(codes, nothing, nothing))
@@ -142,8 +142,7 @@ class TaskInference:
         weight = demonstrations.alive.to(features.dtype)
         steps = (values.flatten(1, 2) for values in (features, demonstrations.action, weight))
         seen = belief.seen
-        pairs = zip(seen.shown, steps, strict=True)
-        seen = seen._replace(shown=Shown(*(torch.cat(pair, 1) for pair in pairs)))
+        seen = seen._replace(shown=joined(seen.shown, Shown(*steps)))
         draws = [self._draws(rng, 1) for rng in rngs]
         codes, gumbel = (torch.cat(part) for part in zip(*draws, strict=True))
         return Belief(seen, self._posterior(belief, seen, codes, gumbel))

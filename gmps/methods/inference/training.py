@@ -15,7 +15,7 @@ from demokit.learning.networks import Params
 from demokit.random import torch_stream
 from gmps.experience.observation import thinned
 from gmps.experience.rollouts import Rollouts
-from gmps.experience.transitions import Transitions, flat, joined, none_met
+from gmps.experience.transitions import Transitions, between, flat, joined, none_met
 from gmps.method import Iteration
 from gmps.methods.inference.actor import Eyes, PlannedActor
 from gmps.methods.inference.learner import TaskInference
@@ -105,7 +105,7 @@ def _met_before(
 
     def wanted() -> dict[str, Tensor]:
         tasks, action = len(training.problem.tasks), learner.policy.action_width
-        return none_met(tasks, state, action, num)._asdict()
+        return none_met((tasks, num), state, action)._asdict()
 
     check_state(found, wanted)
     return Transitions(**found)
@@ -283,13 +283,7 @@ def _turns(horizon: int, num: int, rng: np.random.Generator) -> np.ndarray[Any, 
 def _transitions(eyes: Eyes, rollouts: Rollouts) -> Transitions:
     """Of roll-outs (M, K, T, ...): (M, K, T - 1, ...)."""
     states = eyes.modelled(eyes.features(rollouts.observation))
-    return Transitions(
-        states[:, :, :-1],
-        rollouts.action[:, :, :-1].clamp(-1, 1),
-        states[:, :, 1:],
-        rollouts.reward[:, :, :-1],
-        rollouts.alive[:, :, :-1].to(states.dtype),
-    )
+    return between(states, rollouts.action, rollouts.reward, rollouts.alive)
 
 
 def _models(

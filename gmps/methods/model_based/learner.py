@@ -15,7 +15,16 @@ from demokit.learning.checkpoint import check_tensors
 from demokit.random import torch_stream
 from gmps.experience.actor import Certain, Seen
 from gmps.experience.rollouts import Rollouts
-from gmps.experience.transitions import Transitions, flat, joined, latest, none_met
+from gmps.experience.transitions import (
+    Transitions,
+    flat,
+    joined,
+    latest,
+    met_in,
+    newly_met,
+    none_met,
+    repeated,
+)
 from gmps.methods.model_based.model import AdaptiveModel, Paid, Units, model_of
 from gmps.methods.model_based.options import ModelBasedOptions
 from gmps.policies.meta_params import MetaParams, section
@@ -43,8 +52,8 @@ class PlanningActor:
     """
 
     def __init__(self, learner: ModelBased, window: Transitions, num: int) -> None:
-        own = Transitions(*(values.repeat_interleave(num, 0) for values in window))
-        self.memory = Met(own, own.before[:, -1], own.weight[:, -1] > 0)
+        own = repeated(window, num)
+        self.memory = Met(own, own.before[:, -1], own.counts[:, -1])
         self._learner = learner
 
     def __call__(self, memory: Met, seen: Seen) -> tuple[Certain, Met]:
@@ -52,15 +61,8 @@ class PlanningActor:
         assert isinstance(seen.observation, Tensor)
         now, window = seen.observation.flatten(0, 1), memory.window
         if seen.t:
-            last = Transitions(
-                memory.observation,
-                seen.action.flatten(0, 1).clamp(-1, 1),
-                now,
-                seen.reward.flatten(),
-                memory.alive.to(now.dtype),
-            )
-            behind = Transitions(*(value[:, None] for value in last))
-            window = latest(joined(window, behind), window.weight.shape[1])
+            last = newly_met(memory.observation, memory.alive, seen)
+            window = latest(joined(window, last), window.weight.shape[1])
         action = self._learner.planned(window, now, seen.t)
         return Certain(action.view(*seen.alive.shape, -1)), Met(window, now, seen.alive.flatten())
 
@@ -87,9 +89,8 @@ class ModelBased:
 
     def begin(self, num_tasks: int) -> Transitions:
         """Nothing was met."""
-        none = none_met(num_tasks, self.model.state_width, self.model.action_width, self.window)
-        device = self.model.units.state_mean.device
-        return Transitions(*(values.to(device) for values in none))
+        widths = self.model.state_width, self.model.action_width
+        return none_met((num_tasks, self.window), *widths, self.model.units.state_mean.device)
 
     def explorer(
         self, belief: Transitions, step: int, num: int, rngs: Sequence[np.random.Generator]
@@ -103,7 +104,7 @@ class ModelBased:
 
     def adapt(self, belief: Transitions, step: int, gathered: Rollouts, memory: Met) -> Transitions:
         """The last transitions, of all episodes as if they had come one after the other."""
-        return latest(joined(belief, flat(transitions(gathered))), self.window)
+        return latest(joined(belief, flat(met_in(gathered))), self.window)
 
     @torch.no_grad()
     def planned(self, window: Transitions, state: Tensor, t: int) -> Tensor:
@@ -139,19 +140,6 @@ class ModelBased:
         """See `MetaLearner`."""
         model = self.model.with_units(self.model.units.to(device))
         return self.with_model(model, self.meta.to(device))
-
-
-def transitions(rollouts: Rollouts) -> Transitions:
-    """Of roll-outs (M, K, T, ...): (M, K, T - 1, ...), for what came after the last is not seen."""
-    seen = rollouts.observation
-    assert isinstance(seen, Tensor)
-    return Transitions(
-        seen[:, :, :-1],
-        rollouts.action[:, :, :-1].clamp(-1, 1),
-        seen[:, :, 1:],
-        rollouts.reward[:, :, :-1],
-        rollouts.alive[:, :, :-1].to(seen.dtype),
-    )
 
 
 def start(training: Training[ModelBasedOptions]) -> ModelBased:
