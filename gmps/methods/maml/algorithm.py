@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from gmps.gradient import GradientLearner
 from gmps.method import Iteration, informed
 from gmps.methods.maml.learner import RewardOracle, load, start
 from gmps.methods.maml.objective import MetaSurrogate, OverTasks, Stage
-from gmps.methods.maml.options import Form, OnPolicyOptions, RewardOptions
+from gmps.methods.maml.options import Form, RewardOptions
 from gmps.policies.meta_params import MetaParams
 from gmps.problem import Training
 from gmps.steps.trust_region import Judged
@@ -46,7 +45,7 @@ def train(
     form = _weighted(options.form, state)
     for iteration in range(first, options.iterations):  # 2
         rng = training.stream("iteration", iteration)
-        chosen = drawn_tasks(training, rng)  # 3
+        chosen = training.some_tasks(rng, options.meta_batch)  # 3
         sampler = training.sampler_of(chosen, explore=options.rollouts_per_task)
         learner = informed(learner, sampler.contexts)
         gathered: list[Gathered] = []
@@ -66,11 +65,6 @@ def train(
         scalars = {**moved.scalars, **_weights_of(form), **paid, "std": _mean_std(learner)}
         spent = len(gathered) * sampler.num_steps
         yield Iteration(learner, scalars, spent, {**optimizer_tensors(optimizer), **_kept(form)})
-
-
-def drawn_tasks(training: Training[OnPolicyOptions], rng: np.random.Generator) -> list[int]:
-    """Which training tasks an iteration takes, of all processes."""
-    return training.some_tasks(rng, training.options.meta_batch)
 
 
 def _weighted(form: Form, state: Mapping[str, Tensor]) -> Form:

@@ -23,7 +23,7 @@ from demokit.random import torch_stream
 from gmps.distributed import Part
 from gmps.experience.rollouts import Gathered, Rollouts
 from gmps.method import Iteration
-from gmps.methods.maml.algorithm import drawn_tasks, paid_in
+from gmps.methods.maml.algorithm import paid_in
 from gmps.methods.maml.learner import policy_of
 from gmps.methods.maml.objective import OverTasks, Stage
 from gmps.methods.maml.options import MAESNOptions
@@ -242,7 +242,7 @@ def train(
     options = training.options
     for iteration in range(first, options.iterations):
         rng = training.stream("iteration", iteration)
-        chosen = drawn_tasks(training, rng)  # a batch of tasks
+        chosen = training.some_tasks(rng, options.meta_batch)  # a batch of tasks
         sampler = training.sampler_of(chosen, explore=options.rollouts_per_task)
         own = torch.tensor(chosen, device=training.device)[sampler.part.own]
         # Roll-outs under latents of each task's Gaussian, and a step on it.

@@ -13,7 +13,7 @@ from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
 from gmps.distributed import Part
 from gmps.experience.rollouts import Gathered, Rollouts
 from gmps.method import Iteration
-from gmps.methods.maml.algorithm import drawn_tasks, paid_in, standard_pay
+from gmps.methods.maml.algorithm import paid_in, standard_pay
 from gmps.methods.maml.meta_exploration.learner import (
     Belief,
     ExplorationLearner,
@@ -60,7 +60,7 @@ def train(
     restore_optimizer(optimizer, state)
     for iteration in range(first, options.iterations):  # 2
         rng = training.stream("iteration", iteration)
-        chosen = drawn_tasks(training, rng)  # 3
+        chosen = training.some_tasks(rng, options.meta_batch)  # 3
         sampler = training.sampler_of(chosen, explore=options.rollouts_per_task)
         rngs = sampler.streams(rng)
         belief = learner.begin(sampler.num_tasks)
