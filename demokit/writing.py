@@ -10,18 +10,24 @@ import csv
 import errno
 import io
 import os
+import platform
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zlib import crc32
 
 from demokit.errors import DemokitError
 
 ASIDE = ".tmp"
-"""Ends the name under which a new file is written beside the old one."""
+"""Ends the name under which a new file is written beside the old one; see `aside_of`."""
 AS_IT_WAS = "what was there is as it was."
+_HERE = f"{crc32(platform.node().encode(errors='replace')):08x}"  # this machine
+_NUMBERS = count()
+_MOST_NAMED = 200  # characters of a file's name in another's
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk is full",
@@ -36,7 +42,8 @@ def replaced(
     """A free path beside `path`: the file that the block writes there takes its place at the end.
 
     Before that it is made durable, and `check` reads it back. A link stays; what it leads to is
-    replaced. Nothing is left of what failed.
+    replaced. Nothing is left of what failed, nor of writers that were killed. Of processes that
+    write the same file at once, the last one's counts.
 
     Args:
         path: the file.
@@ -53,7 +60,8 @@ def replaced(
             path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise DemokitError(f"{path} is a device or a pipe, no file to replace: {advice}")
-        aside = path.with_name(path.name + ASIDE)
+        _remove_left_over(path)
+        aside = aside_of(path)
         try:
             yield aside
             sync(aside)
@@ -64,6 +72,39 @@ def replaced(
             aside.unlink(missing_ok=True)
 
 
+def aside_of(path: Path) -> Path:
+    """A path beside `path` that no other writer has: NAME.MACHINE-PROCESS-NUMBER.tmp."""
+    return path.with_name(f"{_aside_prefix(path)}{os.getpid()}-{next(_NUMBERS)}{ASIDE}")
+
+
+def _aside_prefix(path: Path) -> str:
+    return f"{path.name[:_MOST_NAMED]}.{_HERE}-"
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove what writers of `path` on this machine left when they were killed, where one may."""
+    prefix = _aside_prefix(path)
+    with suppress(OSError):
+        for name in os.listdir(path.parent):
+            if name.startswith(prefix) and name.endswith(ASIDE):
+                process = name.removeprefix(prefix).partition("-")[0]
+                if process.isdecimal() and not _runs(int(process)):
+                    path.with_name(name).unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether there is such a process on this machine, as far as one can tell."""
+    if os.name != "posix":  # where signal 0 is no question
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
+
+
 @contextmanager
 def replaced_folder(path: Path, advice: str, check: Callable[[Path], object]) -> Iterator[Path]:
     """The same for a folder, or for what is a folder in some cases; see `replaced`."""
@@ -71,7 +112,7 @@ def replaced_folder(path: Path, advice: str, check: Callable[[Path], object]) ->
         path = behind_link(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".demokit-", dir=path.parent) as scratch:
-            aside, old = Path(scratch, path.name), Path(scratch, f"{path.name[:200]}.old")
+            aside, old = Path(scratch, path.name), Path(scratch, f"{path.name[:_MOST_NAMED]}.old")
             yield aside
             _sync_all(aside)
             check(aside)

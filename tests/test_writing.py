@@ -2,11 +2,15 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
+from time import monotonic
 
 import pytest
 
 from demokit.errors import DemokitError
-from demokit.writing import explain_write, replaced, replaced_folder, write_whole
+from demokit.writing import aside_of, explain_write, replaced, replaced_folder, write_whole
 
 
 def never(_):
@@ -68,8 +72,7 @@ def test_what_the_disk_changed_is_noticed(tmp_path, monkeypatch):
     sync = os.fsync
 
     def corrupt(handle):
-        aside = tmp_path / "a.txt.tmp"
-        if aside.exists():
+        for aside in tmp_path.glob("a.txt.*.tmp"):
             os.truncate(aside, 2)
         sync(handle)
 
@@ -77,6 +80,66 @@ def test_what_the_disk_changed_is_noticed(tmp_path, monkeypatch):
     with pytest.raises(DemokitError, match=r"Cannot write .*a.txt \(input/output error\): wait."):
         write_whole(path, "new text", "wait.")
     assert path.read_text() == "old"
+
+
+MANY = """
+import sys
+from pathlib import Path
+from demokit.writing import write_whole
+path, letter, num = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for i in range(num):
+    write_whole(path, letter * (1 + i * 997 % 50_000))
+"""
+
+
+def test_two_processes_may_write_one_file_at_once(tmp_path):
+    """Whoever reads meanwhile finds what one of them wrote, whole."""
+    path, num = tmp_path / "a.txt", 150
+    write_whole(path, "a")
+    whole = {1 + i * 997 % 50_000 for i in range(num)}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", MANY, path, letter, str(num)]) for letter in "ab"
+    ]
+    seen, until = set(), monotonic() + 60
+    while monotonic() < until and any(writer.poll() is None for writer in writers):
+        found = path.read_text()
+        assert len(found) in whole
+        assert set(found) in ({"a"}, {"b"})
+        seen.add(found[0])
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert seen == {"a", "b"}
+    assert names(tmp_path) == ["a.txt"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from demokit.writing import replaced
+with replaced(Path(sys.argv[1]), "", lambda _: None) as aside:
+    aside.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
+    """What other files, or writers that still run, have there stays."""
+    path = tmp_path / "a.txt"
+    write_whole(path, "old")
+    killed = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.glob("a.txt.*.tmp")
+    assert path.read_text() == "old"
+    stays = [aside_of(path), tmp_path / f"b{left.name}", tmp_path / "a.txt.notes.tmp"]
+    for each in stays:
+        each.write_text("mine")
+    write_whole(path, "new")
+    assert path.read_text() == "new"
+    assert names(tmp_path) == sorted(["a.txt", *(each.name for each in stays)])
+
+
+def test_a_name_may_be_as_long_as_the_system_lets_it(tmp_path):
+    write_whole(tmp_path / ("a" * 255), "new")
+    assert names(tmp_path) == ["a" * 255]
 
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):

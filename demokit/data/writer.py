@@ -1,7 +1,7 @@
 """Writing a dataset so that a crash at any moment loses at most the episode in progress.
 
 Each episode becomes durable in the folder NAME.hdf5.partial as soon as it is added; `finish`
-assembles NAME.hdf5.tmp and renames it, so that NAME.hdf5 is always complete or absent.
+assembles a file beside it and renames it, so that NAME.hdf5 is always complete or absent.
 """
 
 from __future__ import annotations

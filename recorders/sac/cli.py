@@ -121,13 +121,13 @@ def _groups(folder: Path, tasks: Sequence[Task], *, per_task: bool) -> dict[Path
 
 def _reserve(out: Path | None) -> None:
     """Make the folder of `out`; raises DemokitError where nothing can be written in it."""
-    from demokit.writing import ASIDE, explain_write
+    from demokit.writing import aside_of, explain_write
 
     if out is None:
         return
     with explain_write(out, "name another --out."):
         out.parent.mkdir(parents=True, exist_ok=True)
-        aside = out.with_name(out.name + ASIDE)
+        aside = aside_of(out)
         aside.touch()
         aside.unlink()
 

@@ -80,18 +80,17 @@ def test_kill_at_random_moments_then_resume(tmp_path):
 
 
 def test_kill_while_the_file_is_assembled(tmp_path):
-    path = tmp_path / "a.hdf5"
-    aside = tmp_path / "a.hdf5.tmp"
+    path, aside = tmp_path / "a.hdf5", "a.hdf5.*.tmp"
     process = subprocess.Popen(
         command(path, 60), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while process.poll() is None and not aside.exists():
+    while process.poll() is None and not list(tmp_path.glob(aside)):
         time.sleep(0.0005)
     process.kill()
     process.wait()
     assert saved_count(path) == 60
     subprocess.run(command(path, 60, "--resume"), check=True, capture_output=True)
-    assert not aside.exists()
+    assert not list(tmp_path.glob(aside))
     dataset = open_dataset(path)
     assert not dataset.unfinished
     for index in range(60):
