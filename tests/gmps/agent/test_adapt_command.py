@@ -146,7 +146,7 @@ def test_what_cannot_be_shown_is_refused(runs, shown, point_demos, invoke, tmp_p
     invoke("record", "--env", "push", "--tasks", 1, "--episodes-per-task", 1, "--out", one)
     said = words(invoke("adapt", runs / "gmps", "--demos", one, *out, exit_code=1))
     assert "shows push, the policy is one of point" in said
-    said = words(invoke("adapt", runs / "replay", "--demos", shown, *out, exit_code=1))
+    said = words(invoke("adapt", runs / "context-search", "--demos", shown, *out, exit_code=1))
     assert "learns a new task from rewards alone" in said
     said = words(
         invoke("adapt", runs / "gmps", "--context=0,0", "--episodes", 0, *out, exit_code=2)
