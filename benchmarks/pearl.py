@@ -25,7 +25,7 @@ from demokit.envs.tasks import make_tasks
 from demokit.learning.sac import bellman_target, critic_loss, polyak, soft_value, value_loss
 from demokit.random import stream, torch_stream
 from gmps.distributed import WHOLE
-from gmps.experience.transitions import Replay, Transitions
+from gmps.experience.replay import Replay, Steps
 from gmps.methods.pearl.algorithm import Gathering, restored
 from gmps.methods.pearl.learner import start
 from gmps.methods.pearl.networks import ACTOR, CRITIC, ENCODER, VALUE, named, under
@@ -121,7 +121,7 @@ class Loop:
             self._step(rows)
 
     def _row(self, batch: Batch, i: int) -> Batch:
-        context, steps = (Transitions(*(v[i : i + 1] for v in part)) for part in batch[:2])
+        context, steps = (Steps(*(v[i : i + 1] for v in part)) for part in batch[:2])
         return Batch(context, steps, batch.latent_noise[i : i + 1], batch.action_noise[i : i + 1])
 
     def _step(self, rows: Sequence[Batch]) -> None:
