@@ -5,6 +5,7 @@ from math import isfinite, nan
 from typing import Protocol
 
 IMITATION, ITERATIONS, STEP_SIZES = "imitation first", "iterations", "step sizes tried"
+DIMENSIONS = "numbers of dimensions tried"
 
 
 class Report(Protocol):

@@ -165,7 +165,7 @@ def _trained(x: Tensor, y: Tensor, fold: Tensor, steps: int, rng: Generator) -> 
     network = _init((x.shape[1], *_HIDDEN, y.shape[1]), rng)
     rows = [torch.where(fold != i)[0] for i in range(MEMBERS)]
     rows = [own if len(own) else torch.arange(len(x)) for own in rows]
-    optimizer = torch.optim.AdamW(network.values(), _LR, weight_decay=_WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(network.values(), _LR, weight_decay=_WEIGHT_DECAY, fused=True)
     for step in range(steps):
         drawn = torch.stack([_drawn(own, _BATCH, rng) for own in rows])
         optimizer.param_groups[0]["lr"] = _LR * (1 - step / steps)

@@ -41,7 +41,10 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
         0.03, "Weight of a transition's log-likelihood: those of an episode are not independent."
     )
     ascent: int = option(
-        15, "Steps of Adam that move the likeliest candidates uphill; 0: none move.", zero=True
+        15,
+        "Steps of Adam that move the likeliest candidates uphill, for every two dimensions of the "
+        "task space; 0: none move.",
+        zero=True,
     )
     heat: float = option(
         0.3, "Factor on log-likelihoods where the next episode's latent is drawn.", zero=True

@@ -146,7 +146,7 @@ def learn(
     heads = _Heads(met, width, rng) if met is not None and options.model_weight else None
     acting = {n: v.clone().requires_grad_() for n, v in theta.items() if n[0].isdigit()}
     networks = [*acting.values(), *(heads.leaves if heads else ())]
-    optimizer = torch.optim.Adam([{"params": networks}, {"params": [center, log_std]}])
+    optimizer = torch.optim.Adam([{"params": networks}, {"params": [center, log_std]}], fused=True)
 
     def drawn(task: Tensor) -> Tensor:
         noise = torch.randn(*task.shape, width, generator=rng)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -60,7 +61,7 @@ class Likelihood:
         rewards, changes: the models of rewards and of changes of state.
         imitation: the policy as a model of who demonstrates.
         temper: weight of a step.
-        ascent: steps uphill of the codes that move.
+        ascent: steps uphill of the codes that move, for every two dimensions.
     """
 
     rewards: Ensemble
@@ -142,12 +143,13 @@ def _chosen(log_posterior: Tensor, gumbel: Tensor) -> Tensor:
 
 
 def _uphill(likelihood: Likelihood, seen: Evidence, codes: Tensor) -> Tensor:
-    """Codes after some steps of Adam on the log-posterior."""
+    """Codes after some steps of Adam on the log-posterior: the farther, the more dimensions."""
     codes = codes.clone().requires_grad_()
     optimizer = torch.optim.Adam([codes], _LR)
+    steps = likelihood.ascent * ceil(codes.shape[-1] / 2)
     with torch.enable_grad():
-        for step in range(likelihood.ascent):
-            optimizer.param_groups[0]["lr"] = _LR * (1 - step / likelihood.ascent)
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = _LR * (1 - step / steps)
             loss = -(likelihood(seen, codes) + log_prior(codes)).sum()
             (codes.grad,) = torch.autograd.grad(loss, [codes])
             optimizer.step()

@@ -36,7 +36,7 @@ from gmps.policies.gaussian import AdaptSpec, GaussianPolicy
 from gmps.policies.meta_params import MetaParams, section
 from gmps.policies.standard import demo_statistics, make_policy, require_params, statistics_of
 from gmps.problem import Problem, Training
-from gmps.progress import IMITATION
+from gmps.progress import DIMENSIONS, IMITATION, unheard
 from gmps.steps.imitation import imitation_step
 
 if TYPE_CHECKING:
@@ -200,9 +200,10 @@ def _chosen_width(
     With fewer, codes do not tell tasks apart; with more, models hold on to what is chance.
     """
     options, fewer = training.options, training.options.steps // _FEWER or 1
-    short = replace(training, options=replace(options, steps=fewer))
+    short = replace(training, options=replace(options, steps=fewer), report=unheard)
     errors: dict[int, float] = {}
-    for width in _WIDTHS:
+    for tried, width in enumerate(_WIDTHS):
+        training.report(DIMENSIONS, tried, len(_WIDTHS))
         found, _ = _learned(short, _as_wide(learner, width), shown, guess, met, 1)
         codes, rng = found.space.codes, torch_stream(options.seed, "width", width)
         fitted = (
