@@ -248,7 +248,7 @@ def test_demonstrations_are_shown_before_the_first_episode(
     assert content["told"]["gmps"].endswith("; of a new task 2 demonstrations")
     assert "demonstrations of each task" not in str(content_of(tmp_path / "0")["facts"])
     args = ("--demonstrations", 1, "--output-dir", tmp_path / "no")
-    said = invoke("evaluate", point_run, simple_runs[0], *args, exit_code=1).output
+    said = invoke("evaluate", point_run, simple_runs[1], *args, exit_code=1).output
     assert "learns a new task from rewards alone" in said
 
 
