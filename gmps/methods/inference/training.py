@@ -211,6 +211,7 @@ def _chosen_width(
             for what in (met.paid(), met.moved())
         )
         errors[width] = sum(float(each.variance.log().sum()) for each in fitted)
+    training.report(DIMENSIONS, len(_WIDTHS), len(_WIDTHS))
     return min(errors, key=errors.__getitem__)
 
 
