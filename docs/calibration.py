@@ -23,7 +23,6 @@ from torch import Tensor
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from demokit.envs.tasks import make_tasks
 from demokit.random import stream, torch_stream
 from demokit.types import Task
 from gmps.comparison.references import choose_reference, demonstrated
@@ -31,18 +30,13 @@ from gmps.evaluation import stages
 from gmps.methods.inference.learner import TaskInference
 from gmps.methods.inference.posterior import NEAR, PARTICLES, PRIOR_STD, Evidence, log_prior
 from gmps.problem import Problem
-from gmps.runs.checkpoint import load
+from inference_runs import fresh_tasks, inference_run
 
-TASKS, EPISODES, SHOWN = 40, 3, 10
+TASKS, SEED, EPISODES, SHOWN = 40, 7, 3, 10
 ROUNDS, CODES, WIDE, LEAST_WIDTH = 4, 600, 0.1, 1e-4
 _AT_ONCE = 60  # codes
 TEMPERS = (0.1, 1.0)  # beside the learner's own
 INNER = (0.5, 0.8, 0.95)
-
-
-def fresh_tasks(problem: Problem) -> tuple[Task, ...]:
-    """Tasks that nothing is trained, validated or chosen on: drawn as training tasks are."""
-    return tuple(make_tasks(problem.family, "uniform", "monitor", num_tasks=TASKS, seed=7))
 
 
 def own_codes(learner: TaskInference, problem: Problem, tasks: tuple[Task, ...]) -> Tensor:
@@ -118,7 +112,7 @@ def region(
 @torch.no_grad()
 def measured(learner: TaskInference, problem: Problem) -> dict[tuple[int, float], Tensor]:
     """The regions (M,) of fresh tasks, by episodes and temper: its own, and others in the end."""
-    tasks, usual = fresh_tasks(problem), learner.options.temper
+    tasks, usual = fresh_tasks(problem, TASKS, SEED), learner.options.temper
     own, sampler = own_codes(learner, problem, tasks), problem.sampler(tasks, explore=1)
     rng, found = torch_stream(0, "calibration"), {}
     for stage in stages(learner, sampler, partial(stream, 0, "calibration"), EPISODES):
@@ -155,9 +149,7 @@ def main(out: Path, runs: list[Path]) -> None:
     print("| family | episodes | temper | " + " | ".join(f"{level:.0%}" for level in INNER) + " |")
     print("|---|---|---|" + "---|" * len(INNER))
     for run, panel in zip(runs, np.atleast_1d(panels), strict=True):
-        trained = load(run)[0]
-        if trained.method != "task-inference":
-            sys.exit(f"{run} is no run of task inference.")
+        trained = inference_run(run)
         found = measured(trained.learner, trained.problem)
         draw(panel, found, trained.learner.options.temper, trained.problem.family_name)
         table(trained.problem.family_name, found)

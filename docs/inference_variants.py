@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from demokit.envs.tasks import make_tasks
 from demokit.random import stream
 from gmps.evaluation import stages
 from gmps.methods.inference.learner import TaskInference
 from gmps.problem import Problem
-from gmps.runs.checkpoint import load
+from inference_runs import fresh_tasks, inference_run
 
-TASKS, EPISODES, JUDGED = 40, 3, 2
+TASKS, SEED, EPISODES, JUDGED = 40, 13, 3, 2
 VARIANTS = {
     "all of it": {},
     "optimism without heat": {"heat": 1.0},
@@ -34,18 +33,14 @@ VARIANTS = {
 
 def success(learner: TaskInference, problem: Problem) -> Iterator[float]:
     """Of the mean policy on fresh tasks, drawn as training tasks are, after 0, 1, ... episodes."""
-    tasks = tuple(make_tasks(problem.family, "uniform", "monitor", num_tasks=TASKS, seed=13))
-    sampler = problem.sampler(tasks, explore=1, mean=JUDGED)
+    sampler = problem.sampler(fresh_tasks(problem, TASKS, SEED), explore=1, mean=JUDGED)
     for stage in stages(learner, sampler, partial(stream, 0, "variants"), EPISODES):
         yield float(stage.sampled.judged.success.float().mean())
 
 
 def main(runs: list[Path]) -> None:
     """A row of each variant: mean over runs, and the standard deviation over them."""
-    trained = [load(run)[0] for run in runs]
-    for run, found in zip(runs, trained, strict=True):
-        if found.method != "task-inference":
-            sys.exit(f"{run} is no run of task inference.")
+    trained = [inference_run(run) for run in runs]
     print("| | " + " | ".join(map(str, range(EPISODES + 1))) + " |")
     print("|---" * (EPISODES + 2) + "|")
     for name, options in VARIANTS.items():

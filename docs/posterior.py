@@ -27,7 +27,7 @@ from gmps.methods.inference.actor import PlannedActor
 from gmps.methods.inference.learner import TaskInference
 from gmps.methods.inference.posterior import PARTICLES, infer, log_prior
 from gmps.problem import Problem
-from gmps.runs.checkpoint import load
+from inference_runs import inference_run
 
 TASK = 1  # of the held-out ones
 SIDE, REACH = 61, 2.5  # codes along each axis, and how far they reach
@@ -136,8 +136,7 @@ def draw(learner: TaskInference, problem: Problem, out: Path) -> None:
 
 if __name__ == "__main__":
     run, picture = map(Path, sys.argv[1:])
-    found = load(run)[0]
-    of = found.method, found.problem.family_name
-    if of != ("task-inference", "point") or found.learner.space.width != len("xy"):
+    found = inference_run(run)
+    if found.problem.family_name != "point" or found.learner.space.width != len("xy"):
         sys.exit(f"{run} is no run of task inference on point with two codes.")
     draw(found.learner, found.problem, picture)

@@ -14,21 +14,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from demokit.envs.tasks import make_tasks
 from demokit.learning.networks import Params
 from demokit.random import stream
-from demokit.types import Task
 from gmps.evaluation import Stage, stage_of, stages
 from gmps.gradient import GradientLearner
 from gmps.methods.inference.learner import TaskInference
 from gmps.policies.gaussian import LATENT, AdaptSpec, replicate
 from gmps.policies.meta_params import MetaParams
 from gmps.problem import Problem
-from gmps.runs.checkpoint import load
 from gmps.steps.advantage import Advantage
 from gmps.steps.inner import InnerStep
+from inference_runs import fresh_tasks, inference_run
 
-TASKS, BEFORE, ROLLOUTS, JUDGED = 20, (1, 3), 20, 5
+TASKS, SEED, BEFORE, ROLLOUTS, JUDGED = 20, 11, (1, 3), 20, 5
 STD = 0.1  # of the actions of these roll-outs
 STEP_SIZES = (0.0003, 0.001, 0.003, 0.01, 0.03)
 DISCOUNT, GAE_LAMBDA = 0.99, 0.95
@@ -58,14 +56,9 @@ def started(learner: TaskInference, latent: Tensor) -> Params:
     return {**replicate(theta, len(latent)), LATENT: latent}
 
 
-def fresh_tasks(problem: Problem) -> tuple[Task, ...]:
-    """Tasks that nothing is trained, validated or chosen on: drawn as training tasks are."""
-    return tuple(make_tasks(problem.family, "uniform", "monitor", num_tasks=TASKS, seed=11))
-
-
 def measure(learner: TaskInference, problem: Problem) -> None:
     """The rows of a run."""
-    streams, tasks = partial(stream, 0, "step on top"), fresh_tasks(problem)
+    streams, tasks = partial(stream, 0, "step on top"), fresh_tasks(problem, TASKS, SEED)
     one = problem.sampler(tasks, explore=1, mean=JUDGED)
     many = problem.sampler(tasks, explore=ROLLOUTS, mean=JUDGED)
     above = gradient_learner(learner)
@@ -89,9 +82,7 @@ def main(runs: list[Path]) -> None:
     print("| " + " | ".join(("family", "episodes", "so far", "inference goes on", *sizes)) + " |")
     print("|---" * (4 + len(sizes)) + "|")
     for run in runs:
-        trained = load(run)[0]
-        if trained.method != "task-inference":
-            sys.exit(f"{run} is no run of task inference.")
+        trained = inference_run(run)
         measure(trained.learner, trained.problem)
 
 
