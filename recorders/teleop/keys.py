@@ -23,6 +23,7 @@ NAMED_KEYS = (
 PLAIN_KEYS = tuple(ascii_lowercase + digits)
 _AXIS = {"right": 0, "left": 0, "forward": 1, "back": 1, "up": 2, "down": 2}
 _SIGN = {"right": 1, "left": -1, "forward": 1, "back": -1, "up": 1, "down": -1}
+_TYPED_WITH = {"shift": "fine", "ctrl": "fast"}
 
 
 @dataclass(frozen=True)
@@ -188,39 +189,41 @@ class LatchedKeys:
     """Keys of a terminal, which tells no releases: motion goes on until it is stopped.
 
     A key starts its direction; the opposite key stops it, and pressed again turns it around.
-    `fine` and `fast` switch; a capital letter goes finely until the next letter.
+    `fine` and `fast` switch; a direction typed with Shift, as a capital letter is, goes finely
+    until the next one, with Ctrl fast.
     """
 
     def __init__(self, bindings: Bindings) -> None:
         self._bindings = bindings
         self._held: set[str] = set()
         self._speed = "normal"
-        self._careful = False
+        self._once: str | None = None  # the speed that the last direction was typed with
         self._presses: list[Press] = []
 
     def type(self, key: str) -> None:
-        """A key was typed."""
-        capital = len(key) == 1 and key.isupper()
-        key = key.lower() if capital else key
+        """A key was typed, such as "w", "W" or "shift+up"."""
+        modifier, _, key = key.rpartition("+")
+        if len(key) == 1 and key.isupper():
+            modifier, key = "shift", key.lower()
         if key in self._bindings.press:
             self._press(self._bindings.press[key])
         purpose = self._bindings.hold.get(key)
         if purpose in SPEEDS:
             self._speed = "normal" if self._speed == purpose else purpose
         elif purpose is not None:
-            self._careful = capital
+            self._once = _TYPED_WITH.get(modifier)
             self._start(purpose)
 
     def clear(self) -> None:
         """Stand still, at normal speed."""
         self._held.clear()
-        self._speed, self._careful = "normal", False
+        self._speed, self._once = "normal", None
 
     def command(self) -> Command:
         """What the keys say now; presses are told once."""
         presses, self._presses = tuple(self._presses), []
-        speed = "fine" if self._careful else self._speed
-        return Command(_move(self._held | {speed}, self._bindings.speed), presses)
+        held = self._held | {self._once or self._speed}
+        return Command(_move(held, self._bindings.speed), presses)
 
     def _press(self, press: Press) -> None:
         if press is Press.STOP:

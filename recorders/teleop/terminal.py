@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import sys
 import termios
@@ -15,22 +16,26 @@ from recorders.teleop.device import Command, DeviceLost
 from recorders.teleop.keys import Bindings, LatchedKeys
 
 _LOCAL_MODES = 3  # index into what tcgetattr gives
-_SEQUENCES = {
-    "[A": "up",
-    "[B": "down",
-    "[C": "right",
-    "[D": "left",
-    "OA": "up",
-    "OB": "down",
-    "OC": "right",
-    "OD": "left",
-    "[5~": "page_up",
-    "[6~": "page_down",
-    "[3~": "delete",
-    "[2~": "insert",
-    "[H": "home",
-    "[F": "end",
+_ESCAPED = re.compile(r"\x1b?\x1b(\[\[?|O)([0-?]*)[ -/]*([@-~]?)")
+"""ESC [ or ESC O, parameters, one last letter or ~; another ESC before it is Alt, ESC [[ Linux'."""
+_KEYS = {
+    "A": "up",
+    "B": "down",
+    "C": "right",
+    "D": "left",
+    "H": "home",
+    "F": "end",
+    "1~": "home",
+    "2~": "insert",
+    "3~": "delete",
+    "4~": "end",
+    "5~": "page_up",
+    "6~": "page_down",
+    "7~": "home",
+    "8~": "end",
 }
+"""By the last letter; before ~ a number says which key it is."""
+_MODIFIERS = {"2": "shift+", "5": "ctrl+"}
 _NAMES = {" ": "space", "\r": "enter", "\n": "enter", "\t": "tab", "\x7f": "backspace"}
 
 
@@ -104,21 +109,31 @@ class Terminal:
 def split_keys(typed: str, *, ended: bool) -> tuple[list[str], str]:
     """Names of the keys typed, and what may be the beginning of one more.
 
-    With `ended` nothing follows: an escape character is the key itself.
+    With `ended` nothing follows: an escape character is the key itself. Keys without a name, and
+    those typed with Alt, are left out.
     """
     keys = []
     while typed:
         if typed[0] != "\x1b":
             keys.append(_NAMES.get(typed[0], typed[0]))
             typed = typed[1:]
-            continue
-        sequence = next((s for s in _SEQUENCES if typed.startswith(s, 1)), None)
-        if sequence is not None:
-            keys.append(_SEQUENCES[sequence])
-            typed = typed[1 + len(sequence) :]
-        elif not ended and any(s.startswith(typed[1:]) for s in _SEQUENCES):
+        elif sequence := _ESCAPED.match(typed):
+            if not sequence[3] and sequence.end() == len(typed):
+                return keys, typed
+            keys += _named(*sequence.groups())
+            typed = typed[sequence.end() :]
+        elif typed in ("\x1b", "\x1b\x1b") and not ended:
             return keys, typed
-        else:
+        elif typed[1:2] in ("", "\x1b"):
             keys.append("esc")
             typed = typed[1:]
+        else:
+            typed = typed[2:]
     return keys, ""
+
+
+def _named(kind: str, parameters: str, last: str) -> list[str]:
+    """The key of an escape sequence, with Shift or Ctrl before it; none for one without a name."""
+    number, _, modifier = parameters.partition(";")
+    name = _KEYS.get(number + last if last == "~" else last)
+    return [] if name is None or kind == "[[" else [_MODIFIERS.get(modifier, "") + name]

@@ -52,6 +52,59 @@ def test_arrows_are_one_key_even_when_they_come_in_parts():
     assert split_keys("\x1b[5~", ended=False) == (["page_up"], "")
     assert split_keys("\x1b", ended=False) == ([], "\x1b")
     assert split_keys("\x1b", ended=True) == (["esc"], "")
+    assert split_keys("\x1b\x1b", ended=True) == (["esc", "esc"], "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "keys"),
+    [
+        ("\x1b[1;2A", ["shift+up"]),
+        ("\x1b[1;5D", ["ctrl+left"]),
+        ("\x1b[1;3C", ["right"]),  # Alt
+        ("\x1b\x1b[B", ["down"]),  # Alt, elsewhere
+        ("\x1b[5;5~", ["ctrl+page_up"]),
+        ("\x1b[H", ["home"]),
+        ("\x1b[1~", ["home"]),
+        ("\x1bOF", ["end"]),
+        ("\x1b[4~", ["end"]),
+        ("\x1bOP", []),  # F1
+        ("\x1b[[A", []),  # F1, of Linux' console
+        ("\x1b[15~", []),  # F5
+        ("\x1b[1;2P", []),  # Shift and F1
+        ("\x1b[I", []),  # the window has the focus
+        ("\x1b[<35;1;1M", []),  # the mouse
+        ("\x1b[200~", []),
+        ("\x1b[\x1b[A", ["up"]),
+        ("\x1bq", []),  # Alt and Q
+        ("+", ["+"]),
+    ],
+)
+def test_sequences_are_one_key_or_none(typed, keys):
+    assert split_keys(f"{typed}w", ended=False) == ([*keys, "w"], "")
+    found, pending = [], ""
+    for character in typed:
+        more, pending = split_keys(pending + character, ended=False)
+        found += more
+    assert found + split_keys(pending, ended=True)[0] == keys
+
+
+def test_keys_without_a_meaning_do_not_quit(terminal):
+    device, write = terminal
+    write("\x1b[1~\x1b[F\x1bOP\x1b[15~\x1b[24;2~\x1bq\x1b[3" * 3)
+    for _ in range(3):
+        assert device.read() == Command()
+    write("~n")
+    assert device.read().presses == (Press.DISCARD, Press.KEEP)
+
+
+def test_arrows_go_finely_with_shift_and_fast_with_ctrl(terminal):
+    device, write = terminal
+    write("\x1b[1;2A")
+    assert device.read().move == pytest.approx((0, 0.2, 0))
+    write("\x1b[1;5C")
+    assert device.read().move == pytest.approx((1.0, 1.0, 0))
+    write("\x1b[1;5D\x1b[A")
+    assert device.read().move == pytest.approx((0, 0.7, 0))
 
 
 def test_motion_goes_on_until_it_is_stopped(terminal):
