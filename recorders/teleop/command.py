@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -15,7 +16,13 @@ from demokit.protocols import Expert
 from demokit.text import say
 from recorders.loop import Schedule
 from recorders.teleop.desk import Desk
-from recorders.teleop.detect import Choice, Surroundings, choose_device, choose_view
+from recorders.teleop.detect import (
+    Choice,
+    Surroundings,
+    choose_device,
+    choose_view,
+    knows_focus,
+)
 from recorders.teleop.device import Device, Press
 from recorders.teleop.keys import Bindings, load_bindings, told_keys
 from recorders.teleop.options import HandOptions
@@ -59,7 +66,7 @@ def record_by_hand(
     source = HandSource(sims.family, expert)
     rate_hz = options.rate or 1 / sims.family.control_dt_s
     here = Surroundings()
-    chosen = choose_device(options.device or "auto", here)
+    chosen = choose_device(options.device or "auto", here, options.view)
     shown = choose_view(options.view, chosen.name, here)
     with contextlib.ExitStack() as stack:
         desk = None if chosen.name == "terminal" else _desk(stack, bindings)
@@ -192,7 +199,7 @@ def _make_device(bindings: Bindings, chosen: Choice, shown: Choice) -> Device:
     from recorders.teleop.focus import Focus
     from recorders.teleop.keyboard import Keyboard
 
-    focused = Focus() if shown.name == "window" else lambda: True
+    focused = Focus() if knows_focus(shown.name, sys.platform) else lambda: True
     keyboard = Keyboard(bindings, focused)
     if chosen.name == "keyboard":
         return keyboard
@@ -216,6 +223,8 @@ def _tell(
         f"{rate_hz:g} steps per second.",
         err=True,
     )
+    if chosen.name in ("keyboard", "mouse") and not knows_focus(shown.name, sys.platform):
+        say("What is done in any other window counts too: type nowhere else meanwhile.", err=True)
     if not source.has_expert:
         say("There is no expert to take over: all is by hand.", err=True)
     if chosen.name != "gamepad":

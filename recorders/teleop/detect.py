@@ -14,6 +14,7 @@ from demokit.errors import DemokitError, not_installed
 DEVICES = ("auto", "keyboard", "terminal", "gamepad", "mouse", "web")
 VIEWS = ("auto", "window", "web", "png", "none")
 INSTALL = "pip install pynput"
+_NO_FOCUS = "which window keys are meant for cannot be known here"
 
 
 class Choice(NamedTuple):
@@ -50,6 +51,11 @@ class Surroundings:
         return bool(self.environment.get("WAYLAND_DISPLAY")) or session == "wayland"
 
     @property
+    def types(self) -> bool:
+        """Whether a terminal is there whose keys can be read."""
+        return self.in_terminal and self.platform != "win32"
+
+    @property
     def remote(self) -> bool:
         """Whether this is an SSH session."""
         return any(self.environment.get(name) for name in ("SSH_CONNECTION", "SSH_TTY"))
@@ -77,25 +83,42 @@ def no_keyboard(here: Surroundings) -> str | None:
     return None
 
 
-def choose_device(asked: str, here: Surroundings) -> Choice:
-    """The device; raises DemokitError when the one asked for cannot work here."""
-    problem = "this is an SSH session" if here.remote else None
-    problem = no_keyboard(here) or problem
+def knows_focus(view: str, platform: str) -> bool:
+    """Whether it can be asked if keys are meant for a view: MuJoCo's window, of an X server."""
+    return view == "window" and platform == "linux"
+
+
+def choose_device(asked: str, here: Surroundings, view: str = "auto") -> Choice:
+    """The device, beside the view that was asked for.
+
+    Raises:
+        DemokitError: the one asked for cannot work here.
+    """
     if asked in ("keyboard", "mouse") and no_keyboard(here):
         raise DemokitError(
             f"--device {asked} cannot work: {no_keyboard(here)}; use --device terminal or web."
         )
     if asked == "gamepad" and not here.has("pygame"):
         raise not_installed("A gamepad needs", "pygame-ce")
-    if asked == "terminal" and not here.in_terminal:
-        raise DemokitError("--device terminal needs a terminal: use --device web or keyboard.")
-    if asked != "auto":
-        return Choice(asked, "you asked for it")
+    if asked == "terminal" and not here.types:
+        raise DemokitError(
+            "--device terminal needs a terminal of Linux or macOS: use --device web or keyboard."
+        )
+    return Choice(asked, "you asked for it") if asked != "auto" else _best_device(here, view)
+
+
+def _best_device(here: Surroundings, view: str) -> Choice:
+    """The keyboard where its keys are known to be meant for us; else the terminal, else a page."""
+    problem = no_keyboard(here) or ("this is an SSH session" if here.remote else None)
     if problem is None:
-        return Choice("keyboard", "a display is there whose keys can be read")
-    if here.in_terminal:
+        if knows_focus(choose_view(view, "keyboard", here).name, here.platform):
+            return Choice("keyboard", "a display is there whose keys can be read")
+        if not here.types and view not in ("auto", "web"):
+            return Choice("keyboard", f"nothing else goes with --view {view} here")
+        problem = _NO_FOCUS
+    if here.types:
         return Choice("terminal", problem)
-    return Choice("web", f"{problem}, and this is no terminal")
+    return Choice("web", f"{problem}, and no terminal can be read")
 
 
 def choose_view(asked: str, device: str, here: Surroundings) -> Choice:

@@ -1,8 +1,7 @@
-"""Which window has the keyboard's focus, where that can be known."""
+"""Which window has the keyboard's focus, where `detect.knows_focus`."""
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import Any
 
@@ -11,7 +10,7 @@ ASK_AGAIN_S = 0.1
 
 
 class Focus:
-    """Whether MuJoCo's window has the focus; true where nobody knows. Only X11 is asked.
+    """Whether MuJoCo's window has the focus, as the X server says; true while it does not say.
 
     It asks in a thread of its own: a connection to the X server is for one thread only.
     """
@@ -19,8 +18,7 @@ class Focus:
     def __init__(self) -> None:
         self._focused = True
         self._stop = threading.Event()
-        if sys.platform == "linux":
-            threading.Thread(target=self._ask, daemon=True).start()
+        threading.Thread(target=self._ask, daemon=True).start()
 
     def __call__(self) -> bool:
         """The latest answer."""

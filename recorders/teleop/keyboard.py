@@ -22,11 +22,11 @@ _SAME = {
 
 
 class Keyboard:
-    """Keys that are held, read while the viewer's window has the focus.
+    """Keys that are held, in whatever window; those that are not meant for us do nothing.
 
     Args:
         bindings: what the keys do.
-        focused: whether keys are meant for us now; typing into another window moves nothing.
+        focused: whether keys are meant for us now.
 
     Raises:
         DemokitError: pynput cannot read the keyboard here.

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from demokit.errors import DemokitError
-from recorders.teleop.detect import Surroundings, choose_device, choose_view
+from recorders.teleop import command
+from recorders.teleop.detect import Choice, Surroundings, choose_device, choose_view
 from recorders.teleop.device import Command, DeviceLost, Press
 from recorders.teleop.gamepad import Gamepad
 from recorders.teleop.keys import load_bindings
@@ -110,8 +111,8 @@ def here(platform="linux", terminal=True, modules=("pynput", "pygame"), trusted=
         (here(terminal=False), "web", "web", "no terminal"),
         (here(DISPLAY=":0", modules=()), "terminal", "window", "pip install"),
         (here("darwin"), "terminal", "web", "Input Monitoring"),
-        (here("darwin", trusted=True), "keyboard", "web", "display"),
-        (here("win32"), "keyboard", "window", "display"),
+        (here("darwin", trusted=True), "terminal", "web", "cannot be known"),
+        (here("win32"), "web", "web", "cannot be known here, and no terminal"),
     ],
 )
 def test_what_is_possible_is_found_out(where, device, view, reason):
@@ -122,11 +123,40 @@ def test_what_is_possible_is_found_out(where, device, view, reason):
 
 
 @pytest.mark.parametrize(
+    ("view", "where", "device"),
+    [
+        ("window", here(DISPLAY=":0", terminal=False), "keyboard"),
+        ("web", here(DISPLAY=":0"), "terminal"),
+        ("web", here(DISPLAY=":0", terminal=False), "web"),
+        ("png", here(DISPLAY=":0"), "terminal"),
+        ("none", here(DISPLAY=":0", terminal=False), "keyboard"),
+        ("window", here("win32"), "keyboard"),
+    ],
+)
+def test_a_keyboard_that_other_windows_share_is_the_last_choice(view, where, device):
+    assert choose_device("auto", where, view).name == device
+    assert choose_view(view, device, where).name == view
+
+
+@pytest.mark.parametrize(
+    ("view", "platform", "warned"),
+    [("window", "linux", False), ("web", "linux", True), ("window", "win32", True)],
+)
+@pytest.mark.parametrize("device", ["keyboard", "mouse"])
+def test_who_shares_the_keyboard_is_told(device, view, platform, warned, monkeypatch, capsys):
+    monkeypatch.setattr("sys.platform", platform)
+    source = SimpleNamespace(has_expert=True, has_gripper=True)
+    command._tell(Choice(device, ""), Choice(view, ""), source, load_bindings(), 20.0)
+    assert ("type nowhere else" in capsys.readouterr().err) == warned
+
+
+@pytest.mark.parametrize(
     ("asked", "where", "problem"),
     [
         ("keyboard", here(DISPLAY=":0", WAYLAND_DISPLAY="w"), "Wayland"),
         ("mouse", here(), "no display"),
         ("terminal", here(terminal=False), "needs a terminal"),
+        ("terminal", here("win32"), "needs a terminal of Linux or macOS"),
         ("gamepad", here(modules=()), "pip install"),
     ],
 )
