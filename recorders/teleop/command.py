@@ -23,11 +23,11 @@ from recorders.teleop.detect import (
     choose_view,
     knows_focus,
 )
-from recorders.teleop.device import Device, Press
-from recorders.teleop.keys import Bindings, load_bindings, told_keys
+from recorders.teleop.device import Device
+from recorders.teleop.keys import Bindings, load_bindings, told_buttons, told_keys
 from recorders.teleop.options import HandOptions
 from recorders.teleop.pace import Pacer
-from recorders.teleop.session import Manner, Session
+from recorders.teleop.session import ANSWERS, Manner, Session
 from recorders.teleop.source import HandSource
 from recorders.teleop.view import NoView, SceneView, StatusLine, View, Views
 
@@ -90,7 +90,8 @@ def record_by_hand(
             target=target,
             seed=seed,
             manner=_manner(options, rate_hz, only_success=only_success),
-            keys=_verdict_keys(bindings),
+            keys=_verdict_keys(bindings, chosen.name),
+            desk_keys=_verdict_keys(bindings, "terminal"),
         )
         with _signals(session):
             session.run()
@@ -127,8 +128,7 @@ def _opened(
         room = _open_web(options, source, sims, bindings)
         stack.callback(room.close)
         return room, Views([room, StatusLine()])
-    keys = [] if chosen.name == "gamepad" else _keys(source, bindings)
-    view = _make_view(options, sims, shown, keys)
+    view = _make_view(options, sims, shown, _told(chosen, source, bindings))
     stack.callback(view.close)
     device = _make_device(bindings, chosen, shown)
     stack.callback(device.close)
@@ -137,9 +137,10 @@ def _opened(
     return device, Views([view, status])
 
 
-def _keys(source: HandSource, bindings: Bindings) -> list[tuple[str, str]]:
-    """The keys that do something here, and what."""
-    return told_keys(bindings, gripper=source.has_gripper, expert=source.has_expert)
+def _told(chosen: Choice, source: HandSource, bindings: Bindings) -> list[tuple[str, str]]:
+    """The keys, or buttons, that do something here, and what."""
+    told = told_buttons if chosen.name == "gamepad" else told_keys
+    return told(bindings, gripper=source.has_gripper, expert=source.has_expert)
 
 
 def _make_view(
@@ -227,14 +228,17 @@ def _tell(
         say("What is done in any other window counts too: type nowhere else meanwhile.", err=True)
     if not source.has_expert:
         say("There is no expert to take over: all is by hand.", err=True)
-    if chosen.name != "gamepad":
-        keys = "; ".join(f"{keys} {what}" for keys, what in _keys(source, bindings))
-        say(f"Keys: {keys}.", err=True)
+    kind = "Buttons, as an Xbox pad calls them" if chosen.name == "gamepad" else "Keys"
+    told = "; ".join(f"{keys} {what}" for keys, what in _told(chosen, source, bindings))
+    say(f"{kind}: {told}.", err=True)
 
 
-def _verdict_keys(bindings: Bindings) -> str:
-    asked = (Press.KEEP, Press.RERECORD, Press.DISCARD, Press.QUIT)
-    return ", ".join(f"{(bindings.keys(press) or ('?',))[0]} {press.value}" for press in asked)
+def _verdict_keys(bindings: Bindings, device: str) -> str:
+    """What to press on a device for each answer."""
+    asked = {press: (bindings.keys(press) or ("?",))[0] for press in ANSWERS}
+    if device == "gamepad":
+        asked = {press: bindings.button(press) for press in ANSWERS}
+    return ", ".join(f"{key} {press.value}" for press, key in asked.items())
 
 
 @contextlib.contextmanager

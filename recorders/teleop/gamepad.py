@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Collection
 from typing import Any
 
 from demokit.errors import DemokitError, not_installed
@@ -13,12 +14,13 @@ _STICKS = ("left_right", "forward_back", "up_down")
 
 
 class Gamepad:
-    """The first gamepad that is plugged in; one that is unplugged may come back.
+    """The first gamepad that is plugged in; where it is unplugged, the next one that comes.
 
     Args:
         bindings: which axes and buttons do what.
         pads: what finds gamepads, as `pygame.joystick` does; None takes that.
-        refresh: what makes their values current, as `pygame.event.pump`; None takes that.
+        refresh: makes their values current, and says the instance ids of those that were
+            unplugged since; None asks pygame.
 
     Raises:
         DemokitError: pygame is missing, or no gamepad is there.
@@ -26,10 +28,16 @@ class Gamepad:
 
     name = "gamepad"
 
-    def __init__(self, bindings: Bindings, pads: Any = None, refresh: Any = None) -> None:
-        if pads is None:
+    def __init__(
+        self,
+        bindings: Bindings,
+        pads: Any = None,
+        refresh: Callable[[], Collection[int]] | None = None,
+    ) -> None:
+        if pads is None or refresh is None:
             pads, refresh = _pygame()
         self._bindings, self._pads, self._refresh = bindings, pads, refresh
+        self._beside: set[int] = set()  # instance ids of pads that are there, and not driven with
         self._buttons = {press: int(bindings.gamepad[press]) for press in _pressable(bindings)}
         self._down: set[Press] = set()
         self._pad = self._found()
@@ -38,12 +46,13 @@ class Gamepad:
 
     def read(self) -> Command:
         """See `Device`."""
-        self._refresh()
-        if self._pads.get_count() == 0:
+        gone = self._refresh()
+        if self._pad is not None and self._pad.get_instance_id() in gone:
             self._pad = None
-            raise DeviceLost("The gamepad is gone: plug it in.")
         if self._pad is None:
             self._pad = self._found()
+        if self._pad is None:
+            raise DeviceLost("The gamepad is gone: plug it in.")
         pressed = {p for p, n in self._buttons.items() if self._button(n)}
         new, self._down = pressed - self._down, pressed
         right, back, down = (self._axis(int(self._bindings.gamepad[s])) for s in _STICKS)
@@ -58,10 +67,11 @@ class Gamepad:
         self._pads.quit()
 
     def _found(self) -> Any:
-        if self._pads.get_count() == 0:
-            return None
-        pad = self._pads.Joystick(0)
-        pad.init()
+        """The first pad that was not there beside the last one; None where there is none."""
+        there = [self._pads.Joystick(number) for number in range(self._pads.get_count())]
+        pad = next((each for each in there if each.get_instance_id() not in self._beside), None)
+        if pad is not None:
+            self._beside = {each.get_instance_id() for each in there if each is not pad}
         return pad
 
     def _button(self, number: int) -> bool:
@@ -80,7 +90,7 @@ def _pressable(bindings: Bindings) -> list[Press]:
     return [press for press in Press if press in bindings.gamepad]
 
 
-def _pygame() -> tuple[Any, Any]:
+def _pygame() -> tuple[Any, Callable[[], Collection[int]]]:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     # Only the gamepad is wanted: no window, which would need a display.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -91,4 +101,7 @@ def _pygame() -> tuple[Any, Any]:
         raise not_installed("A gamepad needs", "pygame-ce") from error
     pygame.display.init()
     pygame.joystick.init()
-    return pygame.joystick, pygame.event.pump
+    removed = pygame.JOYDEVICEREMOVED
+    return pygame.joystick, lambda: {
+        event.instance_id for event in pygame.event.get() if event.type == removed
+    }

@@ -23,6 +23,8 @@ NAMED_KEYS = (
 PLAIN_KEYS = tuple(ascii_lowercase + digits)
 _AXIS = {"right": 0, "left": 0, "forward": 1, "back": 1, "up": 2, "down": 2}
 _SIGN = {"right": 1, "left": -1, "forward": 1, "back": -1, "up": 1, "down": -1}
+_BUTTONS = ("A", "B", "X", "Y", "LB", "RB", "back", "start", "guide")  # of an Xbox pad
+_STICKS = {0: "left stick", 1: "left stick", 3: "right stick", 4: "right stick"}
 _TYPED_WITH = {"shift": "fine", "ctrl": "fast"}
 
 
@@ -44,6 +46,13 @@ class Bindings:
         both: dict[str, str] = {**self.hold, **self.press}
         return tuple(key for key, what in both.items() if what == purpose)
 
+    def button(self, press: Press) -> str:
+        """The gamepad's button for a `Press`, as an Xbox pad calls it; '' where there is none."""
+        number = int(self.gamepad.get(press, -1))
+        if number < 0:
+            return ""
+        return _BUTTONS[number] if number < len(_BUTTONS) else f"button {number}"
+
 
 _WHAT: Mapping[str, str] = {
     "forward": "forward, away from the robot",
@@ -58,14 +67,33 @@ _WHAT: Mapping[str, str] = {
     Press.EXPERT: "the expert takes over, gives back",
     Press.QUIT: "quit; asks about the episode",
 }
+_MOVES = {
+    "left_right": "left and right",
+    "forward_back": "forward and back",
+    "up_down": "up and down",
+}
 
 
 def told_keys(bindings: Bindings, *, gripper: bool, expert: bool) -> list[tuple[str, str]]:
     """(keys, what they do), of those that do something; `expert` says whether one can take over."""
-    idle = {*([] if gripper else [Press.GRIPPER]), *([] if expert else [Press.EXPERT])}
-    purposes = [purpose for purpose in (*HOLDS, *Press) if purpose not in idle]
+    purposes = (*HOLDS, *_in_use(gripper=gripper, expert=expert))
     keys = {purpose: "/".join(bindings.keys(purpose)) for purpose in purposes}
     return [(keys[purpose], _WHAT.get(purpose, purpose)) for purpose in purposes if keys[purpose]]
+
+
+def told_buttons(bindings: Bindings, *, gripper: bool, expert: bool) -> list[tuple[str, str]]:
+    """The same of a gamepad's sticks and buttons."""
+    axes = [(int(bindings.gamepad[name]), what) for name, what in _MOVES.items()]
+    buttons = [(bindings.button(p), _WHAT[p]) for p in _in_use(gripper=gripper, expert=expert)]
+    return [
+        *((_STICKS.get(axis, f"axis {axis}"), what) for axis, what in axes),
+        *((button, what) for button, what in buttons if button),
+    ]
+
+
+def _in_use(*, gripper: bool, expert: bool) -> list[Press]:
+    idle = {*([] if gripper else [Press.GRIPPER]), *([] if expert else [Press.EXPERT])}
+    return [press for press in Press if press not in idle]
 
 
 def load_bindings(path: Path | None = None) -> Bindings:

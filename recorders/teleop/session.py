@@ -91,6 +91,7 @@ class Session:
         seed: the seed of the recording.
         manner: how it goes.
         keys: what to press, in words, for a verdict.
+        desk_keys: the same at the desk.
     """
 
     def __init__(
@@ -110,12 +111,13 @@ class Session:
         seed: int,
         manner: Manner,
         keys: str,
+        desk_keys: str,
     ) -> None:
         self._sims, self._source, self._device, self._view = sims, source, device, view
         self._desk, self._heard = desk, False
         self._pacer, self._tasks, self._schedule, self._save = pacer, tuple(tasks), schedule, save
         self._kept, self._target, self._seed, self._manner = kept, target, seed, manner
-        self._keys = keys
+        self._keys, self._desk_keys = keys, desk_keys
         self._message = ""
         self._begun = self._lost = False
         self._interrupts = self._terminations = 0
@@ -204,14 +206,15 @@ class Session:
         try:
             command = self._device.read()
             if self._lost:
-                back = "the device is back: pause key to go on"
+                back = "the device is back: go on with pause"
                 self._lost = False
                 self._message = back if take.phase is Phase.PAUSED else ""
         except DeviceLost as lost:
             command = Command()
             self._lost = True
             if not take.quitting:
-                here = f"; or answer here: {self._keys}" if self._heard and take.builder else ""
+                answer = f"; or answer here: {self._desk_keys}"
+                here = answer if self._heard and take.builder else ""
                 self._message = str(lost).rstrip(".") + here
             if take.phase in (Phase.RECORDING, Phase.COUNTDOWN):
                 self._pause(take)
@@ -281,9 +284,8 @@ class Session:
         if take.quitting or not len(take.builder):
             self._stopping = True
             return
-        self._message = (
-            f"keep this {'' if take.builder.ended else 'part of an '}episode? {self._keys}"
-        )
+        keys = self._desk_keys if self._lost else self._keys
+        self._message = f"keep this {'' if take.builder.ended else 'part of an '}episode? {keys}"
         take.phase, take.quitting = Phase.ENDED, True
         self._answers(take)  # what was typed before the question is no answer to it
 

@@ -14,17 +14,27 @@ from recorders.teleop.mouse import Mouse
 
 
 class Pads:
-    """One gamepad, in place of `pygame.joystick`."""
+    """Gamepads, in place of `pygame.joystick`; all with the same sticks and buttons."""
 
-    def __init__(self, count=1):
-        self.count, self.axes, self.buttons = count, [0.0] * 6, [0] * 10
+    def __init__(self, *ids):
+        self.ids, self.gone = list(ids), []
+        self.axes, self.buttons = [0.0] * 6, [0] * 10
 
     def get_count(self):
-        return self.count
+        return len(self.ids)
 
-    def Joystick(self, _):  # noqa: N802
+    def unplug(self, number):
+        self.ids.remove(number)
+        self.gone.append(number)
+
+    def refresh(self):
+        gone, self.gone = self.gone, []
+        return gone
+
+    def Joystick(self, at):  # noqa: N802
+        number = self.ids[at]
         return SimpleNamespace(
-            init=lambda: None,
+            get_instance_id=lambda: number,
             get_numaxes=lambda: len(self.axes),
             get_numbuttons=lambda: len(self.buttons),
             get_axis=lambda n: self.axes[n],
@@ -36,8 +46,8 @@ class Pads:
 
 
 def test_sticks_move_in_proportion_and_buttons_press_once():
-    pads = Pads()
-    pad = Gamepad(load_bindings(), pads, lambda: None)
+    pads = Pads(0)
+    pad = Gamepad(load_bindings(), pads, pads.refresh)
     pads.axes[:2] = [0.1, -1.0]
     pads.buttons[7] = 1
     assert pad.read() == Command((0.0, 1.0, 0.0), (Press.KEEP,))
@@ -47,16 +57,52 @@ def test_sticks_move_in_proportion_and_buttons_press_once():
 
 
 def test_an_unplugged_gamepad_is_lost_and_found():
-    pads = Pads()
-    pad = Gamepad(load_bindings(), pads, lambda: None)
-    pads.count = 0
+    pads = Pads(0)
+    pad = Gamepad(load_bindings(), pads, pads.refresh)
+    pads.unplug(0)
     for _ in range(2):
         with pytest.raises(DeviceLost, match="plug it in"):
             pad.read()
-    pads.count = 1
+    pads.ids.append(1)
+    assert pad.read() == Command()
+    pads.unplug(1)
+    pads.ids.append(2)  # at once
     assert pad.read() == Command()
     with pytest.raises(DemokitError, match="no gamepad"):
-        Gamepad(load_bindings(), Pads(0), lambda: None)
+        Gamepad(load_bindings(), Pads(), pads.refresh)
+
+
+def test_another_gamepad_does_not_hide_that_ours_is_unplugged():
+    pads = Pads(0, 1)
+    pad = Gamepad(load_bindings(), pads, pads.refresh)
+    pads.axes[0] = 1.0
+    assert pad.read().move[0] == 1.0
+    pads.unplug(0)
+    for _ in range(2):
+        with pytest.raises(DeviceLost, match="plug it in"):
+            pad.read()
+    pads.ids.insert(0, 2)
+    assert pad.read().move[0] == 1.0
+    pads.unplug(1)
+    assert pad.read().move[0] == 1.0
+
+
+def test_a_gamepads_buttons_are_told(tmp_path, capsys):
+    path = tmp_path / "keys.toml"
+    path.write_text("[gamepad]\nrerecord = 9\nup_down = 5\n")
+    bindings = load_bindings(path)
+    source = SimpleNamespace(has_expert=False, has_gripper=True)
+    command._tell(Choice("gamepad", ""), Choice("web", ""), source, bindings, 20.0)
+    assert (
+        "Buttons, as an Xbox pad calls them: left stick left and right; left stick forward and "
+        "back; axis 5 up and down; A close or open the gripper; start end the episode and keep "
+        "it; button 9 drop it, the same start again; B drop it, on to the next task; back pause, "
+        "go on; guide quit; asks about the episode.\n"
+    ) in capsys.readouterr().err
+    asked = command._verdict_keys(bindings, "gamepad")
+    assert asked == "start keep, button 9 rerecord, B discard, guide quit"
+    asked = command._verdict_keys(bindings, "keyboard")
+    assert asked == "n keep, r rerecord, x discard, q quit"
 
 
 def test_dragging_moves_in_the_plane_and_the_wheel_up():

@@ -83,7 +83,8 @@ class Recording:
             target=episodes,
             seed=3,
             manner=Manner(**{**wanted, "keep_partial": False, **manner}, rate_hz=rate_hz),
-            keys="",
+            keys="start keep",
+            desk_keys="n keep",
         )
 
     def _save(self, episode):
@@ -292,6 +293,7 @@ def test_at_the_horizon_it_waits_for_a_verdict():
         yield from wait(person, "ended")
         for _ in range(50):
             yield "w"
+        assert person.status.message == "not solved: start keep"
         yield "n"
 
     (episode,) = Recording(script).run().kept
@@ -472,21 +474,30 @@ def test_a_device_that_disappears_pauses():
     assert episode.options["pauses"] == 1
 
 
+class Unplugged(Person):
+    gone = False
+
+    def read(self):
+        self.gone |= self.status is not None and self.status.step >= 8
+        if self.gone:
+            raise DeviceLost("The gamepad is gone.")
+        return super().read()
+
+
 def test_while_the_device_is_gone_the_terminal_answers():
-    class Unplugged(Person):
-        gone = False
-
-        def read(self):
-            self.gone |= self.status is not None and self.status.step >= 8
-            if self.gone:
-                raise DeviceLost("The gamepad is gone.")
-            return super().read()
-
     desk = Desk([[], [], [Press.KEEP], [], [Press.QUIT]])
     found = Recording(Unplugged(keep_after(steps("w", 30))), episodes=5, desk=desk).run()
     (episode,) = found.kept
     assert (len(episode), episode.options["ended_by"]) == (8, "person")
-    assert any("answer here" in status.message for status in found.person.seen)
+    assert any("answer here: n keep" in status.message for status in found.person.seen)
+
+
+def test_while_the_device_is_gone_the_terminal_asks_for_its_own_keys():
+    desk = Desk([[], [], [Press.QUIT], [], [], [Press.KEEP]])
+    found = Recording(Unplugged(steps("w", 30)), desk=desk).run()
+    (episode,) = found.kept
+    assert episode.options["ended_by"] == "interrupted"
+    assert found.person.seen[-2].message == "keep this part of an episode? n keep"
 
 
 def test_the_expert_takes_over_and_gives_back():
