@@ -25,7 +25,7 @@ MAX_ROWS = 40
 
 @click.command()
 @click.argument("dataset", metavar="[PATH|ID]", required=False)
-@click.option("--episode", type=int, help="Describe one episode, counted from 0.")
+@click.option("--episode", type=click.IntRange(min=0), help="Describe one episode, counted from 0.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option(
     "--plot",

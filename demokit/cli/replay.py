@@ -26,7 +26,9 @@ MAX_ROWS = 40
 
 @click.command()
 @click.argument("dataset", metavar="PATH|ID")
-@click.option("--episode", type=int, help="One episode, counted from 0; default: all.")
+@click.option(
+    "--episode", type=click.IntRange(min=0), help="One episode, counted from 0; default: all."
+)
 @click.option(
     "--use-states/--use-actions",
     default=True,

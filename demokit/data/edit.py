@@ -98,9 +98,9 @@ def _check_numbers(
 ) -> None:
     """Raise DemokitError for a number without an episode, and for one that has no effect."""
     named = selection.drop.union(changes.numbers, selection.episodes or ())
-    if named and max(named) >= len(dataset):
+    if absent := named.difference(range(len(dataset))):
         raise DemokitError(
-            f"{dataset.path} has no episode {max(named)}: it has {len(dataset)}, counted from 0."
+            f"{dataset.path} has no episode {max(absent)}: it has {len(dataset)}, counted from 0."
         )
     if idle := changes.numbers.difference(chosen):
         raise DemokitError(f"Episode {min(idle)} is not kept: leave out what changes it.")

@@ -129,6 +129,8 @@ def test_split_filter_merge_relabel(dataset, tmp_path):
         (("validate", "D", "--out", "x.hdf5"), 2, "add --repair"),
         (("validate", "D", "--repair", "--out", "x.txt"), 1, "NAME.hdf5"),
         (("replay", "D", "--episode", "99"), 1, "no episode 99"),
+        (("replay", "D", "--episode", "-1"), 2, "-1 is not in the range x>=0"),
+        (("inspect", "D", "--episode", "-1"), 2, "-1 is not in the range x>=0"),
         (("replay", "D", "--tolerance", "-1"), 2, "not in the range"),
         (("replay", "D", "--video", "a.gif"), 2, "NAME.mp4"),
         (("replay", "D", "--side-by-side"), 2, "add --video"),

@@ -153,6 +153,7 @@ def test_tasks_are_renamed(tmp_path, metadata, make_episode):
     [
         (Selection(episodes=frozenset({6})), {}, "has no episode 6: it has 6, counted from 0"),
         (Selection(drop=frozenset({9})), {}, "has no episode 9"),
+        (Selection(drop=frozenset({-1})), {}, "has no episode -1"),
         (Selection(), {"solved": frozenset({7})}, "has no episode 7"),
         (Selection(drop=frozenset({2})), {"failed": frozenset({2})}, "Episode 2 is not kept"),
         (Selection(), {"trims": (Trim(5),)}, "Episode 0 has 5 steps: --trim 5: would leave none"),
