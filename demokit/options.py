@@ -19,6 +19,7 @@ REWARDS = ("dense", "sparse", "sparse-paper")
 AUTO, EXECUTED, EXPERT = "auto", "executed", "expert"
 LABELS = (AUTO, EXECUTED, EXPERT)
 """What demonstrations teach; see `demokit.data.labels.read_labels`."""
+_NOT = "!"
 IMAGES, SIMULATION = "images", "a simulation"
 """What an option may need besides other options: observations that are images, a simulator."""
 
@@ -33,6 +34,7 @@ def option(
     at_most: float = math.inf,
     needs: str = "",
     length: bool = False,
+    tells: str = "",
 ) -> Any:
     """A field with a default, a sentence of help, and the values it may have.
 
@@ -43,12 +45,13 @@ def option(
         zero: whether a number may be zero.
         signed: whether it may be negative.
         at_most: the largest number.
-        needs: the option without which this one would have no effect, see `require_effect`.
+        needs: without what this one would have no effect, see `is_there`.
         length: whether a training is shorter in proportion where this is less.
+        tells: what a method is told where this is on, a phrase.
     """
     limits = {"zero": zero or signed, "signed": signed, "at_most": at_most, "needs": needs}
-    told = {"help": help, "choices": choices, "length": length}
-    return field(default=default, metadata={**told, **limits})
+    about = {"help": help, "choices": choices, "length": length, "tells": tells}
+    return field(default=default, metadata={**about, **limits})
 
 
 def check_options(config: Any) -> None:
@@ -59,28 +62,42 @@ def check_options(config: Any) -> None:
     """
     for each in fields(config):
         _check(each, getattr(config, each.name))
-    own = {each.name for each in fields(config)}
-    given = {name: bool(getattr(config, name)) for name in own}
-    require_effect(config, given)
+    require_effect(config, {each.name: getattr(config, each.name) for each in fields(config)})
 
 
-def require_effect(config: Any, given: Mapping[str, bool]) -> None:
+def require_effect(config: Any, given: Mapping[str, Any]) -> None:
     """Raise DemokitError for an option that was changed and needs something that is not there.
 
     Args:
         config: the options.
-        given: what options may need -> whether it is there; what it does not name is not judged.
+        given: see `is_there`.
     """
     for each in fields(config):
         needed = each.metadata["needs"]
-        if getattr(config, each.name) != each.default and not given.get(needed, True):
+        if getattr(config, each.name) != each.default and not is_there(needed, given):
+            preposition = "with" if needed.startswith(_NOT) else "without"
             raise DemokitError(
-                f"Option {_typed(each.name)} has no effect without {_typed(needed)}: leave it out."
+                f"Option {_typed(each.name)} has no effect {preposition} "
+                f"{_typed(needed.removeprefix(_NOT))}: leave it out."
             )
 
 
-def _typed(name: str) -> str:
-    return name if name in (IMAGES, SIMULATION) else f"--{dashed(name)}"
+def is_there(needed: str, given: Mapping[str, Any]) -> bool:
+    """Whether what an option needs is there.
+
+    Args:
+        needed: "name", which must be on; "!name", which must not; "name=value", which must be that.
+        given: values by name; what it does not name is not judged.
+    """
+    name, equals, value = needed.removeprefix(_NOT).partition("=")
+    if name not in given:
+        return True
+    found = str(given[name]) == value if equals else bool(given[name])
+    return found != needed.startswith(_NOT)
+
+
+def _typed(needed: str) -> str:
+    return needed if needed in (IMAGES, SIMULATION) else f"--{dashed(needed).replace('=', ' ')}"
 
 
 def dashed(name: str) -> str:

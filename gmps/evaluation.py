@@ -101,6 +101,20 @@ def stage_of(
     return Stage(step, belief, sampler(explorer, rngs, exploiter))
 
 
+def shown_stage(
+    learner: MetaLearner,
+    sampler: Sampler,
+    streams: Streams,
+    demonstrations: Demonstrations,
+    rng: np.random.Generator,
+) -> Stage:
+    """Before the first episode, after demonstrations of the sampler's tasks."""
+    learner = informed(learner, sampler.contexts)
+    begun = learner.begin(sampler.num_tasks)
+    belief = shown_to(learner, begun, demonstrations, sampler.streams(rng))
+    return stage_of(learner, sampler, streams, 0, belief)
+
+
 def meta_test(
     learner: MetaLearner,
     sampler: Sampler,
@@ -159,9 +173,8 @@ def evaluate(
     streams = partial(stream, seed, "evaluation", run_seed)
     start = None
     if show is not None:
-        rngs = sampler.streams(stream(seed, "demonstrations", run_seed))
-        belief = shown_to(learner, learner.begin(len(repeated)), show(repeated), rngs)
-        start = stage_of(learner, sampler, streams, 0, belief)
+        rng = stream(seed, "demonstrations", run_seed)
+        start = shown_stage(learner, sampler, streams, show(repeated), rng)
     found = meta_test(learner, sampler, streams, num_steps, start, on_step)
     return _over_trials(found, trials)
 

@@ -13,7 +13,7 @@ from demokit.types import Task
 from gmps.distributed import World
 from gmps.evaluation import MEAN_EPISODES, Curve, meta_test
 from gmps.experience.demos import DemoSet
-from gmps.method import HasStepSize, Iteration, MetaLearner, Method, find_method
+from gmps.method import HasStepSize, Iteration, MetaLearner, Method, find_method, ready_steps
 from gmps.options import RunOptions
 from gmps.problem import Problem, Spent, Training
 from gmps.progress import ITERATIONS, Report, in_words, unheard
@@ -182,11 +182,11 @@ class Monitor:
             device=self.training.device,
         )
         streams = partial(self.training.stream, "monitor", iteration)
-        return meta_test(learner, sampler, streams, ready_steps(learner, 1))
+        return meta_test(learner, sampler, streams, _steps_within(learner, 1))
 
     def num_steps(self, learner: MetaLearner) -> int:
         """Environment steps of a curve."""
-        episodes = (learner.episodes_per_step + MEAN_EPISODES) * (1 + ready_steps(learner, 1))
+        episodes = (learner.episodes_per_step + MEAN_EPISODES) * (1 + _steps_within(learner, 1))
         return len(self.tasks) * episodes * self.training.problem.family.horizon
 
 
@@ -199,11 +199,10 @@ def monitor_tasks(problem: Problem) -> tuple[Task, ...]:
         return problem.tasks
 
 
-def ready_steps(learner: MetaLearner, num: int) -> int:
-    """So many adaptation steps, or as many as the learner can take while it has no step size."""
-    if isinstance(learner, HasStepSize) and learner.step_size is None:
-        return min(num, learner.num_learned_steps)
-    return num
+def _steps_within(learner: MetaLearner, num: int) -> int:
+    """So many adaptation steps, or as many as the learner can take."""
+    ready = ready_steps(learner)
+    return num if ready is None else min(num, ready)
 
 
 def _scalars(trained: Trained, curve: Curve | None) -> dict[str, float]:

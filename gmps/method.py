@@ -161,7 +161,7 @@ def shown_to(
 
 
 def ready_steps(learner: MetaLearner) -> int | None:
-    """Adaptation steps that it can take; None: as many as one likes."""
+    """Adaptation steps that it can take while it has no step size; None: as many as one likes."""
     if isinstance(learner, HasStepSize) and learner.step_size is None:
         return learner.num_learned_steps
     return None
@@ -251,9 +251,9 @@ class Method:
         """Whether a run with these options needs demonstrations."""
         return self.imitates or options.imitates
 
-    def told_with(self, options: RunOptions) -> str:
-        """All that a run with these options is told, see `told`."""
-        return "; ".join(filter(None, (self.told, options.told)))
+    def told_with(self, options: RunOptions, *, images: bool) -> str:
+        """All that a run with these options is told, of images or states, see `told`."""
+        return "; ".join(filter(None, (self.told, options.told(images=images))))
 
     @property
     def code(self) -> Code:

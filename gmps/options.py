@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 from demokit.errors import DemokitError
-from demokit.options import AUTO, DEVICES, LABELS, SIMULATION, check_options, option
+from demokit.options import AUTO, DEVICES, IMAGES, LABELS, SIMULATION, check_options, option
 from demokit.options import REWARDS as PAID
 
 RECORDED = "recorded"
@@ -47,6 +47,7 @@ class RunOptions:
         "which is kept; 0: never.",
         zero=True,
         needs=SIMULATION,
+        tells="returns on held-out monitor tasks, to stop by",
     )
     checkpoint_every: int = option(5, "Write a checkpoint every so many iterations.")
     threads: int = option(2, "Torch threads of the optimisation, in each process.")
@@ -58,10 +59,15 @@ class RunOptions:
         """Check choices, ranges and effects; raises DemokitError naming the option."""
         check_options(self)
 
-    @property
-    def told(self) -> str:
-        """What a method is told by these options beside what it always is, a phrase for tables."""
-        return ""
+    def told(self, *, images: bool) -> str:
+        """What a method is told by these options beside what it always is, a phrase for tables.
+
+        Args:
+            images: whether it sees images.
+        """
+        idle = () if images else (IMAGES,)
+        on = (each.metadata for each in fields(self) if getattr(self, each.name))
+        return "; ".join(of["tells"] for of in on if of["tells"] and of["needs"] not in idle)
 
     @property
     def imitates(self) -> bool:
@@ -113,6 +119,7 @@ class GradientOptions:
         0,
         "Training tasks that choose the fine-tuning step size; 0: all of them.",
         zero=True,
+        needs="!step_size",
     )
 
 
@@ -159,7 +166,8 @@ class ImitationOptions(LabelOptions):
         "Images: weight of the loss of the object's position, which features shall say; it is "
         "privileged, and known in training only.",
         zero=True,
-        needs="images",
+        needs=IMAGES,
+        tells="where the object is, in training, beside images",
     )
 
 
@@ -169,7 +177,11 @@ class ExpertOptions:
 
     HEADING: ClassVar[str] = "Expert queries (DAgger)"
 
-    dagger: bool = option(False, "Ask the expert about the states of the method's own roll-outs.")
+    dagger: bool = option(
+        False,
+        "Ask the expert about the states of the method's own roll-outs.",
+        tells="an expert's answers about its own roll-outs",
+    )
     expert: str = option(
         "scripted",
         "Who answers the queries: a name or a file of train-expert.",

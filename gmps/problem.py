@@ -245,7 +245,10 @@ class Spent:
 
     @property
     def needed(self) -> int:
-        """What the method could not have done without: the axis of sample efficiency."""
+        """What training could not have done without: the axis of sample efficiency.
+
+        The choice of a step size for fine-tuning and what only watched stand beside it.
+        """
         needed = self.demonstrations + self.expert_training + self.meta_training
         return needed + self.undivided
 

@@ -184,9 +184,9 @@ def rollout(
     tasks += [_task(agent, None, numbers) for numbers in context]
     if not tasks:
         raise click.UsageError("Name the tasks: --task or --context.")
-    when = f"after {agent.episodes} episodes" if agent.steps else "before adaptation"
     found: list[Episode] = []
-    with _Kept(out, agent, tasks, seed, f"What {agent.method} does {when}.", overwrite) as kept:
+    what = f"What {agent.method} does {_when(agent)}."
+    with _Kept(out, agent, tasks, seed, what, overwrite) as kept:
         with progress("episodes", episodes * len(tasks)) as report:
             for each in tasks:
                 found += acted(agent, each, episodes, seed=seed)
@@ -195,6 +195,15 @@ def rollout(
     returns = sum(each.episode_return for each in found) / len(found)
     success = sum(each.success for each in found) / len(found)
     say(f"{path}: {len(found)} episodes, mean return {returns:.2f}, success {success:.1%}.")
+
+
+def _when(agent: TrainedAgent) -> str:
+    """How far it has adapted, in words."""
+    from gmps.comparison.episodes import counted
+
+    if agent.steps:
+        return f"after {counted(agent.episodes)}"
+    return "told of the task" if agent.trained.adapted else "before adaptation"
 
 
 class _Kept:
@@ -303,11 +312,7 @@ def _print_curve(found: Adaptation, task: Task, before: int) -> None:
 def _film(path: Path, before: TrainedAgent, after: TrainedAgent, task: Task, seed: int) -> None:
     """Before and after side by side, from the same start."""
     from gmps.agent.simulated import acted
-    from gmps.comparison.episodes import counted
     from gmps.comparison.videos import take_of, write_takes
 
-    takes = []
-    for agent in (before, after):
-        title = f"after {counted(agent.episodes)}" if agent.steps else "before adaptation"
-        takes.append(take_of(title, acted(agent, task, 1, seed=seed)))
+    takes = [take_of(_when(agent), acted(agent, task, 1, seed=seed)) for agent in (before, after)]
     write_takes(path, after.trained.problem.family, task, takes)

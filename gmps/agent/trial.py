@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 
 class Moment(NamedTuple):
-    """A step of an episode: what was seen, (1, ...), done (A,) and paid, (1, 1)."""
+    """A step of an episode: what was seen, (1, ...), done (A,) and paid, (1, 1); was it the end?"""
 
     observation: Observation
     action: Tensor
     reward: Tensor
+    terminated: bool = False
 
 
 class NewTask(Trial):
@@ -94,7 +95,7 @@ class NewTask(Trial):
             raise DemokitError("terminated and truncated are true or false.")
         last = self._tried[0] if final_observation is None else self._read(final_observation)
         seen, action = self._tried
-        self._moments.append(Moment(seen, action, paid))
+        self._moments.append(Moment(seen, action, paid, bool(ends[0])))
         self._tried = None
         over = any(ends) or len(self._moments) == self._agent.horizon
         if over:
@@ -158,11 +159,12 @@ class NewTask(Trial):
         reward = torch.zeros_like(action[..., 0])
         for t, now in enumerate(zip(*moments, strict=True)):
             alive = torch.tensor([[t < len(own) for own, _ in self._done]])
+            ended = torch.tensor([[m.terminated for m in now]])
             seen = Seen(t, _joined([m.observation for m in now]), action, reward, alive)
             dist, memory = self._explorer(memory, seen)
             action = torch.stack([m.action for m in now], 1)
             reward = torch.cat([m.reward for m in now], 1)
-            gathered.keep(t, seen.observation, action, dist.log_prob(action), reward, alive)
+            gathered.keep(t, seen.observation, action, dist.log_prob(action), reward, alive, ended)
         return gathered, memory
 
     def _read(self, observation: Any) -> Observation:

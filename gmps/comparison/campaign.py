@@ -206,7 +206,7 @@ class Campaign:
         if self._folder_of(name, run) != folder:
             return 100
         # The last row may be the one after the step size was chosen.
-        return min(100, 100 * _logged(folder) // planned.options.iterations)
+        return min(100, 100 * _logged(folder) // max(1, planned.options.iterations))
 
 
 def is_finished(folder: Path, planned: PlannedRun, source: str) -> bool:

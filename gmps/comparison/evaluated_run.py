@@ -136,7 +136,8 @@ class Facts:
         """What its method is told, in words; empty where the method is not installed."""
         try:
             method = find_method(self.method)
-            return method.told_with(method.options(**self.options))
+            options = method.options(**self.options)
+            return method.told_with(options, images=self.sees not in ("", "state"))
         except (DemokitError, TypeError):
             return ""
 

@@ -82,6 +82,16 @@ class Protocol:
     episodes: int | None = None
     demonstrations: int = 0
 
+    def __post_init__(self) -> None:
+        """Check what the command line checks; raises DemokitError."""
+        least = {"adapt_steps": 1, "num_tasks": 1, "demonstrations": 0, "seed": 0, "episodes": 1}
+        for name, limit in least.items():
+            if (value := getattr(self, name)) is not None and value < limit:
+                raise DemokitError(f"{name} is at least {limit}, not {value}.")
+        for name in ("rollouts", "step_scale"):
+            if any(value <= 0 for value in getattr(self, name)):
+                raise DemokitError(f"{name}: every value is above 0.")
+
     def steps(self, rollouts: int) -> int:
         """Adaptation steps of a run that takes K = `rollouts` episodes for each."""
         return self.adapt_steps if self.episodes is None else self.episodes // rollouts
@@ -461,6 +471,7 @@ def films(
                 reward=protocol.reward or run.facts.reward,
                 seed=protocol.seed,
                 expert=protocol.reference(runs).expert,
+                show=_showing(run, protocol),
             )
             report(len(made))
     return sorted(made, key=lambda film: film.task)

@@ -17,7 +17,7 @@ import click
 from demokit.cli import main
 from demokit.envs import make_family
 from demokit.errors import DemokitError, unknown_name
-from demokit.options import dashed
+from demokit.options import dashed, is_there
 from gmps.method import DEFAULT, find_method, method_names
 from gmps.options import RunOptions
 from gmps.shipped import PRESETS, shipped_file
@@ -182,7 +182,7 @@ class PlannedRun:
         defaults = {each.name: each.default for each in fields_of.values()}
         present = {**defaults, **named}
         needed = {name: fields_of[name].metadata["needs"] for name in lenient}
-        unneeded = [n for n in lenient if n not in strict and not present.get(needed[n], True)]
+        unneeded = [n for n in lenient if n not in strict and not is_there(needed[n], present)]
         kept = {name: value for name, value in named.items() if name not in unneeded}
         kind = find_method(method).options
         _require_types(where, kept, get_type_hints(kind))

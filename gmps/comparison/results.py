@@ -116,13 +116,20 @@ def _splits(found: dict[str, Any]) -> str:
 
 def _told(found: dict[str, Any]) -> Iterator[str]:
     """What every method was told; comparisons that are older than this do not say."""
-    told = {n: words for content in found.values() for n, words in content.get("told", {}).items()}
-    if any(told.values()):
-        yield "What methods were told, in training and of a new task:\n"
-        yield _line(["method", "told"])
-        yield _line(["---"] * 2)
-        yield from (_line([label, words]) for label, words in told.items() if words)
-        yield ""
+    told = dict[tuple[str, str], list[str]]()
+    for name, content in found.items():
+        for label, words in content.get("told", {}).items():
+            if words:
+                told.setdefault((label, words), []).append(name)
+    if not told:
+        return
+    yield "What methods were told, in training and of a new task:\n"
+    yield _line(["method", "told", "in"])
+    yield _line(["---"] * 3)
+    for (label, words), names in told.items():
+        everywhere = sum(label == other for other, _ in told) == 1
+        yield _line([label, words, "" if everywhere else ", ".join(names)])
+    yield ""
 
 
 def _quantity(found: dict[str, Any], key: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ from demokit.random import stream
 from demokit.types import Array, Episode, FloatArray, Task
 from gmps.comparison.episodes import counted
 from gmps.comparison.references import EXPERT, acted
-from gmps.evaluation import stages
+from gmps.evaluation import Showing, shown_stage, stages
 from gmps.method import MetaLearner
 from gmps.problem import Problem
 
@@ -59,10 +59,12 @@ def film(
     reward: str,
     seed: int,
     expert: Expert | None = None,
+    show: Showing | None = None,
 ) -> list[Film]:
     """Write LABEL-TASK.mp4 for every task: before, after one step, and the expert.
 
-    Before and after start with the same noise and act by the mean; the goal is drawn in.
+    Before and after are drawn by the same random numbers and act by the mean; a method that
+    draws more of them before its episodes starts these elsewhere. The goal is drawn in.
 
     Args:
         label: the method.
@@ -74,13 +76,14 @@ def film(
         reward: one of the family's, such as "dense".
         seed: of the roll-outs.
         expert: who is told the task; None: nobody.
+        show: demonstrations of the tasks, which are shown to it first.
 
     Raises:
         DemokitError: nothing to draw with, or imageio is missing.
     """
     paid, family = replace(problem, reward=reward), problem.family
     family.require_drawn()
-    takes = [*_before_and_after(learner, paid, tuple(tasks), rollouts, seed)]
+    takes = [*_before_and_after(learner, paid, tuple(tasks), rollouts, seed, show)]
     if expert is not None:
         takes.append(_by_expert(family, tasks, reward, seed, expert))
     films = []
@@ -106,7 +109,12 @@ def spread(tasks: Sequence[Task], num: int) -> list[Task]:
 
 
 def _before_and_after(
-    learner: MetaLearner, problem: Problem, tasks: tuple[Task, ...], rollouts: int, seed: int
+    learner: MetaLearner,
+    problem: Problem,
+    tasks: tuple[Task, ...],
+    rollouts: int,
+    seed: int,
+    show: Showing | None = None,
 ) -> Iterator[Take]:
     seen: list[FloatArray] = []
     sampler = problem.sampler(
@@ -115,11 +123,14 @@ def _before_and_after(
         mean=1,
         watch=lambda sims: seen.append(_states(sims)[rollouts :: rollouts + 1]),
     )
-    # The same starts before and after.
-    for stage in stages(learner, sampler, lambda _: stream(seed, "videos"), 1):
+    streams, start, first = lambda _: stream(seed, "videos"), None, "before adaptation"
+    if show is not None:
+        rng, first = stream(seed, "videos", "demonstrations"), "shown the task"
+        start = shown_stage(learner, sampler, streams, show(tasks), rng)
+    for stage in stages(learner, sampler, streams, 1, start):
         states, success = np.stack(seen), stage.sampled.judged.success[:, 0]
         seen.clear()
-        title = f"after {counted(rollouts)}" if stage.step else "before adaptation"
+        title = f"after {counted(rollouts)}" if stage.step else first
         yield Take(title, states, success.numpy())
 
 

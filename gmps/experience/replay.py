@@ -62,7 +62,7 @@ class Episodes(NamedTuple):
             rollouts.reward,
             paid,
             rollouts.alive.sum(2),
-            ~rollouts.alive[:, :, -1],
+            rollouts.terminated.any(2),
         )
 
     @classmethod

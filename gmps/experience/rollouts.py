@@ -16,8 +16,10 @@ class Rollouts:
     """Episodes of M tasks, K each, of T steps: no task, no success.
 
     `observation` (M, K, T, ...), `action` (M, K, T, A) before clipping, `log_prob` and `reward`
-    (M, K, T), `alive` (M, K, T) bool. Episodes that end before T keep stepping, unpaid: they are
-    alive up to and with the step that ends them, and their later rewards are 0.
+    (M, K, T), `alive` and `terminated` (M, K, T) bool. Episodes that end before T keep stepping,
+    unpaid: they are alive up to and with the step that ends them, and their later rewards are 0.
+    That step is `terminated` where the episode ended by itself: a time limit, be it the
+    environment's own, does not.
     """
 
     observation: Observation
@@ -25,6 +27,7 @@ class Rollouts:
     log_prob: Tensor
     reward: Tensor
     alive: Tensor
+    terminated: Tensor
 
     @classmethod
     def empty(
@@ -37,12 +40,13 @@ class Rollouts:
             action.new_empty(shape),
             action.new_empty(shape),
             action.new_empty(shape, dtype=torch.bool),
+            action.new_empty(shape, dtype=torch.bool),
         )
 
     def keep(self, t: int, observation: Observation, *values: Tensor) -> None:
         """Write what happened at step t (M, K, ...), in the order of the attributes."""
         each(lambda kept, seen: kept[:, :, t].copy_(seen), self.observation, observation)
-        rooms = self.action, self.log_prob, self.reward, self.alive
+        rooms = self.action, self.log_prob, self.reward, self.alive, self.terminated
         for kept, value in zip(rooms, values, strict=True):
             kept[:, :, t] = value
 
@@ -54,6 +58,7 @@ class Rollouts:
             self.log_prob[:, chosen],
             self.reward[:, chosen],
             self.alive[:, chosen],
+            self.terminated[:, chosen],
         )
 
 

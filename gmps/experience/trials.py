@@ -18,7 +18,7 @@ class Trials:
     Steps behind the end of an episode are left out: those that count come first, and `alive` says
     which they are. `observation` (B, L, O), `action` (B, L, A), `log_prob` and `reward` (B, L),
     `alive` and `first` (B, L) bool, the latter at the first step of each episode; `ended` (B,) bool
-    where the last episode came to an end before the horizon.
+    where the last episode ended by itself: a time limit does not.
     """
 
     observation: Tensor
@@ -35,12 +35,12 @@ class Trials:
         first = [torch.zeros_like(each.alive[:, 0]) for each in gathered]
         for starts in first:
             starts[:, 0] = True
-        names = [each.name for each in fields(Rollouts)]
+        names = [each.name for each in fields(Rollouts) if each.name != "terminated"]
         whole = {n: torch.cat([getattr(each, n)[:, 0] for each in gathered], 1) for n in names}
         whole["first"] = torch.cat(first, 1)
         order = (~whole["alive"]).to(torch.uint8).argsort(stable=True)
         packed = {n: _ordered(values, order) for n, values in whole.items()}
-        return cls(**packed, ended=~gathered[-1].alive[:, 0, -1])
+        return cls(**packed, ended=gathered[-1].terminated[:, 0].any(1))
 
     def rows(self, chosen: Tensor) -> Trials:
         """Some of the trials."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from demokit.options import is_there
 from gmps.method import find_method
 from gmps.policies.meta_params import section
 
@@ -41,11 +42,8 @@ def options_of(config: Mapping[str, Any], family: str) -> tuple[str, dict[str, A
         given |= {"rollouts_per_task": given["rollouts_per_task"], "eval_every": 10, "patience": 0}
     own = {each.name: each for each in fields(find_method(method).options)}
     kept = {name: value for name, value in given.items() if name in own}
-    unneeded = [
-        name
-        for name in kept
-        if (needed := own[name].metadata["needs"]) in own and not kept.get(needed)
-    ]
+    present = {**dict.fromkeys(own), **kept}
+    unneeded = [name for name in kept if not is_there(own[name].metadata["needs"], present)]
     return method, {name: value for name, value in kept.items() if name not in unneeded}
 
 

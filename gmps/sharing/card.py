@@ -55,6 +55,7 @@ def render_card(shown: Shown) -> str:
 
 def _about(shown: Shown) -> str:
     agent, trained = shown.agent, shown.agent.trained
+    images = trained.problem.sees != "state"
     method, learner = find_method(agent.method), trained.learner
     shapes = ", ".join(f"{name or 'state'} {shape}" for name, shape in agent.sight.shapes.items())
     facts = {
@@ -64,7 +65,7 @@ def _about(shown: Shown) -> str:
         "sees": in_markdown(shapes),
         "actions": in_markdown(", ".join(agent.action_names)),
         "training tasks": str(len(trained.problem.tasks)),
-        "told": in_markdown(method.told_with(trained.options) or "not stated"),
+        "told": in_markdown(method.told_with(trained.options, images=images) or "not stated"),
         "adapts by": f"{in_markdown(method.adapts)}; {agent.episodes_per_step} episodes a step",
         "licence": in_markdown(shown.license),
     }

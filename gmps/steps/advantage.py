@@ -117,8 +117,12 @@ def trial_advantages(
 
 
 def paid_alike(reward: Tensor) -> Tensor:
-    """Whether all roll-outs (..., K, T) of a task were paid alike: nothing to adapt to."""
-    return (reward == reward[..., :1, :]).flatten(-2).all(-1)
+    """Whether all roll-outs (..., K, T) of a task were paid alike: nothing to adapt to.
+
+    A single one has no other to be like: it says nothing where it was never paid.
+    """
+    like = reward[..., :1, :] if reward.shape[-2] > 1 else torch.zeros_like(reward)
+    return (reward == like).flatten(-2).all(-1)
 
 
 def spread_centers(points: Tensor, num: int) -> tuple[Tensor, float]:

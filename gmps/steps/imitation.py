@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from gmps.options import SQUARED, CloningOptions, ImitationOptions
 from gmps.policies.gaussian import GaussianPolicy
 from gmps.policies.meta_params import MetaParams
 from gmps.problem import Training
+from gmps.progress import IMITATION
 from gmps.steps.losses import behaviour_cloning, mean_weights
 
 FINE_TUNING_STEPS, FINE_TUNING_LR = 300, 3e-4
@@ -42,6 +43,25 @@ class Clone(MetaLearner, Protocol):
 
 
 AnyClone = TypeVar("AnyClone", bound=Clone)
+
+
+def pretrain(
+    training: Training[Any],
+    policy: GaussianPolicy,
+    meta: MetaParams,
+    optimizer: torch.optim.Adam,
+    *,
+    kind: str = SQUARED,
+) -> MetaParams:
+    """After `pretrain_steps` of imitating everything, in place: a start for eyes above all."""
+    options, part = training.options, training.part
+    everything = training.demonstrations.of_tasks(part.own).all()
+    for step in range(options.pretrain_steps):
+        rng = training.stream("imitation first", step)
+        shown = thinned(everything, options.outer_stride, rng)
+        imitation_step(policy, meta, optimizer, shown, options, part, kind=kind)
+        training.report(IMITATION, step + 1, options.pretrain_steps)
+    return meta.frozen()
 
 
 def clone(

@@ -41,7 +41,7 @@ SHORT_MEMORY = (
 )
 SHORT_PLANNING = (
     *("--iterations", "2", "--steps", "5", "--windows", "4", "--eval-every", "1"),
-    *("--candidates", "8", "--elites", "2", "--horizon", "3", "--threads", "1"),
+    *("--candidates", "8", "--horizon", "3", "--threads", "1"),
 )
 SHORT_PEARL = (
     *("--iterations", "2", "--gradient-steps", "4", "--initial-rollouts", "2", "--eval-every", "1"),
@@ -82,7 +82,7 @@ def options_of(method="gmps", **changes):
     reads = {"width": 8, "layers": 2, "batch": 4, "queries": 6, "replays": 2, "context_episodes": 2}
     own["dpt"] = {"steps": 2, "rollouts_per_task": 1, **reads}
     own |= {name: {} for name in REWARDED}
-    own[PLANNING] = {"steps": 4, "windows": 4, "candidates": 8, "elites": 2, "horizon": 3}
+    own[PLANNING] = {"steps": 4, "windows": 4, "candidates": 8, "horizon": 3}
     own |= {name: {"rollouts_per_task": 1, "trials": 4, "minibatches": 2} for name in REMEMBERING}
     own["pearl"] = {"rollouts_per_task": 1, "gradient_steps": 3, "meta_batch": 4, "batch": 8}
     own["pearl"] |= {"context": 6, "hidden_width": 16, "encoder_width": 16}

@@ -121,7 +121,8 @@ def rollouts_of(seed, lengths):
     alive = torch.arange(T) < torch.tensor(lengths)[:, None, None]
     shape = len(lengths), 1, T
     parts = normal(*shape, SEEN, seed=seed), normal(*shape, A, seed=seed + 1)
-    return Rollouts(*parts, normal(*shape), normal(*shape, seed=seed + 2) * alive, alive)
+    reward = normal(*shape, seed=seed + 2) * alive
+    return Rollouts(*parts, normal(*shape), reward, alive, torch.zeros_like(alive))
 
 
 def learner_with(policy, theta, **changes):

@@ -13,7 +13,9 @@ from demokit.learning.distributions import Gaussian
 from demokit.random import stream
 from demokit.types import Step, Task
 from gmps.evaluation import evaluate, meta_test, num_trials, stages
+from gmps.experience.replay import Episodes
 from gmps.experience.sampler import Sampler
+from gmps.experience.trials import Trials
 from gmps.problem import Problem
 
 K, E, T = 3, 2, 20
@@ -206,6 +208,27 @@ def test_success_and_return_are_those_until_the_end(ends, succeeds, earned, succ
     alive = stage.sampled.explored.rollouts.alive
     assert alive[..., : ends + 1].all()
     assert not alive[..., ends + 1 :].any()
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_a_time_limit_of_the_environment_ends_an_episode_and_terminates_nothing(by_itself):
+    class Cut(Ending):
+        def step(self, action):
+            found = super().step(action)
+            if by_itself:
+                return found
+            return found._replace(terminated=~found.terminated & False, truncated=found.terminated)
+
+    sampler = sampler_of()
+    sampler._sims = Cut(sampler._sims, 4, lambda t: True)
+    [stage] = stages(Counter(), sampler, streams, 0)
+    rollouts = stage.sampled.explored.rollouts
+    assert (rollouts.alive.sum(-1) == 5).all()
+    assert (rollouts.terminated.sum(-1) == by_itself).all()
+    assert (rollouts.terminated[..., 4] == by_itself).all()
+    paid, final = rollouts.reward, sampler.final[:, : rollouts.reward.shape[1]]
+    assert (Episodes.of(rollouts, final, paid).ended == by_itself).all()
+    assert (Trials.of([rollouts.episodes(slice(1))]).ended == by_itself).all()
 
 
 def test_what_an_actor_sees_of_an_end():

@@ -380,6 +380,26 @@ def test_no_moves_where_none_are_wanted(short):
     assert (followed == followed[0]).all()
 
 
+@pytest.mark.parametrize(("num", "optimism"), [(40, 8), (3, 100), (300, 8)])
+def test_any_number_of_episodes_is_tried_at_once(short, num, optimism):
+    """Even more than there are candidates."""
+    learner, problem = short
+    learner = replace(learner, options=replace(learner.options, optimism=optimism))
+    gathered, _ = explored(learner, problem, learner.begin(NUM_TASKS))
+    belief = learner.adapt(learner.begin(NUM_TASKS), 0, *gathered[:2])
+    codes = learner._tried(belief, num, stream(0, "test").spawn(NUM_TASKS))
+    assert codes.shape == (NUM_TASKS, num, learner.space.width)
+    candidates = belief.posterior.codes
+    assert all((candidates[0] == code).all(-1).any() for code in codes[0])
+
+
+def test_an_episode_looks_at_most_as_often_as_it_has_steps(short):
+    learner, _ = short
+    restless = replace(learner, options=replace(learner.options, moves=1000))
+    assert restless._moves() == list(range(1, 20))
+    assert learner._moves() == [4, 8, 12, 16]
+
+
 def test_what_is_believed_depends_on_what_was_paid(short):
     learner, problem = short
     (rollouts, memory, _), _ = explored(learner, problem, learner.begin(NUM_TASKS))

@@ -249,6 +249,16 @@ def test_of_a_task_whose_roll_outs_were_paid_alike_nothing_is_known():
     assert paid_alike(reward).tolist() == [False, True, True, False]
 
 
+def test_one_roll_out_alone_is_judged_by_its_own_steps():
+    """There is no other to be like; never paid, it says nothing."""
+    assert paid_alike(torch.tensor([[[1.0, 2.0]], [[0.0, 0.0]]])).tolist() == [False, True]
+    observation, alive = torch.randn(1, 20, 3), torch.ones(1, 20, dtype=torch.bool)
+    reward = torch.randn(1, 20, generator=torch.Generator().manual_seed(0))
+    estimate = Advantage(0.9, 1.0)
+    assert estimate(observation, reward, alive).square().mean() == pytest.approx(1.0)
+    assert not estimate(observation, 0 * reward, alive).any()
+
+
 @pytest.mark.usefixtures("two_threads")
 def test_the_baseline_of_many_features_is_right_with_several_threads():
     """As many as the Ant's: one task's advantages do not change when there are more tasks."""

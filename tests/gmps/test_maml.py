@@ -228,7 +228,7 @@ def test_what_adapted_policies_are_paid_is_in_units_of_all_tasks_steps():
     reward = torch.tensor([[[1.0, 3.0]], [[5.0, 0.0]]])  # the second ended after one step
     alive = torch.tensor([[[True, True]], [[True, False]]])
     empty = torch.zeros(2, 1, 2, 1)
-    rollouts = Rollouts(empty, empty, reward, reward, alive)
+    rollouts = Rollouts(empty, empty, reward, reward, alive, torch.zeros_like(alive))
     deviation = (8 / 3) ** 0.5  # of 1, 3 and 5, whose mean is 3
     expected = torch.tensor([-1 / deviation, 2 / deviation])
     torch.testing.assert_close(standard_pay(rollouts, WHOLE), expected)

@@ -269,7 +269,8 @@ def learner_with(**changes):
 def rollouts_of(reward):
     shape = reward.shape
     seen, action = torch.zeros(*shape, 2), torch.zeros(*shape, 2)
-    return Rollouts(seen, action, reward, reward, torch.ones(shape, dtype=torch.bool))
+    alive = torch.ones(shape, dtype=torch.bool)
+    return Rollouts(seen, action, reward, reward, alive, ~alive)
 
 
 def test_what_the_step_goes_by():
@@ -327,7 +328,8 @@ def test_guided_by_demonstrations_nobody_exploits_and_all_is_counted(point_demos
     assert trained.spent.demonstrations == demos.num_steps
     (*_, last) = read_scalars(tmp_path / "run" / "metrics.csv")
     assert "return_post" not in last
-    assert (chosen.told, options().told) == ("demonstrations by task", "")
+    assert chosen.told(images=False) == "demonstrations by task"
+    assert not options().told(images=False)
     mean, _ = demos.statistics(demos.observation)
     assert torch.equal(trained.learner.networks.policy.feature_mean, mean)
 

@@ -120,7 +120,7 @@ def test_no_context_reaches_an_actor_or_an_adaptation(demos, name, monkeypatch):
     assert one.keys() == other.keys()
     assert all(torch.equal(one[n], value) for n, value in other.items())
     held = {each.name for each in fields(Rollouts)}
-    assert held == {"observation", "action", "log_prob", "reward", "alive"}
+    assert held == {"observation", "action", "log_prob", "reward", "alive", "terminated"}
     assert isinstance(learner, IsTold) == (name in TOLD)
     if name in TOLD:
         theirs = acted_and_adapted(told(learner, tasks[1]), problem, tasks[1])
@@ -208,6 +208,21 @@ def test_every_method_says_what_it_is_told(invoke):
     assert all(find_method(name).told for name in METHODS)
     assert all(("of a new task" in find_method(name).told) == (name in TOLD) for name in METHODS)
     assert "told" in invoke("methods").output
+
+
+def test_what_an_option_tells_is_told():
+    guided = find_method("gmps")
+    asking, plain = (guided.options(dagger=on) for on in (True, False))
+    own = guided.told_with(plain, images=False)
+    assert own == "demonstrations by task, rewards of roll-outs"
+    asked = f"{own}; an expert's answers about its own roll-outs"
+    assert guided.told_with(asking, images=False) == asked
+    eyes = "; where the object is, in training, beside images"
+    assert guided.told_with(plain, images=True) == own + eyes
+    blind = guided.options(object_weight=0.0)
+    assert guided.told_with(blind, images=True) == own
+    stopping = guided.told_with(guided.options(patience=2), images=False)
+    assert stopping == f"{own}; returns on held-out monitor tasks, to stop by"
 
 
 def test_help_shows_the_options_of_one_method(invoke):

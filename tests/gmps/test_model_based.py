@@ -1,5 +1,7 @@
 """MAML with a model: the inner step, the outer gradient, what is foreseen, and planning."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ import torch
 from demokit.envs import family_names, make_family
 from demokit.envs.batch import SimBatch
 from demokit.errors import DemokitError
+from demokit.random import stream
+from gmps.experience.actor import Seen
 from gmps.experience.transitions import Transitions, joined, latest, none_met
 from gmps.method import find_method
 from gmps.methods.model_based.algorithm import Episodes, window_loss
@@ -39,7 +43,8 @@ def met(num, steps, seed=0):
 
 def model(adaptation, inner_steps=2):
     """A model in units that are not 1, and its parameters, in doubles."""
-    options = ModelBasedOptions(hidden_width=HIDDEN, adaptation=adaptation, inner_steps=inner_steps)
+    steps = {"inner_steps": inner_steps} if adaptation == GRADIENT else {}
+    options = ModelBasedOptions(hidden_width=HIDDEN, adaptation=adaptation, **steps)
     units = Units(
         *(torch.rand(n, generator=rng(n), dtype=torch.float64) + 0.5 for n in 2 * [3, 3, 1])
     )
@@ -201,6 +206,32 @@ def test_windows_are_what_came_before_a_step_and_what_came_next():
     assert follows.any()
     assert not follows.all()
     torch.testing.assert_close(before.after[follows, 1, 0], firsts[follows])
+    assert (after.weight[:, 0] == 1).all()  # none begins behind the end of an episode
+    of_the_short = (firsts >= 20).float().mean()
+    assert 0 < of_the_short < 0.35  # two of its steps count, four of the others': a fifth
+
+
+def acted(actor, now):
+    """What a planner does."""
+    return actor(actor.memory, now)[0].sample(torch.zeros(4, 1, 2))
+
+
+def test_every_seed_and_every_episode_tries_candidates_of_its_own():
+    given = training("point")
+    fresh = find_method("model-based").code.start(given)
+    learner = replace(fresh, search=fresh.search._replace(candidates=8, horizon=2))
+    belief, seen = learner.begin(4), torch.zeros(4, 1, 2)
+    now = Seen(0, seen, torch.zeros(4, 1, 2), torch.zeros(4, 1), torch.ones(4, 1).bool())
+    done = {}
+    for seed in (0, 1):
+        own = replace(learner, seed=seed)
+        rngs = stream(seed, "test").spawn(4)
+        done["judged", seed] = own.exploiter(belief, 1)
+        done |= {(i, seed): own.explorer(belief, 0, 1, rngs) for i in range(2)}
+    acts = {who: acted(actor, now) for who, actor in done.items()}
+    assert torch.equal(acted(learner.exploiter(belief, 1), now), acts["judged", 0])
+    every = [tuple(value.flatten().tolist()) for value in acts.values()]
+    assert len(set(every)) == len(every)
 
 
 def test_the_latest_transitions_are_those_that_count():
@@ -294,7 +325,8 @@ def test_what_it_learns_from_is_nominal():
 
 def test_more_elites_than_candidates_is_one_sentence():
     with pytest.raises(DemokitError, match="40 --candidates have no 50 best ones"):
-        ModelBasedOptions(candidates=40)
+        ModelBasedOptions(candidates=40, rounds=2)
+    assert ModelBasedOptions(candidates=40).rounds == 1
 
 
 @pytest.mark.slow

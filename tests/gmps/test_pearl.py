@@ -63,7 +63,8 @@ def rollouts_of(seed=0, length=T):
     lengths = torch.full((TASKS, K, 1), T)
     lengths[:, 0] = length
     alive = torch.arange(T) < lengths
-    return Rollouts(normal(2), normal(2).tanh(), normal(), normal() * alive, alive)
+    ended = alive & ~torch.nn.functional.pad(alive[..., 1:], (0, 1), value=True)
+    return Rollouts(normal(2), normal(2).tanh(), normal(), normal() * alive, alive, ended)
 
 
 def test_a_product_of_gaussians_is_the_one_of_their_densities():

@@ -65,7 +65,8 @@ def rollouts_of(seed, lengths):
         return torch.randn(len(lengths), 1, T, *shape, generator=rng)
 
     alive = torch.arange(T) < torch.tensor(lengths)[:, None, None]
-    return Rollouts(normal(2), normal(2), normal(), normal() * alive, alive)
+    ended = alive & ~torch.nn.functional.pad(alive[..., 1:], (0, 1), value=True)
+    return Rollouts(normal(2), normal(2), normal(), normal() * alive, alive, ended)
 
 
 LENGTHS = ((T, 4, T), (T, 2, 3), (5, T, T))

@@ -431,6 +431,11 @@ def test_all_tasks_have_as_many_demonstrations_as_the_poorest(point_demos, tmp_p
         (("--demos-per-task", "50"), "50 are asked for"),
         (("--inner-lr", "-1"), "inner_lr must be positive"),
         (("--rollouts-per-task", "1"), "at least 2"),
+        (("--no-second-order", "--ratio-gradient"), "no effect without --second-order"),
+        (
+            ("--method", "imitation", "--step-size", "0.1", "--tuning-tasks", "3"),
+            "--tuning-tasks has no effect with --step-size",
+        ),
         (("--discount", "1.5"), "at most 1"),
         (("--dagger-share", "nan"), "dagger_share must be a finite number"),
     ],

@@ -10,7 +10,7 @@ METHOD = Method(
     options=GMPSOptions,
     module="gmps.methods.gmps.plain",
     imitates=True,
-    told="demonstrations by task, rewards of roll-outs; with --dagger an expert's answers",
+    told="demonstrations by task, rewards of roll-outs",
 )
 LATENT = Method(
     about="GMPS whose roll-outs explore by latents: each follows another training task's expert",
@@ -19,6 +19,5 @@ LATENT = Method(
     options=LatentOptions,
     module="gmps.methods.gmps.latent",
     imitates=True,
-    told="demonstrations by task, rewards of roll-outs, contexts of training tasks; with --dagger "
-    "an expert's answers",
+    told="demonstrations by task, rewards of roll-outs, contexts of training tasks",
 )

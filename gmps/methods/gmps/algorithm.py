@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from demokit.learning.optimizer import optimizer_tensors, restore_optimizer
-from gmps.experience.observation import thinned
 from gmps.experience.rollouts import Gathered
 from gmps.method import Iteration
 from gmps.methods.gmps.dagger import Queries
@@ -16,11 +15,8 @@ from gmps.methods.gmps.guided import Guided
 from gmps.methods.gmps.objective import MetaLosses, outer_step
 from gmps.methods.gmps.options import GuidedOptions
 from gmps.methods.gmps.outer_samples import OuterSamples
-from gmps.policies.gaussian import GaussianPolicy
-from gmps.policies.meta_params import MetaParams
 from gmps.problem import Training
-from gmps.progress import IMITATION
-from gmps.steps.imitation import imitation_step
+from gmps.steps.imitation import pretrain
 
 
 def train(
@@ -38,7 +34,8 @@ def train(
     optimizer = torch.optim.Adam(meta.leaves(), lr=options.outer_lr)
     restore_optimizer(optimizer, state)
     if first == 0:
-        learner = learner.with_meta(_pretrained(training, policy, meta, optimizer))
+        kind = options.outer_loss
+        learner = learner.with_meta(pretrain(training, policy, meta, optimizer, kind=kind))
     sampler = training.sampler(explore=options.rollouts_per_task)
     pre_demos = demos.of_tasks(part.own).all()
     with Queries(training, first) as queries:
@@ -66,23 +63,6 @@ def train(
             scalars = _scalars(training, losses, explored)
             state = optimizer_tensors(optimizer)
             yield Iteration(learner, scalars, spent, state, queries.asked)
-
-
-def _pretrained(
-    training: Training[GuidedOptions],
-    policy: GaussianPolicy,
-    meta: MetaParams,
-    optimizer: torch.optim.Adam,
-) -> MetaParams:
-    """After `pretrain_steps` of imitation, in place: a start for the eyes of image policies."""
-    options, part = training.options, training.part
-    everything = training.demonstrations.of_tasks(part.own).all()
-    for step in range(options.pretrain_steps):
-        rng = training.stream("imitation first", step)
-        shown = thinned(everything, options.outer_stride, rng)
-        imitation_step(policy, meta, optimizer, shown, options, part, kind=options.outer_loss)
-        training.report(IMITATION, step + 1, options.pretrain_steps)
-    return meta.frozen()
 
 
 def _scalars(

@@ -2,8 +2,8 @@
 
 The bias transformation of the policy becomes a latent z. Training task i has a latent z_i
 (its standardised context), and under z_i the policy imitates that task's expert. On a
-new task the roll-outs are taken under latents spread over those, and the policy-gradient
-step moves the latent, by reward alone, to where it pays (`latent_surrogate`): to latents
+new task the roll-outs are taken under latents spread over those, and a gradient step on a
+weighted fit moves the latent, by reward alone, to where it pays (`latent_surrogate`): to latents
 that explain what the roll-outs were paid (`critic`), or to the latents that were paid best.
 
 This joins two ideas: imitation as the meta-objective (GMPS, Mendonca et al., 2019), and that the

@@ -94,7 +94,9 @@ class GMPSOptions(GradientOptions, GuidedOptions):
 
     inner_lr: float = option(0.1, "Initial inner step size, of every adapted parameter.")
     ratio_gradient: bool = option(
-        False, "Let the outer gradient flow through the importance ratio."
+        False,
+        "Let the outer gradient flow through the importance ratio.",
+        needs="second_order",
     )
     second_order: bool = option(True, "Let the outer gradient flow through the inner gradient.")
     pre_update_weight: float = option(

@@ -184,16 +184,18 @@ class TaskInference:
         codes, log_likelihood, prior = belief.posterior
         noise = np.stack([rng.gumbel(size=codes.shape[1]) for rng in rngs]).astype(np.float32)
         heated = self.options.heat * log_likelihood + prior + torch.from_numpy(noise)
-        several = min(num * self.options.optimism, codes.shape[1])
-        drawn = heated.topk(several, 1).indices[..., None].expand(-1, -1, codes.shape[-1])
+        choices = max(1, min(self.options.optimism, codes.shape[1] // num))
+        order = heated.sort(1, descending=True).indices
+        order = order[:, torch.arange(choices * num) % codes.shape[1]]
+        drawn = order[..., None].expand(-1, -1, codes.shape[-1])
         drawn = codes.gather(1, drawn).view(len(codes), -1, num, codes.shape[-1]).transpose(1, 2)
         best = self.models.earned(drawn).argmax(-1)[..., None, None]
         chosen: Tensor = drawn.gather(2, best.expand(*best.shape[:-1], drawn.shape[-1]))[:, :, 0]
         return chosen
 
     def _moves(self) -> list[int]:
-        """The steps at which an episode looks again."""
-        num = self.options.moves
+        """The steps at which an episode looks again: no more than it has."""
+        num = min(self.options.moves, self.horizon - 1)
         return [round(self.horizon * i / (num + 1)) for i in range(1, num + 1)]
 
     def _draws(self, rng: np.random.Generator, looks: int) -> tuple[Tensor, Tensor]:

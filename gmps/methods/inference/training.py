@@ -13,7 +13,6 @@ from torch import Tensor
 from demokit.learning.checkpoint import check_state, check_tensors
 from demokit.learning.networks import Params
 from demokit.random import torch_stream
-from gmps.experience.observation import thinned
 from gmps.experience.rollouts import Rollouts
 from gmps.experience.transitions import Transitions, between, flat, joined, none_met
 from gmps.method import Iteration
@@ -37,7 +36,7 @@ from gmps.policies.meta_params import MetaParams, section
 from gmps.policies.standard import demo_statistics, make_policy, require_params, statistics_of
 from gmps.problem import Problem, Training
 from gmps.progress import DIMENSIONS, IMITATION, unheard
-from gmps.steps.imitation import imitation_step
+from gmps.steps.imitation import pretrain
 
 if TYPE_CHECKING:
     from gmps.experience.sampler import Sampler
@@ -159,18 +158,11 @@ def _require_shapes(policy: GaussianPolicy, space: TaskSpace, models: Models, ta
 
 def _seeing(training: Training[InferenceOptions], policy: GaussianPolicy, theta: Params) -> Params:
     """After imitation of everything by one policy, where there are eyes to teach."""
-    options, part = training.options, training.part
     if policy.encoder is None:
         return theta
     meta = MetaParams(theta, {}).learnable()
-    optimizer = torch.optim.Adam(meta.leaves(), lr=options.outer_lr)
-    everything = training.demonstrations.of_tasks(part.own).all()
-    for step in range(options.pretrain_steps):
-        rng = training.stream("imitation first", step)
-        shown = thinned(everything, options.outer_stride, rng)
-        imitation_step(policy, meta, optimizer, shown, options, part)
-        training.report(IMITATION, step + 1, options.pretrain_steps)
-    return meta.frozen().theta
+    optimizer = torch.optim.Adam(meta.leaves(), lr=training.options.outer_lr)
+    return pretrain(training, policy, meta, optimizer).theta
 
 
 @torch.no_grad()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from demokit.errors import DemokitError
-from demokit.options import dashed, option
+from demokit.options import option
 from gmps.options import PolicyOptions, RunOptions, require_several
 from gmps.steps.ppo import adapted_weight
 from gmps.steps.trust_region import Region
 
 TRPO, VPG = "trpo", "vpg"
+_TRUST_REGION = f"outer={TRPO}"
 
 
 class Form(NamedTuple):
@@ -173,28 +174,14 @@ class OuterOptions(RewardOptions):
         "The outer step. trpo: a trust region; vpg: one of Adam, by log-likelihood.",
         (TRPO, VPG),
     )
-    max_kl: float = option(0.01, "trpo: bound of the mean KL of the policies that sampled last.")
-    cg_iterations: int = option(10, "trpo: of conjugate gradients.")
-    cg_damping: float = option(1e-5, "trpo: added to the KL's second derivative.", zero=True)
-    outer_lr: float = option(1e-3, "vpg: step size of Adam.")
-
-    _OF_OUTER: ClassVar = {
-        "max_kl": TRPO,
-        "cg_iterations": TRPO,
-        "cg_damping": TRPO,
-        "outer_lr": VPG,
-    }
-
-    def __post_init__(self) -> None:
-        """See `RunOptions`; options of the other outer step are refused."""
-        super().__post_init__()
-        for each in fields(self):
-            owner = self._OF_OUTER.get(each.name, self.outer)
-            if owner != self.outer and getattr(self, each.name) != each.default:
-                raise DemokitError(
-                    f"Option --{dashed(each.name)} has no effect without --outer {owner}: leave it "
-                    "out."
-                )
+    max_kl: float = option(
+        0.01, "trpo: bound of the mean KL of the policies that sampled last.", needs=_TRUST_REGION
+    )
+    cg_iterations: int = option(10, "trpo: of conjugate gradients.", needs=_TRUST_REGION)
+    cg_damping: float = option(
+        1e-5, "trpo: added to the KL's second derivative.", zero=True, needs=_TRUST_REGION
+    )
+    outer_lr: float = option(1e-3, "vpg: step size of Adam.", needs=f"outer={VPG}")
 
     @property
     def form(self) -> Form:
@@ -228,6 +215,7 @@ class MultiTaskOptions(OuterOptions):
     oracle: bool = option(
         False,
         "Tell the policy the task, in training and of a new one: what knowing it is worth.",
+        tells="contexts of training tasks; of a new task its context",
     )
 
     step_size: float = option(
@@ -237,15 +225,16 @@ class MultiTaskOptions(OuterOptions):
         1.0, "Factor on the step size of fine-tuning after every step.", at_most=1
     )
     tuning_tasks: int = option(
-        20, "Training tasks that choose the fine-tuning step size; 0: all of them.", zero=True
+        20,
+        "Training tasks that choose the fine-tuning step size; 0: all of them.",
+        zero=True,
+        needs="!step_size",
     )
 
-    @property
-    def told(self) -> str:
+    def told(self, *, images: bool) -> str:
         """See `RunOptions`."""
         chosen_by = "" if self.iterations else "of these alone to choose its step size"
-        knows = "contexts of training tasks; of a new task its context" if self.oracle else ""
-        return "; ".join(filter(None, (chosen_by, knows)))
+        return "; ".join(filter(None, (chosen_by, super().told(images=images))))
 
 
 @dataclass(frozen=True, kw_only=True)

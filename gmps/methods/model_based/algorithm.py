@@ -78,11 +78,15 @@ class Episodes(NamedTuple):
     def windows(self, num: int, length: int, rng: torch.Generator) -> tuple[Transitions, ...]:
         """The last transitions before `num` steps that are drawn, and the next ones: (B, N, ...).
 
-        The first steps of an episode have fewer before them, or none.
+        The first steps of an episode have fewer before them, or none. Every step that is drawn was
+        alive: all are as likely.
         """
-        steps = self.reward.shape[1] - 1
-        rows = torch.randint(self.num, (num,), generator=rng).to(self.reward.device)
-        starts = torch.randint(steps, (num, 1), generator=rng).to(self.reward.device)
+        counts = self.alive[:, :-1].sum(1)
+        chances = torch.rand(num, generator=rng, dtype=torch.float64).to(counts.device)
+        ends = counts.cumsum(0)
+        drawn = (chances * ends[-1]).long()
+        rows = torch.searchsorted(ends, drawn, right=True)
+        starts = (drawn - (ends - counts)[rows].long())[:, None]
         span = torch.arange(length, device=starts.device)
         before, after = starts - length + span, starts + span
         return self.transitions(rows, before), self.transitions(rows, after)

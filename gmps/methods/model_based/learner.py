@@ -49,12 +49,13 @@ class PlanningActor:
         learner: the model.
         window: the last transitions (M, N, ...) of M tasks, before the episode.
         num: K, episodes of each.
+        seed: of the candidates that it tries.
     """
 
-    def __init__(self, learner: ModelBased, window: Transitions, num: int) -> None:
+    def __init__(self, learner: ModelBased, window: Transitions, num: int, seed: int) -> None:
         own = repeated(window, num)
         self.memory = Met(own, own.before[:, -1], own.counts[:, -1])
-        self._learner = learner
+        self._learner, self._seed = learner, seed
 
     def __call__(self, memory: Met, seen: Seen) -> tuple[Certain, Met]:
         """See `Actor`."""
@@ -63,7 +64,8 @@ class PlanningActor:
         if seen.t:
             last = newly_met(memory.observation, memory.alive, seen)
             window = latest(joined(window, last), window.weight.shape[1])
-        action = self._learner.planned(window, now, seen.t)
+        rng = torch_stream(self._seed, "candidates", seen.t, device=now.device)
+        action = self._learner.planned(window, now, rng)
         return Certain(action.view(*seen.alive.shape, -1)), Met(window, now, seen.alive.flatten())
 
 
@@ -77,6 +79,7 @@ class ModelBased:
         search: how it plans.
         window: N, transitions that it adapts to.
         episodes_per_step: K.
+        seed: of the run, and of the candidates that are tried where it is judged.
         paid: the rewards of states that it plans by; None: those that it foresees.
     """
 
@@ -85,6 +88,7 @@ class ModelBased:
     search: Search
     window: int
     episodes_per_step: int
+    seed: int
     paid: Paid | None = None
 
     def begin(self, num_tasks: int) -> Transitions:
@@ -95,25 +99,24 @@ class ModelBased:
     def explorer(
         self, belief: Transitions, step: int, num: int, rngs: Sequence[np.random.Generator]
     ) -> PlanningActor:
-        """The planner: it explores no otherwise than it acts."""
-        return PlanningActor(self, belief, num)
+        """The planner: it explores as it acts, but tries other candidates every time."""
+        return PlanningActor(self, belief, num, int(rngs[0].integers(2**63)))
 
     def exploiter(self, belief: Transitions, num: int) -> PlanningActor:
         """The planner."""
-        return PlanningActor(self, belief, num)
+        return PlanningActor(self, belief, num, self.seed)
 
     def adapt(self, belief: Transitions, step: int, gathered: Rollouts, memory: Met) -> Transitions:
         """The last transitions, of all episodes as if they had come one after the other."""
         return latest(joined(belief, flat(met_in(gathered))), self.window)
 
     @torch.no_grad()
-    def planned(self, window: Transitions, state: Tensor, t: int) -> Tensor:
-        """Actions (B, A) in states (B, F) after the last transitions (B, N, ...), at step t.
+    def planned(self, window: Transitions, state: Tensor, rng: torch.Generator) -> Tensor:
+        """Actions (B, A) in states (B, F) after the last transitions (B, N, ...).
 
-        The same candidates are tried in all simulations, others at every step.
+        The same candidates are tried in all simulations.
         """
         network = self.model.adapted(self.meta, window)
-        rng = torch_stream(t, "candidates", device=state.device)
         found = plan(
             lambda actions: self.model.earned(network, state, actions, self.paid),
             self.search,
@@ -186,7 +189,7 @@ def _empty(problem: Problem, options: ModelBasedOptions) -> ModelBased:
     model = model_of(options, units, len(problem.schema.actions))
     meta = model.init(None, options.inner_lr)
     num, paid = options.rollouts_per_task, _known(problem) if options.known_reward else None
-    return ModelBased(model, meta, options.search, options.window, num, paid)
+    return ModelBased(model, meta, options.search, options.window, num, options.seed, paid)
 
 
 def _known(problem: Problem) -> Paid:

@@ -10,6 +10,8 @@ from gmps.methods.model_based.model import ADAPTATIONS, GRADIENT
 from gmps.options import PolicyOptions, RunOptions
 from gmps.steps.planning import Search
 
+_DESCENDING, _SHOOTING = f"adaptation={GRADIENT}", "rounds=1"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelBasedOptions(PolicyOptions, RunOptions):
@@ -44,12 +46,15 @@ class ModelBasedOptions(PolicyOptions, RunOptions):
         False,
         "Plan by the family's own reward of the states foreseen, where it follows from what is "
         "seen, in place of a predicted one.",
+        tells="the reward function",
     )
     window: int = option(16, "Last transitions that the model adapts to.", at_most=10_000)
-    inner_lr: float = option(1e-2, "gradient: step size.")
-    inner_steps: int = option(1, "gradient: steps.", at_most=100)
+    inner_lr: float = option(1e-2, "gradient: step size.", needs=_DESCENDING)
+    inner_steps: int = option(1, "gradient: steps.", at_most=100, needs=_DESCENDING)
     learn_inner_lr: bool = option(
-        True, "gradient: learn a step size for every parameter, from --inner-lr on."
+        True,
+        "gradient: learn a step size for every parameter, from --inner-lr on.",
+        needs=_DESCENDING,
     )
     steps: int = option(500, "Gradient steps on the model in an iteration.", length=True)
     windows: int = option(32, "Windows of a gradient step.")
@@ -60,21 +65,18 @@ class ModelBasedOptions(PolicyOptions, RunOptions):
     rounds: int = option(
         1, "Rounds of planning: 1 is random shooting, more the cross-entropy method."
     )
-    elites: int = option(50, "Best sequences that the next round is drawn around.")
+    elites: int = option(
+        50, "Best sequences that the next round is drawn around.", needs=f"!{_SHOOTING}"
+    )
 
     def __post_init__(self) -> None:
         """See `RunOptions`."""
         super().__post_init__()
-        if self.elites > self.candidates:
+        if self.rounds > 1 and self.elites > self.candidates:
             raise DemokitError(
                 f"Option elites: {self.candidates} --candidates have no {self.elites} best ones: "
                 "take fewer, or more candidates."
             )
-
-    @property
-    def told(self) -> str:
-        """See `RunOptions`."""
-        return "the reward function" if self.known_reward else ""
 
     @property
     def search(self) -> Search:

@@ -50,6 +50,7 @@ class PearlOptions(DemoOptions, PolicyOptions, RunOptions):
         False,
         "Actor and critics learn from demonstrations, too, in the buffers from the start; "
         "needs --demos.",
+        tells="demonstrations by task",
     )
     demos_per_task: int = option(
         0,
@@ -107,12 +108,10 @@ class PearlOptions(DemoOptions, PolicyOptions, RunOptions):
         """See `RunOptions`: whether it takes demonstrations."""
         return self.warm_start
 
-    @property
-    def told(self) -> str:
+    def told(self, *, images: bool) -> str:
         """See `RunOptions`."""
         dense = "" if self.critic_reward == SAME else f"its critics the {self.critic_reward} reward"
-        shown = "demonstrations, grouped by task" if self.warm_start else ""
-        return "; ".join(filter(None, (dense, shown)))
+        return "; ".join(filter(None, (dense, super().told(images=images))))
 
     def require_reward(self, problem: Problem) -> None:
         """Raise DemokitError unless critics can learn from their reward, and it is another."""

@@ -14,8 +14,11 @@ import torch
 from short_run import SHORT, learner_of, options_of, trained_in
 
 from demokit.envs.tasks import make_tasks
+from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
+from gmps.comparison.measure import Protocol
+from gmps.comparison.references import choose_reference, demonstrated
 from gmps.comparison.rows import label_of
 from gmps.comparison.videos import _before_and_after
 from gmps.evaluation import meta_test
@@ -340,6 +343,34 @@ def test_an_exploring_run_is_filmed_and_the_scale_counts(point_demos):
     np.testing.assert_array_equal(one[1].states, two[1].states)
     assert not np.array_equal(one[1].states, none[1].states)
     np.testing.assert_array_equal(none[1].states, none[0].states)
+
+
+def test_a_film_shows_what_was_shown_the_task(point_demos):
+    learner, problem = learner_of(load_demos(point_demos))
+    expert = choose_reference("point", None, ()).expert
+
+    def show(tasks):
+        return demonstrated(problem, expert, tasks, 1, stream(0, "test"))
+
+    given = problem, problem.tasks, 4, 0
+    (alone, _), (shown, after) = ([*_before_and_after(learner, *given, s)] for s in (None, show))
+    assert (alone.title, shown.title) == ("before adaptation", "shown the task")
+    assert after.title == "after four episodes"
+    assert not np.array_equal(alone.states, shown.states)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"adapt_steps": 0}, "adapt_steps is at least 1, not 0"),
+        ({"episodes": 0}, "episodes is at least 1"),
+        ({"rollouts": (0,)}, "rollouts: every value is above 0"),
+        ({"seed": -1}, "seed is at least 0"),
+    ],
+)
+def test_limits_of_the_command_line_are_those_of_python(wrong, message):
+    with pytest.raises(DemokitError, match=message):
+        Protocol(**wrong)
 
 
 def test_runs_that_cannot_be_compared_are_one_sentence(point_run, point_demos, tmp_path, invoke):

@@ -11,7 +11,7 @@ from gmps.comparison.campaign import Campaign
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts
 from gmps.comparison.plan import PlannedRun, arguments, load_plan
 from gmps.comparison.processes import Command, run_side_by_side
-from gmps.comparison.results import write_results
+from gmps.comparison.results import _told, write_results
 from gmps.methods.imitation import MultiTaskImitationOptions
 from gmps.problem import Spent
 from gmps.shipped import PLANS, shipped
@@ -280,6 +280,34 @@ def test_what_was_spent_is_told_in_parts_that_add_up():
     told = EvaluatedRun(archive, Facts.of(archive)).budget()
     assert told["not told apart"] == 1_760_000
     assert told["demonstrations"] == told["needed to learn"] == ""
+
+
+def test_a_run_without_iterations_has_come_to_its_end(tmp_path):
+    """As multitask's reference of random parameters."""
+    path = tmp_path / "plan.toml"
+    path.write_text(
+        'title = "t"\nseeds = [0]\ntext = ""\n[methods.nothing]\nabout = "a"\n'
+        'train = { method = "multitask", iterations = 0 }\n'
+        '[comparisons.c]\ntasks = { env = "point", tasks = 3 }\nmethods = ["nothing"]\n'
+    )
+    campaign = Campaign(load_plan(path), tmp_path / "out", tmp_path / "page.md", 1, None, None)
+    assert campaign.trained("c") == 0
+    run = tmp_path / "out" / "c" / "nothing-0"
+    run.mkdir(parents=True)
+    (run / "metrics.csv").write_text("iteration,env_steps\n0,10\n")
+    assert campaign.trained("c") == 100
+
+
+def test_a_method_that_is_told_differently_here_and_there_has_a_row_for_each():
+    told = {"a": {"m": "the dense reward", "n": "all"}, "b": {"m": "nothing", "n": "all"}}
+    lines = [*_told({name: {"told": words} for name, words in told.items()})]
+    assert lines[1:-1] == [
+        "| method | told | in |",
+        "|---|---|---|",
+        "| m | the dense reward | a |",
+        "| n | all |  |",
+        "| m | nothing | b |",
+    ]
 
 
 def test_what_is_archived_is_not_trained_again(plan, tmp_path, invoke):

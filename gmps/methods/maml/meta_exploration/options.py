@@ -23,6 +23,7 @@ class ImitatingOptions(LabelOptions):
     imitate: bool = option(
         False,
         "The adapted policy imitates each task's expert, in place of being paid; needs --demos.",
+        tells="demonstrations by task",
     )
     demos_per_task: int = option(
         0,
@@ -76,7 +77,9 @@ class ExplorationOptions(ImitatingOptions, OnPolicyOptions):
     clip: float = option(0.2, "Policies gain by ratios within 1 +- this.", at_most=1)
     outer_lr: float = option(7e-4, "Step size of Adam.")
     latent_lr: float = option(3.5e-5, "The same for the latent before adaptation.")
-    explorer_lr: float = option(7e-5, "The same for the policy that explores.")
+    explorer_lr: float = option(
+        7e-5, "The same for the policy that explores alone.", needs="!shared"
+    )
     max_grad_norm: float = option(
         0.05, "The gradient of each of these three groups is clipped to this norm."
     )
@@ -89,16 +92,6 @@ class ExplorationOptions(ImitatingOptions, OnPolicyOptions):
                 "Option --credit e-maml credits what adapted policies are paid, and with --imitate "
                 "nobody pays them: choose another, or leave --imitate out."
             )
-        if self.shared and self.explorer_lr != type(self).explorer_lr:
-            raise DemokitError(
-                "Option --explorer-lr has no effect with --shared, where no policy explores alone: "
-                "leave it out."
-            )
-
-    @property
-    def told(self) -> str:
-        """See `RunOptions`."""
-        return "demonstrations by task" if self.imitate else ""
 
     @property
     def imitates(self) -> bool:
