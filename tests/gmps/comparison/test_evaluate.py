@@ -355,7 +355,7 @@ def test_a_film_shows_what_was_shown_the_task(point_demos):
     given = problem, problem.tasks, 4, 0
     (alone, _), (shown, after) = ([*_before_and_after(learner, *given, s)] for s in (None, show))
     assert (alone.title, shown.title) == ("before adaptation", "shown the task")
-    assert after.title == "after four episodes"
+    assert after.title == "after 4 episodes"
     assert not np.array_equal(alone.states, shown.states)
 
 

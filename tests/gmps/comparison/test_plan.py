@@ -303,7 +303,7 @@ def test_a_method_that_is_told_differently_here_and_there_has_a_row_for_each():
     lines = [*_told({name: {"told": words} for name, words in told.items()})]
     assert lines[1:-1] == [
         "| method | told | in |",
-        "|---|---|---|",
+        "| --- | --- | --- |",
         "| m | the dense reward | a |",
         "| n | all |  |",
         "| m | nothing | b |",
