@@ -29,7 +29,8 @@ SCHEMA_VERSION = 1
 MINARI_VERSION = "0.5.4"
 UNSTATED = "not stated or differing"
 """Of a dataset whose sources did not say it, or did not say the same."""
-LARGEST_SPACE = 3 * 4096**2  # numbers, see `Vision`
+LARGEST_SPACE = 3 * 4096**2  # numbers of an array, see `Vision`
+_MOST_LISTED = 2**20  # numbers of all vectors, whose bounds are spelled out
 _LIBRARIES = ("mujoco", "numpy", "h5py")
 # What the checksum of the metadata leaves out: itself, and what changes with the file's name.
 _UNSIGNED = ("metadata_sha256", "dataset_id", "dataset_size")
@@ -54,6 +55,10 @@ class ArraySpec:
             numeric = False
         if not numeric or not all(isinstance(n, int) and n >= 0 for n in self.shape):
             raise DemokitError(f"A space of {self.dtype} {self.shape} is no array of numbers.")
+        if math.prod(self.shape) > LARGEST_SPACE:
+            raise DemokitError(
+                f"A space of {self.shape} has more numbers than the largest image: {LARGEST_SPACE}."
+            )
         least, greatest = self._limits()
         if not float(least) <= self.low <= self.high <= float(greatest):
             raise DemokitError(
@@ -298,7 +303,7 @@ class DatasetMetadata:
     sources: tuple[SourceFile, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check reward, horizon and tasks; raises DemokitError."""
+        """Check reward, horizon, tasks and spaces; raises DemokitError."""
         if self.reward not in REWARDS:
             raise DemokitError(f"Dataset reward '{self.reward}' is none of {REWARDS}.")
         if self.horizon < 1:
@@ -311,6 +316,18 @@ class DatasetMetadata:
         strangers = {task.family for task in self.tasks} - {self.family}
         if strangers:
             raise DemokitError(f"Tasks of {sorted(strangers)} in a dataset of '{self.family}'.")
+        widths = sorted({len(task.context) for task in self.tasks})
+        if len(widths) > 1:
+            raise DemokitError(
+                f"The tasks of a dataset have contexts of one length, not of {widths} numbers."
+            )
+        shapes = [space.shape for space in (*self.space_items().values(), self.action_space)]
+        listed = sum(math.prod(shape) for shape in shapes if len(shape) == 1)
+        if listed > _MOST_LISTED:
+            raise DemokitError(
+                f"The observed and action vectors have {listed} numbers, and at most "
+                f"{_MOST_LISTED} are read."
+            )
         if self.license is not None and not self.license.strip():
             raise DemokitError(
                 "The licence is empty: name one, such as CC-BY-4.0, or leave it out."
@@ -504,17 +521,23 @@ def spell_out(space: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         DemokitError: it has more numbers than the largest image, or bounds of another shape.
     """
+    if (count := _numbers_in(space)) > LARGEST_SPACE:
+        raise DemokitError(f"A space of {count} numbers is too large for Minari's metadata.")
     if space["type"] == "Dict":
         boxes = {name: spell_out(box) for name, box in space["subspaces"].items()}
         return {**space, "subspaces": boxes}
     shape = tuple(space["shape"])
-    if math.prod(shape) > LARGEST_SPACE:
-        raise DemokitError(f"A space of {shape} has too many numbers for Minari's metadata.")
     try:
         bounds = {side: np.broadcast_to(space[side], shape).tolist() for side in ("low", "high")}
     except ValueError:
         raise DemokitError(f"A space of {shape} has bounds of another shape.") from None
     return {**space, **bounds}
+
+
+def _numbers_in(space: Mapping[str, Any]) -> int:
+    if space["type"] == "Dict":
+        return sum(map(_numbers_in, space["subspaces"].values()))
+    return math.prod(space["shape"])
 
 
 def space_from_json(space: Mapping[str, Any]) -> Space:

@@ -1,17 +1,19 @@
 """A file built by h5py alone, from docs/dataset-format.md, is a dataset like any other."""
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 
 import h5py
 import numpy as np
 import pytest
 
-from demokit.data import ArraySpec, open_dataset
+from demokit.data import ArraySpec, DatasetMetadata, open_dataset
 from demokit.data.metadata import space_from_json, space_to_json, spell_out
 from demokit.data.summary import summarize
 from demokit.data.validation import validate
 from demokit.errors import DemokitError
+from demokit.types import Task
 
 BOX = {"type": "Box", "dtype": "float32", "shape": [4]}
 STEPS = (3, 5)
@@ -144,9 +146,41 @@ def test_bounds_of_images_take_no_room():
 
 @pytest.mark.parametrize(
     ("shape", "low", "problem"),
-    [((50_000, 50_000, 3), 0, "too many numbers"), ((2, 2), [0, 0, 0], "another shape")],
+    [((50_000, 50_000, 3), 0, "too large"), ((2, 2), [0, 0, 0], "another shape")],
 )
 def test_spaces_that_minari_cannot_have(shape, low, problem):
     box = {"type": "Box", "dtype": "uint8", "shape": list(shape), "low": low, "high": 255}
     with pytest.raises(DemokitError, match=problem):
         spell_out(box)
+
+
+def test_many_spaces_are_too_many_for_minari():
+    box = {"type": "Box", "dtype": "uint8", "shape": [4096, 4096], "low": 0, "high": 255}
+    with pytest.raises(DemokitError, match="A space of 67108864 numbers is too large"):
+        spell_out({"type": "Dict", "subspaces": dict.fromkeys("abcd", box)})
+
+
+@pytest.mark.parametrize(
+    ("name", "spaces", "said"),
+    [
+        ("observation_space", [[2 * 10**9]], "more numbers than the largest image"),
+        ("observation_space", [[10**5, 10**5]], "more numbers than the largest image"),
+        ("action_space", [[2 * 10**9]], "more numbers than the largest image"),
+        ("observation_space", [[2**19]] * 3, f"have {3 * 2**19 + 2} numbers, and at most 1048576"),
+    ],
+)
+def test_a_claim_of_size_takes_no_memory(name, spaces, said, metadata):
+    """A file of a few kilobytes said how wide its vectors are, and their bounds filled memory."""
+    boxes = [
+        {"type": "Box", "dtype": "float32", "shape": shape, "low": 0, "high": 1} for shape in spaces
+    ]
+    many = {"type": "Dict", "subspaces": {str(i): box for i, box in enumerate(boxes)}}
+    said_so = {**metadata.to_attributes(), name: json.dumps(boxes[0] if len(boxes) == 1 else many)}
+    with pytest.raises(DemokitError, match=said):
+        DatasetMetadata.from_attributes(said_so, "a.hdf5")
+
+
+def test_contexts_have_one_length(metadata):
+    wide = Task("point", "point/wide", (1.0, 2.0, 3.0), "train")
+    with pytest.raises(DemokitError, match=r"contexts of one length, not of \[2, 3\] numbers"):
+        replace(metadata, tasks=(*metadata.tasks, wide))
