@@ -7,16 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 from click.testing import CliRunner
 
 from demokit.cli import main
+from demokit.data import files
 from demokit.envs import family_named_by_user, make_family
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.learning.expert import load_trained
+from gmps.comparison.processes import Command, run_side_by_side
 
 ROOT = Path(__file__).parents[1]
+DEMOKIT = str(Path(sys.executable).parent / "demokit")
 NAME = "gym:intruder:Intruder-v0"
 MODULE = """
 import pathlib
@@ -259,3 +263,33 @@ def test_who_may_import_for_a_person():
         if names & doors:
             using.add(path.relative_to(ROOT).as_posix())
     assert using == MAY_IMPORT
+
+
+def test_what_lies_in_the_working_folder_is_no_module(tmp_path, monkeypatch):
+    """Python looks there first for the modules of `-m` and `-c`."""
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("x.hdf5", "w", libver="earliest") as file:
+        file["some"] = [1.0]
+    for module in ("h5py", "numpy", "click", "demokit"):
+        (tmp_path / f"{module}.py").write_text("open('has-run', 'w').close(); raise SystemExit(0)")
+    files._walk_apart.cache_clear()
+    with files.open_file(Path("x.hdf5")) as file:
+        assert file["some"][:] == [1.0]
+    shown = subprocess.run([DEMOKIT, "inspect", "x.hdf5"], capture_output=True, text=True)
+    assert "some (float64 1)" in shown.stdout
+    outcome = run_side_by_side([Command("a", ("methods",), tmp_path / "a.log")], 1)
+    assert outcome.failed == {}
+    assert "gmps" in (tmp_path / "a.log").read_text()
+    assert not (tmp_path / "has-run").exists()
+
+
+def test_every_python_that_is_started_is_kept_from_the_working_folder():
+    found = []
+    rooms = (ROOT / room for room in ("demokit", "recorders", "gmps"))
+    for path in (path for room in rooms for path in room.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.List | ast.Tuple):
+                words = [ast.unparse(each) for each in node.elts]
+                if "sys.executable" in words:
+                    found.append(words[words.index("sys.executable") + 1])
+    assert found == ["'-P'"] * 2

@@ -32,8 +32,10 @@ DAMAGE = (
     ArithmeticError,
     MemoryError,
 )
-_SUPERBLOCK_VERSION_AT = 8
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+"""What HDF5 begins with; the version of the superblock is the byte after it."""
 _OLD_FORMAT = 2
+_FIRST_USER_BLOCK = 512
 _PROBE_LIMIT_S = 10
 _PROBE_S_PER_BYTE = 4 / 2**30
 GREEDY = 3
@@ -72,11 +74,20 @@ def open_file(path: Path) -> h5py.File:
 
 
 def _probe_old(path: Path) -> None:
-    """Probe a file of the older format, whose structures have no checksums."""
+    """Probe a file of the older format, whose structures have no checksums.
+
+    HDF5 looks for its signature where we do: other bytes may stand before it, a user block.
+    """
+    size, at = path.stat().st_size, 0
     with path.open("rb") as file:
-        head = file.read(_SUPERBLOCK_VERSION_AT + 1)
-    if len(head) > _SUPERBLOCK_VERSION_AT and head[_SUPERBLOCK_VERSION_AT] < _OLD_FORMAT:
-        probe(path)
+        while at < size:
+            file.seek(at)
+            head = file.read(len(SIGNATURE) + 1)
+            if head.startswith(SIGNATURE):
+                if head[len(SIGNATURE) :] < bytes([_OLD_FORMAT]):
+                    probe(path)
+                return
+            at = max(_FIRST_USER_BLOCK, 2 * at)
 
 
 def probe(path: Path) -> None:
@@ -85,7 +96,8 @@ def probe(path: Path) -> None:
     Of HDF5 files the structures are read, Parquet files whole.
 
     Raises:
-        DemokitError: reading them crashes, never ends, or takes far more memory than they have.
+        DemokitError: reading them crashes, never ends, or takes far more memory than they have, or
+            there can be no such process.
     """
     status = path.stat()
     _walk_apart(str(path.resolve()), status.st_ino, status.st_size, status.st_mtime_ns)
@@ -94,12 +106,20 @@ def probe(path: Path) -> None:
 @lru_cache(maxsize=4096)
 def _walk_apart(path: str, _inode: int, size: int, _changed: int) -> None:
     limit_s = _PROBE_LIMIT_S + size * _PROBE_S_PER_BYTE
-    command = [sys.executable, "-m", "demokit.data.probe", path, str(math.ceil(limit_s))]
-    code = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode
-    if code < 0 or code == GREEDY:
+    # -P: what lies in the working folder is data, no modules.
+    command = [sys.executable, "-P", "-m", "demokit.data.probe", path, str(math.ceil(limit_s))]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode < 0 or done.returncode == GREEDY:
         raise DemokitError(
             f"{path} is damaged (reading it crashes, never ends, or takes far more memory than it "
             "holds): take it from a backup."
+        )
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        why = said[-1] if said else f"exit code {done.returncode}"
+        raise DemokitError(
+            f"{path} was not opened, as the program that tries it first failed ({why}): install "
+            "demokit again."
         )
 
 

@@ -27,7 +27,7 @@ def main(path: Path, limit_s: int) -> int:
     if is_parquet:
         import_module("pyarrow.parquet")  # takes memory of its own
     most = max(_MOST_GROWTH, _MOST_RATIO * path.stat().st_size if is_parquet else 0)
-    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))
+    _limit(resource.RLIMIT_CPU, limit_s)
     _limit_memory(2 * most)
     before = _memory()
     try:
@@ -67,8 +67,14 @@ def _limit_memory(growth: int) -> None:
     """Let memory end soon after what is too much, where the system says how much there is."""
     with suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + growth
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + growth)
+
+
+def _limit(what: int, most: int) -> None:
+    """Set a limit of this process; one that is lower already stays."""
+    _, hard = resource.getrlimit(what)
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(what, (most, most))
 
 
 def _memory() -> int:

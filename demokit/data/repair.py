@@ -12,7 +12,7 @@ from typing import Any
 
 from demokit.data.assembly import check_output, drop_staging, unfinished, write_lock
 from demokit.data.edit import Part, put_datasets
-from demokit.data.files import check_is_file
+from demokit.data.files import SIGNATURE, check_is_file
 from demokit.data.paths import resolve
 from demokit.data.store import (
     Dataset,
@@ -26,7 +26,6 @@ from demokit.errors import DemokitError
 from demokit.lock import require_unlocked
 from demokit.writing import explain_write
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Where the superblock says how long the file is: version -> offset, 8 bytes, little-endian.
 _LENGTH_AT = {0: 40, 1: 44, 2: 28, 3: 28}
 # Metadata that was tampered with may claim any number of episodes.
@@ -128,7 +127,7 @@ def _length(path: Path) -> int | None:
     check_is_file(path)
     with path.open("rb") as file:
         head = file.read(64)
-    if not head.startswith(_SIGNATURE) or len(head) < 64 or head[8] not in _LENGTH_AT:
+    if not head.startswith(SIGNATURE) or len(head) < 64 or head[8] not in _LENGTH_AT:
         return None
     start = _LENGTH_AT[head[8]]
     length = int.from_bytes(head[start : start + 8], "little")

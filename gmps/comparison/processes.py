@@ -107,7 +107,7 @@ def run_until(command: Command, num: int, stop: Callable[[], bool]) -> str | Non
     with (
         command.log.open("w") as log,
         subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *command.arguments],
+            [sys.executable, "-P", "-c", _PROGRAM, *command.arguments],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -1,14 +1,17 @@
 """What a file of a stranger may do to its readers: nothing but hold numbers and text."""
 
 import os
+import re
 import resource
+import subprocess
+import sys
 from hashlib import sha256
 
 import h5py
 import numpy as np
 import pytest
 
-from demokit.data import catalogue, hdf5, layout, open_dataset
+from demokit.data import catalogue, files, hdf5, layout, open_dataset
 from demokit.data.convert import import_dataset
 from demokit.data.files import open_file
 from demokit.data.repair import repair
@@ -279,6 +282,48 @@ def test_one_text_named_a_thousand_times_takes_no_memory(tmp_path):
     with pytest.raises(DemokitError, match="takes far more memory"):
         open_file(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+@pytest.mark.parametrize("block", [0, 512, 1024, 4096])
+@pytest.mark.parametrize(("libver", "tried"), [("earliest", 1), ("v110", 0)])
+def test_the_older_format_is_tried_wherever_it_begins(block, libver, tried, tmp_path, monkeypatch):
+    """HDF5 finds its signature behind a user block, too, of which byte 8 says nothing."""
+    path, seen = tmp_path / "a.hdf5", []
+    with h5py.File(path, "w", libver=(libver, "v110"), userblock_size=block) as file:
+        file["some"] = [1.0]
+    with path.open("r+b") as file:
+        file.write(b"\xff" * block)
+    monkeypatch.setattr(files, "probe", seen.append)
+    with open_file(path) as file:
+        assert file["some"][:] == [1.0]
+    assert seen == [path] * tried
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("echo Bad: luck >&2; exit 1", "tries it first failed (Bad: luck): install demokit again."),
+        ("exit 2", "tries it first failed (exit code 2): install demokit again."),
+        ("kill -11 $$", "is damaged (reading it crashes, never ends, "),
+    ],
+)
+def test_a_file_that_cannot_be_tried_is_not_opened(program, said, tmp_path, monkeypatch):
+    path, python = tmp_path / "a.hdf5", tmp_path / "python"
+    with h5py.File(path, "w", libver="earliest") as file:
+        file["some"] = [1.0]
+    python.write_text(f"#!/bin/sh\n{program}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(DemokitError, match=re.escape(said)):
+        open_file(path)
+
+
+def test_a_file_is_tried_under_limits_that_are_lower_already(tmp_path):
+    with h5py.File(tmp_path / "a.hdf5", "w", libver="earliest") as file:
+        file["some"] = [1.0]
+    command = f"ulimit -t 5; ulimit -v 3000000; exec '{sys.executable}' -m demokit.data.probe"
+    tried = subprocess.run(["sh", "-c", f"{command} '{tmp_path / 'a.hdf5'}' 10"])
+    assert tried.returncode == 0
 
 
 def test_what_is_no_regular_file_is_not_opened(tmp_path):
