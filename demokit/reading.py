@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
@@ -18,8 +19,14 @@ MOST_TABLE_BYTES = 2**21
 # What is read at once may take this much memory, and beyond it this many times its size on disk.
 FREE_BYTES = 2**28
 _MOST_RATIO = 256
+_MOST_EMPTY = 2**20
 # What taking apart content of the wrong kind raises.
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+
+
+def is_hollow(shape: Sequence[int]) -> bool:
+    """Whether an array holds nothing, and claims more of it than any episode has steps."""
+    return 0 in shape and max(shape) > _MOST_EMPTY
 
 
 def justified_bytes(stored: int) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from h5py import h5a, h5d, h5f, h5g, h5i, h5l, h5o, h5s, h5z
 
 from demokit.data.files import RefusedError, probe
-from demokit.reading import justified_bytes
+from demokit.reading import is_hollow, justified_bytes
 from demokit.types import Array
 
 MOST_DEPTH = 32
@@ -99,6 +99,8 @@ class Claims:
         self._size = self._size or h5i.get_file_id(array.data).get_filesize()
         self._claimed += array.claimed_bytes
         self._stored += _stored_bytes(array)
+        if is_hollow(array.shape):
+            raise RefusedError(f"Array {array.path} claims {array.shape}, and holds nothing.")
         if self._stored > self._size or self._claimed > justified_bytes(self._stored):
             raise RefusedError(
                 f"Array {array.path}, with what is read beside it, claims {self._claimed} bytes, "

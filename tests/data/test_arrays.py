@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from time import process_time
 
 import numpy as np
 import pytest
@@ -412,6 +413,7 @@ HOSTILE = np.array([Hostile()] * STEPS, dtype=object)
         (npy(ACTIONS, descr="<U99999999"), "not what the file holds"),
         (npy(HOSTILE, allow_pickle=True), "objects are never read"),
         (npy(ACTIONS, descr=[("a", "<f8")]), "objects are never read"),
+        (npy(np.zeros((10**7, 0, 2))), "not what the file holds"),
         (npy(ACTIONS)[:-3], "not what the file holds"),
         (npy(ACTIONS)[:40], "damaged"),
         (b"\x93NUMPY\x09\x00", "none that demokit reads|damaged"),
@@ -526,6 +528,16 @@ def test_a_table(tmp_path):
     assert (a.terminations[-1], b.terminations[-1]) == (True, False)
     assert a.rewards.tolist() == [0, 1]
     assert "(in 1 of 2)" in losses["last observation"]
+
+
+def test_a_table_of_many_columns(tmp_path):
+    names = [f"c{i}" for i in range(20_000)]
+    rows = "".join(f"{','.join(['0.5'] * len(names))}\n" for _ in range(2))
+    (tmp_path / "t.csv").write_text(f"{','.join(names)}\n{rows}")
+    begun = process_time()
+    _, found = load(tmp_path / "t.csv", "csv", observation_columns=("*",), action_columns=("c0",))
+    assert process_time() - begun < 20
+    assert found[0].observations.shape == (3, 20_000)
 
 
 def test_a_table_each(tmp_path):

@@ -106,6 +106,14 @@ class Evil:
         return self._reduced
 
 
+def test_rows_of_nothing_are_not_as_many_as_a_pickle_says(tmp_path):
+    (tmp_path / "0.pkl").write_bytes(pickle.dumps(np.zeros((2 * 10**6, 0))))
+    with pytest.raises(DemokitError, match="damaged or no pickle"):
+        read_pickle(tmp_path / "0.pkl")
+    (tmp_path / "0.pkl").write_bytes(pickle.dumps(np.zeros((10, 0))))
+    assert read_pickle(tmp_path / "0.pkl").shape == (10, 0)
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 @pytest.mark.parametrize(
     ("evil", "named"),

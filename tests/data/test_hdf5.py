@@ -58,6 +58,10 @@ def bomb(group):
     group.create_dataset("x", data=np.zeros(2**26), chunks=(2**20,), compression=9)
 
 
+def hollow(group):
+    group.create_dataset("x", (10**9, 0), "u1")
+
+
 def fat_attribute(group):
     group.create_group("x").attrs["y"] = np.zeros(2**22)
 
@@ -75,7 +79,7 @@ SHAPES = {
     deep: "levels of groups",
     many: "levels of groups",
 }
-CLAIMS = {sparse: "not in the file", bomb: "not in the file"}
+CLAIMS = {sparse: "not in the file", bomb: "not in the file", hollow: "holds nothing"}
 ATTRIBUTES = {fat_attribute: "too many or too large", many_attributes: "too many or too large"}
 EVERYTHING = list((LINKS | SHAPES | CLAIMS | ATTRIBUTES).items())
 

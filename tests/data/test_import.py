@@ -149,6 +149,13 @@ def test_distinct_never_makes_two_one(names):
     assert len(set(found.values())) == len(found)
 
 
+def test_many_names_that_come_to_one_are_numbered_at_once():
+    names = [f"{'!' * i}" for i in range(1, 20_000)]
+    found = distinct([*names, "x-5"], lambda _: "x")
+    assert [found[name] for name in ("!", "!!", names[-1])] == ["x-1", "x-2", "x-19999"]
+    assert found["x-5"] == "x-20000"
+
+
 @needs_arrow
 def test_actions_of_one_number_and_pictures_with_channels_first(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (STEPS, 6, 8, 3)).astype(np.uint8)
@@ -181,6 +188,18 @@ def test_ranges_of_lerobot_are_splits(tmp_path):
     losses, after = load(source, "lerobot")
     assert [record.task.split for record in after.episodes] == ["train", "validation"]
     assert not any("split" in what for what in losses)
+
+
+@needs_arrow
+def test_a_range_of_lerobot_is_as_long_as_there_are_episodes(tmp_path):
+    splits = {"train": "0:5000000", "val": "1:5000000"}
+    claimed = {"splits": splits, "total_episodes": 5 * 10**6}
+    source = lerobot(tmp_path / "l", {}, {}, rows=[{}, {}], **claimed)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    losses, after = load(source, "lerobot")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    assert [record.task.split for record in after.episodes] == ["train", "validation"]
+    assert "says 5000000, but meta/episodes has 2" in losses["meta/info.json total_episodes"]
 
 
 # -- robomimic -------------------------------------------------------------------------------------

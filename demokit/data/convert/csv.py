@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -92,8 +93,9 @@ def _parts(files: Sequence[Path], stated: Stated) -> Iterator[Part]:
     for path in files:
         rows = _rows(path)
         header = _header(path, rows)
+        known = set(header)
         for name in needed:
-            if name not in header:
+            if name not in known:
                 raise _no_column(name, header, path)
         texts = {stated.task_column or "task", "split"}
         for name, episode in _episodes(path, header, rows, stated.episode_column):
@@ -131,7 +133,7 @@ def _header(path: Path, rows: Iterator[_Row]) -> list[str]:
     if first is None:
         raise DemokitError(f"{path} is empty: its first line names the columns.")
     names = [name.strip() for name in first.cells]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise DemokitError(f"{path} has two columns called '{twice}'.")
     return names

@@ -153,10 +153,13 @@ def distinct(names: Iterable[_Name], *ways: Callable[[_Name], str]) -> dict[_Nam
         counts = Counter([*found.values(), *map(way, left)])
         found |= {name: way(name) for name in left if counts[way(name)] == 1}
         left = [name for name in left if name not in found]
+    taken, tried = set(found.values()), Counter[str]()
     for name in left:
-        taken = set(found.values())
-        numbered = (f"{ways[-1](name)}-{number}" for number in range(1, len(taken) + 2))
+        base = ways[-1](name)
+        numbered = (f"{base}-{number}" for number in range(tried[base] + 1, len(taken) + 2))
         found[name] = next(new for new in numbered if new not in taken)
+        taken.add(found[name])
+        tried[base] = int(found[name].removeprefix(f"{base}-"))
     return found
 
 

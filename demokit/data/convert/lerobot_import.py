@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ from demokit.reading import parse_object, read_bytes
 from demokit.types import SPLITS, Array, Episode, as_rows
 from demokit.writing import errno_of, reason
 
-_SPLIT = "split "
+_SPLIT, _EPISODE = "split ", "episode "
 _ROWS_AT_ONCE = 100  # of meta/episodes
 _MOST_EPISODES = 10**6
 # What LeRobot's users call the parts that are not trained on.
@@ -85,7 +85,7 @@ def read(source: Path, env: str | None, stated: Stated) -> Imported:  # noqa: AR
         return Imported(metadata, episodes, found.inventory, own=True)
     head.explain(_in_info("fps"), "left out: the control rate is that of the family")
     family = env or plain_name(str(head.get(_in_info("robot_type")) or source.name))
-    splits = _splits(head, info)
+    splits = _splits(head, found.tasks)
     tasks = _task_names(found.tasks, splits, family)
     columns = _columns(info["features"])
     return import_foreign(
@@ -373,8 +373,9 @@ def _task_names(
     return {name: names[key] for name, key in keys.items()}
 
 
-def _splits(head: Part, info: Mapping[str, Any]) -> dict[str, str]:
+def _splits(head: Part, episodes: Iterable[str]) -> dict[str, str]:
     """Episode -> split, where LeRobot's ranges of episodes have names that say one."""
+    indices = {name: int(name.removeprefix(_EPISODE)) for name in episodes}
     found: dict[str, str] = {}
     for name in head.names(_SPLIT):
         place = str(head[name])
@@ -383,8 +384,8 @@ def _splits(head: Part, info: Mapping[str, Any]) -> dict[str, str]:
         if split is None or numbers is None:
             head.explain(name, "left out: its episodes are in the split 'train'")
             continue
-        last = min(int(numbers[2]), int(info.get("total_episodes", 0)))
-        found |= {f"episode {index}": split for index in range(int(numbers[1]), last)}
+        first, last = map(int, numbers.groups())
+        found |= {name: split for name, index in indices.items() if first <= index < last}
     return found
 
 
@@ -427,7 +428,7 @@ def _tasks_of(row: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _part_name(row: Mapping[str, Any]) -> str:
-    return f"episode {int(row['episode_index'])}"
+    return f"{_EPISODE}{int(row['episode_index'])}"
 
 
 def _in_info(name: str) -> str:

@@ -37,7 +37,13 @@ from demokit.data.convert.pictures import decode
 from demokit.data.convert.stated import Stated
 from demokit.data.files import open_hdf5
 from demokit.data.hdf5 import StoredArray, names, open_group
-from demokit.data.layout import PRIVILEGED, RECORD_ATTRIBUTES, episode_arrays, nested_options
+from demokit.data.layout import (
+    PRIVILEGED,
+    RECORD_ATTRIBUTES,
+    episode_arrays,
+    episode_name,
+    nested_options,
+)
 from demokit.data.metadata import default_dataset_id
 from demokit.data.minari import METADATA_KEYS, describe_namespaces, write_copy
 from demokit.data.store import Dataset, FinishedFile
@@ -172,7 +178,9 @@ class _Own:
     def __iter__(self) -> Iterator[Episode]:
         inventory = self._found.inventory
         inventory.begin()
-        known = {f"episode_{index}" for index in range(self._finished.num_episodes)}
+        numbers = {name: int(name[len("episode_") :]) for name in self._found.names}
+        count = self._finished.num_episodes
+        known = {name for name, i in numbers.items() if i < count and name == episode_name(i)}
         for name in self._found.names:
             if name not in known:
                 inventory.leave_out(name, "left out: another program added it, without a task")

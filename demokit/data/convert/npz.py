@@ -22,7 +22,7 @@ from demokit.data.convert.foreign import About, plain_name
 from demokit.data.convert.inventory import Inventory, Part, at_once
 from demokit.data.convert.stated import Stated
 from demokit.errors import DemokitError
-from demokit.reading import check_regular, justified_bytes, open_archive
+from demokit.reading import check_regular, is_hollow, justified_bytes, open_archive
 from demokit.types import Array
 
 __all__ = ["TAKES", "read"]
@@ -168,7 +168,7 @@ def _header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dty
     if dtype.kind not in "fiubUS" or not dtype.itemsize:  # of nothing there may be any number
         raise DemokitError(f"it holds {dtype.name}, no numbers or text; objects are never read")
     needed = dtype.itemsize * math.prod(shape)
-    if min(shape, default=0) < 0 or needed != size - stream.tell():
+    if min(shape, default=0) < 0 or needed != size - stream.tell() or is_hollow(shape):
         raise DemokitError(f"it claims {shape} of {dtype}, which is not what the file holds")
     return shape, is_fortran, dtype
 

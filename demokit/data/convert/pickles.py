@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from demokit.errors import DemokitError
-from demokit.reading import read_bytes
+from demokit.reading import is_hollow, read_bytes
 from demokit.types import Array
 
 _LARGEST_BYTES = 2**30
@@ -92,6 +92,8 @@ class _Array:
         data = _bytes_of(self.data)
         if not isinstance(self.dtype, _DType) or data is None:
             raise _RefusedError("arrays of objects")
+        if is_hollow(self.shape):
+            raise ValueError("an array of more nothing than any episode has")
         flat = np.frombuffer(data, self.dtype.make())
         native = flat.astype(flat.dtype.newbyteorder("="))
         return native.reshape(self.shape, order="F" if self.order == "F" else "C")
