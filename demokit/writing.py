@@ -12,22 +12,26 @@ import io
 import os
 import platform
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import NamedTuple
 from zlib import crc32
 
 from demokit.errors import DemokitError
 
 ASIDE = ".tmp"
 """Ends the name under which a new file is written beside the old one; see `aside_of`."""
+OLD = ".old"
+"""Ends the name of a folder while a new one takes its place, where they cannot be exchanged."""
 AS_IT_WAS = "what was there is as it was."
 _HERE = f"{crc32(platform.node().encode(errors='replace')):08x}"  # this machine
 _NUMBERS = count()
 _MOST_NAMED = 200  # characters of a file's name in another's
+_WORKING_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 _REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk is full",
@@ -35,9 +39,93 @@ _REASONS = {
 }
 
 
+class _Ready(NamedTuple):
+    """A new file that waits for its place."""
+
+    aside: Path
+    path: Path
+    advice: str
+
+
+class Together:
+    """New files that take their places one right after the other, when all are ready; or none does.
+
+    `replaced` adds to it; a context manager around all of them. Where a later one cannot take its
+    place, the earlier ones give theirs back. A kill in the moment between two of them leaves the
+    earlier ones new and the others old, as no file system renames two files at once: the same
+    command, again, writes all of them.
+    """
+
+    def __init__(self) -> None:
+        self._ready: list[_Ready] = []
+
+    def add(self, aside: Path, path: Path, advice: str) -> None:
+        """A file that is whole, beside the one it replaces."""
+        self._ready.append(_Ready(aside, path, advice))
+
+    def __enter__(self) -> Together:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self._place()
+        finally:
+            for each in self._ready:
+                each.aside.unlink(missing_ok=True)
+
+    def _place(self) -> None:
+        olds: list[tuple[Path, Path | None]] = []
+        try:
+            for aside, path, advice in self._ready:
+                with explain_write(path, advice):
+                    if len(self._ready) > 1:
+                        olds.append((path, _second_name(path)))
+                    os.replace(aside, path)
+        except BaseException:
+            for path, old in olds:
+                with suppress(OSError):
+                    _give_back(path, old)
+            raise
+        for _, old in olds:
+            if old is not None:
+                old.unlink(missing_ok=True)
+        for each in self._ready:
+            with explain_write(each.path, each.advice):
+                sync(each.path.parent)
+
+
+def _second_name(path: Path) -> Path | None:
+    """Another name of the file at `path`, if there is one; None where the system gives none."""
+    old = aside_of(path)
+    try:
+        os.link(path, old)
+    except FileNotFoundError:
+        return old
+    except OSError:
+        return None
+    return old
+
+
+def _give_back(path: Path, old: Path | None) -> None:
+    """Put back what was at `path`, or nothing, as its second name says."""
+    if old is None:
+        return
+    if old.exists():
+        os.replace(old, path)
+        old.unlink(missing_ok=True)  # where both were one file already
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def replaced(
-    path: Path, advice: str, check: Callable[[Path], object], *, parents: bool = True
+    path: Path,
+    advice: str,
+    check: Callable[[Path], object],
+    *,
+    parents: bool = True,
+    together: Together | None = None,
 ) -> Iterator[Path]:
     """A free path beside `path`: the file that the block writes there takes its place at the end.
 
@@ -50,6 +138,7 @@ def replaced(
         advice: what to do when it cannot be written.
         check: raises DemokitError, or anything of `explain_write`, when the file is not sound.
         parents: make the folders that are missing.
+        together: the file takes its place with others, at the end of that block.
 
     Raises:
         DemokitError: it cannot be written, is a device, or `check` says so; `path` is as it was.
@@ -61,15 +150,20 @@ def replaced(
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise DemokitError(f"{path} is a device or a pipe, no file to replace: {advice}")
         _remove_left_over(path)
-        aside = aside_of(path)
+        aside, waits = aside_of(path), False
         try:
             yield aside
             sync(aside)
             check(aside)
+            if together is not None:
+                together.add(aside, path, advice)
+                waits = True
+                return
             os.replace(aside, path)
             sync(path.parent)
         finally:
-            aside.unlink(missing_ok=True)
+            if not waits:
+                aside.unlink(missing_ok=True)
 
 
 def aside_of(path: Path) -> Path:
@@ -82,14 +176,27 @@ def _aside_prefix(path: Path) -> str:
 
 
 def _remove_left_over(path: Path) -> None:
-    """Remove what writers of `path` on this machine left when they were killed, where one may."""
+    """Remove what writers of `path` on this machine left when they were killed, where one may.
+
+    What they had moved away, and put nothing in the place of, is put back.
+    """
     prefix = _aside_prefix(path)
     with suppress(OSError):
         for name in os.listdir(path.parent):
-            if name.startswith(prefix) and name.endswith(ASIDE):
+            if name.startswith(prefix) and name.endswith((ASIDE, OLD)):
                 process = name.removeprefix(prefix).partition("-")[0]
                 if process.isdecimal() and not _runs(int(process)):
-                    path.with_name(name).unlink(missing_ok=True)
+                    _remove_aside(path.with_name(name), path)
+
+
+def _remove_aside(aside: Path, path: Path) -> None:
+    """Remove what stands beside `path`; an old folder, with nothing in its place, goes back."""
+    if aside.suffix == OLD and aside.exists() and not path.exists():
+        aside.rename(path)
+    elif aside.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.unlink(missing_ok=True)
 
 
 def _runs(process: int) -> bool:
@@ -107,24 +214,42 @@ def _runs(process: int) -> bool:
 
 @contextmanager
 def replaced_folder(path: Path, advice: str, check: Callable[[Path], object]) -> Iterator[Path]:
-    """The same for a folder, or for what is a folder in some cases; see `replaced`."""
+    """The same for a folder, or for what is a folder in some cases; see `replaced`.
+
+    Where the system cannot exchange two folders, a kill in the moment between two renames leaves
+    none at `path`: the old one stands beside it, and the next writer puts it back.
+    """
     with explain_write(path, advice):
         path = behind_link(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".demokit-", dir=path.parent) as scratch:
-            aside, old = Path(scratch, path.name), Path(scratch, f"{path.name[:_MOST_NAMED]}.old")
+        _remove_left_over(path)
+        scratch = aside_of(path)
+        scratch.mkdir()
+        aside, old = scratch / path.name, scratch.with_suffix(OLD)
+        try:
             yield aside
             _sync_all(aside)
             check(aside)
-            if path.is_dir():
-                path.rename(old)
-            try:
+            if not (path.is_dir() and _exchange(aside, path)):
+                if path.is_dir():
+                    path.rename(old)
                 os.replace(aside, path)
-            except OSError:
-                if old.exists():
-                    old.rename(path)
-                raise
             sync(path.parent)
+        finally:
+            _remove_aside(old, path)
+            _remove_aside(scratch, path)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let what is at two paths change places at once, where the system can; whether it did."""
+    from ctypes import CDLL
+
+    try:
+        rename = CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    paths = (_WORKING_FOLDER, os.fsencode(one), _WORKING_FOLDER, os.fsencode(other))
+    return bool(rename(*paths, _EXCHANGE) == 0)
 
 
 def write_whole(

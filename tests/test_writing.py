@@ -9,8 +9,16 @@ from time import monotonic
 
 import pytest
 
+from demokit import writing
 from demokit.errors import DemokitError
-from demokit.writing import aside_of, explain_write, replaced, replaced_folder, write_whole
+from demokit.writing import (
+    Together,
+    aside_of,
+    explain_write,
+    replaced,
+    replaced_folder,
+    write_whole,
+)
 
 
 def never(_):
@@ -170,6 +178,76 @@ def test_missing_folders_are_made_only_where_they_may_be(tmp_path):
     assert names(tmp_path) == []
 
 
+def write_together(*paths, check=sound):
+    with Together() as together:
+        for path in paths:
+            with replaced(path, "make room.", check, together=together) as aside:
+                aside.write_text("new")
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Three files, the second of which is not there yet."""
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    paths[0].write_text("old")
+    paths[2].write_text("old")
+    return paths
+
+
+def test_files_are_replaced_together(pair, tmp_path):
+    write_together(*pair)
+    assert [path.read_text() for path in pair] == ["new"] * 3
+    assert names(tmp_path) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("unsound", ["a", "b", "c"])
+def test_all_files_are_checked_before_one_is_replaced(unsound, pair, tmp_path):
+    def check(aside):
+        if aside.name.startswith(unsound):
+            never(aside)
+
+    with pytest.raises(DemokitError, match="not sound"):
+        write_together(*pair, check=check)
+    assert (pair[0].read_text(), pair[2].read_text()) == ("old", "old")
+    assert names(tmp_path) == ["a", "c"]
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.EIO, "x"), KeyboardInterrupt()])
+@pytest.mark.parametrize("links", [True, False])
+def test_files_give_their_places_back(fault, links, pair, tmp_path, monkeypatch):
+    """A file system without hard links keeps no second name of what was there."""
+    replace = os.replace
+
+    def refuse(old, new):
+        if new == pair[2] and old.read_text() == "new":
+            raise fault
+        replace(old, new)
+
+    def no_links(*_):
+        raise OSError(errno.EPERM, "x")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    with pytest.raises((DemokitError, KeyboardInterrupt)) as caught:
+        write_together(*pair)
+    if isinstance(fault, OSError):
+        said = f"Cannot write {pair[2]} (input/output error): make room."
+        assert str(caught.value) == said
+    assert pair[0].read_text() == ("old" if links else "new")
+    assert pair[2].read_text() == "old"
+    assert names(tmp_path) == (["a", "c"] if links else ["a", "b", "c"])
+
+
+@pytest.fixture(params=[True, False], ids=["exchanged", "renamed"])
+def exchanges(request, monkeypatch):
+    """Whether the system exchanges two folders at once."""
+    if not request.param:
+        monkeypatch.setattr(writing, "_exchange", lambda *_: False)
+    return request.param
+
+
+@pytest.mark.usefixtures("exchanges")
 def test_a_folder_is_replaced_whole(tmp_path):
     path = tmp_path / "out"
     for content in ("old", "new"):
@@ -185,18 +263,75 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert names(tmp_path) == ["out"]
 
 
-def test_a_folder_that_cannot_be_renamed_stays(tmp_path, monkeypatch):
+@pytest.mark.parametrize("fault", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_folder_that_cannot_be_renamed_stays(fault, tmp_path, monkeypatch):
     path = tmp_path / "out"
     path.mkdir()
     (path / "mine.txt").write_text("old")
 
     def refuse(*_):
-        raise OSError(errno.EIO, "Input/output error")
+        raise fault
 
+    monkeypatch.setattr(writing, "_exchange", lambda *_: False)
     monkeypatch.setattr(os, "replace", refuse)
     with (
-        pytest.raises(DemokitError, match=r"\(input/output error\): make room\."),
+        pytest.raises((DemokitError, KeyboardInterrupt)) as caught,
         replaced_folder(path, "make room.", sound) as aside,
+    ):
+        aside.mkdir()
+    if isinstance(fault, OSError):
+        assert str(caught.value).endswith("(input/output error): make room.")
+    assert (path / "mine.txt").read_text() == "old"
+    assert names(tmp_path) == ["out"]
+
+
+def test_where_the_system_can_two_folders_change_places_at_once(tmp_path, monkeypatch):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    (one / "a.txt").write_text("mine")
+    if not writing._exchange(one, other):
+        pytest.skip("this system cannot")
+    assert (other / "a.txt").read_text() == "mine"
+    assert not writing._exchange(one, tmp_path / "nothing")
+    monkeypatch.setattr(type(one), "rename", never)  # then there is no moment without a folder
+    with replaced_folder(other, "make room.", sound) as aside:
+        aside.mkdir()
+    assert names(other) == []
+
+
+KILLED_FOLDER = """
+import os, signal, sys
+from pathlib import Path
+from demokit import writing
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+writing._exchange = lambda *_: False
+if sys.argv[2] == "between":
+    os.replace = kill
+with writing.replaced_folder(Path(sys.argv[1]), "", lambda _: None) as aside:
+    aside.mkdir()
+    if sys.argv[2] == "before":
+        kill()
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "between"])
+def test_no_folder_is_lost_with_a_killed_writer(moment, tmp_path):
+    """What it moved away stands beside, and the next writer puts it back."""
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "mine.txt").write_text("old")
+    killed = subprocess.run([sys.executable, "-c", KILLED_FOLDER, path, moment], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (kept,) = [path] if moment == "before" else tmp_path.glob("out.*.old")
+    assert (kept / "mine.txt").read_text() == "old"
+    assert path.exists() == (moment == "before")
+    with (
+        pytest.raises(DemokitError, match="not sound"),
+        replaced_folder(path, "make room.", never) as aside,
     ):
         aside.mkdir()
     assert (path / "mine.txt").read_text() == "old"

@@ -36,7 +36,7 @@ from demokit.data.store import (
 from demokit.errors import DemokitError
 from demokit.lock import Lock, require_unlocked
 from demokit.types import Episode
-from demokit.writing import behind_link, replaced
+from demokit.writing import Together, behind_link, replaced
 
 # File systems take 255 bytes, and a recording makes NAME.hdf5.partial.
 _LONGEST_NAME = 255 - len(".partial")
@@ -136,6 +136,7 @@ def new_file(
     advice: str,
     *,
     extends: FinishedFile | None = None,
+    together: Together | None = None,
 ) -> Iterator[NewFile]:
     """A finished dataset of `total` episodes, which takes the place of `path` once it is whole.
 
@@ -147,6 +148,7 @@ def new_file(
         total: how many episodes it will hold, those it begins with included.
         advice: what to do when it cannot be written.
         extends: a file of the same metadata to begin with.
+        together: it takes its place with others, at the end of that block.
 
     Raises:
         DemokitError: it cannot be written or read back; `path` is as it was.
@@ -162,7 +164,7 @@ def new_file(
         _read_back(aside, new, about(), len(known))
 
     metadata.require_storable()
-    with replaced(path, advice, check) as aside:
+    with replaced(path, advice, check, together=together) as aside:
         if extends is not None:
             shutil.copyfile(extends.path, aside)
         with written_hdf5(aside, extend=extends is not None) as (file, check_disk):

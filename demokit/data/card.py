@@ -11,7 +11,7 @@ from demokit.data.store import open_dataset
 from demokit.data.summary import Summary, summarize
 from demokit.sharing.card import front_matter, quoted
 from demokit.text import as_code, in_markdown, say
-from demokit.writing import explain_write, write_whole
+from demokit.writing import behind_link, explain_write, write_whole
 
 _START = b"---\npretty_name: "
 _COMPLETE = "the dataset itself is complete."
@@ -19,22 +19,14 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6
 
 
 def write_card(path: str | Path) -> Path | None:
-    """Write the card of a finished dataset next to it; returns what `put_card` does.
-
-    Raises:
-        DemokitError: the dataset cannot be read or the card cannot be written.
-    """
-    return put_card(path, render_card(summarize(open_dataset(path))))
-
-
-def put_card(path: str | Path, card: bytes | str) -> Path | None:
-    """Put a card next to the dataset at `path`; returns the card's path.
+    """Write the card of a finished dataset next to it; returns the card's path.
 
     A file there that is no card is left as it is: stderr says so, and None is returned.
 
     Raises:
-        DemokitError: the card cannot be written.
+        DemokitError: the dataset cannot be read or the card cannot be written.
     """
+    card = render_card(summarize(open_dataset(path)))
     target = Path(path).with_suffix(".md")
     with explain_write(target, _COMPLETE):
         if target.exists() and not _is_card(target):
@@ -42,6 +34,16 @@ def put_card(path: str | Path, card: bytes | str) -> Path | None:
             return None
     write_whole(target, card, _COMPLETE)
     return target
+
+
+def refresh_card(path: str | Path) -> None:
+    """Let a card that stands beside a new dataset say what this one is; raises as `write_card`."""
+    path = behind_link(Path(path))
+    card = path.with_suffix(".md")
+    with explain_write(card, _COMPLETE):
+        is_stale = card.is_file() and _is_card(card)
+    if is_stale:
+        write_card(path)
 
 
 def _is_card(path: Path) -> bool:

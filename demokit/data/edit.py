@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from demokit.data.assembly import check_output, new_file, open_settled, write_lock
-from demokit.data.card import write_card
+from demokit.data.card import refresh_card
 from demokit.data.changes import Changes, Selection
 from demokit.data.metadata import ACTION_RANGE, DatasetMetadata, Provenance, SourceFile
 from demokit.data.store import Dataset
@@ -26,7 +26,7 @@ from demokit.random import stream
 from demokit.reading import file_sha256
 from demokit.text import printable
 from demokit.types import Array, Episode, Task
-from demokit.writing import behind_link
+from demokit.writing import Together
 
 if TYPE_CHECKING:
     from demokit.data.replay import Replay
@@ -312,7 +312,7 @@ def write_dataset(
 
 
 def _write_all(parts: Sequence[Part], *, overwrite: bool) -> None:
-    """Write several datasets, all or, where one cannot be written, none."""
+    """Write several datasets, all or, where one cannot be written, none; see `Together`."""
     with ExitStack() as stack:
         for part in parts:
             stack.enter_context(write_lock(part.path))
@@ -322,17 +322,15 @@ def _write_all(parts: Sequence[Part], *, overwrite: bool) -> None:
 
 def put_datasets(parts: Sequence[Part]) -> None:
     """`write_dataset` for whoever holds the locks and has checked the outputs."""
-    paths = [behind_link(part.path) for part in parts]
-    stale = [path for path in paths if path.exists() and path.with_suffix(".md").exists()]
-    with ExitStack() as stack:
-        for path, part in zip(paths, parts, strict=True):
+    with Together() as together:
+        for part in parts:
             if not part.total:
-                raise DemokitError(f"No episode is left: {path} was not written.")
-            new = stack.enter_context(new_file(path, part.metadata, part.total, _ADVICE))
-            for _, episode in zip(range(part.total), part.episodes, strict=True):
-                new.add(episode)
-    for path in stale:
-        write_card(path)
+                raise DemokitError(f"No episode is left: {part.path} was not written.")
+            with new_file(part.path, part.metadata, part.total, _ADVICE, together=together) as new:
+                for _, episode in zip(range(part.total), part.episodes, strict=True):
+                    new.add(episode)
+    for part in parts:
+        refresh_card(part.path)
 
 
 def derived(parts: Sequence[Dataset], edit: str, license: str | None = None) -> DatasetMetadata:

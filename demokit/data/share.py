@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from demokit.data.assembly import check_output, open_settled, write_lock
-from demokit.data.card import put_card, render_card
+from demokit.data.card import render_card, write_card
+from demokit.data.store import open_dataset
 from demokit.data.summary import summarize
 from demokit.data.validation import validate
 from demokit.errors import DemokitError
@@ -22,6 +24,7 @@ from demokit.writing import behind_link, replaced
 
 LAYOUT = Layout("dataset", ".hdf5", "dataset")
 _OTHER_PLACE = "choose another place."
+_LICENSED = "This dataset is licensed under:"
 
 
 def make_bundle(path_or_id: str | Path, license: str | None = None) -> Bundle:
@@ -45,7 +48,7 @@ def make_bundle(path_or_id: str | Path, license: str | None = None) -> Bundle:
     require_valid(dataset.path)
     small = {
         CARD: render_card(summarize(dataset)).encode(),
-        LICENSE: f"This dataset is licensed under: {license}\n".encode(),
+        LICENSE: f"{_LICENSED} {license}\n".encode(),
     }
     return Bundle.of(LAYOUT, dataset.path, license, small)
 
@@ -67,19 +70,32 @@ def pull(
 
     Args:
         place: as for `push`, or an archive of `pack` (a path or URL that ends in .zip).
-        target: NAME.hdf5; its card is put next to it, unless a file of another kind is there.
+        target: NAME.hdf5; a card is made of it and put next to it, unless a file of another kind
+            is there. What the bundle's card says is not taken over.
         overwrite: replace what is there, once all is checked.
         limit_bytes: the largest dataset to accept.
 
     Raises:
-        DemokitError: nothing there, no bundle, files too large, wrong checksums, or an invalid
-            dataset; the target is not touched then.
+        DemokitError: nothing there, no bundle, files too large, wrong checksums, or a dataset that
+            is invalid or states another licence; the target is not touched then.
     """
     target = behind_link(target)
     with write_lock(target), received(place, LAYOUT, target, limit_bytes) as bundle:
         check_output(target, overwrite=overwrite)
-        small = bundle.every_small()
-        with replaced(target, _OTHER_PLACE, require_valid) as aside:
+        check = partial(_require_licensed, bundle.every_small()[LICENSE], place)
+        with replaced(target, _OTHER_PLACE, check) as aside:
             bundle.copy_main(aside, limit_bytes)
-        put_card(target, small[CARD])
+        write_card(target)
     return target
+
+
+def _require_licensed(stated: bytes, place: str, path: Path) -> None:
+    """Raise DemokitError unless a dataset is valid, and licensed as the LICENSE beside it says."""
+    require_valid(path)
+    said = stated.decode(errors="replace").strip().removeprefix(_LICENSED).strip()
+    license = open_dataset(path).metadata.license
+    if said != (license or "").strip():
+        raise DemokitError(
+            f"{place} is not taken: its LICENSE says '{said:.80}', its dataset "
+            f"'{license or 'nothing'}': ask its author which it is."
+        )

@@ -22,6 +22,7 @@ from demokit.data.assembly import (
     unfinished,
     write_lock,
 )
+from demokit.data.card import refresh_card
 from demokit.data.labels import TELEOP
 from demokit.data.layout import EpisodeRecord, check_size, episode_bytes, episodes_digest, record_of
 from demokit.data.metadata import DatasetMetadata, Provenance, metadata_digest
@@ -169,9 +170,11 @@ class DatasetWriter:
     def finish(self) -> Path:
         """Assemble NAME.hdf5 from all saved episodes and remove the folder; returns the path.
 
+        A card that stands beside it says then what the dataset is now.
+
         Raises:
-            DemokitError: no episodes were saved, the file cannot be written, or the writer is
-                closed.
+            DemokitError: no episodes were saved, the file or its card cannot be written, or the
+                writer is closed.
         """
         self._check_open()
         if not self._records:
@@ -180,6 +183,7 @@ class DatasetWriter:
             self._check_place(range(self._first, len(self._records)))
             self._publish()
         self._discard()
+        refresh_card(self.path)
         return self.path
 
     def _discard(self) -> None:

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from demokit.data import DatasetWriter
+from demokit.data import DatasetWriter, from_arrays
 from demokit.data.card import write_card
 from demokit.data.changes import Selection
 from demokit.data.edit import filter_episodes
@@ -72,8 +73,29 @@ def test_a_file_of_the_user_is_no_card(tmp_path, metadata, make_episode, capsys)
     pack(make_bundle(path), tmp_path / "a.zip")
     pull(str(tmp_path / "a.zip"), path, overwrite=True)
     assert card.read_text() == "my notes"
-    assert capsys.readouterr().err.count(f"{card} is no card of demokit") == 3
+    assert capsys.readouterr().err.count(f"{card} is no card of demokit") == 2
     card.unlink()
     before = write_card(path).read_text()
     card.write_text(f"{before}more")
     assert write_card(path).read_text() == before
+
+
+def test_whatever_writes_a_dataset_refreshes_its_card(tmp_path, metadata, make_episode):
+    path, card = tmp_path / "a.hdf5", tmp_path / "a.md"
+    with DatasetWriter(path, replace(metadata, license="MIT")) as writer:
+        writer.add(make_episode(0))
+        write_card(writer.finish())
+    with DatasetWriter(path, replace(metadata, license="CC-BY-4.0"), overwrite=True) as writer:
+        writer.add(make_episode(0))
+        writer.finish()
+    assert "| licence | CC-BY-4.0 |" in card.read_text()
+    with DatasetWriter(path, metadata, resume=True) as writer:
+        writer.add(make_episode(1))
+        writer.finish()
+    assert "| episodes | 2 (10 steps" in card.read_text()
+    episode = {"observations": np.zeros((3, 2)), "actions": np.zeros((2, 1))}
+    from_arrays(path, [episode], license="MIT", overwrite=True)
+    assert "| licence | MIT |" in card.read_text()
+    path.unlink()
+    from_arrays(path, [episode], license="0BSD")
+    assert "| licence | 0BSD |" in card.read_text()

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from demokit.cli import main
-from demokit.data import DatasetWriter, Provenance, open_dataset
+from demokit.data import DatasetWriter, Provenance, assembly, open_dataset
 from demokit.data.card import write_card
 from demokit.data.changes import Changes, Selection, Trim
 from demokit.data.edit import filter_episodes, merge, relabel, split
@@ -443,6 +443,25 @@ def test_a_card_follows_its_dataset(tmp_path, metadata, make_episode):
     before = write_card(path).read_text()
     filter_episodes(path, path, Selection(tasks=(make_episode(0).task.id,)), overwrite=True)
     assert path.with_suffix(".md").read_text() != before
+
+
+@pytest.mark.parametrize("unsound", ["t.hdf5", "v.hdf5"])
+def test_split_checks_both_before_one_takes_its_place(recorded, unsound, tmp_path, monkeypatch):
+    outputs = tmp_path / "t.hdf5", tmp_path / "v.hdf5"
+    split(recorded, *outputs, fraction=0.5, seed=1)
+    before = [path.read_bytes() for path in outputs]
+    read_back = assembly._read_back
+
+    def check(aside, *others):
+        read_back(aside, *others)
+        if aside.name.startswith(unsound):
+            raise DemokitError("not sound")
+
+    monkeypatch.setattr(assembly, "_read_back", check)
+    with pytest.raises(DemokitError, match="not sound"):
+        split(recorded, *outputs, fraction=0.25, seed=2, overwrite=True)
+    assert [path.read_bytes() for path in outputs] == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.hdf5", "v.hdf5"]
 
 
 def test_split_writes_both_or_none(dataset_path, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from hub import FakeHub
 
 from demokit.data import DatasetWriter, open_dataset
+from demokit.data.card import write_card
 from demokit.data.share import LAYOUT, make_bundle, pull
 from demokit.errors import DemokitError
 from demokit.reading import file_sha256
@@ -111,6 +112,41 @@ def test_a_bundle_with_right_sums_but_an_invalid_dataset(bundle, tmp_path):
     with pytest.raises(DemokitError, match="is invalid"):
         pull(str(tmp_path / "shared"), tmp_path / "b.hdf5")
     assert not (tmp_path / "b.hdf5").exists()
+
+
+@pytest.fixture
+def told(bundle, tmp_path):
+    """Puts other content into small files of a bundle, with checksums that are right."""
+    push(bundle, str(tmp_path / "shared"))
+
+    def tell(**others):
+        sums = tmp_path / "shared" / "SHA256SUMS"
+        for name, content in others.items():
+            file = tmp_path / "shared" / (f"{name}.md" if name == "README" else name)
+            old = file_sha256(file)
+            file.write_bytes(content)
+            sums.write_text(sums.read_text().replace(old, file_sha256(file)))
+        return str(tmp_path / "shared")
+
+    return tell
+
+
+def test_a_card_says_what_the_dataset_says_and_not_its_bundle(told, path, tmp_path):
+    place = told(README=b"---\npretty_name: x\nlicense: cc0-1.0\n---\n\x1b]0;evil\x07")
+    back = pull(place, tmp_path / "b.hdf5")
+    card = back.with_suffix(".md").read_text()
+    (tmp_path / "copy").mkdir()
+    assert "license: mit\n" in card
+    assert "evil" not in card
+    assert card == write_card(shutil.copy(path, tmp_path / "copy" / "b.hdf5")).read_text()
+
+
+@pytest.mark.parametrize("said", [b"This dataset is licensed under: CC0-1.0\n", b"", b"\xff"])
+def test_a_licence_other_than_the_dataset_s_is_refused(said, told, tmp_path):
+    with pytest.raises(DemokitError, match="its dataset 'MIT': ask its author which it is"):
+        pull(told(LICENSE=said), tmp_path / "b.hdf5")
+    assert not (tmp_path / "b.hdf5").exists()
+    assert pull(told(LICENSE=b"MIT\n"), tmp_path / "b.hdf5").exists()
 
 
 def hostile(kind, path, folder):
