@@ -44,6 +44,7 @@ class Mouse:
         with self._lock:
             if not self._focused():
                 self._drop()
+                self._at = None
             right, forward = (self._take(axis) for axis in range(2))
             up = max(-1.0, min(1.0, self._wheel))
             self._wheel -= up
@@ -70,7 +71,9 @@ class Mouse:
     def moved(self, x: float, y: float) -> None:
         """The mouse is at (x, y), in pixels from the top left."""
         with self._lock:
-            if self._at is not None and self._focused():
+            if not self._focused():
+                self._at = None
+            if self._at is not None:
                 self._dragged[0] += (x - self._at[0]) / FULL_SPEED_PIXELS
                 self._dragged[1] -= (y - self._at[1]) / FULL_SPEED_PIXELS
                 self._at = x, y

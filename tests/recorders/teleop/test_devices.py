@@ -142,6 +142,23 @@ def test_dragging_in_another_window_moves_nothing():
     assert mouse.read() == Command()
 
 
+@pytest.mark.parametrize("seen", ["moved", "read"])
+def test_a_drag_ends_where_the_focus_is_lost(seen):
+    keys = SimpleNamespace(read=Command, rest=lambda: None)
+    meant = [True]
+    mouse = Mouse(keys, lambda **_: SimpleNamespace(start=lambda: None), lambda: meant[0])
+    mouse.clicked(100, 100, SimpleNamespace(name="middle"), True)
+    meant[0] = False
+    if seen == "moved":
+        mouse.moved(400, 400)
+    else:
+        mouse.read()
+    meant[0] = True
+    mouse.moved(700, 700)
+    mouse.moved(701, 700)
+    assert mouse.read() == Command()
+
+
 def here(platform="linux", terminal=True, modules=("pynput", "pygame"), trusted=False, **names):
     return Surroundings(platform, names, terminal, modules.__contains__, lambda: trusted)
 

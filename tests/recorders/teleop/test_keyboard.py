@@ -161,6 +161,34 @@ def test_what_is_meant_for_another_window_moves_nothing(desk, program, tmp_path)
 
 
 @pytest.mark.realtime
+def test_a_key_is_the_same_one_with_shift(desk, program, tmp_path):
+    path, keys = tmp_path / "hand.hdf5", tmp_path / "keys.toml"
+    keys.write_text('[hold]\nforward = ["1"]\nback = ["2"]\n')
+    hand = program(*by_hand(path, "--device", "keyboard", "--rate", 12, "--bindings", keys))
+    begun(desk, hand)
+    desk.do("keydown", 1)
+    hand.wait_for("step 1[0-9]/100")
+    desk.do("keydown", "shift", "keyup", 1, "keyup", "shift")
+    hand.wait_for("step 3[0-9]/100")
+    desk.do("keydown", "shift", "keydown", 2)
+    hand.wait_for("step 5[0-9]/100")
+    desk.do("keyup", "shift", "keyup", 2)
+    hand.wait_for("step 7[0-9]/100")
+    desk.do("key", "n")
+    hand.wait_for("recording  kept 1/5")
+    desk.do("key", "q")
+    hand.wait_for("keep this part|1 of 5")
+    desk.do("key", "q")
+    assert hand.end() == 0, hand.text
+    with open_dataset(path) as dataset:
+        forward = dataset[0].actions[:, 1]
+        assert np.isclose(forward, 0.7).sum() > 3
+        assert np.isclose(forward, -0.2).sum() > 3
+        assert not forward[25:30].any()
+        assert not forward[-5:].any()
+
+
+@pytest.mark.realtime
 def test_a_closed_window_offers_the_episode_at_the_terminal(desk, program, tmp_path):
     path = tmp_path / "hand.hdf5"
     hand = program(*by_hand(path, "--device", "keyboard"))
