@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from demokit.view.play import Editor
     from demokit.view.scene import Hands, Scene
 
+LISTEN = "127.0.0.1"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -37,7 +38,7 @@ def web_options(command: _Command) -> _Command:
     )(command)
     return click.option(
         "--listen",
-        default="127.0.0.1",
+        default=LISTEN,
         show_default=True,
         help="The address of the web page; any other than loopback asks for a token.",
     )(command)

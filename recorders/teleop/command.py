@@ -68,6 +68,7 @@ def record_by_hand(
     here = Surroundings()
     chosen = choose_device(options.device or "auto", here, options.view)
     shown = choose_view(options.view, chosen.name, here)
+    options.refuse_idle(shown.name)
     with contextlib.ExitStack() as stack:
         desk = None if chosen.name == "terminal" else _desk(stack, bindings)
         device, view = _opened(stack, options, source, sims, bindings, chosen, shown)

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from demokit.cli.number import Number
-from demokit.cli.view import web_options
+from demokit.cli.view import LISTEN, web_options
+from demokit.errors import DemokitError
 from recorders.teleop.detect import DEVICES, VIEWS
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -35,6 +36,19 @@ class HandOptions:
     def taken_from(cls, given: dict[str, Any]) -> HandOptions:
         """These options, taken out of all that were given."""
         return cls(**{field.name: given.pop(field.name) for field in fields(cls)})
+
+    def refuse_idle(self, view: str) -> None:
+        """Raise DemokitError for an option that means nothing with the view that is shown."""
+        for name, given, wanted in (
+            ("picture", self.picture is not None, "png"),
+            ("listen", self.listen not in ("", LISTEN), "web"),
+            ("port", self.port != 0, "web"),
+        ):
+            if given and view != wanted:
+                raise DemokitError(
+                    f"--{name} means nothing with --view {view}: leave it out, or pass "
+                    f"--view {wanted}."
+                )
 
 
 _OPTIONS = (

@@ -1,11 +1,13 @@
 """The session: a person who presses keys only, and everything that can go wrong meanwhile."""
 
+import os
 import time
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from person import Clock, Person, hold, open_door, place_block, push_block, wait
+from PIL import Image
 
 from demokit.cli import main
 from demokit.data import DatasetWriter, Provenance, describe, open_dataset
@@ -15,6 +17,7 @@ from demokit.data.validation import validate
 from demokit.envs import make_family
 from demokit.envs.batch import SimBatch
 from demokit.envs.tasks import make_tasks
+from demokit.errors import DemokitError
 from demokit.types import Task
 from recorders.loop import Schedule, spread
 from recorders.scripted import make_scripted
@@ -605,6 +608,24 @@ def test_options_that_would_be_ignored_are_refused(words, problem):
     assert problem in result.output
 
 
+@pytest.mark.parametrize(
+    ("options", "idle"),
+    [
+        (("--picture", "a.png"), "--picture means nothing with --view web"),
+        (("--device", "gamepad", "--view", "none", "--port", "8080"), "--port means nothing with"),
+        (("--device", "gamepad", "--view", "png", "--listen", "::1"), "--listen means nothing"),
+    ],
+)
+def test_options_of_another_view_are_refused(options, idle, tmp_path, monkeypatch):
+    monkeypatch.setattr("recorders.teleop.detect.find_spec", lambda name: name)
+    out = tmp_path / "a.hdf5"
+    given = ("record", "--env", "door", "--out", str(out), "--device", "web", *options)
+    result = CliRunner().invoke(main, given)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert idle in result.output
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_command_is_at_rest_by_default():
     assert Command() == Command((0.0, 0.0, 0.0), ())
     assert Press("keep") is Press.KEEP
@@ -622,10 +643,11 @@ def test_a_picture_stays_only_where_it_was_named(named, tmp_path):
     path = tmp_path / "view.png" if named else None
     view = PngView(make_family("point"), path)
     assert not named or view.path == path
+    first = view.path.read_bytes()
     sims = SimBatch(make_family("point"), 1, num_threads=1)
     sims.reset(np.array([[0.5, 0.5]]), [0])
     end = time.monotonic() + 60
-    while not view.path.exists():
+    while view.path.read_bytes() == first:
         assert time.monotonic() < end
         view.show(sims, np.array([0.5, 0.5]), None)
         time.sleep(0.05)
@@ -633,3 +655,28 @@ def test_a_picture_stays_only_where_it_was_named(named, tmp_path):
     view.close()
     assert view.path.exists() == named
     assert view.path.parent.exists() == named
+    assert [each.name for each in tmp_path.iterdir()] == ["view.png"] * named
+    if named:
+        with Image.open(path) as picture:
+            assert picture.size == (640, 480)
+        PngView(make_family("point"), path).close()  # a picture takes the place of another
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "in a file", "no folder", "pipe"])
+def test_a_picture_takes_no_other_place(kind, tmp_path):
+    path = tmp_path / "mine"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "no folder":
+        path.symlink_to(tmp_path / "none" / "view.png")
+        (tmp_path / "none").write_text("mine")
+    else:
+        path.write_text("mine")
+    named = path / "view.png" if kind == "in a file" else path
+    with pytest.raises(DemokitError, match=r"mine.* name another --picture\.$") as raised:
+        PngView(make_family("point"), named)
+    assert "\n" not in str(raised.value)
+    assert kind not in ("file", "in a file") or path.read_text() == "mine"
+    assert not list(tmp_path.rglob("*.tmp"))
