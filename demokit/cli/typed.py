@@ -1,4 +1,4 @@
-"""Options that were typed."""
+"""Options that were typed, or stand in a --config file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from click.core import ParameterSource
 if TYPE_CHECKING:
     from demokit.envs.family import Family
 
+_TYPED = ParameterSource.COMMANDLINE
+
 
 def is_typed(ctx: click.Context, name: str) -> bool:
     """Whether the option stands on the command line."""
-    return ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    return ctx.get_parameter_source(name) == _TYPED
 
 
 def family_of_env(ctx: click.Context, env: str) -> Family:
@@ -25,9 +27,14 @@ def family_of_env(ctx: click.Context, env: str) -> Family:
 
 
 def refuse_typed(ctx: click.Context, names: Sequence[str], why: str) -> None:
-    """Raise click.UsageError for parameters that would be ignored; `why` is "without --video"."""
+    """Raise click.UsageError for parameters that would be ignored; `why` is "without --video".
+
+    Typed or in a --config file: both are somebody's wish.
+    """
     for parameter in ctx.command.params:
-        if parameter.name in names and is_typed(ctx, str(parameter.name)):
+        source = ctx.get_parameter_source(str(parameter.name))
+        if parameter.name in names and source in (_TYPED, ParameterSource.DEFAULT_MAP):
             is_option = isinstance(parameter, click.Option)
             shown = parameter.opts[0] if is_option else parameter.human_readable_name
-            raise click.UsageError(f"{shown} means nothing {why}: leave it out.", ctx)
+            where = "" if source == _TYPED else " in the --config file"
+            raise click.UsageError(f"{shown}{where} means nothing {why}: leave it out.", ctx)

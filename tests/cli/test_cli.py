@@ -410,6 +410,9 @@ def test_config_gives_options_and_the_command_line_wins(tmp_path):
         ("[record]\nseed = 1", "unknown option 'record'"),
         ("[seed]\na = 1", "is a table"),
         ("seed = ", "not valid TOML"),
+        ("countdown = 2.0", "--countdown in the --config file means nothing without --device"),
+        ('camera = "policy"', "--camera in the --config file means nothing without --observation"),
+        ('device = "web"\nnoise = 0.2', "--noise in the --config file means nothing with --device"),
     ],
 )
 def test_a_wrong_config(tmp_path, text, message):
