@@ -189,7 +189,8 @@ def _chosen_width(
 ) -> int:
     """Dimensions in which tasks differ: with as many, left-out ones are predicted best.
 
-    With fewer, codes do not tell tasks apart; with more, models hold on to what is chance.
+    With fewer, codes do not tell tasks apart; with more, models hold on to what is chance. All are
+    tried on the same left-out tasks, for these differ more than the numbers do.
     """
     options, fewer = training.options, training.options.steps // _FEWER or 1
     short = replace(training, options=replace(options, steps=fewer), report=unheard)
@@ -197,9 +198,9 @@ def _chosen_width(
     for tried, width in enumerate(_WIDTHS):
         training.report(DIMENSIONS, tried, len(_WIDTHS))
         found, _ = _learned(short, _as_wide(learner, width), shown, guess, met, 1)
-        codes, rng = found.space.codes, torch_stream(options.seed, "width", width)
+        codes = found.space.codes
         fitted = (
-            fit(*what, codes, met.weight, steps=fewer, rng=rng)
+            fit(*what, codes, met.weight, steps=fewer, rng=torch_stream(options.seed, "width"))
             for what in (met.paid(), met.moved())
         )
         errors[width] = sum(float(each.variance.log().sum()) for each in fitted)
