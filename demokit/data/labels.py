@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from demokit.errors import DemokitError
 from demokit.experts import RANDOM
 from demokit.options import AUTO, EXECUTED, EXPERT
-from demokit.types import Array, Episode, FloatArray
+from demokit.types import Array, FloatArray
 
 if TYPE_CHECKING:
     from demokit.data.store import Dataset
@@ -92,10 +92,10 @@ def read_labels(dataset: Dataset, index: int, start: int, stop: int, kind: str =
     return Labels(action, advised)
 
 
-def misshapen(episode: Episode) -> str:
+def misshapen(actions: Array, privileged: Mapping[str, Array]) -> str:
     """The privileged term about labels whose shape does not fit the actions; "" where all do."""
-    fitting = {_ADVICE: episode.actions.shape[1:], _BY_EXPERT: ()}
-    terms = {name: episode.privileged.get(name.removeprefix("privileged/")) for name in fitting}
+    fitting = {_ADVICE: actions.shape[1:], _BY_EXPERT: ()}
+    terms = {name: privileged.get(name.removeprefix("privileged/")) for name in fitting}
     wrong = (n for n, rows in terms.items() if rows is not None and rows.shape[1:] != fitting[n])
     return next(wrong, "")
 

@@ -232,7 +232,7 @@ class _Checks:
         context = episode.privileged.get("context")
         if context is not None and not (context == np.array(record.task.context)).all():
             self._error("context", "The privileged context is not that of the task.", index)
-        wrong = misshapen(episode)
+        wrong = misshapen(episode.actions, episode.privileged)
         if wrong:
             self._error("labels", f"The shape of {wrong} does not fit the actions.", index)
         if not (episode.terminations[-1] or episode.truncations[-1]):

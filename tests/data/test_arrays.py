@@ -16,6 +16,7 @@ from demokit.data.convert import import_dataset
 from demokit.data.convert.npz import read_npz
 from demokit.data.convert.stated import Stated
 from demokit.data.edit import merge
+from demokit.data.figures import survey
 from demokit.data.metadata import ActionRange, Provenance
 from demokit.data.validation import validate
 from demokit.errors import DemokitError
@@ -122,6 +123,45 @@ def test_parts_pictures_and_single_numbers(tmp_path):
     assert after.actions.shape == (STEPS, 1)
 
 
+def test_privileged_rows_say_context_and_success(tmp_path):
+    """What they said was kept beside another context and success, which made no valid dataset."""
+
+    def rows(goal, solved, **others):
+        hidden = {"context": np.tile(goal, (STEPS + 1, 1)), "success": np.array(solved)}
+        return episode(privileged=hidden, **others)
+
+    given = [
+        rows([1.0, 2.0], [0, 0, 0, 0, 1]),
+        rows([3.0, 4.0], [0, 0, 0, 1, 0]),
+        rows([1.0, 2.0], [0, 0, 0, 0], success=True),  # of the last state nothing is said
+        rows([1.0, 2.0], [True] * 4, context=[1.0, 2.0]),
+    ]
+    made = from_arrays(tmp_path / "a.hdf5", given)
+    found = [(r.task.id, r.task.context, r.success) for r in made.episodes]
+    assert found == [
+        ("a/00", (1.0, 2.0), True),
+        ("a/01", (3.0, 4.0), False),
+        ("a/00", (1.0, 2.0), True),
+        ("a/00", (1.0, 2.0), True),
+    ]
+    assert made[2].privileged["success"].tolist() == [0, 0, 0, 0, 1]
+    assert made[1].privileged["context"].tolist() == [[3.0, 4.0]] * (STEPS + 1)
+    assert {"context", "success"}.isdisjoint(made.metadata.provenance.missing)
+    assert validate(tmp_path / "a.hdf5").ok
+
+
+def test_an_episode_without_a_context_has_one_as_wide_as_the_others(tmp_path):
+    given = [episode(0), episode(1, context=[1.0, 2.0]), episode(2, task="x")]
+    made = from_arrays(tmp_path / "a.hdf5", given)
+    assert {t.id: t.context for t in made.metadata.tasks} == {
+        "a/00": (0.0, 0.0), "a/01": (1.0, 2.0), "a/x": (0.0, 0.0),
+    }  # fmt: skip
+    assert made[0].privileged["context"].tolist() == [[0.0, 0.0]] * (STEPS + 1)
+    assert "(in 2 of 3)" in made.metadata.provenance.missing["context"]
+    assert validate(tmp_path / "a.hdf5").ok
+    assert survey(made).contexts.tolist() == [[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]]
+
+
 def test_tasks_without_names_are_their_contexts(tmp_path):
     given = [episode(k, context=[k % 2]) for k in range(4)]
     made = from_arrays(tmp_path / "own.hdf5", iter(given), family="arm")
@@ -224,6 +264,17 @@ WRONG = [
     ({"seed": -1}, "no whole number"),
     ({"seed": 2**70}, "seed"),
     ({"privileged": {"force": np.zeros(2)}}, "2 rows of force"),
+    (
+        {"privileged": {"context": np.ones(5)}},
+        r"is \(0.0,\), and its privileged one \(1.0,\)",
+    ),
+    ({"privileged": {"context": np.zeros((5, 2))}}, r"and its privileged one \(0.0, 0.0\)"),
+    ({"privileged": {"context": np.arange(5)}}, "privileged context changes within the episode"),
+    ({"privileged": {"success": np.full(5, 0.5)}}, "success is not true or false in every row"),
+    ({"privileged": {"success": np.zeros((5, 2))}}, "success is not true or false in every row"),
+    ({"success": True, "privileged": {"success": np.zeros(5)}}, "success is True, and its priv"),
+    ({"privileged": {"expert_action": np.zeros((5, 3))}}, "expert_action does not fit its actions"),
+    ({"privileged": {"by_expert": np.zeros((5, 1), bool)}}, "by_expert does not fit its actions"),
 ]
 
 

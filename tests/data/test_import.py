@@ -16,6 +16,7 @@ from PIL import Image
 from demokit.data import open_dataset
 from demokit.data.convert import import_dataset
 from demokit.data.convert.foreign import distinct
+from demokit.data.validation import validate
 from demokit.errors import DemokitError
 
 needs_arrow = pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow")
@@ -231,6 +232,21 @@ def test_groups_of_observations_are_names_with_dots(tmp_path):
                          "robomimic")  # fmt: skip
     assert set(after[0].observations) == {"eef", "eef.x", "cam.depth"}
     assert "states/arm/q" in losses
+
+
+def test_privileged_rows_of_robomimic_say_context_and_success(tmp_path):
+    """A file of ours that lost what demokit keeps of each demo."""
+    solved, goal = np.arange(STEPS + 1) == STEPS, np.ones((STEPS + 1, 2))
+    first = demo(privileged__context=goal, privileged__success=solved, rewards=np.zeros(STEPS))
+    other = demo(privileged__context=2 * goal, privileged__success=solved & False)
+    _, after = load(robomimic(tmp_path / "r.hdf5", first, other | {"rewards": np.ones(STEPS)}),
+                    "robomimic")  # fmt: skip
+    found = [(r.task.id, r.task.context, r.success) for r in after.episodes]
+    assert found == [
+        ("lift/robomimic/train/00/00", (1.0, 1.0), True),
+        ("lift/robomimic/train/00/01", (2.0, 2.0), False),
+    ]
+    assert validate(after.path).ok
 
 
 def test_two_paths_never_become_one_name(tmp_path):

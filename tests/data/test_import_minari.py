@@ -18,6 +18,7 @@ from demokit.data.convert.heap import read_blobs
 from demokit.data.convert.stated import Stated
 from demokit.data.hdf5 import lookup
 from demokit.data.minari import register
+from demokit.data.validation import validate
 from demokit.errors import DemokitError
 
 STEPS = 5
@@ -273,6 +274,25 @@ def test_tasks_that_a_person_states(tmp_path):
     with h5py.File(source / "main_data.hdf5") as file:
         before = file["episode_0/actions"][:]
     np.testing.assert_allclose(found[0].actions, (before - 1) / 2, atol=1e-6)
+
+
+def test_privileged_rows_that_minari_carried_say_task_and_success(tmp_path):
+    """Minari keeps no attributes of an episode that it writes anew."""
+    rows = np.zeros((STEPS + 1, 3), np.float32)
+    source = created([rows] * 3, spaces.Box(-1, 1, (3,), np.float32))
+    with h5py.File(source / "main_data.hdf5", "r+") as file:
+        for index, goal in enumerate(([0.5, 2.0], [1.5, 2.0], [0.5, 2.0])):
+            privileged = file.require_group(f"episode_{index}/infos/privileged")
+            privileged["context"] = np.tile(goal, (STEPS + 1, 1))
+            privileged["success"] = np.arange(STEPS + 1) > STEPS - index
+    losses, after = load(source, tmp_path)
+    assert [(r.task.id.split("/", 1)[1], r.task.context, r.success) for r in after.episodes] == [
+        ("minari/test-any-v0/00", (0.5, 2.0), False),
+        ("minari/test-any-v0/01", (1.5, 2.0), True),
+        ("minari/test-any-v0/00", (0.5, 2.0), True),
+    ]
+    assert {"context", "success"}.isdisjoint(losses)
+    assert validate(tmp_path / "b.hdf5").ok
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,18 @@ def test_who_says_the_task(path, how):
     assert open_dataset(path).metadata.knows_contexts == says
 
 
+@pytest.mark.parametrize("solved", [True, False])
+def test_success_by_a_privileged_term(solved, path):
+    class Quiet(Line):
+        def step(self, action):
+            return (*super().step(action)[:4], {})
+
+    with Recorder(Quiet(), path, privileged=lambda env: {"success": env.t == STEPS}) as env:
+        act(env, STEPS if solved else STEPS - 1)
+    assert [record.success for record in open_dataset(path).episodes] == [solved]
+    assert validate(path).ok
+
+
 def test_success_by_a_callback_and_nobodys(path, tmp_path):
     with Recorder(Line(), path, success=lambda env: env.goal[0] > 0) as env:
         for goal in (-1.0, 1.0):

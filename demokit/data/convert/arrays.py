@@ -78,7 +78,8 @@ def from_arrays(
       name, each context is a task.
     - `split`: "train" (the default), "validation", "ood" or "monitor"; `seed`: what the reset
       was given; optional.
-    - `privileged`: a dict of (T+1, ...) or (T, ...) that a policy must never see; optional.
+    - `privileged`: a dict of (T+1, ...) or (T, ...) that a policy must never see; optional. Its
+      `context` and `success` are those of the task and the episode, where these are not given.
 
     What is not there is marked, see `Dataset.metadata.provenance.missing`.
 
@@ -208,11 +209,10 @@ def _require_all(inventory: Inventory) -> None:
 
 
 class _Reader:
-    """Makes trajectories of parts; tasks without a name are numbered by their contexts."""
+    """Makes trajectories of parts."""
 
     def __init__(self, stated: Stated, table: bool) -> None:
         self._stated, self._table = stated, table
-        self._numbers: dict[tuple[float, ...] | None, int] = {}
 
     def __call__(self, part: Part) -> Trajectory:
         stated = self._stated
@@ -222,7 +222,8 @@ class _Reader:
         context = stated_context(part, stated.context_columns or _there(part, "context"),
                                  by_row=self._table)  # fmt: skip
         found = Trajectory(
-            task=self._task(part, context),
+            task=self._task(part),
+            numbered=not self._names_tasks(part),
             observations=observations,
             actions=actions,
             rewards=_rewards(part, stated.reward_column),
@@ -245,11 +246,13 @@ class _Reader:
         found = observed(part, places)
         return {name: rows[:, None] if rows.ndim == 1 else rows for name, rows in found.items()}
 
-    def _task(self, part: Part, context: tuple[float, ...] | None) -> str:
-        if self._stated.task_column or "task" in part:
-            return stated_task(part, self._stated.task_column or "task", by_row=self._table)
-        number = self._numbers.setdefault(context, len(self._numbers))
-        return f"{number:02d}"
+    def _names_tasks(self, part: Part) -> bool:
+        return bool(self._stated.task_column) or "task" in part
+
+    def _task(self, part: Part) -> str:
+        if not self._names_tasks(part):
+            return ""
+        return stated_task(part, self._stated.task_column or "task", by_row=self._table)
 
 
 def _there(part: Part, name: str) -> tuple[str, ...]:

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from demokit.data.changes import SUCCESS_MARKED
 from demokit.data.convert import Imported
 from demokit.data.convert.inventory import Inventory, Loss, Part, attribute, listed
+from demokit.data.labels import misshapen
 from demokit.data.metadata import (
     ACTION_RANGE,
     NOT_STORED,
@@ -23,7 +25,7 @@ from demokit.data.metadata import (
     Space,
 )
 from demokit.errors import DemokitError
-from demokit.types import Array, Episode, Task
+from demokit.types import Array, Episode, Task, as_rows
 
 _Name = TypeVar("_Name", bound=Hashable)
 NO_CONTEXT = (0.0,)
@@ -44,7 +46,8 @@ class Trajectory:
     """An episode of T steps as other formats hold it; None is what they do not say.
 
     `observations` have T or T+1 rows, and `privileged` too; a plain observation has the name "".
-    `task` names the task within `split`; `terminated` is false for an episode that was cut off.
+    `task` names the task within `split`; where it is `numbered`, it names several, told apart by
+    their contexts. `terminated` is false for an episode that was cut off.
     """
 
     task: str
@@ -58,6 +61,7 @@ class Trajectory:
     seed: int | None = None
     privileged: Mapping[str, Array] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    numbered: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class _Survey:
     low: Array
     high: Array
     tasks: dict[str, Task] = field(default_factory=dict)
+    without_context: set[str] = field(default_factory=set)
     longest: int = 0
     episodes: int = 0
     lacking: Counter[str] = field(default_factory=Counter)
@@ -122,7 +127,7 @@ def import_foreign(
         reward="dense",
         horizon=max(about.horizon or 0, survey.longest),
         task_set=about.task_set or about.origin,
-        tasks=tuple(survey.tasks.values()),
+        tasks=_widened(survey, source.stand_in),
         observation_space=space,
         action_space=actions,
         model_hash="",
@@ -290,6 +295,7 @@ class _Source:
         self.inventory, self._parts, self._read, self._family = inventory, parts, read, family
         self._kind: object = None
         self._context_width = 0
+        self._numbers: dict[str, dict[tuple[float, ...] | None, int]] = {}
         self.types: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Trajectory]:
@@ -299,7 +305,7 @@ class _Source:
                 read = self._read(part)
                 if not read.observations:
                     raise DemokitError(f"it has no observations that can be read{_reasons(part)}")
-                found = sound(read)
+                found = self._named(sound(read))
                 self._check_kind(found)
                 _task(found, self._family)  # its context and split may be unusable
             except DemokitError as problem:
@@ -308,6 +314,20 @@ class _Source:
             self.types.update(_changed_types(read, found))
             yield found
             self.inventory.keep(part)
+
+    @property
+    def stand_in(self) -> tuple[float, ...]:
+        """The context of an episode that states none: as wide as those of the others."""
+        return NO_CONTEXT * max(1, self._context_width)
+
+    def _named(self, found: Trajectory) -> Trajectory:
+        """With a number behind the name, or in its place, of tasks that contexts tell apart."""
+        if not found.numbered or (found.task and found.context is None):
+            return found
+        numbers = self._numbers.setdefault(found.task, {})
+        number = numbers.setdefault(found.context, len(numbers))
+        start = f"{found.task}/" if found.task else ""
+        return replace(found, task=f"{start}{number:02d}")
 
     def _check_kind(self, found: Trajectory) -> None:
         kind = space_of(found.observations), found.actions.shape[1:], found.actions.dtype
@@ -353,6 +373,8 @@ def _note(survey: _Survey, trajectory: Trajectory, family: str) -> None:
     task = _task(trajectory, family)
     if survey.tasks.setdefault(task.id, task) != task:
         raise DemokitError(f"The source gives task {task.id} two different contexts or splits.")
+    if trajectory.context is None:
+        survey.without_context.add(task.id)
     survey.low = np.minimum(survey.low, trajectory.actions.min(0).astype(float))
     survey.high = np.maximum(survey.high, trajectory.actions.max(0).astype(float))
     survey.longest = max(survey.longest, len(trajectory.actions))
@@ -367,6 +389,14 @@ def _note(survey: _Survey, trajectory: Trajectory, family: str) -> None:
         "end": trajectory.terminated is None,
     }
     survey.lacking.update(what for what, is_so in lacks.items() if is_so)
+
+
+def _widened(survey: _Survey, stand_in: tuple[float, ...]) -> tuple[Task, ...]:
+    """The tasks, those that nobody described with the stand-in for a context."""
+    return tuple(
+        replace(task, context=stand_in) if task.id in survey.without_context else task
+        for task in survey.tasks.values()
+    )
 
 
 def _missing(survey: _Survey) -> dict[str, str]:
@@ -424,6 +454,9 @@ def sound(found: Trajectory) -> Trajectory:
     for name, values in found.privileged.items():
         if len(values) not in (steps, steps + 1):
             raise DemokitError(f"it has {steps} actions and {len(values)} rows of {name}")
+    if wrong := misshapen(actions, found.privileged):
+        raise DemokitError(f"the shape of its {wrong} does not fit its actions")
+    found = _with_success(_with_context(found), steps)
     sound = replace(
         found,
         actions=actions,
@@ -432,6 +465,37 @@ def sound(found: Trajectory) -> Trajectory:
     )
     _check_finite(sound)
     return sound
+
+
+def _with_context(found: Trajectory) -> Trajectory:
+    """With the context that privileged rows say, which it repeats; raises DemokitError."""
+    if "context" not in found.privileged:
+        return found
+    rows = as_rows(found.privileged["context"])
+    if (rows != rows[0]).any():
+        raise DemokitError("its privileged context changes within the episode")
+    said, stated = tuple(rows[0].astype(float).tolist()), found.context
+    if stated is not None and (len(stated) != len(said) or not np.allclose(said, stated)):
+        raise DemokitError(f"its context is {stated}, and its privileged one {said}")
+    others = {name: rows for name, rows in found.privileged.items() if name != "context"}
+    return replace(found, context=stated or said or None, privileged=others)
+
+
+def _with_success(found: Trajectory, steps: int) -> Trajectory:
+    """With the success that the last privileged row says; raises DemokitError."""
+    rows = found.privileged.get("success")
+    if rows is None:
+        return found
+    if rows.size != len(rows) or rows.dtype.kind not in "biuf" or not np.isin(rows, (0, 1)).all():
+        raise DemokitError("its privileged success is not true or false in every row")
+    if found.success is None:
+        return replace(found, success=bool(rows[-1]))
+    if len(rows) == steps:
+        last = np.full((1, *rows.shape[1:]), found.success, rows.dtype)
+        rows = np.concatenate([rows, last])
+    elif bool(rows[-1]) != found.success and not found.options.get(SUCCESS_MARKED):
+        raise DemokitError(f"its success is {found.success}, and its privileged one is not")
+    return replace(found, privileged={**found.privileged, "success": rows})
 
 
 def _actions(actions: Array) -> Array:
@@ -494,9 +558,9 @@ def _floats(rows: Array) -> Array:
     return rows.astype(np.float64)
 
 
-def _task(trajectory: Trajectory, family: str) -> Task:
+def _task(trajectory: Trajectory, family: str, stand_in: tuple[float, ...] = NO_CONTEXT) -> Task:
     task_id = f"{family}/{trajectory.task}"
-    return Task(family, task_id, trajectory.context or NO_CONTEXT, trajectory.split)
+    return Task(family, task_id, trajectory.context or stand_in, trajectory.split)
 
 
 def _is_short(trajectory: Trajectory) -> bool:
@@ -515,13 +579,18 @@ class _Episodes:
 
     def __iter__(self) -> Iterator[Episode]:
         for trajectory in self.source:
-            yield episode_of(trajectory, self.action_range, self.about)
+            yield episode_of(trajectory, self.action_range, self.about, self.source.stand_in)
 
 
-def episode_of(trajectory: Trajectory, action_range: ActionRange, about: About) -> Episode:
+def episode_of(
+    trajectory: Trajectory,
+    action_range: ActionRange,
+    about: About,
+    stand_in: tuple[float, ...] = NO_CONTEXT,
+) -> Episode:
     """An episode of a trajectory that is `sound`; what it does not say is filled in."""
     steps = len(trajectory.actions)
-    task = _task(trajectory, about.family)
+    task = _task(trajectory, about.family, stand_in)
     ended = np.zeros(steps, np.bool_)
     ended[-1] = True
     terminated = ended & bool(trajectory.terminated)
@@ -536,7 +605,7 @@ def episode_of(trajectory: Trajectory, action_range: ActionRange, about: About) 
         rewards=rewards,
         terminations=terminated,
         truncations=ended & ~terminated,
-        privileged={"context": context, **privileged},
+        privileged={**privileged, "context": context},
         seed=trajectory.seed or 0,
         success=bool(trajectory.success),
         recorder=about.origin,

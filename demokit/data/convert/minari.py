@@ -273,6 +273,7 @@ def _trajectory(part: Part, task: str, stated: Stated) -> Trajectory:
         privileged.setdefault("success", success)
     return Trajectory(
         task=stated_task(part, stated.task_column, by_row=True) if stated.task_column else task,
+        numbered=not stated.task_column,
         observations=_observations(part),
         actions=actions,
         rewards=part.get("rewards"),

@@ -116,6 +116,7 @@ def restored(found: Trajectory, part: Part, place: str, family: str) -> Trajecto
             seed=int(about["seed"]),
             success=bool(about["success"]),
             options=dict(about["options"]),
+            numbered=False,
         )
     except MALFORMED as error:
         raise DemokitError(f"what demokit kept in it is damaged ({error})") from error

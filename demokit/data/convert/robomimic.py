@@ -306,16 +306,18 @@ def _trajectory(part: Part, split: str, family: str) -> Trajectory:
             "it has the simulator's states and no observations: robomimic's "
             "dataset_states_to_obs makes these"
         )
+    privileged = _privileged(part)
     found = Trajectory(
         task=f"robomimic/{split}/00",
+        numbered=True,
         observations=_observations(part),
         actions=actions,
         rewards=rewards,
         terminated=terminated(part, "terminations", "truncations", "dones"),
-        success=_success(part, rewards),
+        success=_success(part, None if "success" in privileged else rewards),
         split=split,
         seed=seed_of(part),
-        privileged=_privileged(part),
+        privileged=privileged,
     )
     return restored(found, part, attribute(KEY), family)
 
