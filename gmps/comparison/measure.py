@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from multiprocessing import get_context, parent_process
@@ -43,6 +44,7 @@ from gmps.comparison.videos import Film, film, spread
 from gmps.evaluation import MEAN_EPISODES, Showing, evaluate, num_trials
 from gmps.method import HasStepScale, LearnsFromDemonstrations, MetaLearner
 
+_SAFE_PATH = "PYTHONSAFEPATH"
 _PROTOCOL = 2  # of `evaluate`: one more where the same options measure otherwise
 Wanted: TypeAlias = "tuple[EvaluatedRun, Sequence[Task], Variant, Protocol]"
 """A curve to be measured."""
@@ -326,7 +328,7 @@ def _measure_side_by_side(
     """Measure curves in processes of their own; they are kept, and read afterwards."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _begin, (threads,)) as pool:
+    with _safe_path(), ProcessPoolExecutor(jobs, context, _begin, (threads,)) as pool:
         try:
             measured = {pool.submit(_curve, *curve): _num_stages(curve) for curve in wanted}
             done = 0
@@ -337,6 +339,20 @@ def _measure_side_by_side(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes that begin meanwhile take no module of the working folder for one of Python's."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def _begin(threads: int) -> None:

@@ -133,7 +133,10 @@ def content_of(folder):
     return json.loads((folder / "evaluation.json").read_text())
 
 
-def test_side_by_side_measures_the_same(point_run, tmp_path, invoke):
+def test_side_by_side_measures_the_same(point_run, tmp_path, invoke, monkeypatch):
+    """Nor does a module of the working folder take the place of one of Python's."""
+    (tmp_path / "socket.py").write_text("raise SystemExit('run')")
+    monkeypatch.chdir(tmp_path)
     tables = []
     for jobs in (1, 2):
         run, folder = tmp_path / f"{jobs}" / "gmps-0", tmp_path / f"c{jobs}"
