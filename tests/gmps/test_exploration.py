@@ -289,7 +289,7 @@ def test_one_step_finds_a_goal_that_pays_only_nearby(tmp_path, invoke):
     demos, folder = tmp_path / "point.hdf5", tmp_path / "latent-0"
     invoke("record", "--env", "point", "--tasks", 10, "--episodes-per-task", DEMOS, "--out", demos)
     options = ("--method", "gmps-latent", "--reward", "sparse", *SHORT, "--rollouts-per-task", 10)
-    length = ("--iterations", 8, "--outer-steps", 100, "--outer-lr", 0.01)
+    length = ("--iterations", 12, "--outer-steps", 100, "--outer-lr", 0.01)
     invoke("meta-train", "--demos", demos, "--output-dir", folder, *options, *length)
     trained, _ = load(folder)
     assert isinstance(trained.learner, LatentLearner)

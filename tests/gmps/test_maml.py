@@ -311,7 +311,7 @@ def test_multitask_is_fine_tuned_with_the_best_step_size(tmp_path):
     scores = (tmp_path / "run" / "step_sizes.csv").read_text().splitlines()[1:]
     best = max(scores, key=lambda row: float(row.split(",")[1]))
     assert trained.learner.step_size == pytest.approx(float(best.split(",")[0]))
-    stated = replace(chosen, step_size=0.02)
+    stated = replace(chosen, step_size=0.02, tuning_tasks=20)
     assert find_method("multitask").code.start(Training(problem_of(), stated)).step_size == 0.02
 
 
