@@ -90,9 +90,10 @@ class Protocol:
         for name, limit in least.items():
             if (value := getattr(self, name)) is not None and value < limit:
                 raise DemokitError(f"{name} is at least {limit}, not {value}.")
-        for name in ("rollouts", "step_scale"):
-            if any(value <= 0 for value in getattr(self, name)):
-                raise DemokitError(f"{name}: every value is above 0.")
+        if any(value < 2 for value in self.rollouts):
+            raise DemokitError("rollouts: every value is at least 2, for adaptation compares them.")
+        if any(value <= 0 for value in self.step_scale):
+            raise DemokitError("step_scale: every value is above 0.")
 
     def steps(self, rollouts: int) -> int:
         """Adaptation steps of a run that takes K = `rollouts` episodes for each."""

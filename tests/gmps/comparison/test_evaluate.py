@@ -367,7 +367,8 @@ def test_a_film_shows_what_was_shown_the_task(point_demos):
     [
         ({"adapt_steps": 0}, "adapt_steps is at least 1, not 0"),
         ({"episodes": 0}, "episodes is at least 1"),
-        ({"rollouts": (0,)}, "rollouts: every value is above 0"),
+        ({"rollouts": (3, 1)}, "rollouts: every value is at least 2"),
+        ({"step_scale": (0.0,)}, "step_scale: every value is above 0"),
         ({"seed": -1}, "seed is at least 0"),
     ],
 )
