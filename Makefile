@@ -51,11 +51,11 @@ pictures: $(READY)  ## the pictures of docs/environments.md and, after make demo
 	BIN=$(BIN) RUNS=$(RUNS) sh docs/pictures.sh
 
 test: $(READY)  ## the tests, without the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow and not realtime"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not realtime"
 	$(BIN)/python -m pytest -m "realtime and not slow"
 
 test-all: $(READY)  ## all tests
-	$(BIN)/python -m pytest -n 2 -m "not realtime"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not realtime"
 	$(BIN)/python -m pytest -m realtime
 
 docs: $(READY)  ## the docs as a site, in site/; a broken link or a missing picture is an error

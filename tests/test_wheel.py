@@ -110,12 +110,25 @@ def test_every_command_helps(ask, command):
     assert f"Usage: demokit {command} " in ask("demokit", command, "--help")
 
 
+WRONG = """
+import demokit
+agent = demokit.load_policy("runs/gmps-0")
+reveal_type(agent.new_task(steps=2).act([0.0]))
+agent.new_task(stepz=2)
+"""
+
+
 def test_a_users_script_sees_types(programs, tmp_path):
     script = shutil.copy(Path(user.__file__), tmp_path)  # away from the checkout
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text(WRONG)
     mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", programs / "python"]
     options = {"cwd": tmp_path, "env": clean(tmp_path), "capture_output": True, "text": True}
-    done = subprocess.run([*mypy, script], check=False, **options)
-    assert done.returncode == 0, done.stdout
+    said = subprocess.run([*mypy, script, wrong], check=False, **options).stdout
+    assert "wrong.py:4: note: Revealed type is" in said
+    assert "numpy" in said
+    assert 'wrong.py:5: error: Unexpected keyword argument "stepz"' in said
+    assert "Found 1 error" in said
 
 
 ACT = """

@@ -86,7 +86,7 @@ def require_same(folder, other, tolerance=TOLERANCE):
 @pytest.mark.parametrize(
     "options",
     [
-        (),
+        pytest.param((), marks=pytest.mark.slow),
         pytest.param(("--method", "gmps-latent"), marks=pytest.mark.slow),
         pytest.param(IMITATION, marks=pytest.mark.slow),
         pytest.param(SHORT_INFERENCE, marks=pytest.mark.slow),
@@ -168,6 +168,7 @@ def children(pid):
         return sorted(map(int, file.read().split()))
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_told_once(point_demos, tmp_path):
     done = subprocess.run(
         command(4, point_demos, tmp_path / "run"), capture_output=True, text=True, check=False

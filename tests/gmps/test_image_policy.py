@@ -46,11 +46,12 @@ SMALL = {"demos_per_task": DEMOS, "outer_steps": 3, "outer_stride": 10, "encode_
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _few_step_sizes():
-    """Three candidates instead of twelve: their roll-outs are most of a tiny run's time."""
+def _few_roll_outs():
+    """One step size to choose, and one task that is watched: they are most of a tiny run's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gmps.tuning._MAX_CANDIDATES", 1)
         patch.setattr("gmps.loop.choose_step_size", partial(choose_step_size, grid=(0.01,)))
+        patch.setattr("gmps.loop.monitor_tasks", lambda problem: problem.tasks[:1])
         yield
 
 

@@ -55,6 +55,16 @@ def plan(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def carried_out(tmp_path_factory, invoke):
+    """Where one seed of the small plan's sparse comparison was carried out, and what was said."""
+    folder = tmp_path_factory.mktemp("carried out")
+    (folder / "plan.toml").write_text(PLAN)
+    places = ("--output-dir", folder / "out", "--page", folder / "docs" / "results.md")
+    asked = ("compare", folder / "plan.toml", *places, "--num-seeds", 1, "--only", "sparse")
+    return folder, invoke(*asked, "--archive", folder / "archive").output
+
+
 def test_every_method_and_seed_is_a_run(plan):
     found = load_plan(plan).trainings("dense")
     assert list(found) == ["gmps-3", "gmps-4", "imitation-3", "imitation-4"]
@@ -165,10 +175,10 @@ def test_a_dry_run_prints_the_commands(plan, tmp_path, invoke):
     assert not out.exists()
 
 
-def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, tmp_path, invoke):
-    out, page = tmp_path / "out", tmp_path / "docs" / "results.md"
+def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, carried_out, invoke):
+    folder, said = carried_out
+    out, page = folder / "out", folder / "docs" / "results.md"
     asked = ("compare", plan, "--output-dir", out, "--page", page, "--num-seeds", 1)
-    said = invoke(*asked, "--only", "sparse").output
     assert Campaign(load_plan(plan), out, page, jobs=1, num_seeds=1).trained("sparse") == 100
     text = page.read_text()
     assert text.startswith("# A small plan\n\nMade by a test.\n")
@@ -310,19 +320,17 @@ def test_a_method_that_is_told_differently_here_and_there_has_a_row_for_each():
     ]
 
 
-def test_what_is_archived_is_not_trained_again(plan, tmp_path, invoke):
-    page, archive = tmp_path / "results.md", tmp_path / "archive"
-    asked = ("compare", plan, "--only", "sparse", "--num-seeds", 1, "--archive", archive)
-    invoke(*asked, "--output-dir", tmp_path / "first", "--page", page)
-    text = page.read_text()
-    kept = (tmp_path / "first/sparse/imitation-3/learning.csv").read_text()
-    assert (archive / "sparse/imitation-3/learning.csv").read_text() == kept
-    page.unlink()
-    again = (*asked, "--output-dir", tmp_path / "second", "--page", page)
-    [line] = invoke(*again, "--dry-run").output.splitlines()
+def test_what_is_archived_is_not_trained_again(plan, carried_out, tmp_path, invoke):
+    folder, _ = carried_out
+    kept = (folder / "out/sparse/imitation-3/learning.csv").read_text()
+    assert (folder / "archive/sparse/imitation-3/learning.csv").read_text() == kept
+    places = ("--output-dir", tmp_path / "second", "--page", tmp_path / "results.md")
+    once = ("--only", "sparse", "--num-seeds", 1, "--archive", folder / "archive")
+    [line] = invoke("compare", plan, *places, *once, "--dry-run").output.splitlines()
     assert line.split()[1] == "evaluate"
-    invoke(*again)
-    assert page.read_text() == text
+    invoke("compare", plan, *places, *once)
+    made, wanted = (each.read_text() for each in (places[-1], folder / "docs" / "results.md"))
+    assert made == wanted
 
 
 def test_what_fails_is_said_and_the_rest_is_done(tmp_path):
@@ -430,12 +438,12 @@ def test_one_plan_is_asked_for(plan, invoke, asked):
     assert "one of them" in invoke("compare", *typed, exit_code=2).output
 
 
-def test_an_estimate_is_what_the_run_takes(plan, tmp_path, invoke):
+def test_an_estimate_is_what_the_run_takes(plan, carried_out, tmp_path, invoke):
     out, small = tmp_path / "out", ("--num-seeds", 1, "--only", "sparse")
     said = invoke("compare", plan, "--output-dir", out, *small, "--estimate").output
     assert not out.exists()
-    invoke("compare", plan, "--output-dir", out, *small)
-    [run] = json.loads((out / "sparse/comparison/evaluation.json").read_text())["runs"]
+    table = carried_out[0] / "out/sparse/comparison/evaluation.json"
+    [run] = json.loads(table.read_text())["runs"]
     # Imitation asks nothing of the simulator before its step size is chosen.
     assert f"{run['demonstrations']:,}" in said
     assert "1 seeds: 0.0 hours" in said
