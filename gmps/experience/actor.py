@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
+from demokit.learning.distributions import Gaussian
 from gmps.experience.observation import Observation
 
 
@@ -66,3 +68,26 @@ class Actor(Protocol):
     def __call__(self, memory: Any, seen: Seen) -> tuple[ActionDistribution, Any]:
         """What it might do now, and what it remembers afterwards."""
         ...
+
+
+class Replays:
+    """Acts as was done before, whatever it sees, and not at all (zero) behind its end.
+
+    Args:
+        actions: D episodes of each task, (M, D, T, A).
+        chosen: which of them, (M, K): the actor's memory.
+        std: of noise on them.
+    """
+
+    def __init__(self, actions: Tensor, chosen: Tensor, std: float = 0.0) -> None:
+        self.memory = chosen
+        self._actions, self._std = actions, std
+
+    def __call__(self, memory: Tensor, seen: Seen) -> tuple[ActionDistribution, Tensor]:
+        """See `Actor`."""
+        task = torch.arange(len(memory), device=memory.device)[:, None]
+        last = self._actions.shape[2]
+        done = self._actions[task, memory, min(seen.t, last - 1)] * (seen.t < last)
+        return (
+            Gaussian(done, done.new_full((), self._std)) if self._std else Certain(done)
+        ), memory

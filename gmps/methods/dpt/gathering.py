@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from demokit.experts import load_adviser, training_of
-from demokit.learning.distributions import Gaussian
 from demokit.protocols import Expert
-from gmps.experience.actor import Actor, Seen
+from gmps.experience.actor import Actor, Replays
 from gmps.experience.demos import DemoSet
 from gmps.experience.rollouts import Rollouts
 from gmps.experience.transitions import Transitions, joined, met_in, newest
@@ -74,7 +73,8 @@ class Gathering:
         sampler = self._sampler(self._options.replays)
         rngs = sampler.streams(rng)
         drawn = [_drawn(self._training.demonstrations, sampler.explore, own) for own in rngs]
-        actor = Replays(torch.stack(drawn), self._options.exploring_std)
+        each = torch.arange(sampler.explore).expand(len(drawn), -1)
+        actor = Replays(torch.stack(drawn), each, self._options.exploring_std)
         return self._rolled_out(sampler, actor, rngs)[0]
 
     def trials(
@@ -140,20 +140,6 @@ class Adviser:
         *states, _ = self._said  # behind the last step nothing is done
         self._said = []
         return torch.stack(states, 1).view(action.shape).to(action.device)
-
-
-class Replays:
-    """Acts as was drawn, (M, K, T, A), whatever it sees, with noise."""
-
-    def __init__(self, actions: Tensor, std: float) -> None:
-        self.memory: Any = None
-        self._actions, self._std = actions, std
-
-    def __call__(self, memory: Any, seen: Seen) -> tuple[Gaussian, Any]:
-        """See `Actor`; zero behind the end of a demonstration."""
-        last = self._actions.shape[2]
-        done = self._actions[:, :, min(seen.t, last - 1)] * (seen.t < last)
-        return Gaussian(done, done.new_full((), self._std)), memory
 
 
 def _drawn(demos: DemoSet, num: int, rng: np.random.Generator) -> Tensor:

@@ -184,9 +184,12 @@ class AdaptiveModel:
         """
         seen = torch.cat((self.units.seen(met.before, met.action), self.units.goal(met)), -1)
         hidden = seen.new_zeros(len(seen), self.hidden_width)
-        inputs = seen @ theta["memory.input.weight"] + theta["memory.input.bias"]
+        (w_in, b_in), (w, b) = (
+            (theta[f"memory.{of}.weight"].T, theta[f"memory.{of}.bias"])
+            for of in ("input", "hidden")
+        )
         for t in range(seen.shape[1]):
-            new = _gru(inputs[:, t], hidden, theta)
+            new = torch.gru_cell(seen[:, t], hidden, w_in, w, b_in, b)
             hidden = torch.where(met.weight[:, t, None] > 0, new, hidden)
         context = hidden @ theta["memory.output.weight"] + theta["memory.output.bias"]
         own = {name: value for name, value in theta.items() if not name.startswith("memory.")}
@@ -216,15 +219,6 @@ class AdaptiveModel:
 def _of_each(value: Tensor, num: int) -> Tensor:
     """One for each of B simulations: (B, in, out) of a weight, (B, 1, out) of a bias."""
     return value.expand(num, *value.shape) if value.ndim == 2 else value.expand(num, 1, -1)
-
-
-def _gru(inputs: Tensor, hidden: Tensor, theta: Params) -> Tensor:
-    """A step of a GRU (Cho et al., 2014), given its inputs' part of the gates (B, 3 H)."""
-    own = hidden @ theta["memory.hidden.weight"] + theta["memory.hidden.bias"]
-    (reset, update, new), (r, u, n) = inputs.chunk(3, -1), own.chunk(3, -1)
-    keep = torch.sigmoid(update + u)
-    proposed = torch.tanh(new + torch.sigmoid(reset + r) * n)
-    return proposed + keep * (hidden - proposed)
 
 
 def model_of(options: Any, units: Units, action_width: int) -> AdaptiveModel:

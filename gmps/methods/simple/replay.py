@@ -15,33 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gmps.experience.actor import Certain, Seen
+from gmps.experience.actor import Replays
 from gmps.experience.demos import Demonstrations
 from gmps.experience.rollouts import Rollouts
 from gmps.method import Iteration
 from gmps.methods.simple.options import ReplayOptions
 from gmps.methods.simple.turns import rarest
 from gmps.problem import Problem, Training
-
-
-class Replays:
-    """Acts as demonstrations did, whatever it sees, and not at all (zero) behind their ends.
-
-    Args:
-        actions: of all demonstrations that are known of each task, (M, D, T, A).
-        chosen: which of them, (M, K): the actor's memory.
-    """
-
-    def __init__(self, actions: Tensor, chosen: Tensor) -> None:
-        self.memory = chosen
-        self._actions = actions
-
-    def __call__(self, memory: Tensor, seen: Seen) -> tuple[Certain, Tensor]:
-        """See `Actor`."""
-        if seen.t >= self._actions.shape[2]:
-            return Certain(torch.zeros_like(seen.action)), memory
-        task = torch.arange(len(memory), device=memory.device)[:, None]
-        return Certain(self._actions[task, memory, seen.t]), memory
 
 
 class Shown(NamedTuple):
