@@ -358,7 +358,7 @@ OF_FIVE_SEEDS = {
     *("push", "push-sparse", "door", "sliders"),
     *("point", "point-coded", "point-rotated", "point-corner"),
 }
-OF_ONE_SEED = {"push-rotated", "arm-torque", "push-vision", "ant-sparse"}
+OF_ONE_SEED = {"push-rotated", "arm-torque", "push-vision", "ant", "ant-sparse"}
 """What is archived of docs/inference.toml."""
 
 
