@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from short_run import options_of, trained_in
+from short_run import DEMOS, learner_of, options_of, trained_in
 
 import gmps.methods.maml.objective
 from demokit.envs.point import Point
@@ -56,6 +56,26 @@ def sampled(policy, params, rng):
     weight = mean_weights(torch.arange(SAMPLES) < torch.tensor([[20], [SAMPLES], [SAMPLES]]))
     weight = weight.double()
     return Stage(InnerBatch(seen, action, log_prob, normal(*weight.shape) * weight), weight)
+
+
+def test_every_method_descends_on_a_loss_of_its_own():
+    def form(name, **changes):
+        return find_method(name).options(**changes).form
+
+    assert form("maml") == Form()
+    assert form("maml", outer="vpg") == Form(outer_ratio=False)
+    assert form("e-maml", exploration_weight=2.0) == Form(exploration=2.0)
+    near = (5e-4, 5e-4)
+    assert form("promp", inner_steps=2) == Form(inner_ratio=True, clip=0.3, kl_weights=near)
+
+
+@pytest.mark.parametrize("second_order", [True, False])
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_method_adapts_by_a_step_of_its_own(point_demos, name, second_order):
+    options = options_of(name, second_order=second_order)
+    inner = learner_of(load_demos(point_demos, DEMOS), name, options)[0].inner
+    assert isinstance(inner, LikelihoodStep) == (name != "promp")
+    assert inner.second_order == second_order
 
 
 class Setting:

@@ -23,6 +23,7 @@ from gmps.method import HasStepSize, IsTold, find_method, method_names
 from gmps.problem import Problem, Training
 from gmps.progress import ITERATIONS
 from gmps.runs.checkpoint import Trained, load, save
+from gmps.shipped import PRESETS, shipped
 
 ROOT = Path(__file__).parents[2]
 METHODS = (
@@ -149,6 +150,29 @@ def test_a_checkpoint_brings_back_the_learner(demos, name, tmp_path):
     assert all(torch.equal(found.learner.tensors()[n], value) for n, value in wanted.items())
 
 
+OF_PRESETS = {
+    "ant": ("gmps", "gmps-latent", "imitation"),
+    "context_told": ("context-search", "oracle", "task-inference"),
+    "maesn": ("maesn",),
+    "maesn_sparse": ("maesn",),
+    "maml": ("maml", "e-maml", "promp"),
+    "meta_exploration": ("meta-exploration",),
+    "pearl": ("pearl",),
+    "rl2": ("rl2",),
+    "vision": ("gmps", "gmps-latent", "imitation"),
+    "vision_small": ("gmps", "gmps-latent", "imitation", "task-inference", "oracle"),
+}
+
+
+def test_every_preset_says_what_its_methods_know(tmp_path, invoke):
+    assert sorted(OF_PRESETS) == sorted(shipped(PRESETS))
+    demos = ("--demos", tmp_path / "none.hdf5", "--output-dir", tmp_path / "run")
+    for name, methods in OF_PRESETS.items():
+        for method in methods:
+            asked = ("meta-train", "--config", name, "--method", method, *demos)
+            assert "no dataset at" in invoke(*asked, exit_code=1).output, (name, method)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_options_of_other_methods_are_refused(point_demos, tmp_path, invoke, name):
     own = {each.name for each in fields(find_method(name).options)}
@@ -166,14 +190,18 @@ def test_options_of_other_methods_are_refused(point_demos, tmp_path, invoke, nam
 @pytest.mark.parametrize("name", METHODS)
 def test_a_training_resumes_to_the_bit(demos, name, tmp_path):
     """From its checkpoint after the second of four iterations."""
-    whole = trained_in(tmp_path / "whole", demos, name)
+    trained_in(tmp_path / "whole", demos, name)
     halted = tmp_path / "halted"
     stops = Stops(2)
     with pytest.raises(KeyboardInterrupt):
         trained_in(halted, demos, name, report=stops)
     rest = trained_in(halted, demos, name, resume=True)
     assert rest.finished
-    one, other = whole.learner.tensors(), rest.learner.tensors()
+    (one, its), (other, others) = (
+        load_checkpoint(folder / "checkpoint.safetensors")
+        for folder in (tmp_path / "whole", halted)
+    )
+    assert its == others
     assert one.keys() == other.keys()
     assert all(torch.equal(one[n], value) for n, value in other.items())
     assert (halted / "metrics.csv").read_text() == (tmp_path / "whole/metrics.csv").read_text()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -27,6 +28,7 @@ from demokit.options import LABELS
 from gmps.experience.demos import load_demos
 from gmps.experience.observation import thinned
 from gmps.methods.gmps import algorithm
+from gmps.policies.meta_params import MetaParams
 from gmps.progress import ITERATIONS, STEP_SIZES, unheard
 from gmps.runs.checkpoint import load
 from gmps.runs.folder import CURVES, FACTS, Run
@@ -74,27 +76,24 @@ class KilledError(Exception):
 @pytest.mark.parametrize(
     ("stop_after", "changes"),
     [
-        *((after, {}) for after in (-1, 0, 1, 2)),
-        (1, {"method": "gmps-latent"}),
-        (1, {"method": "imitation"}),
+        *((after, {}) for after in (-1, 0, 2)),
         (1, {"learn_step_sizes": False}),
         (1, {"outer_schedule": "linear"}),
     ],
 )
 def test_resuming_gives_the_same_bits(point_demos, tmp_path, stop_after, changes):
     demos = load_demos(point_demos, DEMOS)
-    method = {"method": "gmps", **changes}.pop("method")
-    options = options_of(method, **{n: v for n, v in changes.items() if n != "method"})
+    options = options_of(**changes)
     whole, folder = tmp_path / "whole", tmp_path / "cut"
-    trained_in(whole, demos, method, options)
+    trained_in(whole, demos, options=options)
 
     def die(stage, done, *_, **__):  # after the row is logged, before the checkpoint
         if (stage, done) == (ITERATIONS, stop_after + 2):
             raise KilledError
 
     with pytest.raises(KilledError):
-        trained_in(folder, demos, method, options, die)
-    trained_in(folder, demos, method, options, resume=True)
+        trained_in(folder, demos, options=options, report=die)
+    trained_in(folder, demos, options=options, resume=True)
     expected, wanted_header = load_checkpoint(whole / "checkpoint.safetensors")
     found, header = load_checkpoint(folder / "checkpoint.safetensors")
     assert found.keys() == expected.keys()
@@ -538,13 +537,29 @@ def test_two_processes_do_not_train_in_one_folder(how, point_run, point_demos, t
 
 
 @pytest.mark.parametrize("method", ["gmps", "imitation"])
-def test_training_that_diverges_keeps_the_last_checkpoint(method, point_demos, tmp_path):
-    options, folder = options_of(method, outer_lr=1e30), tmp_path / "run"
+def test_training_that_diverges_says_so(method, point_demos, tmp_path):
+    options = options_of(method, outer_lr=1e30)
     with pytest.raises(DemokitError, match=r"diverged in iteration .* smaller step sizes"):
-        trained_in(folder, load_demos(point_demos, DEMOS), method, options)
-    if (folder / "checkpoint.safetensors").exists():
-        kept = load(folder)[0].learner.tensors()
-        assert all(bool(value.isfinite().all()) for value in kept.values())
+        trained_in(tmp_path / "run", load_demos(point_demos, DEMOS), method, options)
+
+
+@pytest.mark.parametrize("method", ["gmps", "imitation"])
+def test_training_that_diverges_keeps_the_last_checkpoint(
+    method, point_demos, tmp_path, monkeypatch
+):
+    checked = MetaParams.require_finite
+
+    def diverging(params, iteration):
+        if iteration == 2:
+            params.theta["0.weight"].data.fill_(math.nan)
+        checked(params, iteration)
+
+    monkeypatch.setattr(MetaParams, "require_finite", diverging)
+    with pytest.raises(DemokitError, match="diverged in iteration 2"):
+        trained_in(tmp_path / "run", load_demos(point_demos, DEMOS), method)
+    kept, _ = load(tmp_path / "run")
+    assert kept.iteration == 2
+    assert all(bool(value.isfinite().all()) for value in kept.learner.tensors().values())
 
 
 def test_a_damaged_run_hides_no_other(point_run, tmp_path, invoke):

@@ -13,37 +13,25 @@ from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from gmps.runs.checkpoint import load
 
 NEEDLESS = {"mujoco", "gymnasium", "h5py", "minari", "matplotlib", "tensorboard", "pandas", "PIL"}
+METHODS = (
+    *("gmps", "gmps-latent", "imitation", "task-inference", "oracle", "maml", "maesn"),
+    *("meta-exploration", "pearl", "rl2", "snail", "dpt", "model-based"),
+)
 LOADED = f"""
 import sys, numpy, demokit
-agent = demokit.load_policy(sys.argv[1])
-if "oracle" not in sys.argv[1]:
-    agent.act(numpy.zeros(2))
-agent.new_task(context=(0.1, 0.1) if "oracle" in sys.argv[1] else None)
-print(sorted({NEEDLESS!r} & set(sys.modules)))
+for folder in sys.argv[1:]:
+    agent = demokit.load_policy(folder)
+    if "oracle" not in folder:
+        agent.act(numpy.zeros(2))
+    agent.new_task(context=(0.1, 0.1) if "oracle" in folder else None)
+    print(agent.method, *sorted({NEEDLESS!r} & set(sys.modules)))
 """
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        "gmps",
-        "gmps-latent",
-        "imitation",
-        "task-inference",
-        "oracle",
-        "maml",
-        "maesn",
-        "meta-exploration",
-        "pearl",
-        "rl2",
-        "snail",
-        "dpt",
-        "model-based",
-    ],
-)
-def test_acting_imports_no_simulator_and_no_dataset(runs, method):
-    args = [sys.executable, "-c", LOADED, str(runs / method)]
-    assert subprocess.run(args, check=True, capture_output=True, text=True).stdout == "[]\n"
+def test_acting_imports_no_simulator_and_no_dataset(runs):
+    args = [sys.executable, "-c", LOADED, *(str(runs / method) for method in METHODS)]
+    said = subprocess.run(args, check=True, capture_output=True, text=True).stdout
+    assert said.splitlines() == list(METHODS)
 
 
 def renamed(run, path, **changes):

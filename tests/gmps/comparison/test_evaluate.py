@@ -17,7 +17,8 @@ from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
-from gmps.comparison.measure import Protocol
+from gmps.comparison.evaluated_run import EvaluatedRun, Facts
+from gmps.comparison.measure import Protocol, Variant, _keys
 from gmps.comparison.references import choose_reference, demonstrated
 from gmps.comparison.rows import label_of
 from gmps.comparison.videos import _before_and_after
@@ -444,3 +445,34 @@ def test_two_that_measure_one_run_do_not_take_each_other_s_files_away(point_run,
     assert [(each.communicate()[1], each.returncode) for each in both] == [("", 0)] * 2
     assert len(list((run / "curves").glob("curve*.csv.gz"))) == 200
     assert not list(run.rglob("*.lock"))
+
+
+def test_curves_belong_to_what_decides_them(point_run):
+    run = EvaluatedRun(point_run, Facts.of(point_run))
+    another = replace(run, facts=replace(run.facts, checkpoint="0" * 64))
+    changes = ({"seed": 1}, {"reward": "sparse"}, {"adapt_steps": 2}, {"demonstrations": 1})
+    more = ({"task_seed": 1}, {"task_set": "ood", "split": ("ood",)}, {"num_tasks": 3})
+
+    def key(of, **change):
+        protocol = Protocol(**change)
+        [tasks] = protocol.tasks([of]).values()
+        return _keys(of, tasks, Variant("main", 3, 1.0), protocol)[0]
+
+    keys = [key(run), key(another), *(key(run, **change) for change in (*changes, *more))]
+    assert len({*keys}) == len(keys)
+    assert key(run) == keys[0]
+
+
+def test_tasks_are_drawn_by_the_seed_that_is_asked_for(point_run):
+    run = EvaluatedRun(point_run, Facts.of(point_run))
+    [drawn] = Protocol(task_seed=1).tasks([run]).values()
+    assert drawn == make_tasks(run.family, "uniform", "validation", seed=1)
+    assert drawn != make_tasks(run.family, "uniform", "validation", seed=0)
+
+
+def test_what_cannot_be_judged_on_the_same_tasks_is_refused(point_run):
+    run = EvaluatedRun(point_run, Facts.of(point_run))
+    other = replace(run, facts=replace(run.facts, task_set="paper"))
+    with pytest.raises(DemokitError, match=r"several task sets \(.*paper.*\): say with --task-set"):
+        Protocol().tasks([run, other])
+    assert Protocol(task_set="uniform").tasks([run, other]) == Protocol().tasks([run])

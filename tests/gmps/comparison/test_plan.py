@@ -8,6 +8,7 @@ from short_run import DEMOS, NUM_TASKS
 
 from demokit.errors import DemokitError
 from gmps.comparison.campaign import Campaign
+from gmps.comparison.estimate import Cost, _Watch
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts
 from gmps.comparison.plan import PlannedRun, arguments, load_plan
 from gmps.comparison.processes import Command, run_side_by_side
@@ -447,3 +448,15 @@ def test_an_estimate_is_what_the_run_takes(plan, carried_out, tmp_path, invoke):
     # Imitation asks nothing of the simulator before its step size is chosen.
     assert f"{run['demonstrations']:,}" in said
     assert "1 seeds: 0.0 hours" in said
+
+
+def test_what_a_little_training_says_of_all_of_it(tmp_path):
+    """The rest takes as long as what was seen: five iterations in ten seconds."""
+    table = tmp_path / "metrics.csv"
+    rows = (f"{i},{100 * (i + 1)}" for i in range(6))
+    table.write_text("\n".join(["iteration,env_steps", *rows, ""]))
+    watch = _Watch(table, begun=0.0, seen=[(10.0, 1), (20.0, 6)])
+    assert watch.cost(11, 7) == Cost(env_steps=1100, seconds=30, size=7)
+    watch.seen.pop()
+    with pytest.raises(DemokitError, match="an iteration takes longer than 120 s"):
+        watch.cost(11, 7)
