@@ -26,8 +26,8 @@ def test_the_walk_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", ["gmps", "gmps-latent", "imitation", "task-inference"])
 def test_the_examples_run(runs, method, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "gmps-0").symlink_to(runs / method)
+    (tmp_path / "runs" / "point").mkdir(parents=True)
+    (tmp_path / "runs" / "point" / "gmps-0").symlink_to(runs / method)
     names = {"__name__": "example"}
     for block in BLOCKS:
         exec(compile(block, str(PAGE), "exec"), names)
