@@ -49,7 +49,7 @@ def planning(options: ModelBasedOptions) -> Callable[[], object]:
             options.search,
             SIMULATIONS,
             ACTION,
-            torch.Generator().manual_seed(0),
+            [torch.Generator().manual_seed(0)],
         )
 
     return once

@@ -6,7 +6,7 @@ as Nagabandi et al., 2019, use them, "Learning to adapt in dynamic, real-world e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,28 +32,36 @@ class Search(NamedTuple):
 
 
 def plan(
-    earned: Callable[[Tensor], Tensor], search: Search, num: int, width: int, rng: torch.Generator
+    earned: Callable[[Tensor], Tensor],
+    search: Search,
+    num: int,
+    width: int,
+    rngs: Sequence[torch.Generator],
 ) -> Tensor:
     """The best sequences (B, H, A) that were found for B problems, actions in [-1, 1].
 
-    All problems have the same random numbers: what one finds depends on no other.
+    What one finds depends on no other.
 
     Args:
         earned: returns (B, N) of sequences (B, N, H, A).
         search: how.
         num: B.
         width: A.
-        rng: of all random numbers; where it computes, everything does.
+        rngs: one of all problems, or of so many in a row each that all have one; problems of one
+            have the same random numbers. Where they compute, everything does.
     """
     shape = search.candidates, search.horizon, width
-    tried = 2 * torch.rand(shape, generator=rng, device=rng.device) - 1
-    found = tried.expand(num, *shape)
+
+    def drawn(of: Callable[..., Tensor]) -> Tensor:
+        own = torch.stack([of(shape, generator=rng, device=rng.device) for rng in rngs])
+        return own.repeat_interleave(num // len(rngs), 0)
+
+    found = 2 * drawn(torch.rand) - 1
     best, paid = _best(found, earned(found), 1)
     for _ in range(search.rounds - 1):
         elites, _ = _best(found, earned(found), search.elites)
         mean, std = elites.mean(1, keepdim=True), elites.std(1, keepdim=True, correction=0)
-        noise = torch.randn(shape, generator=rng, device=rng.device)
-        found = (mean + std.clamp_min(_LEAST_STD) * noise).clamp(-1, 1)
+        found = (mean + std.clamp_min(_LEAST_STD) * drawn(torch.randn)).clamp(-1, 1)
         new, more = _best(found, earned(found), 1)
         best = torch.where((more > paid)[..., None, None], new, best)
         paid = torch.maximum(paid, more)

@@ -175,7 +175,7 @@ def test_planning_finds_the_optimum_of_a_linear_system():
             total = total - now**2 - price * action**2
         return total
 
-    found = plan(earned, Search(400, horizon, 8, 40), 2, 1, rng())
+    found = plan(earned, Search(400, horizon, 8, 40), 2, 1, [rng()])
     now = state
     for t, k in enumerate(reversed(gains)):
         torch.testing.assert_close(found[:, t, 0], -k * now, atol=0.02, rtol=0)
@@ -183,7 +183,7 @@ def test_planning_finds_the_optimum_of_a_linear_system():
     best = -value * state**2
     assert earned(found[:, None])[:, 0] == pytest.approx(best, abs=2e-3)
     # Random shooting takes the best of its candidates, and is no better.
-    shot = plan(earned, Search(400, horizon, 1, 1), 2, 1, rng())
+    shot = plan(earned, Search(400, horizon, 1, 1), 2, 1, [rng()])
     tried = 2 * torch.rand(400, horizon, 1, generator=rng()) - 1
     paid = earned(tried.expand(2, *tried.shape))
     torch.testing.assert_close(shot, tried[paid.argmax(1)])
@@ -232,6 +232,21 @@ def test_every_seed_and_every_episode_tries_candidates_of_its_own():
     assert torch.equal(acted(learner.exploiter(belief, 1), now), acts["judged", 0])
     every = [tuple(value.flatten().tolist()) for value in acts.values()]
     assert len(set(every)) == len(every)
+
+
+def test_what_a_task_tries_depends_on_no_other():
+    """In another process, or beside other tasks, it plans the same."""
+    fresh = find_method("model-based").code.start(training("point"))
+    learner = replace(fresh, search=Search(8, 2, 2, 2))
+    now = Seen(
+        0, torch.zeros(4, 1, 2), torch.zeros(4, 1, 2), torch.zeros(4, 1), torch.ones(4, 1) > 0
+    )
+    both = learner.explorer(learner.begin(4), 0, 1, stream(0, "test").spawn(4))
+    last = learner.explorer(learner.begin(1), 0, 1, stream(0, "test").spawn(4)[3:])
+    alone = Seen(0, *(value[3:] for value in now[1:]))
+    found = last(last.memory, alone)[0].sample(torch.zeros(1, 1, 2))
+    assert torch.equal(found[0], acted(both, now)[3])
+    assert len({tuple(row.tolist()) for row in acted(both, now)[:, 0]}) == 4
 
 
 def test_the_latest_transitions_are_those_that_count():

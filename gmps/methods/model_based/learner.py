@@ -49,13 +49,15 @@ class PlanningActor:
         learner: the model.
         window: the last transitions (M, N, ...) of M tasks, before the episode.
         num: K, episodes of each.
-        seed: of the candidates that it tries.
+        seeds: of the candidates that it tries in each of the M tasks; or one of all.
     """
 
-    def __init__(self, learner: ModelBased, window: Transitions, num: int, seed: int) -> None:
+    def __init__(
+        self, learner: ModelBased, window: Transitions, num: int, seeds: Sequence[int]
+    ) -> None:
         own = repeated(window, num)
         self.memory = Met(own, own.before[:, -1], own.counts[:, -1])
-        self._learner, self._seed = learner, seed
+        self._learner, self._seeds = learner, seeds
 
     def __call__(self, memory: Met, seen: Seen) -> tuple[Certain, Met]:
         """See `Actor`."""
@@ -64,8 +66,8 @@ class PlanningActor:
         if seen.t:
             last = newly_met(memory.observation, memory.alive, seen)
             window = latest(joined(window, last), window.weight.shape[1])
-        rng = torch_stream(self._seed, "candidates", seen.t, device=now.device)
-        action = self._learner.planned(window, now, rng)
+        rngs = [torch_stream(s, "candidates", seen.t, device=now.device) for s in self._seeds]
+        action = self._learner.planned(window, now, rngs)
         return Certain(action.view(*seen.alive.shape, -1)), Met(window, now, seen.alive.flatten())
 
 
@@ -100,21 +102,23 @@ class ModelBased:
         self, belief: Transitions, step: int, num: int, rngs: Sequence[np.random.Generator]
     ) -> PlanningActor:
         """The planner: it explores as it acts, but tries other candidates every time."""
-        return PlanningActor(self, belief, num, int(rngs[0].integers(2**63)))
+        return PlanningActor(self, belief, num, [int(rng.integers(2**63)) for rng in rngs])
 
     def exploiter(self, belief: Transitions, num: int) -> PlanningActor:
         """The planner."""
-        return PlanningActor(self, belief, num, self.seed)
+        return PlanningActor(self, belief, num, [self.seed])
 
     def adapt(self, belief: Transitions, step: int, gathered: Rollouts, memory: Met) -> Transitions:
         """The last transitions, of all episodes as if they had come one after the other."""
         return latest(joined(belief, flat(met_in(gathered))), self.window)
 
     @torch.no_grad()
-    def planned(self, window: Transitions, state: Tensor, rng: torch.Generator) -> Tensor:
+    def planned(
+        self, window: Transitions, state: Tensor, rngs: Sequence[torch.Generator]
+    ) -> Tensor:
         """Actions (B, A) in states (B, F) after the last transitions (B, N, ...).
 
-        The same candidates are tried in all simulations.
+        The same candidates are tried in all simulations of a task.
         """
         network = self.model.adapted(self.meta, window)
         found = plan(
@@ -122,7 +126,7 @@ class ModelBased:
             self.search,
             len(state),
             self.model.action_width,
-            rng,
+            rngs,
         )
         return found[:, 0]
 
