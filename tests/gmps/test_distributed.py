@@ -112,7 +112,8 @@ def test_two_processes_train_as_one_does(point_demos, tmp_path, options):
 @pytest.mark.slow
 def test_queries_are_complete_and_the_same(point_demos, tmp_path):
     one, two = tmp_path / "one-0", tmp_path / "two-0"
-    options = ("--dagger", "--dagger-every", "1", "--dagger-mixing", "0.5")
+    # The first steps of Adam are as long for rounding as for gradients.
+    options = ("--dagger", "--dagger-every", "1", "--dagger-mixing", "0.5", "--outer-lr", "2e-5")
     for num, folder in ((1, one), (2, two)):
         trained(num, point_demos, folder, *options)
     require_same(two, one)
