@@ -13,6 +13,7 @@ done
 "$BIN/demokit" envs --render push --camera policy --out "$OUT/push-policy.png" --overwrite
 
 "$BIN/python" docs/overview.py
+"$BIN/python" docs/training_tasks.py
 
 RUNS=${RUNS:-runs}
 INFERRED=$RUNS/point/task-inference-0

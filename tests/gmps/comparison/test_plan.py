@@ -361,6 +361,10 @@ OF_FIVE_SEEDS = {
 }
 OF_ONE_SEED = {"push-rotated", "arm-torque", "push-vision", "ant", "ant-sparse"}
 """What is archived of docs/inference.toml."""
+OF_TASKS_AND_DEMONSTRATIONS = {
+    *("point-5", "point-20", "point-100", "push-1-demo", "push-3-demos", "push-10-demos"),
+    *(f"{family}-{num}" for family in ("arm-torque", "sliders") for num in (5, 20, 100, 500)),
+}
 
 
 @pytest.mark.parametrize(
@@ -371,6 +375,7 @@ OF_ONE_SEED = {"push-rotated", "arm-torque", "push-vision", "ant", "ant-sparse"}
         *(("maml", 1, {"point-squared"}), ("fig6", 5, None)),
         ("model_based", 1, {"point-rotated"}),
         *(("inference_ablation", 1, {"point"}), ("one_demonstration", 1, None)),
+        ("inference_tasks", 1, OF_TASKS_AND_DEMONSTRATIONS),
     ],
 )
 def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path, name, seeds, names):
