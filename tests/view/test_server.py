@@ -27,6 +27,7 @@ from demokit.view.studio import CAMERA_BYTES
 from demokit.view.web import WebPage
 
 PATIENCE_S = 60
+PHASES = ("setup", "call", "teardown")
 needs_browser = pytest.mark.skipif(
     chromium() is None, reason="needs a browser: apt install chromium"
 )
@@ -82,7 +83,8 @@ def person(page, heard, tmp_path):
 def no_traceback(caplog):
     """Whatever visitors do, it is theirs: asyncio would log what nobody expected."""
     yield
-    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    found = [record for when in PHASES for record in caplog.get_records(when)]
+    assert [record.getMessage() for record in found if record.levelname == "ERROR"] == []
 
 
 def head(port, path="/", *headers, method="GET"):
@@ -396,22 +398,37 @@ def upgrade(port, path):
 
 
 def test_nonsense_on_the_lines_moves_nothing(port, heard):
-    heard.all.clear()
-    for path in ("/state?sid=a", "/panel?sid=a"):
-        with websocket(port, path) as line:
+    """Said by the page that drives: what all others say is not even heard."""
+    with driving(port, "a") as panel, websocket(port, "/state?sid=a") as state:
+        heard.all.clear()
+        for line in (state, panel):
             for message in (
                 "",
                 " ",
                 "held",
-                "held " + "w " * 9000,
+                "held" + " q" * 9000,
+                "held W \0w w\0x",
                 "push keep\0",
+                "push drop",
                 "grant",
                 b"",
                 b"x",
             ):
                 line.send(message)
-            line.ping().wait(PATIENCE_S)
-    assert heard.all == []
+            line.send("held w")
+        patient(lambda: heard.all, "the key that means something")
+        assert heard.all == [("press", "w")]
+
+
+@contextlib.contextmanager
+def driving(port, page):
+    """The panel of a page that has the controls, and hears what it can press."""
+    with websocket(port, f"/ui?sid={page}") as ui, websocket(port, f"/panel?sid={page}") as panel:
+        ui.send(b"hello")
+        assert ui.recv(PATIENCE_S) == b"hello"
+        while not json.loads(panel.recv(PATIENCE_S))["buttons"]:
+            pass
+        yield panel
 
 
 def test_random_bytes_are_outlived(page, port):
