@@ -52,12 +52,14 @@ def cut_texts(node, attributes):
     put_attributes(node, short)
 
 
-def lose_a_digit(values):
-    return {**values, "total_episodes": values["total_episodes"] - 1}
+def count_one_fewer(node, attributes):
+    counts = {n: v - 1 for n, v in attributes.items() if n == "total_episodes"}
+    put_attributes(node, {**attributes, **counts})
 
 
 FAULTS = {
     "texts are cut": ("put_attributes", cut_texts),
+    "the count is another": ("put_attributes", count_one_fewer),
     "an array is another": (
         "copy_episode",
         lambda found, target, index: (
