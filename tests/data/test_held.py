@@ -58,15 +58,15 @@ OF_FINISHED = {
 }
 
 
-@pytest.fixture
-def others(tmp_path_factory, dataset_path, invoke):
+@pytest.fixture(scope="module")
+def others(tmp_path_factory, recorded, invoke):
     """What commands read besides, by the names in WRITES."""
     folder = tmp_path_factory.mktemp("others")
-    shutil.copy(dataset_path, folder / "other.hdf5")
-    invoke("convert", dataset_path, "--to", "robomimic", "-o", folder / "foreign")
-    invoke("share", "pack", dataset_path, "-o", folder / "bundle.zip")
+    other = shutil.copy(recorded, folder / "other.hdf5")
+    invoke("convert", other, "--to", "robomimic", "-o", folder / "foreign")
+    invoke("share", "pack", other, "-o", folder / "bundle.zip")
     return {
-        "other": folder / "other.hdf5",
+        "other": other,
         "foreign": folder / "foreign",
         "bundle": folder / "bundle.zip",
         "new": folder / "new.hdf5",
@@ -74,9 +74,12 @@ def others(tmp_path_factory, dataset_path, invoke):
 
 
 def refused(invoke, line, places):
+    folder = places["new"].parent
+    before = content(folder)
     said = invoke(*(str(part).format(**places) for part in line), exit_code=1).output
     who = rf"is being written by process {os.getpid()} \(`[^`]*`, since 2[^)]*\): wait until"
     assert re.search(who, said), said
+    assert content(folder) == before
     assert not places["new"].exists()
 
 
