@@ -65,21 +65,16 @@ def others(tmp_path_factory, recorded, invoke):
     other = shutil.copy(recorded, folder / "other.hdf5")
     invoke("convert", other, "--to", "robomimic", "-o", folder / "foreign")
     invoke("share", "pack", other, "-o", folder / "bundle.zip")
-    return {
-        "other": other,
-        "foreign": folder / "foreign",
-        "bundle": folder / "bundle.zip",
-        "new": folder / "new.hdf5",
-    }
+    return {"other": other, "foreign": folder / "foreign", "bundle": folder / "bundle.zip"}
 
 
-def refused(invoke, line, places):
-    folder = places["new"].parent
-    before = content(folder)
+def refused(invoke, line, held, others):
+    before = content(others["other"].parent)
+    places = {**others, "held": held, "new": held.with_name("new.hdf5")}
     said = invoke(*(str(part).format(**places) for part in line), exit_code=1).output
     who = rf"is being written by process {os.getpid()} \(`[^`]*`, since 2[^)]*\): wait until"
     assert re.search(who, said), said
-    assert content(folder) == before
+    assert content(others["other"].parent) == before
     assert not places["new"].exists()
 
 
@@ -87,7 +82,7 @@ def refused(invoke, line, places):
 def test_a_recording_that_goes_on(name, recording, others, invoke):
     path, writer = recording
     before = content(path.parent)
-    refused(invoke, WRITES[name], {**others, "held": path})
+    refused(invoke, WRITES[name], path, others)
     assert content(path.parent) == before
     assert len(writer) == 3
     writer.finish()
@@ -100,7 +95,7 @@ def test_a_finished_dataset(name, dataset_path, others, invoke, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(dataset_path.parent / "root"))
     before = content(dataset_path.parent)
     with Lock(dataset_path, "choose another."):
-        refused(invoke, OF_FINISHED[name], {**others, "held": dataset_path})
+        refused(invoke, OF_FINISHED[name], dataset_path, others)
         assert content(dataset_path.parent) == before
         invoke("inspect", dataset_path)
         invoke("validate", dataset_path)
