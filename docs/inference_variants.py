@@ -27,6 +27,7 @@ VARIANTS = {
     "heat without optimism": {"optimism": 1},
     "neither: posterior sampling": {"heat": 1.0, "optimism": 1},
     "the first episode follows one code": {"moves": 0},
+    "later episodes move, too": {"later_moves": 4},
     "no code is moved uphill": {"ascent": 0},
 }
 

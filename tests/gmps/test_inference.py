@@ -360,8 +360,9 @@ def explored(learner, problem, belief, num=1, tasks=None, seed=0):
 
 def test_the_latent_of_a_first_episode_moves_when_it_looks_and_never_else(short):
     learner, problem = short
+    learner = replace(learner, options=replace(learner.options, moves=4))
     gathered, followed = explored(learner, problem, learner.begin(NUM_TASKS), num=2)
-    assert learner._moves() == [4, 8, 12, 16]
+    assert learner._moves(4) == [4, 8, 12, 16]
     moved = (followed[1:] != followed[:-1]).any(-1)
     assert [t + 1 for t in range(len(moved)) if moved[t].any()] == [4, 8, 12, 16]
     assert moved[3].all()
@@ -371,6 +372,10 @@ def test_the_latent_of_a_first_episode_moves_when_it_looks_and_never_else(short)
     _, followed = explored(learner, problem, belief, num=2, seed=1)
     assert (followed == followed[0]).all()
     assert not torch.equal(followed[0, :, 0], followed[0, :, 1])  # a draw of each episode's own
+    restless = replace(learner, options=replace(learner.options, later_moves=1))
+    _, followed = explored(restless, problem, belief, num=2, seed=1)
+    moved = (followed[1:] != followed[:-1]).any(-1)
+    assert [t + 1 for t in range(len(moved)) if moved[t].any()] == [10]
 
 
 def test_no_moves_where_none_are_wanted(short):
@@ -395,9 +400,8 @@ def test_any_number_of_episodes_is_tried_at_once(short, num, optimism):
 
 def test_an_episode_looks_at_most_as_often_as_it_has_steps(short):
     learner, _ = short
-    restless = replace(learner, options=replace(learner.options, moves=1000))
-    assert restless._moves() == list(range(1, 20))
-    assert learner._moves() == [4, 8, 12, 16]
+    assert learner._moves(1000) == list(range(1, 20))
+    assert learner._moves(4) == [4, 8, 12, 16]
 
 
 def test_what_is_believed_depends_on_what_was_paid(short):

@@ -110,8 +110,9 @@ class TaskInference:
     def explorer(
         self, belief: Belief, step: int, num: int, rngs: Sequence[np.random.Generator]
     ) -> SeekingActor:
-        """Every episode follows a draw of its own; the first moves when it has seen more."""
-        moves = self._moves() if belief.is_fresh else []
+        """Every episode follows a draw of its own, and moves when it has seen more."""
+        options = self.options
+        moves = self._moves(options.moves if belief.is_fresh else options.later_moves)
         drawn = [self._draws(rng, len(moves) + 1) for rng in rngs]
         draws = Draws(*(torch.stack(part) for part in zip(*drawn, strict=True)))
         code = self._tried(belief, num, rngs)
@@ -193,9 +194,9 @@ class TaskInference:
         chosen: Tensor = drawn.gather(2, best.expand(*best.shape[:-1], drawn.shape[-1]))[:, :, 0]
         return chosen
 
-    def _moves(self) -> list[int]:
+    def _moves(self, wanted: int) -> list[int]:
         """The steps at which an episode looks again: no more than it has."""
-        num = min(self.options.moves, self.horizon - 1)
+        num = min(wanted, self.horizon - 1)
         return [round(self.horizon * i / (num + 1)) for i in range(1, num + 1)]
 
     def _draws(self, rng: np.random.Generator, looks: int) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,10 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
     optimism: int = option(
         8, "Of so many drawn latents the one that would earn most is tried; 1: no choice."
     )
-    moves: int = option(4, "How often the latent moves within an exploring episode.", zero=True)
+    moves: int = option(
+        4, "How often the latent moves within the first exploring episode.", zero=True
+    )
+    later_moves: int = option(0, "The same in every later one; 0: it follows one.", zero=True)
     pretrain_steps: int = option(
         1000,
         "Imitation steps that teach the eyes, which are kept then.",
