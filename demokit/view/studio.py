@@ -33,7 +33,7 @@ from demokit.view.wire import Answer, Line, first_to_end
 
 TAKEN = 4001
 PRESS_S, MESSAGE_S = 0.005, 0.001  # no person presses faster, no page draws faster
-GREETING_S, GRANT_S = 10.0, 5.0
+GREETING_S, GRANT_S = 60.0, 5.0  # a page greets when it first draws: late on a busy machine
 IN_FLIGHT, ACKNOWLEDGE_S = 8, 2.0
 CAMERA_BYTES = 256
 KINDS = {

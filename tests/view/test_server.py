@@ -22,8 +22,7 @@ from websockets.sync.client import connect
 from demokit.envs import make_family
 from demokit.envs.batch import make_sims
 from demokit.envs.tasks import make_tasks
-from demokit.view import server, wire
-from demokit.view.studio import CAMERA_BYTES
+from demokit.view import server, studio, wire
 from demokit.view.web import WebPage
 
 PATIENCE_S = 60
@@ -72,10 +71,12 @@ def port(page):
 def person(page, heard, tmp_path):
     """Somebody whose browser drives the page."""
     browser = Browser(tmp_path / "profile", page.address)
-    browser.wait_to_drive()
-    heard.all.clear()
-    yield browser
-    browser.close()
+    try:
+        browser.wait_to_drive()
+        heard.all.clear()
+        yield browser
+    finally:
+        browser.close()
     patient(lambda: not page.visited, "nobody there")
 
 
@@ -264,7 +265,7 @@ def test_a_person_turns_the_picture(page, person):
 
 def test_a_camera_that_is_none_is_left(page):
     rng, before = random.Random(1), page._camera.azimuth
-    for size in range(CAMERA_BYTES):
+    for size in range(studio.CAMERA_BYTES):
         assert not page._turned.apply(page._camera, rng.randbytes(size))
     assert page._camera.azimuth == before
 
@@ -429,6 +430,17 @@ def driving(port, page):
         while not json.loads(panel.recv(PATIENCE_S))["buttons"]:
             pass
         yield panel
+
+
+def test_a_page_that_never_draws_gives_the_controls_up(port, monkeypatch):
+    """It would greet first, and has long enough for that on a busy machine."""
+    assert studio.GREETING_S >= 60
+    with monkeypatch.context() as patched:
+        patched.setattr(studio, "GREETING_S", 1)
+        with websocket(port, "/ui?sid=hung") as hung, pytest.raises(ConnectionClosed):
+            hung.recv(PATIENCE_S)
+    with driving(port, "a"):
+        pass
 
 
 def test_random_bytes_are_outlived(page, port):
