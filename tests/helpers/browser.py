@@ -33,14 +33,20 @@ class Browser:
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        port_file = folder / "DevToolsActivePort"
+        self._open = ExitStack()
+        self._count = 0
+        try:
+            self._connect(folder / "DevToolsActivePort")
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, port_file):
         patient(lambda: port_file.exists() and port_file.read_text().strip(), "a debugging port")
         url = f"http://127.0.0.1:{port_file.read_text().split()[0]}/json"
         pages = [p for p in json.load(urllib.request.urlopen(url)) if p["type"] == "page"]
-        self._open = ExitStack()
         address = pages[0]["webSocketDebuggerUrl"]
         self._socket = self._open.enter_context(connect(address, max_size=None))
-        self._count = 0
 
     def send(self, method, **parameters):
         """Ask for something, and do not wait for it."""
