@@ -27,10 +27,8 @@ class Server(BaseHTTPRequestHandler):
     """Serves a folder; the first part of a path says how."""
 
     folder: Path
-    asked: list[str]
 
     def do_GET(self):
-        self.asked.append(self.path)
         how, _, name = self.path.lstrip("/").partition("/")
         path = self.folder / name
         if how != "endless" and not path.is_file():
@@ -96,14 +94,14 @@ class Server(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server(tmp_path, recorded) -> Iterator[str]:
-    folder = tmp_path / "served"
-    here = Path(shutil.copy(recorded, tmp_path / "a.hdf5"))
-    bundle = make_bundle(here)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, recorded) -> Iterator[str]:
+    place = tmp_path_factory.mktemp("bundle")
+    folder = place / "served"
+    bundle = make_bundle(Path(shutil.copy(recorded, place / "a.hdf5")))
     push(bundle, str(folder))
     pack(bundle, folder / "a.zip")
-    kind = type("Served", (Server,), {"folder": folder, "asked": []})
+    kind = type("Served", (Server,), {"folder": folder})
     served = ThreadingHTTPServer(("127.0.0.1", 0), kind)
     thread = Thread(target=served.serve_forever, daemon=True)
     thread.start()
