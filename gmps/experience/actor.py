@@ -88,6 +88,6 @@ class Replays:
         task = torch.arange(len(memory), device=memory.device)[:, None]
         last = self._actions.shape[2]
         done = self._actions[task, memory, min(seen.t, last - 1)] * (seen.t < last)
-        return (
-            Gaussian(done, done.new_full((), self._std)) if self._std else Certain(done)
-        ), memory
+        if self._std:
+            return Gaussian(done, done.new_full((), self._std)), memory
+        return Certain(done), memory

@@ -73,7 +73,7 @@ class Gathering:
         sampler = self._sampler(self._options.replays)
         rngs = sampler.streams(rng)
         drawn = [_drawn(self._training.demonstrations, sampler.explore, own) for own in rngs]
-        each = torch.arange(sampler.explore).expand(len(drawn), -1)
+        each = torch.arange(sampler.explore, device=drawn[0].device).expand(len(drawn), -1)
         actor = Replays(torch.stack(drawn), each, self._options.exploring_std)
         return self._rolled_out(sampler, actor, rngs)[0]
 
