@@ -358,24 +358,35 @@ def explored(learner, problem, belief, num=1, tasks=None, seed=0):
     return sampler(actor, rngs).explored, torch.stack(actor.followed)
 
 
+def moved_at(followed):
+    """The steps at which any latent (steps, M, K, Z) is another than the step before."""
+    moved = (followed[1:] != followed[:-1]).any(-1)
+    return [t + 1 for t in range(len(moved)) if moved[t].any()]
+
+
 def test_the_latent_of_a_first_episode_moves_when_it_looks_and_never_else(short):
     learner, problem = short
     learner = replace(learner, options=replace(learner.options, moves=4))
-    gathered, followed = explored(learner, problem, learner.begin(NUM_TASKS), num=2)
+    _, followed = explored(learner, problem, learner.begin(NUM_TASKS), num=2)
     assert learner._moves(4) == [4, 8, 12, 16]
-    moved = (followed[1:] != followed[:-1]).any(-1)
-    assert [t + 1 for t in range(len(moved)) if moved[t].any()] == [4, 8, 12, 16]
-    assert moved[3].all()
+    assert moved_at(followed) == [4, 8, 12, 16]
+    assert (followed[4] != followed[3]).any(-1).all()
     codes = learner.space.latent(learner.space.codes)
     assert (followed[0][..., None, :] == codes).all(-1).any(-1).all()  # a training task's
+
+
+@pytest.mark.parametrize(("wanted", "steps"), [(0, []), (1, [10]), (4, [4, 8, 12, 16])])
+def test_a_later_episode_follows_a_draw_of_its_own_and_moves_as_often_as_wanted(
+    short, wanted, steps
+):
+    learner, problem = short
+    gathered, _ = explored(learner, problem, learner.begin(NUM_TASKS), num=2)
     belief = learner.adapt(learner.begin(NUM_TASKS), 0, *gathered[:2])
-    _, followed = explored(learner, problem, belief, num=2, seed=1)
-    assert (followed == followed[0]).all()
-    assert not torch.equal(followed[0, :, 0], followed[0, :, 1])  # a draw of each episode's own
-    restless = replace(learner, options=replace(learner.options, later_moves=1))
+    restless = replace(learner, options=replace(learner.options, later_moves=wanted))
     _, followed = explored(restless, problem, belief, num=2, seed=1)
-    moved = (followed[1:] != followed[:-1]).any(-1)
-    assert [t + 1 for t in range(len(moved)) if moved[t].any()] == [10]
+    assert not torch.equal(followed[0, :, 0], followed[0, :, 1])
+    assert set(moved_at(followed)) <= set(steps)
+    assert bool(moved_at(followed)) == bool(steps)
 
 
 def test_no_moves_where_none_are_wanted(short):
@@ -482,9 +493,10 @@ def test_a_demonstration_tells_the_task_without_reward(ten_tasks):
     assert belief.seen.shown.weight.shape == (10, 20)
     nearest = torch.cdist(belief.code, learner.space.codes).argmin(1)
     assert (nearest == torch.arange(10)).float().mean() >= 0.9
-    # The first episode follows it: no training task's code, and no moves.
+    # The first episode begins with it: no training task's code is drawn.
     _, followed = explored(learner, problem, belief)
-    assert (followed == followed[0]).all()
+    codes = learner.space.latent(learner.space.codes)
+    assert not (followed[0][..., None, :] == codes).all(-1).any()
     both = learner.demonstrated(belief, one, rngs)
     assert both.seen.shown.weight.shape == (10, 40)
 

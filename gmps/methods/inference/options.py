@@ -55,7 +55,7 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
     moves: int = option(
         4, "How often the latent moves within the first exploring episode.", zero=True
     )
-    later_moves: int = option(0, "The same in every later one; 0: it follows one.", zero=True)
+    later_moves: int = option(4, "The same in every later one; 0: it follows one.", zero=True)
     pretrain_steps: int = option(
         1000,
         "Imitation steps that teach the eyes, which are kept then.",

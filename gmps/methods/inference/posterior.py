@@ -21,7 +21,8 @@ PARTICLES = 8
 _LR = 0.12
 NEAR = 0.1  # of them
 _MOST_STEPS = 64  # that are looked at, evenly over all
-_AT_ONCE, _CODES_AT_ONCE = 4, 60  # tasks, and candidates of each
+_AT_ONCE = 4  # tasks whose codes move uphill
+_ROWS_AT_ONCE = 2048  # steps under candidates: what is computed of them stays in the cache
 
 
 class Evidence(NamedTuple):
@@ -117,10 +118,9 @@ def infer(likelihood: Likelihood, seen: Evidence, candidates: Tensor, gumbel: Te
 def _inferred(
     likelihood: Likelihood, seen: Evidence, candidates: Tensor, gumbel: Tensor
 ) -> Posterior:
-    """Of so few tasks that what is computed of them stays in the cache."""
+    """Of a few tasks."""
     with torch.no_grad():
-        some = torch.split(candidates, _CODES_AT_ONCE, 1)
-        found = torch.cat([likelihood(seen, codes) for codes in some], 1)
+        found = _scored(likelihood, seen, candidates)
     prior = log_prior(candidates)
     chosen = _chosen(found + prior, gumbel)
     moved = candidates.gather(1, chosen[..., None].expand(-1, -1, candidates.shape[-1]))
@@ -132,6 +132,14 @@ def _inferred(
         torch.cat((again, found), 1),
         torch.cat((log_prior(moved), prior), 1),
     )
+
+
+def _scored(likelihood: Likelihood, seen: Evidence, codes: Tensor) -> Tensor:
+    """Log-likelihood (T, C) of codes (T, C, R), so few at once that it is fast."""
+    num = max(1, _ROWS_AT_ONCE // max(1, seen.met.weight.shape[1], seen.shown.weight.shape[1]))
+    parts = zip(seen.split(1), torch.split(codes, 1), strict=True)
+    found = [[likelihood(own, some) for some in torch.split(its, num, 1)] for own, its in parts]
+    return torch.cat([torch.cat(row, 1) for row in found])
 
 
 def _chosen(log_posterior: Tensor, gumbel: Tensor) -> Tensor:
