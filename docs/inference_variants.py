@@ -26,8 +26,7 @@ VARIANTS = {
     "optimism without heat": {"heat": 1.0},
     "heat without optimism": {"optimism": 1},
     "neither: posterior sampling": {"heat": 1.0, "optimism": 1},
-    "the first episode follows one code": {"moves": 0},
-    "later episodes move, too": {"later_moves": 4},
+    "an episode follows one code": {"moves": 0},
     "no code is moved uphill": {"ascent": 0},
 }
 

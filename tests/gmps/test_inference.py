@@ -364,36 +364,38 @@ def moved_at(followed):
     return [t + 1 for t in range(len(moved)) if moved[t].any()]
 
 
-def test_the_latent_of_a_first_episode_moves_when_it_looks_and_never_else(short):
+def test_an_episode_looks_when_it_should_and_never_else(short):
     learner, problem = short
     learner = replace(learner, options=replace(learner.options, moves=4))
-    _, followed = explored(learner, problem, learner.begin(NUM_TASKS), num=2)
-    assert learner._moves(4) == [4, 8, 12, 16]
-    assert moved_at(followed) == [4, 8, 12, 16]
-    assert (followed[4] != followed[3]).any(-1).all()
+    gathered, followed = explored(learner, problem, learner.begin(NUM_TASKS), num=2)
     codes = learner.space.latent(learner.space.codes)
     assert (followed[0][..., None, :] == codes).all(-1).any(-1).all()  # a training task's
-
-
-@pytest.mark.parametrize(("wanted", "steps"), [(0, []), (1, [10]), (4, [4, 8, 12, 16])])
-def test_a_later_episode_follows_a_draw_of_its_own_and_moves_as_often_as_wanted(
-    short, wanted, steps
-):
-    learner, problem = short
-    gathered, _ = explored(learner, problem, learner.begin(NUM_TASKS), num=2)
+    assert moved_at(followed) == [4, 8, 12, 16]
     belief = learner.adapt(learner.begin(NUM_TASKS), 0, *gathered[:2])
-    restless = replace(learner, options=replace(learner.options, later_moves=wanted))
-    _, followed = explored(restless, problem, belief, num=2, seed=1)
-    assert not torch.equal(followed[0, :, 0], followed[0, :, 1])
-    assert set(moved_at(followed)) <= set(steps)
-    assert bool(moved_at(followed)) == bool(steps)
+    _, followed = explored(learner, problem, belief, num=2, seed=1)
+    assert not torch.equal(followed[0, :, 0], followed[0, :, 1])  # a draw of each episode's own
+    assert moved_at(followed) == [4, 8, 12, 16]
 
 
 def test_no_moves_where_none_are_wanted(short):
     learner, problem = short
     still = replace(learner, options=replace(learner.options, moves=0))
-    _, followed = explored(still, problem, still.begin(NUM_TASKS))
+    gathered, followed = explored(still, problem, still.begin(NUM_TASKS))
     assert (followed == followed[0]).all()
+    belief = still.adapt(still.begin(NUM_TASKS), 0, *gathered[:2])
+    _, followed = explored(still, problem, belief)
+    assert (followed == followed[0]).all()
+
+
+def test_of_all_that_is_drawn_what_would_earn_most_is_tried(short):
+    learner, problem = short
+    gathered, _ = explored(learner, problem, learner.begin(NUM_TASKS))
+    posterior = learner.adapt(learner.begin(NUM_TASKS), 0, *gathered[:2]).posterior
+    size = posterior.codes.shape[1]
+    every = replace(learner, options=replace(learner.options, optimism=size))
+    found = every._tried(posterior, 1, torch.zeros(NUM_TASKS, size))[:, 0]
+    best = learner.models.earned(posterior.codes).argmax(1)
+    assert torch.equal(found, posterior.codes[torch.arange(NUM_TASKS), best])
 
 
 @pytest.mark.parametrize(("num", "optimism"), [(40, 8), (3, 100), (300, 8)])
@@ -403,7 +405,7 @@ def test_any_number_of_episodes_is_tried_at_once(short, num, optimism):
     learner = replace(learner, options=replace(learner.options, optimism=optimism))
     gathered, _ = explored(learner, problem, learner.begin(NUM_TASKS))
     belief = learner.adapt(learner.begin(NUM_TASKS), 0, *gathered[:2])
-    codes = learner._tried(belief, num, stream(0, "test").spawn(NUM_TASKS))
+    codes = learner._first(belief, num, stream(0, "test").spawn(NUM_TASKS))
     assert codes.shape == (NUM_TASKS, num, learner.space.width)
     candidates = belief.posterior.codes
     assert all((candidates[0] == code).all(-1).any() for code in codes[0])

@@ -55,13 +55,17 @@ class Belief(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Randomness of L looks: candidates (M, L, C, R), and Gumbel noise (M, L, C) among them."""
+    """Randomness of L looks at K episodes: candidates (M, L, C, R), and Gumbel noise.
+
+    The noise is (M, L, C) among candidates that move, (M, L, K, P + C) among codes that are tried.
+    """
 
     codes: Tensor
     gumbel: Tensor
+    tries: Tensor
 
     def of_look(self, look: int) -> tuple[Tensor, Tensor]:
-        """Of look 0, 1, ... or -1, the last one."""
+        """Candidates and noise of look 0, 1, ... or -1, the last one."""
         return self.codes[:, look], self.gumbel[:, look]
 
 
@@ -110,16 +114,17 @@ class TaskInference:
     def explorer(
         self, belief: Belief, step: int, num: int, rngs: Sequence[np.random.Generator]
     ) -> SeekingActor:
-        """Every episode follows a draw of its own, and moves when it has seen more."""
-        options = self.options
-        moves = self._moves(options.moves if belief.is_fresh else options.later_moves)
-        drawn = [self._draws(rng, len(moves) + 1) for rng in rngs]
+        """Every episode follows a draw of its own, and others when it has seen more."""
+        moves = self._moves(self.options.moves)
+        drawn = [self._draws(rng, len(moves) + 1, num) for rng in rngs]
         draws = Draws(*(torch.stack(part) for part in zip(*drawn, strict=True)))
-        code = self._tried(belief, num, rngs)
 
         def look(index: int, met: Transitions) -> Tensor:
-            return self.space.latent(self._within(belief, met, *draws.of_look(index)))
+            found = self._within(belief, met, *draws.of_look(index))
+            tried = self._tried(found, 1, draws.tries[:, index].flatten(0, 1))
+            return self.space.latent(tried.view(-1, num, self.space.width))
 
+        code = self._first(belief, num, rngs)
         return SeekingActor(self.eyes, self.space.latent(code), moves, look, draws, EXPLORING_STD)
 
     def exploiter(self, belief: Belief, num: int) -> GaussianActor:
@@ -144,7 +149,7 @@ class TaskInference:
         steps = (values.flatten(1, 2) for values in (features, demonstrations.action, weight))
         seen = belief.seen
         seen = seen._replace(shown=joined(seen.shown, Shown(*steps)))
-        draws = [self._draws(rng, 1) for rng in rngs]
+        draws = [self._draws(rng, 1, 1)[:2] for rng in rngs]
         codes, gumbel = (torch.cat(part) for part in zip(*draws, strict=True))
         return Belief(seen, self._posterior(belief, seen, codes, gumbel))
 
@@ -163,28 +168,31 @@ class TaskInference:
             codes = torch.cat((belief.posterior.codes[:, :PARTICLES], codes[:, PARTICLES:]), 1)
         return infer(self.likelihood, seen, codes, gumbel)
 
-    def _within(self, belief: Belief, met: Transitions, codes: Tensor, gumbel: Tensor) -> Tensor:
-        """The most likely codes (M, K, R) of episodes that have met (M, K, N, ...)."""
+    def _within(self, belief: Belief, met: Transitions, codes: Tensor, gumbel: Tensor) -> Posterior:
+        """Of M * K episodes that have met (M, K, N, ...)."""
         num = met.weight.shape[1]
         own = Transitions(*(values.flatten(0, 1) for values in met))
         before = belief.seen.map(partial(repeated, num=num))
         likely = Posterior(*(repeated(values, num) for values in belief.posterior))
         seen = before._replace(met=joined(before.met, own))
         draws = repeated(codes, num), repeated(gumbel, num)
-        found = self._posterior(Belief(before, likely), seen, *draws)
-        return found.best.view(-1, num, self.space.width)
+        return self._posterior(Belief(before, likely), seen, *draws)
 
-    def _tried(self, belief: Belief, num: int, rngs: Sequence[np.random.Generator]) -> Tensor:
-        """Codes (M, K, R) for the next episodes: draws of the heated posterior, the best of some.
+    def _first(self, belief: Belief, num: int, rngs: Sequence[np.random.Generator]) -> Tensor:
+        """Codes (M, K, R) that the next episodes begin with.
 
         Before anything was met, codes of training tasks.
         """
         if belief.is_fresh:
             rows = np.stack([rng.integers(len(self.space.codes), size=num) for rng in rngs])
             return self.space.codes[torch.from_numpy(rows)]
-        codes, log_likelihood, prior = belief.posterior
-        noise = np.stack([rng.gumbel(size=codes.shape[1]) for rng in rngs]).astype(np.float32)
-        heated = self.options.heat * log_likelihood + prior + torch.from_numpy(noise)
+        size = belief.posterior.codes.shape[1]
+        return self._tried(belief.posterior, num, torch.stack([_gumbel(r, size) for r in rngs]))
+
+    def _tried(self, posterior: Posterior, num: int, gumbel: Tensor) -> Tensor:
+        """Codes (M, K, R): draws of the heated posterior by noise (M, C), the best of some."""
+        codes, log_likelihood, prior = posterior
+        heated = self.options.heat * log_likelihood + prior + gumbel
         choices = max(1, min(self.options.optimism, codes.shape[1] // num))
         order = heated.sort(1, descending=True).indices
         order = order[:, torch.arange(choices * num) % codes.shape[1]]
@@ -199,13 +207,16 @@ class TaskInference:
         num = min(wanted, self.horizon - 1)
         return [round(self.horizon * i / (num + 1)) for i in range(1, num + 1)]
 
-    def _draws(self, rng: np.random.Generator, looks: int) -> tuple[Tensor, Tensor]:
-        """Candidates (L, C, R), about the prior and about training tasks, and noise (L, C)."""
+    def _draws(
+        self, rng: np.random.Generator, looks: int, num: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`Draws` of one task: candidates lie about the prior and about training tasks."""
         wide = PRIOR_STD * spread(rng, looks, CANDIDATES - NEAR_TRAINED, self.space.width)
         rows = torch.from_numpy(rng.integers(len(self.space.codes), size=(looks, NEAR_TRAINED)))
         near = NEAR * spread(rng, looks, NEAR_TRAINED, self.space.width)
         codes = torch.cat((wide, self.space.codes[rows] + near), 1)
-        return codes, torch.from_numpy(rng.gumbel(size=codes.shape[:2]).astype(np.float32))
+        tries = _gumbel(rng, looks, num, PARTICLES + CANDIDATES)
+        return codes, _gumbel(rng, looks, CANDIDATES), tries
 
     def tensors(self) -> dict[str, Tensor]:
         """See `MetaLearner`."""
@@ -229,6 +240,10 @@ class TaskInference:
             models=self.models.to(device),
             action_variance=self.action_variance.to(device),
         )
+
+
+def _gumbel(rng: np.random.Generator, *shape: int) -> Tensor:
+    return torch.from_numpy(rng.gumbel(size=shape).astype(np.float32))
 
 
 def repeated(values: Tensor, num: int) -> Tensor:

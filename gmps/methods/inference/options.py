@@ -47,15 +47,17 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
         zero=True,
     )
     heat: float = option(
-        0.3, "Factor on log-likelihoods where the next episode's latent is drawn.", zero=True
+        0.3, "Factor on log-likelihoods where latents to try are drawn.", zero=True
     )
     optimism: int = option(
         8, "Of so many drawn latents the one that would earn most is tried; 1: no choice."
     )
     moves: int = option(
-        4, "How often the latent moves within the first exploring episode.", zero=True
+        4,
+        "How often an exploring episode looks at what it has met and takes another latent; 0: it "
+        "follows one.",
+        zero=True,
     )
-    later_moves: int = option(4, "The same in every later one; 0: it follows one.", zero=True)
     pretrain_steps: int = option(
         1000,
         "Imitation steps that teach the eyes, which are kept then.",
