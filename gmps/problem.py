@@ -187,6 +187,14 @@ class Training(Generic[Options]):
         """Random numbers of this run for a purpose."""
         return stream(self.options.seed, *purpose)
 
+    def require_batch(self, meta_batch: int) -> None:
+        """Raise DemokitError where an iteration would draw more tasks than there are."""
+        num = len(self.problem.tasks)
+        if meta_batch > num:
+            raise DemokitError(
+                f"Option meta_batch draws {meta_batch} tasks of {num}: take fewer, or more --tasks."
+            )
+
     def some_tasks(self, rng: np.random.Generator, num: int) -> list[int]:
         """Which training tasks an iteration takes, of all processes: so many; 0: all of them."""
         every = len(self.problem.tasks)

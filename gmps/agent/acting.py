@@ -36,12 +36,12 @@ class Acting:
         own = each(lambda values: values[None], observation)
         seen = Seen(self._t, own, self._action, self._reward, self._alive)
         dist, self._memory = self._actor(self._memory, seen)
-        self._action = dist.sample(self._zeros)
+        self._action, self._reward = dist.sample(self._zeros), self._zeros[..., 0]
         self._t += 1
         return executed(self._action[0])
 
     def paid(self, reward: Any) -> None:
-        """What the last action was paid, a number or (N,)."""
+        """What the last action was paid, a number or (N,); nothing, where it is not told."""
         self._reward = rewards(reward, self.num)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from demokit.errors import DemokitError
 from demokit.types import Task
+from gmps.experience.units import own_where_alike
 
 _SMALLEST = 1e-6  # spread of contexts, of their size: less is rounding
 
@@ -31,8 +32,7 @@ class ContextUnits:
         """Those of these training tasks."""
         contexts = _contexts(tasks)
         mean, spread = contexts.mean(0), contexts.std(0).nan_to_num()
-        varies = spread > _SMALLEST * contexts.abs().amax(0)
-        return cls(mean, torch.where(varies, spread, torch.ones_like(spread)))
+        return cls(mean, own_where_alike(spread, _SMALLEST * contexts.abs().amax(0)))
 
     def of(self, tasks: Sequence[Task]) -> Tensor:
         """Standardised contexts (N, C) of tasks."""

@@ -95,10 +95,16 @@ class InnerStep:
         dtype: torch.dtype | None = None,
     ) -> Params:
         """The adapted parameters (M, ...) of M tasks, the fastest way that is right."""
-        if not self.ratio_gradient:
+        if self._is_of_layers:
             return self.from_shared(theta, step_sizes, batches, dtype)
         phi: Params = torch.func.vmap(self, in_dims=(None, None, 0))(theta, step_sizes, batches)
         return phi
+
+    @property
+    def _is_of_layers(self) -> bool:
+        """Whether `from_shared` takes this very step."""
+        plain = type(self) is InnerStep and not self.ratio_gradient
+        return plain and self.policy.activation == "relu" and "log_std" not in self.spec.names
 
     def from_shared(
         self,
@@ -109,7 +115,8 @@ class InnerStep:
     ) -> Params:
         """The parameters (M, ...) that adapt, after a step of M tasks from the same theta.
 
-        The same step as `vmap` of this object takes, faster; without gradient through the ratio.
+        The same step as `vmap` of this object takes, faster: of this class itself, of layers of
+        ReLU, the standard deviation aside, and without gradient through the ratio.
 
         Args:
             theta: without task axis.

@@ -57,12 +57,14 @@ def plan(
         return own.repeat_interleave(num // len(rngs), 0)
 
     found = 2 * drawn(torch.rand) - 1
-    best, paid = _best(found, earned(found), 1)
+    value = earned(found)
+    best, paid = _best(found, value, 1)
     for _ in range(search.rounds - 1):
-        elites, _ = _best(found, earned(found), search.elites)
+        elites, _ = _best(found, value, search.elites)
         mean, std = elites.mean(1, keepdim=True), elites.std(1, keepdim=True, correction=0)
         found = (mean + std.clamp_min(_LEAST_STD) * drawn(torch.randn)).clamp(-1, 1)
-        new, more = _best(found, earned(found), 1)
+        value = earned(found)
+        new, more = _best(found, value, 1)
         best = torch.where((more > paid)[..., None, None], new, best)
         paid = torch.maximum(paid, more)
     return best[:, 0]

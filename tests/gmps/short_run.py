@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from devices import DEVICE
 
 from gmps.loop import train
 from gmps.method import find_method
 from gmps.policies.gaussian import GaussianActor
 from gmps.problem import Problem, Training
-from gmps.progress import unheard
+from gmps.progress import ITERATIONS, unheard
 from gmps.runs.folder import Run
 
 NUM_TASKS, DEMOS = 3, 2
@@ -106,6 +107,24 @@ def trained_in(folder, demos, method="gmps", options=None, report=unheard, **how
         return train(run, Problem.of(demos), demos, report)
     finally:
         run.close()
+
+
+def halted_and_resumed(folder, demos, method="gmps", options=None):
+    """The run of a folder, stopped after the second iteration, and begun again from its file."""
+    with pytest.raises(KeyboardInterrupt):
+        trained_in(folder, demos, method, options, report=Stops(2))
+    return trained_in(folder, demos, method, options, resume=True)
+
+
+class Stops:
+    """Ends a training as Ctrl-C does, when so many iterations are done and saved."""
+
+    def __init__(self, after):
+        self._after = after
+
+    def __call__(self, what, done, *_, **__):
+        if what == ITERATIONS and done > self._after:
+            raise KeyboardInterrupt
 
 
 def roll_outs(sampler, learner, seed=0, step=0):

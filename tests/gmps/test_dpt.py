@@ -116,6 +116,12 @@ def test_every_parameter_learns(policy, theta):
 # Acting
 
 
+@pytest.mark.parametrize(("paid", "unit"), [([0, 0, 0], (0, 1)), ([0, 0, 6], (2, 12**0.5))])
+def test_rewards_keep_their_unit_until_they_differ(policy, theta, paid, unit):
+    learner = learner_with(policy, theta).with_rewards(torch.tensor(paid).double())
+    torch.testing.assert_close(learner.policy.units.reward, torch.tensor(unit).double())
+
+
 def rollouts_of(seed, lengths):
     """An episode of each task, which ends after so many steps."""
     alive = torch.arange(T) < torch.tensor(lengths)[:, None, None]

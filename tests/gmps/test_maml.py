@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from short_run import DEMOS, learner_of, options_of, trained_in
+from short_run import DEMOS, halted_and_resumed, learner_of, options_of, trained_in
 
 import gmps.methods.maml.objective
 from demokit.envs.point import Point
@@ -232,9 +232,10 @@ def test_where_theta_sampled_ratios_are_one_and_nothing_has_moved(form):
     assert surrogate.judged(setting.theta).kl.abs() < 1e-12
 
 
-def test_the_term_of_e_maml_credits_what_was_done_before_adaptation():
-    """-lambda R_i mean log pi(a_pre): nothing where all tasks are paid alike."""
-    setting = Setting()
+@pytest.mark.parametrize("inner_steps", [1, 2])
+def test_the_term_of_e_maml_credits_what_was_done_before_adaptation(inner_steps):
+    """-lambda R_i mean log pi(a_pre), of theta alone: nothing where all tasks are paid alike."""
+    setting = Setting(inner_steps)
     with_it, without = setting.surrogate(Form(exploration=2.0)), setting.surrogate(Form())
     log_prob = setting.stages[0].seen.behaviour_log_prob
     credit = (setting.stages[0].weight * log_prob).mean(1) * setting.paid
@@ -411,18 +412,45 @@ def test_an_oracle_acts_in_no_task_that_it_was_not_told():
         oracle_of(problem_of()).begin(2)
 
 
-def test_an_oracle_resumes_to_the_bit_and_comes_back_from_its_checkpoint(tmp_path):
-    problem, chosen = problem_of(), options_of("multitask", oracle=True, step_size=0.1)
-    whole = run_of(tmp_path / "run", "multitask", problem, chosen)
-    code, training = find_method("multitask").code, Training(problem, chosen)
-    begun = code.train(training, code.start(training), {}, 0)
-    _, second = next(begun), next(begun)
-    *_, last = code.train(training, second.learner, second.state, 2)
+def test_an_oracle_resumes_to_the_bit_and_comes_back_from_its_checkpoint(tmp_path, point_demos):
+    demos, chosen = load_demos(point_demos, 2), options_of("multitask", oracle=True, step_size=0.1)
+    whole = trained_in(tmp_path / "run", demos, "multitask", chosen)
+    last = halted_and_resumed(tmp_path / "halted", demos, "multitask", chosen)
     back = load(tmp_path / "run")[0].learner
     assert isinstance(back, IsTold)
     for n, value in whole.learner.tensors().items():
         assert torch.equal(last.learner.tensors()[n], value)
         assert torch.equal(back.tensors()[n], value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"iterations": 4}, ""),
+        ({"iterations": 0}, "of these alone to choose its step size"),
+        ({"iterations": 0, "step_size": 0.1}, ""),
+    ],
+    ids=str,
+)
+def test_what_chooses_a_step_size_is_told_where_it_does(changes, told):
+    assert options_of("multitask", **changes).told(images=False) == told
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("kind", [InnerStep, LikelihoodStep])
+@pytest.mark.parametrize("frozen", [(), ("log_std",)], ids=str)
+def test_steps_of_many_tasks_are_those_of_each(activation, kind, frozen):
+    """Whichever way is the fastest."""
+    setting = Setting(activation=activation)
+    spec = AdaptSpec.all_but(setting.theta, *frozen)
+    step, seen = kind(setting.policy, spec), setting.stages[0].seen
+    seen = seen._replace(behaviour_log_prob=seen.behaviour_log_prob + 0.1)
+    alpha = spec.init_step_sizes(setting.theta, ALPHA)
+    found = step.for_tasks(setting.theta, alpha, seen)
+    for i in range(len(seen.action)):
+        own = step(setting.theta, alpha, InnerBatch(*(values[i] for values in seen)))
+        for name in spec.names:
+            torch.testing.assert_close(found[name][i], own[name])
 
 
 def test_without_iterations_random_parameters_are_fine_tuned(tmp_path):
@@ -585,13 +613,9 @@ def test_other_forms_resume_to_the_bit(name, changes, tmp_path, point_demos):
     demos = load_demos(point_demos, 2)
     chosen = options(name, **changes)
     whole = trained_in(tmp_path / "whole", demos, name, chosen)
-    training = Training(whole.problem, chosen)
-    code = find_method(name).code
-    begun = code.train(training, code.start(training), {}, 0)
-    _, second = next(begun), next(begun)
-    rest = list(code.train(training, second.learner, second.state, 2))
+    rest = halted_and_resumed(tmp_path / "halted", demos, name, chosen)
     for n, value in whole.learner.tensors().items():
-        assert torch.equal(rest[-1].learner.tensors()[n], value)
+        assert torch.equal(rest.learner.tensors()[n], value)
 
 
 @pytest.mark.slow

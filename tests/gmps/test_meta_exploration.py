@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from short_run import learner_of, options_of, roll_outs, trained_in
+from short_run import halted_and_resumed, learner_of, options_of, roll_outs, trained_in
 
 import gmps.methods.maml.meta_exploration.objective
 from demokit.envs.point import Point
@@ -346,19 +346,13 @@ def test_guided_by_demonstrations_nobody_exploits_and_all_is_counted(point_demos
     ids=str,
 )
 def test_other_forms_resume_to_the_bit(changes, tmp_path, point_demos):
-    """What `test_methods` does not: from the state after the second of four iterations."""
+    """What `test_methods` does not: from the checkpoint after the second of four iterations."""
     demos = load_demos(point_demos, 2)
     chosen = options(**changes)
     whole = trained_in(tmp_path / "whole", demos, NAME, chosen)
-    training = Training(whole.problem, chosen, demos)
-    code = find_method(NAME).code
-    begun = code.train(training, code.start(training), {}, 0)
-    _, second = next(begun), next(begun)
-    kept = second.learner.tensors()
-    again = code.load(whole.problem, chosen, kept, second.learner.header())
-    rest = list(code.train(training, again, second.state, 2))
+    rest = halted_and_resumed(tmp_path / "halted", demos, NAME, chosen)
     for n, value in whole.learner.tensors().items():
-        assert torch.equal(rest[-1].learner.tensors()[n], value)
+        assert torch.equal(rest.learner.tensors()[n], value)
 
 
 def test_every_part_learns_each_at_its_rate(point_demos):

@@ -10,7 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from short_run import DEMOS, NUM_TASKS, SHORT, learner_of, options_of, roll_outs, trained_in
+from short_run import (
+    DEMOS,
+    NUM_TASKS,
+    SHORT,
+    Stops,
+    halted_and_resumed,
+    learner_of,
+    options_of,
+    roll_outs,
+    trained_in,
+)
 
 from demokit.envs.point import Point
 from demokit.errors import DemokitError
@@ -21,7 +31,6 @@ from gmps.experience.demos import load_demos
 from gmps.experience.rollouts import Rollouts
 from gmps.method import HasStepSize, IsTold, find_method, method_names
 from gmps.problem import Problem, Training
-from gmps.progress import ITERATIONS
 from gmps.runs.checkpoint import Trained, load, save
 from gmps.shipped import PRESETS, shipped
 
@@ -192,11 +201,7 @@ def test_a_training_resumes_to_the_bit(demos, name, tmp_path):
     """From its checkpoint after the second of four iterations."""
     trained_in(tmp_path / "whole", demos, name)
     halted = tmp_path / "halted"
-    stops = Stops(2)
-    with pytest.raises(KeyboardInterrupt):
-        trained_in(halted, demos, name, report=stops)
-    rest = trained_in(halted, demos, name, resume=True)
-    assert rest.finished
+    assert halted_and_resumed(halted, demos, name).finished
     (one, its), (other, others) = (
         load_checkpoint(folder / "checkpoint.safetensors")
         for folder in (tmp_path / "whole", halted)
@@ -219,17 +224,6 @@ def test_a_damaged_state_of_a_training_is_one_sentence(demos, name, tmp_path):
     with pytest.raises(DemokitError, match=r"keeps to go on from is damaged .*: train again"):
         trained_in(folder, demos, name, resume=True)
     assert torch.equal(load_checkpoint(path)[0][shaped[-1]], torch.zeros(3, 1, 2))
-
-
-class Stops:
-    """Ends a training as Ctrl-C does, when so many iterations are done and saved."""
-
-    def __init__(self, after):
-        self._after = after
-
-    def __call__(self, what, done, *_, **__):
-        if what == ITERATIONS and done > self._after:
-            raise KeyboardInterrupt
 
 
 def test_every_method_says_what_it_is_told(invoke):

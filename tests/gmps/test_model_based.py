@@ -157,6 +157,22 @@ def test_what_it_foresees_is_step_after_step_of_what_it_says():
             assert float(found[b, n]) == pytest.approx(total)
 
 
+def test_what_did_not_differ_keeps_its_own_unit():
+    """Nobody was paid, and one number never moved: the first time must not outweigh all else."""
+    some = torch.randn(40, 2, generator=rng()) * torch.tensor([0.1, 0.0])
+    units = Units.of(Transitions(some, some, 2 * some, torch.zeros(40), torch.ones(40)))
+    for scale in (units.state_scale, units.change_scale):
+        assert scale[1] == 1
+        assert scale[0] == pytest.approx(0.1, rel=0.3)
+    assert units.reward_scale == 1
+
+
+def test_more_tasks_an_iteration_than_there_are_is_one_sentence(tmp_path, invoke):
+    asked = ("meta-train", "--env", "point-rotated", "--tasks", 3, "--method", "model-based")
+    refused = invoke(*asked, "--meta-batch", 4, "--output-dir", tmp_path / "run", exit_code=1)
+    assert "draws 4 tasks of 3: take fewer" in refused.output
+
+
 def test_planning_finds_the_optimum_of_a_linear_system():
     """s' = s + a / 2, paid -(s'^2 + a^2 / 4): by the Riccati equation of its horizon."""
     horizon, gain, price, value = 5, 0.5, 0.25, 0.0
@@ -175,7 +191,14 @@ def test_planning_finds_the_optimum_of_a_linear_system():
             total = total - now**2 - price * action**2
         return total
 
-    found = plan(earned, Search(400, horizon, 8, 40), 2, 1, [rng()])
+    asked = []
+
+    def counted(actions):
+        asked.append(actions.shape)
+        return earned(actions)
+
+    found = plan(counted, Search(400, horizon, 8, 40), 2, 1, [rng()])
+    assert asked == 8 * [(2, 400, horizon, 1)]  # each round's candidates once
     now = state
     for t, k in enumerate(reversed(gains)):
         torch.testing.assert_close(found[:, t, 0], -k * now, atol=0.02, rtol=0)

@@ -286,6 +286,16 @@ def test_rewards_are_in_deviations_of_what_was_paid():
     assert float(_scale(torch.tensor([4.0, 8.0, 16.0]))) == 1  # all alike
 
 
+def test_the_first_that_is_paid_is_at_most_ten_of_these():
+    learner, options = fresh("rl2")
+    trials = Trials.of(gathered())
+    trials = replace(trials, reward=(trials.reward > 1).float())
+    scales = torch.tensor([1 / 196, 1 / 10, 1 / 5])
+    rare, ten, five = (targets(learner, trials, each, options, WHOLE).returns for each in scales)
+    assert torch.equal(rare, ten)
+    assert not torch.equal(ten, five)
+
+
 def test_the_loss_of_two_processes_is_that_of_one():
     """Each has some of the trials, and of a share of them perhaps none."""
     learner, options = fresh("rl2")

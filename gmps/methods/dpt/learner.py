@@ -16,6 +16,7 @@ from demokit.random import torch_stream
 from gmps.experience.demos import DemoSet
 from gmps.experience.rollouts import Rollouts
 from gmps.experience.transitions import Transitions, flat, joined, met_in, newest, none_met
+from gmps.experience.units import own_where_alike
 from gmps.methods.dpt.options import DPTOptions
 from gmps.methods.dpt.policy import ContextActor, ContextPolicy, Units
 from gmps.policies.meta_params import MetaParams, section
@@ -86,7 +87,7 @@ class ContextLearner:
 
     def with_rewards(self, reward: Tensor) -> Self:
         """With rewards (N,) for the unit of all rewards."""
-        unit = torch.stack((reward.mean(), reward.std().clamp_min(_MIN_SCALE)))
+        unit = torch.stack((reward.mean(), own_where_alike(reward.std(), _MIN_SCALE)))
         policy = replace(self.policy, units=self.policy.units._replace(reward=unit))
         return replace(self, policy=policy)
 
@@ -135,9 +136,9 @@ def _policy(options: DPTOptions, problem: Problem, units: Units) -> ContextPolic
 
 
 def _units(demos: DemoSet) -> Units:
-    """Of what was demonstrated; rewards keep their own until some were paid."""
+    """Of what was demonstrated; rewards keep their own until they differ."""
     assert isinstance(demos.observation, Tensor)
     seen, both = demos.observation, demos.alive[:, :, 1:]
     changed = (seen[:, :, 1:] - seen[:, :, :-1])[both]
-    change = changed.square().mean(0).sqrt().clamp_min(_MIN_SCALE)
+    change = own_where_alike(changed.square().mean(0).sqrt(), _MIN_SCALE)
     return Units(*demos.statistics(seen), change, torch.tensor([0.0, 1.0]))

@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from demokit.learning.networks import Params
+from gmps.experience.units import own_where_alike
 from gmps.policies.meta_params import section
 
 MEMBERS = 3
@@ -157,7 +158,7 @@ def _drawn(rows: Tensor, num: int, rng: Generator) -> Tensor:
 
 
 def _scale(values: Tensor) -> Tensor:
-    return values.std(0, correction=min(1, len(values) - 1)).clamp_min(_MIN_SCALE)
+    return own_where_alike(values.std(0, correction=min(1, len(values) - 1)), _MIN_SCALE)
 
 
 def _trained(x: Tensor, y: Tensor, fold: Tensor, steps: int, rng: Generator) -> Params:

@@ -77,7 +77,7 @@ def start(training: Training[RewardOptions]) -> GradientLearner:
     """Fresh parameters; raises DemokitError where images are seen."""
     options, problem = training.options, training.problem
     problem.require_states()
-    options.require_batch(len(problem.tasks))
+    training.require_batch(options.meta_batch)
     zeros = torch.zeros(problem.schema.width)
     units = _told_in(options, problem)
     policy = policy_of(options, problem, (zeros, zeros + 1), len(units.mean) if units else 0)

@@ -305,7 +305,7 @@ def start(training: Training[MAESNOptions]) -> MAESN:
     """Fresh parameters; the training tasks' mean latents are drawn from the prior."""
     options, problem = training.options, training.problem
     problem.require_states()
-    options.require_batch(len(problem.tasks))
+    training.require_batch(options.meta_batch)
     zeros = torch.zeros(problem.schema.width)
     policy = policy_of(options, problem, (zeros, zeros + 1), options.latent_width)
     params = _fresh(policy, options, len(problem.tasks), torch_stream(options.seed, "theta"))

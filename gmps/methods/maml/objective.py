@@ -63,9 +63,10 @@ class Stage(NamedTuple):
 class MetaSurrogate:
     r"""A mean over M tasks of the outer loss of the policies adapted to them, and what is added.
 
-    $L = mean_i [ L_{out}(\phi_i) - \lambda R_i \sum_j mean \log \pi_{\phi_i^j}(a^j)
+    $L = mean_i [ L_{out}(\phi_i) - \lambda R_i\, mean \log \pi_\theta(a^0)
     + \eta\, mean_j KL(\pi_{old}^j \| \pi_{\phi_i^j}) ]$, where $\phi_i^0 = \theta$ and j counts the
-    inner steps. The second term is E-MAML's, the third ProMP's; see `Form`.
+    inner steps. The second term is E-MAML's (as Rothfuss et al. have it, of what theta itself did),
+    the third ProMP's; see `Form`.
 
     Attributes:
         form: which of these.
@@ -157,10 +158,10 @@ class MetaSurrogate:
         """What is added: of the policies that sampled before each inner step."""
         total, form = self.paid.new_zeros(()), self.form
         if form.exploration:
-            for policy, stage in zip(policies, self.stages, strict=False):
-                credit = stage.weight * self.paid[:, None]
-                likely = policy_gradient(policy.log_prob(stage.seen.action), credit)
-                total = total + form.exploration * likely
+            first = self.stages[0]
+            credit = first.weight * self.paid[:, None]
+            likely = policy_gradient(policies[0].log_prob(first.seen.action), credit)
+            total = total + form.exploration * likely
         if form.kl_weights:
             weights = self.paid.new_tensor(form.kl_weights)
             total = total + (weights * self._drift(policies)).mean()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from demokit.errors import DemokitError
 from demokit.options import option
 from gmps.options import PolicyOptions, RunOptions, require_several
 from gmps.steps.ppo import adapted_weight
@@ -51,7 +50,10 @@ class Form(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicyOptions(PolicyOptions, RunOptions):
-    """Of learning from one's own roll-outs alone; defaults are the ProMP authors'."""
+    """Of learning from one's own roll-outs alone.
+
+    Defaults are the ProMP authors' but for the number of iterations and of tasks in each.
+    """
 
     iterations: int = option(
         200, "Iterations: sets of roll-outs, and outer steps on them.", length=True
@@ -76,14 +78,6 @@ class OnPolicyOptions(PolicyOptions, RunOptions):
     baseline: str = option(
         "linear", "Features of the value baseline, refitted per task.", ("linear", "zero")
     )
-
-    def require_batch(self, num_tasks: int) -> None:
-        """Raise DemokitError where an iteration would draw more tasks than there are."""
-        if self.meta_batch > num_tasks:
-            raise DemokitError(
-                f"Option meta_batch draws {self.meta_batch} tasks of {num_tasks}: take fewer, or "
-                "more --tasks."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +227,8 @@ class MultiTaskOptions(OuterOptions):
 
     def told(self, *, images: bool) -> str:
         """See `RunOptions`."""
-        chosen_by = "" if self.iterations else "of these alone to choose its step size"
+        learns = self.iterations or self.step_size
+        chosen_by = "" if learns else "of these alone to choose its step size"
         return "; ".join(filter(None, (chosen_by, super().told(images=images))))
 
 

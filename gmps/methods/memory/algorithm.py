@@ -30,6 +30,7 @@ __all__ = ["load", "start", "train"]
 
 _PAID = "paid"
 _EPSILON = 1e-8
+_MOST_REWARD = 10.0  # in its scale, as in VariBAD's code
 
 
 def train(
@@ -96,7 +97,7 @@ def targets(
     """Of trials that this learner has sampled; rewards are divided by a scale."""
     _, value = learner.policy.unroll(learner.meta.theta, trials)
     advantage = trial_advantages(
-        trials.reward / scale.to(trials.reward.dtype),
+        (trials.reward / scale.to(trials.reward.dtype)).clamp(-_MOST_REWARD, _MOST_REWARD),
         value,
         trials.alive,
         trials.ended,

@@ -152,6 +152,7 @@ class ModelBased:
 def start(training: Training[ModelBasedOptions]) -> ModelBased:
     """One that has learned nothing; raises DemokitError where images are seen."""
     training.problem.require_states()
+    training.require_batch(training.options.meta_batch)
     if training.options.nominal:
         nominal(training)
     learner = _empty(training.problem, training.options)

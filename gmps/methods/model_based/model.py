@@ -15,6 +15,7 @@ from torch import Tensor
 
 from demokit.learning.networks import Params, init_mlp
 from gmps.experience.transitions import Transitions
+from gmps.experience.units import own_where_alike
 from gmps.policies.meta_params import MetaParams
 
 GRADIENT, MEMORY, NONE = "gradient", "memory", "none"
@@ -83,7 +84,7 @@ class Units:
 
 
 def _scale(values: Tensor) -> Tensor:
-    return values.std(0, correction=0).clamp_min(_LEAST_SCALE)
+    return own_where_alike(values.std(0, correction=0), _LEAST_SCALE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +135,10 @@ class AdaptiveModel:
     def said(self, network: Params, seen: Tensor) -> Tensor:
         """Outputs (B, N, F + 1) for inputs (B, N, F + A), of B networks or of one."""
         for i in range(_LAYERS):
-            seen = seen @ network[f"{i}.weight"] + network[f"{i}.bias"]
-            seen = seen.relu() if i < _LAYERS - 1 else seen
+            weight, bias = network[f"{i}.weight"], network[f"{i}.bias"]
+            of_each = weight.ndim == 3
+            seen = torch.baddbmm(bias, seen, weight) if of_each else seen @ weight + bias
+            seen = seen.relu_() if i < _LAYERS - 1 else seen
         return seen
 
     def error(self, network: Params, met: Transitions) -> Tensor:

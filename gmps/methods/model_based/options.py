@@ -1,4 +1,4 @@
-"""The options of MAML with a model; defaults that leave the published code's say so."""
+"""The options of MAML with a model; where defaults leave the published code's, help says so."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ class ModelBasedOptions(PolicyOptions, RunOptions):
     """Of a model that adapts to the last transitions, and of planning in it."""
 
     iterations: int = option(
-        20, "Iterations: sets of roll-outs, the first of random actions, and learning.", length=True
+        20,
+        "Iterations: sets of roll-outs, the first of random actions, and learning; published: 50.",
+        length=True,
     )
     rollouts_per_task: int = option(
         1, "K, episodes of a new task from one look to the next.", at_most=100
@@ -49,16 +51,21 @@ class ModelBasedOptions(PolicyOptions, RunOptions):
         tells="the reward function",
     )
     window: int = option(16, "Last transitions that the model adapts to.", at_most=10_000)
-    inner_lr: float = option(1e-2, "gradient: step size.", needs=_DESCENDING)
+    inner_lr: float = option(1e-2, "gradient: step size; published: 1e-3.", needs=_DESCENDING)
     inner_steps: int = option(1, "gradient: steps.", at_most=100, needs=_DESCENDING)
     learn_inner_lr: bool = option(
         True,
         "gradient: learn a step size for every parameter, from --inner-lr on.",
         needs=_DESCENDING,
     )
-    steps: int = option(500, "Gradient steps on the model in an iteration.", length=True)
-    windows: int = option(32, "Windows of a gradient step.")
-    outer_lr: float = option(1e-3, "Step size of Adam.")
+    steps: int = option(
+        500,
+        "Gradient steps on the model in an iteration; published: up to 100 passes over all data, "
+        "until it is no better on data left out.",
+        length=True,
+    )
+    windows: int = option(32, "Windows of a gradient step; published: 10.")
+    outer_lr: float = option(1e-3, "Step size of Adam; published, with a memory: 1e-2.")
     max_grad_norm: float = option(10.0, "The gradient is clipped to this norm.")
     candidates: int = option(500, "Sequences of actions that are tried in a round of planning.")
     horizon: int = option(10, "Steps that are planned ahead.")

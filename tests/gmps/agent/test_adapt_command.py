@@ -76,6 +76,19 @@ def test_rollout_records_what_the_policy_does(runs, name, invoke, tmp_path):
         assert np.allclose(acted, episode.actions, atol=1e-5)
 
 
+def test_a_reward_that_is_not_told_is_none(runs):
+    """Of the last action, not of the one before."""
+    agent = demokit.load_policy(runs / "rl2")
+    seen = np.zeros(2, np.float32)
+
+    def acted(*told):
+        agent.reset()
+        return [agent.act(seen, reward=paid) for paid in told]
+
+    assert np.array_equal(acted(None, 3.0, None, None), acted(None, 3.0, 0.0, 0.0))
+    assert not np.array_equal(acted(None, 3.0, None, None), acted(None, 3.0, 3.0, 3.0))
+
+
 def test_a_run_before_adaptation_is_recorded_in_several_tasks(runs, invoke, tmp_path):
     data = tmp_path / "before.hdf5"
     tasks = [f"point/uniform-0/validation/0{i}" for i in range(2)]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gmps.experience.sampler import Sampler
 
 __all__ = ["load", "start", "train"]
-_EPSILON = 1e-8
+_EPSILON = 1e-6  # of Adam; its authors have 1e-5, of losses ten times these
 
 
 def train(

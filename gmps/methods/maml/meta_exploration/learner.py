@@ -140,7 +140,7 @@ def start(training: Training[ExplorationOptions]) -> ExplorationLearner:
     """Fresh parameters; raises DemokitError where images are seen."""
     options, problem = training.options, training.problem
     problem.require_states()
-    options.require_batch(len(problem.tasks))
+    training.require_batch(options.meta_batch)
     zeros = torch.zeros(problem.schema.width)
     statistics = zeros, zeros + 1
     if options.imitate:

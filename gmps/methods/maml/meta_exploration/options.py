@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from demokit.errors import DemokitError
@@ -50,7 +50,11 @@ class ImitatingOptions(LabelOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplorationOptions(ImitatingOptions, OnPolicyOptions):
-    """Of meta-exploration; defaults are those of its authors' code, but for `latent_width`."""
+    """Of meta-exploration.
+
+    Step sizes, discount, clip and epochs are those of its authors' code; its layers, roll-outs and
+    scale of actions are in the preset `meta_exploration`.
+    """
 
     hidden_width: int = option(100, "Units in each hidden layer.")
     activation: str = option("relu", "Between layers.", ("relu", "tanh"))
@@ -92,6 +96,18 @@ class ExplorationOptions(ImitatingOptions, OnPolicyOptions):
                 "Option --credit e-maml credits what adapted policies are paid, and with --imitate "
                 "nobody pays them: choose another, or leave --imitate out."
             )
+        if self.imitate and self.credit == DICE:
+            self._require_no_advantages()
+
+    def _require_no_advantages(self) -> None:
+        """Raise DemokitError for an option of advantages, by which no policy gains."""
+        idle = ["clip", "gae_lambda", "baseline", *(["discount"] if self.inner == REWARD else [])]
+        for each in fields(self):
+            if each.name in idle and getattr(self, each.name) != each.default:
+                raise DemokitError(
+                    f"Option --{each.name.replace('_', '-')} has no effect with --imitate and "
+                    "--credit dice: leave it out."
+                )
 
     @property
     def imitates(self) -> bool:
