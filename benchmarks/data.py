@@ -4,7 +4,8 @@
 
 Plain h5py reads the same arrays of the same file and checks nothing; ours also reads the record
 and checks shapes, sizes and values. Minari reads the same file, registered under a root of its
-own; a window is 50 steps of observations, actions and rewards. Where robomimic is installed, its
+own; a window is 50 steps of observations, actions and rewards, for which Minari decodes whole
+episodes with all that they hold, privileged state too. Where robomimic is installed, its
 SequenceDataset reads the same windows of an export, without its cache.
 """
 

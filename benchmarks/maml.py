@@ -53,8 +53,10 @@ def main() -> None:
     began = time.perf_counter()
     stages = roll_out(learner, sampler)
     sampling_s = time.perf_counter() - began
-    ours, ours_s = timed(lambda: natural_gradient(learner, stages))
-    theirs, theirs_s = timed(lambda: loop(learner, stages))
+    ours, theirs = natural_gradient(learner, stages), loop(learner, stages)
+    ours_s, theirs_s = race(
+        lambda: natural_gradient(learner, stages), lambda: loop(learner, stages)
+    )
     off = max(float((ours[n] - v).norm() / v.norm()) for n, v in theirs.items() if v.numel())
     steps = 2 * sampler.num_steps
     print(f"MAML-TRPO, {family.name}: {NUM_TASKS} x {OPTIONS.rollouts_per_task} x {family.horizon}")
@@ -89,8 +91,7 @@ def take_apart(learner: GradientLearner, stages: tuple) -> None:
         product(theta)
     products = least_products(learner, stages)
     least = sum(2 * x.shape[0] * x.shape[1] * y.shape[1] for x, y in products)
-    whole_s = min(timed(lambda: product(theta))[1] for _ in range(REPEATS))
-    alone_s = min(timed(lambda: multiplied(products))[1] for _ in range(REPEATS))
+    whole_s, alone_s = race(lambda: product(theta), lambda: multiplied(products))
     print(f"  a KL product         {counted.get_total_flops() / least:6.2f} x the least operations")
     print(f"  its products alone   {alone_s / whole_s:6.2f} of its time ({whole_s:.2f} s)")
 
@@ -166,10 +167,16 @@ def named(theta: Params, values: tuple[Tensor, ...]) -> Params:
     return dict(zip(theta, values, strict=True))
 
 
-def timed(work: Callable[[], Params]) -> tuple[Params, float]:
+def timed(work: Callable[[], Params]) -> float:
     began = time.process_time()
-    found = work()
-    return found, time.process_time() - began
+    work()
+    return time.process_time() - began
+
+
+def race(*works: Callable[[], Params]) -> list[float]:
+    """The shortest time of each, taken in turns."""
+    rounds = [[timed(work) for work in works] for _ in range(REPEATS)]
+    return [min(times) for times in zip(*rounds, strict=True)]
 
 
 if __name__ == "__main__":

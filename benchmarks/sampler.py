@@ -4,7 +4,7 @@
 
 Ours: 20 tasks x 20 episodes, a policy with parameters of its own per task, observations,
 log-probabilities and rewards of every step kept. The limit: `mujoco.batch` stepping the same
-model through the same physics (the same start and target positions) with nothing around it.
+model through the same physics (the same start and controls) with nothing around it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from gmps.experience.sampler import Sampler
 from gmps.policies.gaussian import GaussianActor, GaussianPolicy, replicate
 
 NUM_TASKS, EPISODES, REPEATS = 20, 20, 7
+CONTROLS = ("ctrl", "mocap_pos")
+Controls = list[dict[str, np.ndarray]]
 
 
 def main() -> None:
@@ -55,25 +57,26 @@ def roll_out(sampler: Sampler, policy: GaussianPolicy, params: Params) -> None:
     sampler(GaussianActor(policy, params), sampler.streams(stream(0, "rollouts")))
 
 
-def record_states(family, num_sims: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The start state and every step's mocap targets of a random closed-loop run."""
+def record_states(family, num_sims: int) -> tuple[np.ndarray, Controls]:
+    """The start state and every step's controls of a random closed-loop run."""
     sims = SimBatch(family, num_sims)
     rng = stream(0, "actions")
     sims.reset(np.tile(family.context.low, (num_sims, 1)), range(num_sims))
-    start, targets = sims.get_state().physics, []
+    start, controls = sims.get_state().physics, []
     probe = Batch(family.model, num_sims, 0)
     for _ in range(family.horizon):
         sims.step(rng.uniform(-1, 1, (num_sims, len(family.actions))))
         probe.state[:] = sims.get_state().physics
-        targets.append(probe.mocap_pos.copy())
-    return start, targets
+        controls.append({field: getattr(probe, field).copy() for field in CONTROLS})
+    return start, controls
 
 
-def step_bare(bare: Batch, family, states: tuple[np.ndarray, list[np.ndarray]]) -> None:
-    start, targets = states
+def step_bare(bare: Batch, family, states: tuple[np.ndarray, Controls]) -> None:
+    start, controls = states
     bare.state[:] = start
-    for target in targets:
-        bare.mocap_pos[:] = target
+    for control in controls:
+        for field, values in control.items():
+            getattr(bare, field)[:] = values
         bare.step(nstep=family.frame_skip)
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The pictures of docs/environments.md: one per family, 640x480, and what a policy sees; then that of
-# README from docs/results, that of docs/inference.md, where its commands have trained its run, and those of docs/evaluation.md, where
+# README from docs/inference, that of docs/inference.md, where its commands have trained its run, and those of docs/evaluation.md, where
 # `make demo` has trained its runs.
 set -eu
 BIN=${BIN:-.venv/bin}

@@ -65,8 +65,11 @@ class World:
 
     @property
     def simulation_threads(self) -> int:
-        """How many simulate: a share of this machine's CPUs; 0, all of them, alone."""
-        return 0 if self.size == 1 else max(1, (os.cpu_count() or 1) // self.here)
+        """How many simulate: a share of this machine's CPUs, of those that may be used."""
+        share = max(1, (os.cpu_count() or 1) // self.here)
+        if sys.platform == "linux":
+            return min(share, len(os.sched_getaffinity(0)))
+        return share
 
     def part(self, num_tasks: int) -> Part:
         """The own tasks, of `num_tasks`; one process too many has a copy that does not count."""

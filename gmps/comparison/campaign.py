@@ -195,10 +195,7 @@ class Campaign:
         for run in self.plan.trainings(name):
             source, target = self._folder_of(name, run), self._archive / name / run
             if source != target:
-                shutil.copytree(source / CURVES, target / CURVES, dirs_exist_ok=True)
-                for kept in (FACTS, LEARNING):
-                    if (source / kept).exists():
-                        shutil.copyfile(source / kept, target / kept)
+                _put_by(source, target)
 
     def _hundredths(self, name: str, run: str, planned: PlannedRun) -> int:
         """How far a run is; what only the archive has is at its end."""
@@ -207,6 +204,17 @@ class Campaign:
             return 100
         # The last row may be the one after the step size was chosen.
         return min(100, 100 * _logged(folder) // max(1, planned.options.iterations))
+
+
+def _put_by(source: Path, target: Path) -> None:
+    """Copy what was measured about a run; curves of another checkpoint do not stay beside it."""
+    is_there = (target / FACTS).exists()
+    if is_there and Facts.of(target).checkpoint != Facts.of(source).checkpoint:
+        shutil.rmtree(target / CURVES)
+    shutil.copytree(source / CURVES, target / CURVES, dirs_exist_ok=True)
+    for kept in (FACTS, LEARNING):
+        if (source / kept).exists():
+            shutil.copyfile(source / kept, target / kept)
 
 
 def is_finished(folder: Path, planned: PlannedRun, source: str) -> bool:

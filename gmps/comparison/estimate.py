@@ -97,7 +97,10 @@ def estimate(campaign: Campaign, name: str, report: Callable[[int], None]) -> di
 
 
 def _tried(trial: Campaign, name: str, command: Command) -> Cost | str:
-    """What a training takes, by a part of it; or why that cannot be said."""
+    """What a training takes, by a part of it; or why that cannot be said.
+
+    It writes a checkpoint every iteration, and its size is that of a run that goes on.
+    """
     run, folder = command.log.stem, command.log.with_suffix("")
     watch = _Watch(folder / METRICS)
     often = replace(command, arguments=(*command.arguments, "--checkpoint-every", "1"))

@@ -14,7 +14,7 @@ class DPTOptions(ExpertOptions, LabelOptions, RunOptions):
     """Of the network, of what its contexts are made of, and of imitation given contexts."""
 
     iterations: int = option(
-        20, "Iterations: trials of all training tasks, then `steps` gradient steps."
+        20, "Iterations: trials of all training tasks, then `steps` gradient steps.", length=True
     )
     rollouts_per_task: int = option(1, "K, episodes of a new task that join the context together.")
     eval_every: int = option(

@@ -247,6 +247,16 @@ def test_tasks_alone_will_do_for_methods_that_learn_by_reward(tmp_path, invoke):
     assert [line.split()[1] for line in invoke(*asked, "--dry-run").output.splitlines()] == [
         "evaluate"
     ]
+    # A curve of another checkpoint goes when a run is put by, one of the same stays.
+    run = tmp_path / "kept" / "reward" / "maml-0"
+    facts = (run / "facts.json").read_text()
+    for checkpoint, stays in ((json.loads(facts)["checkpoint"], True), ("another", False)):
+        told = {**json.loads(facts), "checkpoint": checkpoint}
+        (run / "facts.json").write_text(json.dumps(told))
+        (run / "curves" / "older.csv.gz").write_bytes(b"")
+        invoke(*asked)
+        assert (run / "curves" / "older.csv.gz").exists() == stays
+    assert (run / "facts.json").read_text() == facts
     path.write_text(OF_TASKS.replace("tasks = 3", "tasks = 4"))
     assert "trained with other demonstrations or tasks" in invoke(*asked, exit_code=1).output
 
