@@ -26,6 +26,7 @@ VARIANTS = {
     "optimism without heat": {"heat": 1.0},
     "heat without optimism": {"optimism": 1},
     "neither: posterior sampling": {"heat": 1.0, "optimism": 1},
+    "the likeliest code, always": {"heat": 1e6, "optimism": 1},
     "an episode follows one code": {"moves": 0},
     "no code is moved uphill": {"ascent": 0},
 }
