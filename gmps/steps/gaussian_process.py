@@ -14,6 +14,7 @@ from torch import Tensor
 
 from demokit.errors import DemokitError
 from demokit.learning.distributions import Gaussian
+from gmps.experience.units import own_where_alike
 
 _LENGTHS = (1.0, 0.5, 2.0, 0.25, 4.0)  # of equals the first: a deviation of the inputs
 _NOISE = 1e-3  # variance, in that of the values
@@ -55,7 +56,7 @@ class GaussianProcess:
             )
         x, y = inputs.double(), values.double()
         mean, spread = y.mean(), y.std(correction=0)
-        scale = torch.where(spread > _MIN_SCALE, spread, torch.ones_like(spread))
+        scale = own_where_alike(spread, _MIN_SCALE)
         standard = (y - mean) / scale
         found = []
         for length in _LENGTHS:

@@ -419,3 +419,13 @@ def test_images_are_refused(tmp_path):
     problem = Problem.in_family(push, "dense", Vision(), tasks)
     with pytest.raises(DemokitError, match="acts from states, not from images"):
         run_of(tmp_path / "run", problem, replace(options()))
+
+
+@pytest.mark.parametrize(
+    "idle", [{"clip": 0.1}, {"gae_lambda": 0.5}, {"baseline": "zero"}], ids=str
+)
+def test_where_no_policy_gains_by_advantages_their_options_are_refused(idle):
+    with pytest.raises(DemokitError, match="has no effect with --imitate and --credit dice"):
+        options(imitate=True, credit="dice", **idle)
+    options(imitate=True, credit="dice")
+    options(credit="dice", **idle)
