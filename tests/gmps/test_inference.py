@@ -134,9 +134,9 @@ def family(num_tasks, num_rows=40, seed=0):
     return x, x * codes[:, None] + NOISE * normal(*x.shape, seed=seed + 2), codes
 
 
-def fitted(x, y, codes, weight=None, steps=STEPS):
+def fitted(x, y, codes, weight=None, steps=STEPS, **more):
     weight = torch.ones(x.shape[:2]) if weight is None else weight
-    return fit(x, y, codes, weight, steps=steps, rng=seeded(5))
+    return fit(x, y, codes, weight, steps=steps, rng=seeded(5), **more)
 
 
 def test_the_error_on_tasks_that_a_member_never_met_is_near_the_noise():
@@ -173,6 +173,16 @@ def test_a_member_never_sees_the_tasks_that_it_leaves_out():
     # Far from what it left out: (1000 - 1)^2 on one of six tasks.
     expected = 999**2 / 6 / ensemble.y_scale.square()
     assert expected < ensemble.variance < 3 * expected
+
+
+def test_in_the_end_members_know_all_tasks_and_errors_stay_those_on_left_out_ones():
+    x, codes = normal(6, 40, 2), torch.zeros(6, 1)
+    y = torch.ones(6, 40, 1)
+    y[2] = 1000
+    first, ensemble = (fitted(x, y, codes, steps_on_all=num) for num in (0, STEPS))
+    assert torch.equal(first.variance, ensemble.variance)
+    predicted = members(ensemble, x[0], codes[:1]).mean((1, 2))
+    assert (predicted > 100).all()  # 167.5 is the mean of all
 
 
 def test_rows_of_weight_zero_are_never_seen():

@@ -190,11 +190,11 @@ class TaskInference:
         return self._tried(belief.posterior, num, torch.stack([_gumbel(r, size) for r in rngs]))
 
     def _tried(self, posterior: Posterior, num: int, gumbel: Tensor) -> Tensor:
-        """Codes (M, K, R): draws of the heated posterior by noise (M, C), the best of some."""
+        """Codes (M, K, R): draws of the posterior by noise (M, C), the best of some."""
         codes, log_likelihood, prior = posterior
-        heated = self.options.heat * log_likelihood + prior + gumbel
+        noisy = log_likelihood + prior + gumbel
         choices = max(1, min(self.options.optimism, codes.shape[1] // num))
-        order = heated.sort(1, descending=True).indices
+        order = noisy.sort(1, descending=True).indices
         order = order[:, torch.arange(choices * num) % codes.shape[1]]
         drawn = order[..., None].expand(-1, -1, codes.shape[-1])
         drawn = codes.gather(1, drawn).view(len(codes), -1, num, codes.shape[-1]).transpose(1, 2)

@@ -1,7 +1,8 @@
 """What a task does: rewards and changes of state, predicted from transitions and the task's code.
 
-Members of an ensemble leave out different training tasks. How wrong they are about tasks that they
-never met is the error to expect on a new one; where they disagree it is larger.
+Members of an ensemble first leave out different training tasks. How wrong they are about tasks that
+they never met is the error to expect on a new one; where they disagree it is larger. Then they
+learn from all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Ensemble:
     Attributes:
         network: parameters with a leading axis of members.
         x_mean, x_scale, y_mean, y_scale: units.
-        variance: (Y,), of standardised errors on tasks that a member did not meet.
+        variance: (Y,), of standardised errors on tasks that a member had not met.
     """
 
     network: Params
@@ -47,10 +48,9 @@ class Ensemble:
     def fresh(cls, x_width: int, codes_width: int, y_width: int, rng: Generator) -> Ensemble:
         """One that has learned nothing."""
         network = _init((x_width + codes_width, *_HIDDEN, y_width), rng)
-        learned = {name: value.detach() for name, value in network.items()}
         zeros, ones = torch.zeros, torch.ones
         units = zeros(x_width), ones(x_width), zeros(y_width), ones(y_width)
-        return cls(learned, *units, ones(y_width))
+        return cls(network, *units, ones(y_width))
 
     def predicted(self, x: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance (T, C, N, Y), standardised, of x (T, N, X) under codes (T, C, R)."""
@@ -133,11 +133,20 @@ _UNITS = ("x_mean", "x_scale", "y_mean", "y_scale", "variance")
 
 
 def fit(
-    x: Tensor, y: Tensor, codes: Tensor, weight: Tensor, *, steps: int, rng: Generator
+    x: Tensor,
+    y: Tensor,
+    codes: Tensor,
+    weight: Tensor,
+    *,
+    steps: int,
+    rng: Generator,
+    steps_on_all: int = 0,
 ) -> Ensemble:
     """An ensemble of x (M, N, X), y (M, N, Y), the codes (M, R) or (M, N, R) of M tasks.
 
-    Rows of weight (M, N) zero are left out; where no other is, nothing is learned.
+    Members learn without a third of the tasks for `steps`, which is when their errors are measured,
+    and from all tasks for `steps_on_all`. Rows of weight (M, N) zero are left out; where no other
+    is, nothing is learned.
     """
     if not (weight > 0).any():
         return Ensemble.fresh(x.shape[-1], codes.shape[-1], y.shape[-1], rng)
@@ -149,8 +158,14 @@ def fit(
     x, y = (x - units[0]) / units[1], (y - units[2]) / units[3]
     fold = torch.randperm(int(task.max()) + 1, generator=rng)[task] % MEMBERS
     inputs = torch.cat((x, codes), -1)
-    network = _trained(inputs, y, fold, steps, rng)
-    return Ensemble(network, *units, _left_out(network, inputs, y, fold, rng))
+    network = _init((inputs.shape[1], *_HIDDEN, y.shape[1]), rng)
+    every = torch.arange(len(inputs))
+    others = [torch.where(fold != i)[0] for i in range(MEMBERS)]
+    others = [own if len(own) else every for own in others]
+    network = _trained(network, inputs, y, others, steps, rng)
+    variance = _left_out(network, inputs, y, fold, rng)
+    network = _trained(network, inputs, y, [every] * MEMBERS, steps_on_all, rng)
+    return Ensemble(network, *units, variance)
 
 
 def _drawn(rows: Tensor, num: int, rng: Generator) -> Tensor:
@@ -161,11 +176,11 @@ def _scale(values: Tensor) -> Tensor:
     return own_where_alike(values.std(0, correction=min(1, len(values) - 1)), _MIN_SCALE)
 
 
-def _trained(x: Tensor, y: Tensor, fold: Tensor, steps: int, rng: Generator) -> Params:
-    """Members, each without its fold."""
-    network = _init((x.shape[1], *_HIDDEN, y.shape[1]), rng)
-    rows = [torch.where(fold != i)[0] for i in range(MEMBERS)]
-    rows = [own if len(own) else torch.arange(len(x)) for own in rows]
+def _trained(
+    network: Params, x: Tensor, y: Tensor, rows: list[Tensor], steps: int, rng: Generator
+) -> Params:
+    """Members that go on, each with its rows of x and y."""
+    network = {name: value.clone().requires_grad_() for name, value in network.items()}
     optimizer = torch.optim.AdamW(network.values(), _LR, weight_decay=_WEIGHT_DECAY, fused=True)
     for step in range(steps):
         drawn = torch.stack([_drawn(own, _BATCH, rng) for own in rows])
@@ -196,8 +211,8 @@ def _init(widths: tuple[int, ...], rng: Generator) -> Params:
     network: Params = {}
     for i, (fan_in, fan_out) in enumerate(pairwise(widths)):
         drawn = torch.randn(MEMBERS, fan_in, fan_out, generator=rng)
-        network[f"{i}.weight"] = (drawn * (2 / (fan_in + fan_out)) ** 0.5).requires_grad_()
-        network[f"{i}.bias"] = torch.zeros(MEMBERS, 1, fan_out, requires_grad=True)
+        network[f"{i}.weight"] = drawn * (2 / (fan_in + fan_out)) ** 0.5
+        network[f"{i}.bias"] = torch.zeros(MEMBERS, 1, fan_out)
     return network
 
 

@@ -35,19 +35,19 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
         1.0, "Weight of predicting rewards and changes of state beside imitation.", zero=True
     )
     model_steps: int = option(
-        2000, "Gradient steps on the models that judge tasks, in a round.", length=True
+        2000,
+        "Gradient steps on the models that judge tasks, in a round: so many without a third of the "
+        "training tasks, and as many with all.",
+        length=True,
     )
     temper: float = option(
-        0.03, "Weight of a transition's log-likelihood: those of an episode are not independent."
+        0.1, "Weight of a transition's log-likelihood: those of an episode are not independent."
     )
     ascent: int = option(
         15,
         "Steps of Adam that move the likeliest candidates uphill, for every two dimensions of the "
         "task space; 0: none move.",
         zero=True,
-    )
-    heat: float = option(
-        0.3, "Factor on log-likelihoods where latents to try are drawn.", zero=True
     )
     optimism: int = option(
         8, "Of so many drawn latents the one that would earn most is tried; 1: no choice."

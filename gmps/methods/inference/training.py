@@ -289,10 +289,11 @@ def _models(
 ) -> Models:
     """Fitted to all that was met, and to what the last roll-outs earned."""
     options, seed = training.options, training.options.seed
-    codes, steps = space.codes, options.model_steps
+    codes, num = space.codes, options.model_steps
 
-    def fitted(what: str, x: Tensor, y: Tensor, weight: Tensor, num: int = steps) -> Ensemble:
-        return fit(x, y, codes, weight, steps=num, rng=torch_stream(seed, what))
+    def fitted(what: str, x: Tensor, y: Tensor, weight: Tensor) -> Ensemble:
+        rng = torch_stream(seed, what)
+        return fit(x, y, codes, weight, steps=num, steps_on_all=num, rng=rng)
 
     return Models(
         fitted("rewards", *met.paid(), met.weight),
