@@ -134,9 +134,9 @@ def family(num_tasks, num_rows=40, seed=0):
     return x, x * codes[:, None] + NOISE * normal(*x.shape, seed=seed + 2), codes
 
 
-def fitted(x, y, codes, weight=None, steps=STEPS, **more):
+def fitted(x, y, codes, weight=None, steps=STEPS, on_all=0):
     weight = torch.ones(x.shape[:2]) if weight is None else weight
-    return fit(x, y, codes, weight, steps=steps, rng=seeded(5), **more)
+    return fit(x, y, codes, weight, steps=(steps, on_all), rng=seeded(5))
 
 
 def test_the_error_on_tasks_that_a_member_never_met_is_near_the_noise():
@@ -179,7 +179,7 @@ def test_in_the_end_members_know_all_tasks_and_errors_stay_those_on_left_out_one
     x, codes = normal(6, 40, 2), torch.zeros(6, 1)
     y = torch.ones(6, 40, 1)
     y[2] = 1000
-    first, ensemble = (fitted(x, y, codes, steps_on_all=num) for num in (0, STEPS))
+    first, ensemble = (fitted(x, y, codes, on_all=num) for num in (0, STEPS))
     assert torch.equal(first.variance, ensemble.variance)
     predicted = members(ensemble, x[0], codes[:1]).mean((1, 2))
     assert (predicted > 100).all()  # 167.5 is the mean of all
@@ -323,7 +323,13 @@ def test_a_demonstration_and_transitions_count_together(likelihood):
 
 # The learner
 
-SHORT = {"iterations": 2, "steps": 60, "model_steps": 60, "training_rollouts": 4}
+SHORT = {
+    "iterations": 2,
+    "steps": 60,
+    "model_steps": 60,
+    "model_steps_on_all": 20,
+    "training_rollouts": 4,
+}
 
 
 def trained(demos, **changes):

@@ -138,15 +138,14 @@ def fit(
     codes: Tensor,
     weight: Tensor,
     *,
-    steps: int,
+    steps: tuple[int, int],
     rng: Generator,
-    steps_on_all: int = 0,
 ) -> Ensemble:
     """An ensemble of x (M, N, X), y (M, N, Y), the codes (M, R) or (M, N, R) of M tasks.
 
-    Members learn without a third of the tasks for `steps`, which is when their errors are measured,
-    and from all tasks for `steps_on_all`. Rows of weight (M, N) zero are left out; where no other
-    is, nothing is learned.
+    Members learn without a third of the tasks for the first number of `steps`, which is when their
+    errors are measured, and from all tasks for the second. Rows of weight (M, N) zero are left out;
+    where no other is, nothing is learned.
     """
     if not (weight > 0).any():
         return Ensemble.fresh(x.shape[-1], codes.shape[-1], y.shape[-1], rng)
@@ -162,9 +161,9 @@ def fit(
     every = torch.arange(len(inputs))
     others = [torch.where(fold != i)[0] for i in range(MEMBERS)]
     others = [own if len(own) else every for own in others]
-    network = _trained(network, inputs, y, others, steps, rng)
+    network = _trained(network, inputs, y, others, steps[0], rng)
     variance = _left_out(network, inputs, y, fold, rng)
-    network = _trained(network, inputs, y, [every] * MEMBERS, steps_on_all, rng)
+    network = _trained(network, inputs, y, [every] * MEMBERS, steps[1], rng)
     return Ensemble(network, *units, variance)
 
 

@@ -200,7 +200,7 @@ def _chosen_width(
         found, _ = _learned(short, _as_wide(learner, width), shown, guess, met, 1)
         codes = found.space.codes
         fitted = (
-            fit(*what, codes, met.weight, steps=fewer, rng=torch_stream(options.seed, "width"))
+            fit(*what, codes, met.weight, steps=(fewer, 0), rng=torch_stream(options.seed, "width"))
             for what in (met.paid(), met.moved())
         )
         errors[width] = sum(float(each.variance.log().sum()) for each in fitted)
@@ -289,11 +289,10 @@ def _models(
 ) -> Models:
     """Fitted to all that was met, and to what the last roll-outs earned."""
     options, seed = training.options, training.options.seed
-    codes, num = space.codes, options.model_steps
+    codes, steps = space.codes, (options.model_steps, options.model_steps_on_all)
 
     def fitted(what: str, x: Tensor, y: Tensor, weight: Tensor) -> Ensemble:
-        rng = torch_stream(seed, what)
-        return fit(x, y, codes, weight, steps=num, steps_on_all=num, rng=rng)
+        return fit(x, y, codes, weight, steps=steps, rng=torch_stream(seed, what))
 
     return Models(
         fitted("rewards", *met.paid(), met.weight),
