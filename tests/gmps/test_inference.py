@@ -323,13 +323,7 @@ def test_a_demonstration_and_transitions_count_together(likelihood):
 
 # The learner
 
-SHORT = {
-    "iterations": 2,
-    "steps": 60,
-    "model_steps": 60,
-    "model_steps_on_all": 20,
-    "training_rollouts": 4,
-}
+SHORT = {"iterations": 2, "steps": 60, "model_steps": 60, "training_rollouts": 4}
 
 
 def trained(demos, **changes):

@@ -36,12 +36,12 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
     )
     model_steps: int = option(
         2000,
-        "Gradient steps on the models that judge tasks, in a round; each member leaves out a third "
-        "of the training tasks.",
+        "Gradient steps on the models that judge tasks, in a round: so many without a third of the "
+        "training tasks, and as many with all.",
         length=True,
     )
-    model_steps_on_all: int = option(
-        2000, "Gradient steps that follow, of all members on all tasks.", zero=True, length=True
+    leave_out: bool = option(
+        False, "Models stay as they are without the third of the tasks that each leaves out."
     )
     temper: float = option(
         0.1, "Weight of a transition's log-likelihood: those of an episode are not independent."

@@ -289,7 +289,8 @@ def _models(
 ) -> Models:
     """Fitted to all that was met, and to what the last roll-outs earned."""
     options, seed = training.options, training.options.seed
-    codes, steps = space.codes, (options.model_steps, options.model_steps_on_all)
+    codes, num = space.codes, options.model_steps
+    steps = num, 0 if options.leave_out else num
 
     def fitted(what: str, x: Tensor, y: Tensor, weight: Tensor) -> Ensemble:
         return fit(x, y, codes, weight, steps=steps, rng=torch_stream(seed, what))
