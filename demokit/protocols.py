@@ -236,8 +236,8 @@ class Trial(Protocol):
             reward: it was paid.
             terminated: whether the episode is over by itself.
             truncated: whether somebody stopped it.
-            final_observation: what is seen after the last step of an episode; methods that learn
-                how tasks move look at it. Without it, it looks as before that step.
+            final_observation: what is seen after the last step of an episode that ends early;
+                methods that learn how tasks move look at it. Without it, it looks as before.
 
         Returns:
             Whether the episode is over, also because it has reached the horizon: the next

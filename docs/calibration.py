@@ -35,7 +35,7 @@ from inference_runs import fresh_tasks, inference_run
 TASKS, SEED, EPISODES, SHOWN = 40, 7, 3, 10
 ROUNDS, CODES, WIDE, LEAST_WIDTH = 4, 600, 0.1, 1e-4
 _AT_ONCE = 60  # codes
-TEMPERS = (0.1, 1.0)  # beside the learner's own
+TEMPERS = (0.03, 1.0)  # beside the learner's own
 INNER = (0.5, 0.8, 0.95)
 
 

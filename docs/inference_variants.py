@@ -23,10 +23,8 @@ from inference_runs import fresh_tasks, inference_run
 TASKS, SEED, EPISODES, JUDGED = 40, 13, 3, 2
 VARIANTS = {
     "all of it": {},
-    "optimism without heat": {"heat": 1.0},
-    "heat without optimism": {"optimism": 1},
-    "neither: posterior sampling": {"heat": 1.0, "optimism": 1},
-    "the likeliest code, always": {"heat": 1e6, "optimism": 1},
+    "posterior sampling: no optimism": {"optimism": 1},
+    "a transition counts in full": {"temper": 1.0},
     "an episode follows one code": {"moves": 0},
     "no code is moved uphill": {"ascent": 0},
 }

@@ -52,7 +52,7 @@ class Problem:
 
     Attributes:
         schema: what policies know of the tasks' family.
-        reward: "dense" or "sparse".
+        reward: one of the family's, such as "dense".
         sees: "state", or the images that policies act from.
         tasks: the training tasks.
         recorded: what recordings say of a family that nothing here simulates; else None.

@@ -22,6 +22,7 @@ _EXPLORING = {("gmps", "latent"): "gmps-latent"}
 _NOTHING = dict.fromkeys(
     ("context-search", "oracle", "task-inference"), ("initial_std", "min_std", "outer_loss")
 )
+_GONE = {"task-inference": ("heat",)}  # acting does without
 _STEPS = {"imitation": 100}  # gradient steps of an iteration, where they were counted instead
 
 
@@ -48,8 +49,9 @@ def options_of(config: Mapping[str, Any], family: str) -> tuple[str, dict[str, A
 
 
 def still_asked(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a run, without those that its method had and that did nothing in it."""
-    gone = _NOTHING.get(method, ()) if options.get("outer_loss") == "squared" else ()
+    """Options of a run, without those that its method had and that act no more."""
+    nothing = _NOTHING.get(method, ()) if options.get("outer_loss") == "squared" else ()
+    gone = (*nothing, *_GONE.get(method, ()))
     return {name: value for name, value in options.items() if name not in gone}
 
 

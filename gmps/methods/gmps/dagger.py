@@ -1,6 +1,6 @@
 """Data aggregation: the adapted policies act, the expert says what it would have done.
 
-Algorithm 1, lines 6-11. The labelled roll-outs are a dataset of their own, like any other: who
+Algorithm 1, lines 8-10. The labelled roll-outs are a dataset of their own, like any other: who
 acted at each step, in which round, with which theta.
 """
 

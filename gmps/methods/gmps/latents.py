@@ -80,14 +80,13 @@ class LatentStep:
 def latent_surrogate(center: Tensor, latent: Tensor, weight: Tensor) -> Tensor:
     r"""The surrogate whose negative gradient moves a latent by reward alone.
 
-    A hierarchical policy draws z from N(b, 1) for each roll-out and acts by
-    $\pi_\theta(a|s, z)$. With weights w_c of latents z_c that sum to 1,
+    A weighted fit of N(b, 1) to latents z_c, whose weights w_c sum to 1:
 
     $$ L = - \sum_c w_c \log N(z_c; b, 1) = \sum_c w_c |z_c - b|^2 / 2 + const. $$
 
-    With roll-outs' own $w_e \propto exp(R_e / \tau)$, $-\nabla_b L$ is the likelihood-ratio policy
-    gradient of the risk-sensitive objective $\log E exp(R / \tau)$ (the weights of REPS, Peters et
-    al., 2010; MAESN, Gupta et al., 2018, takes plain returns). With a critic,
+    With roll-outs' own $w_e \propto exp(R_e / \tau)$, R standardised scores, $-\nabla_b L$ would be
+    the likelihood-ratio gradient of $\log E exp(R / \tau)$ (REPS, Peters et al., 2010) had N(b, 1)
+    drawn the latents; they come from a fixed design (`LatentSpace.drawn`). With a critic,
     $w_c \propto p(R_1, ..., R_E | z_c)$, how well the task at z_c explains what all roll-outs were
     paid. A step of size 1 leads to the weighted mean of the latents.
 

@@ -91,7 +91,7 @@ class Models:
 
     Attributes:
         rewards, changes: of transitions.
-        values: from a code that is followed, and the task's, to the return of the episode.
+        values: from a code that is followed, and the task's, to the mean reward of a step.
     """
 
     rewards: Ensemble
