@@ -57,6 +57,11 @@ def in_markdown(text: object) -> str:
     return _MARKUP.sub(r"\\\g<0>", on_page(text))
 
 
+def in_cell(text: object) -> str:
+    """`text` for a table of Markdown: markup may stand out, but no HTML, link or other cell."""
+    return printable(text).replace("<", "&lt;").replace("](", "]\\(").replace("|", "\\|")
+
+
 def as_code(text: object) -> str:
     """`text` as a code span of Markdown, in a table too."""
     plain = printable(text).replace("`", "'").replace("|", "/")

@@ -14,6 +14,7 @@ from demokit.errors import DemokitError, unknown_name
 from demokit.learning.folder import METRICS
 from demokit.lock import is_locked, lock_of_turns, said_in
 from demokit.policies import CHECKPOINT
+from demokit.writing import AS_IT_WAS, replaced_folder
 from gmps.comparison.evaluated_run import Facts
 from gmps.comparison.plan import Options, Plan, PlannedRun, arguments
 from gmps.comparison.processes import Command, run_side_by_side
@@ -209,12 +210,14 @@ class Campaign:
 def _put_by(source: Path, target: Path) -> None:
     """Copy what was measured about a run; curves of another checkpoint do not stay beside it."""
     is_there = (target / FACTS).exists()
-    if is_there and Facts.of(target).checkpoint != Facts.of(source).checkpoint:
-        shutil.rmtree(target / CURVES)
-    shutil.copytree(source / CURVES, target / CURVES, dirs_exist_ok=True)
-    for kept in (FACTS, LEARNING):
-        if (source / kept).exists():
-            shutil.copyfile(source / kept, target / kept)
+    is_same = is_there and Facts.of(target).checkpoint == Facts.of(source).checkpoint
+    with replaced_folder(target, AS_IT_WAS, Facts.of) as aside:
+        if is_same:
+            shutil.copytree(target, aside)
+        shutil.copytree(source / CURVES, aside / CURVES, dirs_exist_ok=True)
+        for kept in (FACTS, LEARNING):
+            if (source / kept).exists():
+                shutil.copyfile(source / kept, aside / kept)
 
 
 def is_finished(folder: Path, planned: PlannedRun, source: str) -> bool:

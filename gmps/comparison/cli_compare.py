@@ -11,6 +11,7 @@ import click
 
 from demokit.errors import DemokitError
 from demokit.text import say
+from demokit.writing import refusal
 from gmps.shipped import PLANS, shipped
 
 if TYPE_CHECKING:
@@ -196,6 +197,8 @@ def _carry_out(campaign: Campaign, name: str, *, wait: bool) -> dict[str, str] |
             return campaign.carry_out(name, done, wait=wait)
     except DemokitError as error:
         return {name: str(error)}
+    except OSError as error:
+        return {name: refusal(error)}
 
 
 def _print(commands: list[Command]) -> None:

@@ -15,20 +15,24 @@ from gmps.comparison.rows import write_contexts, write_rows
 from gmps.comparison.videos import Film
 from gmps.runs.folder import LEARNING
 
-TABLE, CONTEXTS = "evaluation.csv", "tasks.csv"
+TABLE, CONTEXTS, TOLD = "evaluation.csv", "tasks.csv", "evaluation.json"
 
 
 def write_folder(
     comparison: Comparison, folder: Path, films: Sequence[Film] = ()
 ) -> dict[str, Any]:
-    """Write a comparison to a folder; returns the content of its JSON file."""
+    """Write a comparison to a folder; returns the content of its JSON file.
+
+    While that is missing, the folder is not whole.
+    """
+    told = folder / TOLD
+    told.unlink(missing_ok=True)
     write_rows(folder / TABLE, comparison.rows)
     write_contexts(folder / CONTEXTS, comparison.contexts)
-    content = write_json(folder / "evaluation.json", comparison)
     write_whole(folder / "report.md", markdown(comparison))
     write_learning(folder / LEARNING, comparison.learning)
     drawn = save(pictures(folder / TABLE, folder / CONTEXTS, folder / LEARNING), folder)
     if LEARNING_CURVES not in drawn:
         (folder / f"{LEARNING_CURVES}.png").unlink(missing_ok=True)
     write_whole(folder / "report.html", page(comparison, drawn, films))
-    return content
+    return write_json(told, comparison)

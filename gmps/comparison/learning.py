@@ -77,7 +77,9 @@ def by_seed(points: Iterable[Monitored], label: str, measure: str) -> list[Float
     for point in points:
         if point.label == label:
             seeds.setdefault(point.seed, []).append((point.env_steps, getattr(point, measure)))
-    return [np.array(sorted(curve)).T for _, curve in sorted(seeds.items())]
+    # What is logged again after as many steps, as by methods that take none, replaces the former.
+    lasts = (dict(curve) for _, curve in sorted(seeds.items()))
+    return [np.array(sorted(last.items())).T for last in lasts]
 
 
 def mean_curve(curves: Iterable[FloatArray]) -> FloatArray:

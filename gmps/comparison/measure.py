@@ -154,7 +154,8 @@ class Protocol:
                 f"All {len(found)} {split} tasks of the task set '{name}' of {family.name} are the "
                 "same: name another --task-set, or take --num-tasks 1."
             )
-        return found
+        # Where there are few, each counts once: copies would pass for evidence.
+        return tuple({task.context: task for task in reversed(found)}.values())[::-1]
 
     def _set_of(self, runs: Sequence[EvaluatedRun], split: str) -> tuple[str, int]:
         """The task set and the seed of its draws: those of the training, unless they are named."""

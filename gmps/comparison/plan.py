@@ -24,7 +24,7 @@ from gmps.shipped import PRESETS, shipped_file
 
 Options = Mapping[str, Any]
 _HOW_FAR = ("adapt-steps", "episodes")
-_NUM_TASKS, _FEWEST_TASKS = 20, 5
+_FEWEST_TASKS = 5
 _OF_TASKS = ("env", "task-set", "tasks", "observation")
 Made = TypeVar("Made")
 
@@ -124,9 +124,9 @@ class Plan:
         shared = {dashed(option): value for option, value in self.evaluate.items()}
         told = {*_HOW_FAR} & own.keys()
         both = {n: v for n, v in shared.items() if not (told and n in _HOW_FAR)} | own
-        if self.scale == 1:
+        if self.scale == 1 or "num-tasks" not in both:
             return both
-        tasks = int(both.get("num-tasks", _NUM_TASKS))
+        tasks = int(both["num-tasks"])
         return both | {"num-tasks": min(tasks, max(_FEWEST_TASKS, _share(tasks, self.scale)))}
 
     def trainings(self, name: str) -> dict[str, PlannedRun]:

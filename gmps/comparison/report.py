@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from demokit.text import in_cell
 from demokit.types import FloatArray
 from demokit.writing import write_whole
 from gmps.comparison.episodes import (
@@ -531,7 +532,7 @@ def markdown(comparison: Comparison) -> str:
     for split in every:
         if len(every) > 1:
             parts.append(f"### On {split} tasks\n")
-        parts.append(verdict(comparison.rows, split) + "\n")
+        parts.append(in_cell(verdict(comparison.rows, split)) + "\n")
         parts += [_markdown(table) for table in tables(comparison.rows, split) if table.body]
     parts += [_markdown(table) for table in [told_table(comparison.told)] if table.body]
     parts.append(_markdown(run_table(comparison.runs)))
@@ -540,5 +541,5 @@ def markdown(comparison: Comparison) -> str:
 
 def _markdown(table: Table) -> str:
     lines = [table.header, ["---"] * len(table.header), *table.body]
-    grid = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{table.caption}:\n\n{grid}\n"
+    grid = "\n".join("| " + " | ".join(map(in_cell, line)) + " |" for line in lines)
+    return f"{in_cell(table.caption)}:\n\n{grid}\n"

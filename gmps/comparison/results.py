@@ -9,10 +9,11 @@ from typing import Any
 from demokit.errors import DemokitError
 from demokit.page import data_uri, style
 from demokit.reading import MALFORMED, parse_object, read_bytes
-from demokit.text import on_page
+from demokit.text import in_cell, on_page
 from demokit.writing import write_whole
 from gmps.comparison.episodes import At, shown_episodes
 from gmps.comparison.evaluated_run import NEEDED
+from gmps.comparison.folder import TOLD
 from gmps.comparison.plan import Plan
 from gmps.comparison.plot import ABOUT_LEARNING, LEARNING_CURVES
 from gmps.comparison.report import DIGITS, SPENT, cell
@@ -20,6 +21,7 @@ from gmps.comparison.rows import label_of
 from gmps.comparison.statistics import Interval
 from gmps.problem import PARTS
 
+_PARTS = {"verdict", "runs", "references", "summary"}
 _NAMES = {"success": "Success", "episode_return": "Return"}
 _QUANTITIES = {
     "gap_to_expert": "Gap to the experts: their return minus that of the mean policy, what GMPS's "
@@ -64,14 +66,15 @@ def verdicts(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def _evaluated(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    places = {name: folder / name / "comparison" / "evaluation.json" for name in names}
+    places = {name: folder / name / "comparison" / TOLD for name in names}
     return {name: _read(path) for name, path in places.items() if path.exists()}
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = parse_object(read_bytes(path))
-        if not all("episodes" in entry for entry in content["summary"]):
+        whole = content.keys() >= _PARTS
+        if not (whole and all("episodes" in entry for entry in content["summary"])):
             raise ValueError("written by an older demokit")
     except (OSError, *MALFORMED) as error:
         raise DemokitError(
@@ -203,7 +206,7 @@ def _cell(entry: dict[str, Any] | None, measure: str) -> str:
 
 
 def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(map(in_cell, cells)) + " |"
 
 
 def _comparison(plan: Plan, name: str, source: Path, page: Path) -> Iterator[str]:

@@ -71,6 +71,12 @@ def test_a_mean_is_over_the_steps_that_all_seeds_have(curves):
     np.testing.assert_allclose(alone, [[50], [2.5]])
 
 
+def test_of_what_was_logged_after_as_many_steps_the_last_counts():
+    """Methods that take no steps stand at one place all the time; the best of it flatters them."""
+    found = by_seed(points("oracle", 0, [100, 100, 100], [0.2, 0.9, 0.1]), "oracle", "success")
+    np.testing.assert_allclose(mean_curve(found), [[100], [0.1]])
+
+
 def test_methods_are_drawn_in_their_colours_seeds_thin_and_means_thick(curves):
     figure = learning_curves(curves, {"gmps": COLORS[0], "imitation": COLORS[1]})
     success = figure.axes[0]

@@ -1,18 +1,22 @@
 """Plans: what they say, what is wrong with them, and one carried out."""
 
+import errno
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from short_run import DEMOS, NUM_TASKS
 
 from demokit.errors import DemokitError
-from gmps.comparison.campaign import Campaign
+from gmps.comparison.campaign import Campaign, _put_by
+from gmps.comparison.cli_compare import _carry_out_all
 from gmps.comparison.estimate import Cost, _Watch
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts
 from gmps.comparison.plan import PlannedRun, arguments, load_plan
 from gmps.comparison.processes import Command, run_side_by_side
-from gmps.comparison.results import _told, write_results
+from gmps.comparison.report import Table, _markdown
+from gmps.comparison.results import _line, _told, write_results
 from gmps.methods.imitation import MultiTaskImitationOptions
 from gmps.problem import Spent
 from gmps.shipped import PLANS, shipped
@@ -344,6 +348,75 @@ def test_what_is_archived_is_not_trained_again(plan, carried_out, tmp_path, invo
     assert made == wanted
 
 
+def copied(carried_out, target):
+    """The carried-out folder, to be damaged, and its campaign."""
+    shutil.copytree(carried_out[0], target)
+    plan, page = load_plan(target / "plan.toml"), target / "docs" / "results.md"
+    return Campaign(plan, target / "out", page, 1, 1, archive=target / "archive")
+
+
+def test_a_folder_that_was_not_written_to_its_end_is_made_again(
+    carried_out, tmp_path, monkeypatch, invoke
+):
+    """The page of another comparison is made without it; measuring again is not needed."""
+    campaign = copied(carried_out, tmp_path / "all")
+    folder = campaign.folder / "sparse" / "comparison"
+
+    def full(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device", "a.png")
+
+    run = campaign.folder / "sparse" / "imitation-3"
+    again = ("evaluate", run, "--output-dir", folder, "--adapt-steps", 1, "--num-tasks", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("gmps.comparison.folder.save", full)
+        assert "the disk is full" in invoke(*again, exit_code=1).output
+    assert not (folder / "evaluation.json").exists()
+    assert write_results(campaign.plan, campaign.folder, campaign.page) == []
+    assert _carry_out_all(campaign, ["sparse"]) == {}
+    assert write_results(campaign.plan, campaign.folder, campaign.page) == ["sparse"]
+    (folder / "report.md").unlink()
+    assert "report.md" in _carry_out_all(campaign, ["dense", "sparse"])["dense"]
+
+
+def test_an_archive_is_whole_at_any_time(carried_out, tmp_path, monkeypatch):
+    source, target = (tmp_path / "all" / part / "sparse/imitation-3" for part in ("out", "archive"))
+    copied(carried_out, tmp_path / "all")
+    facts = target / "facts.json"
+    facts.write_text(facts.read_text().replace(Facts.of(target).checkpoint, "0" * 64))
+    old = {path.name: path.read_bytes() for path in target.rglob("*.*")}
+
+    def full(*_args, **_more):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copytree", full)
+        with pytest.raises(DemokitError, match="as it was"):
+            _put_by(source, target)
+    assert {path.name: path.read_bytes() for path in target.rglob("*.*")} == old
+    shutil.rmtree(target / "curves")
+    _put_by(source, target)
+    assert Facts.of(target) == Facts.of(source)
+    curves = {path.name for path in (source / "curves").iterdir()}
+    assert curves == {path.name for path in (target / "curves").iterdir()}
+
+
+def test_labels_of_strangers_are_no_markup_of_a_page():
+    hostile = "<img src=x>|[a](javascript:b)"
+    for line in (_line([hostile]), _markdown(Table("c", ["h"], [[hostile]])).splitlines()[-1]):
+        assert line == r"| &lt;img src=x>\|[a]\(javascript:b) |"
+
+
+def test_an_estimate_leaves_a_dataset_as_it_is(carried_out, tmp_path, invoke):
+    """Also where the plan wants more of it by now."""
+    copied(carried_out, tmp_path / "all")
+    plan, demos = tmp_path / "all" / "plan.toml", tmp_path / "all" / "out" / "point.hdf5"
+    before = demos.read_bytes()
+    plan.write_text(PLAN.replace(f"episodes-per-task = {DEMOS}", f"episodes-per-task = {DEMOS + 1}"))
+    small = ("--num-seeds", 1, "--only", "sparse", "--estimate")
+    invoke("compare", plan, "--output-dir", demos.parent, *small)
+    assert demos.read_bytes() == before
+
+
 def test_what_fails_is_said_and_the_rest_is_done(tmp_path):
     commands = [
         Command("bad", ("record", "--env", "piont"), tmp_path / "bad.log"),
@@ -429,6 +502,8 @@ def test_a_scaled_plan_has_fewer_seeds_then_shorter_trainings(plan):
     assert found["imitation-3"].options.steps == 50
     assert tenth.trainings("sparse")["imitation-3"].options.iterations == 6
     assert tenth.evaluation("sparse")["num-tasks"] == 2  # no more than there were
+    plan.write_text(PLAN.replace("num-tasks = 2", ""))
+    assert "num-tasks" not in load_plan(plan).scaled(0.1).evaluation("dense")  # as many as there are
     plan.write_text(PLAN.replace("num-tasks = 2", "num-tasks = 40"))
     assert load_plan(plan).scaled(0.1).evaluation("dense")["num-tasks"] == 8
 
