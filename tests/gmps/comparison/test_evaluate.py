@@ -470,6 +470,13 @@ def test_tasks_are_drawn_by_the_seed_that_is_asked_for(point_run):
     assert drawn != make_tasks(run.family, "uniform", "validation", seed=0)
 
 
+def test_a_task_that_is_drawn_again_counts_once(point_run):
+    """Twenty draws of two directions are two tasks: ten copies of each would pass for evidence."""
+    run = EvaluatedRun(point_run, replace(Facts.of(point_run), family_name="cheetah-dir"))
+    [drawn] = Protocol(task_set="uniform").tasks([run]).values()
+    assert sorted(task.context for task in drawn) == [(-1.0,), (1.0,)]
+
+
 def test_what_cannot_be_judged_on_the_same_tasks_is_refused(point_run):
     run = EvaluatedRun(point_run, Facts.of(point_run))
     other = replace(run, facts=replace(run.facts, task_set="paper"))
