@@ -23,6 +23,7 @@ _NOTHING = dict.fromkeys(
     ("context-search", "oracle", "task-inference"), ("initial_std", "min_std", "outer_loss")
 )
 _GONE = {"task-inference": ("heat",)}  # acting does without
+_WAS = {"task-inference": {"leave_out": True}}  # before it was asked
 _STEPS = {"imitation": 100}  # gradient steps of an iteration, where they were counted instead
 
 
@@ -49,10 +50,11 @@ def options_of(config: Mapping[str, Any], family: str) -> tuple[str, dict[str, A
 
 
 def still_asked(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a run, without those that its method had and that act no more."""
+    """Options of a run: without those that act no more, with what others were before."""
     nothing = _NOTHING.get(method, ()) if options.get("outer_loss") == "squared" else ()
     gone = (*nothing, *_GONE.get(method, ()))
-    return {name: value for name, value in options.items() if name not in gone}
+    every = {**_WAS.get(method, {}), **options}
+    return {name: value for name, value in every.items() if name not in gone}
 
 
 def _reward(family: str, reward: str) -> str:

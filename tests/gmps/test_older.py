@@ -1,6 +1,7 @@
 """Runs of demokit 0.1 stay readable: its checkpoints, and what an archive says of its runs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,16 @@ def test_options_that_did_nothing_are_read_over(point_demos, tmp_path, method):
     save_checkpoint(path, tensors, {**header, "options": other})
     with pytest.raises(DemokitError, match="train again"):
         load(path)
+
+
+def test_task_inference_of_before_is_read_as_it_was(point_demos, tmp_path):
+    """Its models left out a third of the tasks to the end, and there was a heat."""
+    options = options_of("task-inference", temper=0.03)
+    learner, problem = learner_of(load_demos(point_demos, DEMOS), "task-inference", options)
+    path = tmp_path / "checkpoint.safetensors"
+    save(path, Trained("task-inference", options, problem, learner), {})
+    tensors, header = load_checkpoint(path)
+    before = {n: v for n, v in header["options"].items() if n != "leave_out"}
+    save_checkpoint(path, tensors, {**header, "options": {**before, "heat": 0.3}})
+    assert load(path)[0].options == replace(options, leave_out=True)
+    assert Facts.of(path).options == {**header["options"], "leave_out": True}
