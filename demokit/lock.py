@@ -23,6 +23,7 @@ _PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _MOST_SAID = 4096  # bytes
 _MOST_SHOWN = 200  # characters
 _TURN_S = 0.2
+_PAUSES_S = (0.05, 0.1, 0.15)  # whoever looks at a lock is gone by then
 
 
 class HeldError(DemokitError):
@@ -75,8 +76,9 @@ def _let_go(path: Path, handle: int, process: int) -> None:
     if process != os.getpid():  # a copy of the process that holds it
         return
     with suppress(OSError):
-        # Removed while it is held: whoever gets the removed file looks for another.
-        path.unlink()
+        if _is_at(handle, path):
+            # Removed while it is held: whoever gets the removed file looks for another.
+            path.unlink()
     os.close(handle)
 
 
@@ -116,7 +118,7 @@ def require_unlocked(place: Path) -> None:
     except OSError:
         return  # there is none, or nobody may write here
     try:
-        if not _try(handle):
+        if not _try(handle, shared=True):
             raise _held(handle, place, ".")
     finally:
         os.close(handle)
@@ -129,17 +131,26 @@ def said_in(folder: Path) -> dict[str, Any] | None:
     except OSError:
         return None
     try:
-        return None if _try(handle) else _said(handle)
+        return None if _try(handle, shared=True) else _said(handle)
     finally:
         os.close(handle)
 
 
 def _taken(path: Path, place: Path, otherwise: str) -> int:
-    """An open and locked file at `path`; raises HeldError where another process has it."""
+    """An open and locked file at `path`; raises HeldError where another process keeps it."""
+    for pause in _PAUSES_S:
+        with suppress(HeldError):
+            return _taken_at_once(path, place, otherwise)
+        sleep(pause)
+    return _taken_at_once(path, place, otherwise)
+
+
+def _taken_at_once(path: Path, place: Path, otherwise: str) -> int:
+    """The same, which also fails while somebody just looks at it."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
         try:
-            if not _try(handle):
+            if not _try(handle, shared=False):
                 raise _held(handle, place, otherwise)
             if _is_at(handle, path):
                 return handle
@@ -150,21 +161,25 @@ def _taken(path: Path, place: Path, otherwise: str) -> int:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether the open file is still the one at `path`: its holder may have removed it."""
+    """Whether the open file is still the one at `path`: somebody may have removed it."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _try(handle: int) -> bool:
-    """Whether the lock was free; the kernel frees it when the process ends."""
+def _try(handle: int, *, shared: bool) -> bool:
+    """Whether the lock was free; the kernel frees it when the process ends.
+
+    Whoever only looks shares it with others who do; on NFS that is all that a file which is open
+    for reading gives.
+    """
     if sys.platform == "win32":
         return True
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

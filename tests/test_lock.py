@@ -1,5 +1,7 @@
 """One process writes a place, and others are told which."""
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -10,7 +12,7 @@ import sys
 import pytest
 
 from demokit.errors import DemokitError
-from demokit.lock import Lock, lock_file, require_unlocked
+from demokit.lock import Lock, lock_file, require_unlocked, said_in
 
 HOLDER = """
 import sys, time
@@ -138,3 +140,49 @@ def test_inside_a_folder(tmp_path):
     with Lock(folder, "name another.", inside=True):
         assert [path.name for path in folder.iterdir()] == [".lock"]
     assert list(folder.iterdir()) == []
+
+
+def test_looking_at_it_keeps_nobody_from_it(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    for place, file, inside in ((tmp_path / "a", "a.lock", False), (folder, "run/.lock", True)):
+        folder.mkdir(exist_ok=True)
+        with (tmp_path / file).open("w") as looked_at:
+            fcntl.flock(looked_at, fcntl.LOCK_SH)
+            require_unlocked(place)
+            assert said_in(place) is None
+
+            def look_away(_, handle=looked_at):
+                fcntl.flock(handle, fcntl.LOCK_UN)
+
+            monkeypatch.setattr("demokit.lock.sleep", look_away)
+            with Lock(place, "choose another.", inside=inside):
+                pass
+
+
+def test_it_is_seen_where_only_files_open_for_writing_can_be_locked(holder, tmp_path, monkeypatch):
+    """As on NFS."""
+    flock = fcntl.flock
+
+    def of_nfs(handle, how):
+        writes = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_RDWR
+        if how & fcntl.LOCK_EX and not writes:
+            raise OSError(errno.EBADF, "as NFS says")
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    with pytest.raises(DemokitError, match="is being written by process"):
+        require_unlocked(holder[0])
+    with Lock(tmp_path / "run", "choose another.", inside=True):
+        assert said_in(tmp_path / "run")["process"] == os.getpid()
+    assert said_in(tmp_path / "run") is None
+
+
+def test_the_lock_of_another_stays_where_ours_was_removed(tmp_path):
+    place = tmp_path / "a"
+    removed = Lock(place, "choose another.")
+    lock_file(place).unlink()
+    with Lock(place, "choose another."):
+        removed.release()
+        with pytest.raises(DemokitError, match="is being written"):
+            Lock(place, "choose another.")
+    assert not lock_file(place).exists()

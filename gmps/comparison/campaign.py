@@ -161,13 +161,13 @@ class Campaign:
             **planned.typed(),
             "resume": True,
         }
-        log = folder.with_suffix(".log")
         return Command(
             f"{name}, {run}",
             ("meta-train", *arguments(options)),
-            log,
+            folder.with_name(f"{run}.log"),
             lambda: self._is_finished(name, run, planned),
             lambda: said_in(folder) is not None,
+            folder,
         )
 
     def _evaluations(self, name: str) -> list[Command]:

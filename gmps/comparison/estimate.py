@@ -90,8 +90,10 @@ def estimate(campaign: Campaign, name: str, report: Callable[[int], None]) -> di
         for command in trial.left(name):
             if command.arguments[0] == "record":
                 _record(command, Path(trial.demos(name)))
-            if command.arguments[0] == "meta-train":
-                found[command.log.stem.rpartition("-")[0]] = _tried(trial, name, command)
+            if command.run:
+                planned = trial.plan.trainings(name)[command.run.name]
+                cost = _tried(command, command.run, planned.options.iterations)
+                found[command.run.name.rpartition("-")[0]] = cost
                 report(len(found))
     return found
 
@@ -102,12 +104,11 @@ def _record(command: Command, demos: Path) -> None:
         raise DemokitError(why)
 
 
-def _tried(trial: Campaign, name: str, command: Command) -> Cost | str:
+def _tried(command: Command, folder: Path, iterations: int) -> Cost | str:
     """What a training takes, by a part of it; or why that cannot be said.
 
     It writes a checkpoint every iteration, and its size is that of a run that goes on.
     """
-    run, folder = command.log.stem, command.log.with_suffix("")
     watch = _Watch(folder / METRICS)
     often = replace(command, arguments=(*command.arguments, "--checkpoint-every", "1"))
     began = time.monotonic()
@@ -115,10 +116,9 @@ def _tried(trial: Campaign, name: str, command: Command) -> Cost | str:
     if why:
         return why
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    options = trial.plan.trainings(name)[run].options
     if why is not None:  # it came to its end
         return Cost(read_scalars(folder / METRICS)[-1]["env_steps"], time.monotonic() - began, size)
     try:
-        return watch.cost(options.iterations, size)
+        return watch.cost(iterations, size)
     except DemokitError as error:
         return str(error)

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -338,6 +339,11 @@ def _measure_side_by_side(
                 future.result()
                 done += measured[future]
                 report(done)
+        except BrokenProcessPool:
+            raise DemokitError(
+                "A process that measures was ended by the system, for want of memory perhaps: run "
+                "the same command again with fewer --jobs; what is measured is kept."
+            ) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -33,6 +33,7 @@ class Command:
             several processes, on machines that share the folder, one runs it.
         is_done: whether there is nothing left to do; asked once the command is ours.
         is_busy: whether somebody else is at it by another way.
+        run: the folder of the run that it trains, if it trains one.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Command:
     log: Path
     is_done: Callable[[], bool] = lambda: False
     is_busy: Callable[[], bool] = lambda: False
+    run: Path | None = None
 
 
 class Outcome(NamedTuple):

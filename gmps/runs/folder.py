@@ -135,6 +135,7 @@ class Run:
         if trained.finished:
             self._require_end(trained)
         else:
+            self._require_iterations(trained.iteration)
             trained, state = load(self.checkpoint, options=self.options)
         for name, what in _OF_PROBLEM.items():
             if getattr(trained.problem, name) != getattr(fresh.problem, name):
@@ -152,6 +153,13 @@ class Run:
             raise DemokitError(
                 f"{self.path} is finished, with {trained.options.iterations} iterations: start "
                 "another run for another number of them."
+            )
+
+    def _require_iterations(self, done: int) -> None:
+        """Raise DemokitError where more are done than were asked for."""
+        if done > self.options.iterations:
+            raise DemokitError(
+                f"{self.path} has done {done} iterations: name at least {done} with --iterations."
             )
 
     def _other(self, what: str) -> DemokitError:

@@ -129,6 +129,15 @@ def test_a_run_that_was_stopped_may_end_sooner(point_demos, tmp_path):
         trained_in(tmp_path / "cut", demos, "gmps", options_of(), resume=True)
 
 
+def test_a_run_does_not_end_before_what_is_done(point_demos, tmp_path):
+    demos = load_demos(point_demos, DEMOS)
+    cut(tmp_path, demos, ITERATIONS, 3)
+    sooner = "has done 2 iterations: name at least 2 with --iterations"
+    with pytest.raises(DemokitError, match=sooner):
+        trained_in(tmp_path, demos, "gmps", options_of(iterations=1), resume=True)
+    assert trained_in(tmp_path, demos, options=options_of(iterations=2), resume=True).finished
+
+
 def test_the_search_of_a_step_size_may_be_shortened(point_demos, tmp_path):
     demos = load_demos(point_demos, DEMOS)
     cut(tmp_path, demos, STEP_SIZES, 2)

@@ -11,7 +11,7 @@ from short_run import DEMOS, NUM_TASKS
 from demokit.errors import DemokitError
 from gmps.comparison.campaign import Campaign, _put_by
 from gmps.comparison.cli_compare import _carry_out_all
-from gmps.comparison.estimate import Cost, _Watch
+from gmps.comparison.estimate import Cost, _Watch, estimate
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts
 from gmps.comparison.plan import PlannedRun, arguments, load_plan
 from gmps.comparison.processes import Command, run_side_by_side
@@ -544,6 +544,25 @@ def test_an_estimate_is_what_the_run_takes(plan, carried_out, tmp_path, invoke):
     # Imitation asks nothing of the simulator before its step size is chosen.
     assert f"{run['demonstrations']:,}" in said
     assert "1 seeds: 0.0 hours" in said
+
+
+def test_methods_whose_names_have_dots_are_told_apart(tmp_path, monkeypatch):
+    path, out = tmp_path / "plan.toml", tmp_path / "out"
+    names = ("maml-lr0.5", "maml-lr0.7")
+    rows = "".join(f'[methods."{name}"]\ntrain = {{ method = "maml" }}\n' for name in names)
+    path.write_text(OF_TASKS.replace("[methods.maml]", rows).replace('["maml"]', str([*names])))
+    campaign = Campaign(load_plan(path), out, tmp_path / "results.md", 1)
+    trainings = [each for each in campaign.left("reward") if each.run]
+    assert [each.log for each in trainings] == [out / f"reward/{name}-0.log" for name in names]
+
+    def trained(command, *_):
+        command.run.mkdir(parents=True)
+        (command.run / "metrics.csv").write_text("iteration,env_steps\n0,70\n")
+        return ""
+
+    monkeypatch.setattr("gmps.comparison.estimate.run_until", trained)
+    found = estimate(campaign, "reward", lambda done: None)
+    assert {name: cost.env_steps for name, cost in found.items()} == dict.fromkeys(names, 70)
 
 
 def test_what_a_little_training_says_of_all_of_it(tmp_path):

@@ -12,7 +12,10 @@ import pytest
 from program import heed_hangups
 from short_run import DEMOS, NUM_TASKS, SHORT
 
+from demokit.errors import DemokitError
+from gmps.comparison.measure import Protocol, _measure_side_by_side
 from gmps.comparison.processes import Command, run_side_by_side
+from gmps.comparison.rows import MAIN, Variant
 
 PATIENCE_S = 300
 
@@ -115,6 +118,19 @@ def test_processes_that_measure_end_with_the_evaluation(tmp_path):
     process.kill()
     process.communicate()
     wait_for(lambda: ended(worker))
+
+
+class Deadly:
+    """Ends the process that it is sent to, as the system does."""
+
+    def __reduce__(self):
+        return signal.raise_signal, (signal.SIGKILL,)
+
+
+def test_a_process_that_measures_and_was_killed_is_one_sentence():
+    wanted = [(Deadly(), (), Variant(MAIN, 2, 1.0), Protocol())] * 3
+    with pytest.raises(DemokitError, match="again with fewer --jobs; what is measured is kept"):
+        _measure_side_by_side(wanted, 2, lambda done: None)
 
 
 def test_a_job_that_was_killed_is_not_its_last_line_of_progress(point_demos, tmp_path):
