@@ -303,6 +303,7 @@ def _difference(one: Facts, other: Facts) -> str:
         "reward": "rewards",
         "tasks": "training tasks",
         "sees": "observations",
+        "demos": "demonstrations",
     }
     for name, what in shared.items():
         pair = {getattr(one, name), getattr(other, name)} - {""}

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,7 @@ from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
-from gmps.comparison.evaluated_run import EvaluatedRun, Facts
+from gmps.comparison.evaluated_run import EvaluatedRun, Facts, evaluated_runs
 from gmps.comparison.measure import Protocol, Variant, _keys
 from gmps.comparison.references import choose_reference, demonstrated
 from gmps.comparison.rows import label_of
@@ -400,6 +400,25 @@ def test_runs_of_other_tasks_are_no_seeds(point_run, tmp_path, invoke):
     (tmp_path / "gmps-1").rename(tmp_path / "few-1")
     both = ("evaluate", point_run, tmp_path / "few-1", "--num-tasks", 1, "--adapt-steps", 1)
     assert "not all trained on the same demonstrations" in invoke(*both).stderr
+
+
+def kept(folder, facts):
+    """The path of a run of which only the facts are left."""
+    folder.mkdir()
+    (folder / "facts.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_runs_of_other_demonstrations_are_no_seeds(point_run, tmp_path):
+    """As of a dataset that more was recorded to between them."""
+    facts = asdict(Facts.of(point_run))
+    options = {**facts["options"], "seed": 1}
+    first = kept(tmp_path / "gmps-0", facts)
+    older = kept(tmp_path / "gmps-1", {**facts, "options": options, "demos": ""})
+    assert len(evaluated_runs([first, older])) == 2
+    other = kept(tmp_path / "gmps-2", {**facts, "options": options, "demos": "0" * 64})
+    with pytest.raises(DemokitError, match="their demonstrations differ"):
+        evaluated_runs([first, other])
 
 
 @pytest.mark.parametrize(
