@@ -37,7 +37,7 @@ from gmps.comparison.rows import (
 from gmps.method import HasStepSize, IsTold, find_method, ready_steps
 from gmps.options import differing_options
 from gmps.problem import PARTS, Spent
-from gmps.runs.checkpoint import Trained, load
+from gmps.runs.checkpoint import Trained, load_with_digest
 from gmps.runs.folder import CURVES, FACTS, LEARNING
 from gmps.runs.older import modern_facts, still_asked
 
@@ -101,7 +101,7 @@ class Facts:
 
     @classmethod
     def _of_checkpoint(cls, path: Path) -> Facts:
-        trained, _ = load(path)
+        trained, digest = load_with_digest(path)
         problem, learner = trained.problem, trained.learner
         problem.require_simulation()
         step_size = learner.step_size if isinstance(learner, HasStepSize) else None
@@ -116,7 +116,7 @@ class Facts:
             learner.episodes_per_step,
             step_size,
             ready_steps(learner),
-            sha256(path.read_bytes()).hexdigest(),
+            digest,
             task_set,
             task_seed,
             sha256(repr(problem.tasks).encode()).hexdigest(),
@@ -185,13 +185,20 @@ class EvaluatedRun:
 
     @cached_property
     def trained(self) -> Trained:
-        """The run itself; raises DemokitError where only its measurements are left."""
+        """The run itself, as `facts` tell of it.
+
+        Raises:
+            DemokitError: only its measurements are left, or another checkpoint.
+        """
         if not self.has_checkpoint:
             raise DemokitError(
                 f"{self.path} keeps measurements and no checkpoint, and what is asked for was not "
                 "measured: ask for what is there, or remove that folder and train again."
             )
-        return load(self.path)[0]
+        trained, digest = load_with_digest(self.path)
+        if digest != self.facts.checkpoint:
+            raise DemokitError(f"{self.path} has been trained further meanwhile: evaluate again.")
+        return trained
 
     def budget(self) -> dict[str, Any]:
         """What it took, as a row of the report; empty where a run of demokit 0.1 does not say."""

@@ -18,7 +18,7 @@ from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts, evaluated_runs
-from gmps.comparison.measure import Protocol, Variant, _keys
+from gmps.comparison.measure import Protocol, Variant, _keys, measure
 from gmps.comparison.references import choose_reference, demonstrated
 from gmps.comparison.rows import label_of
 from gmps.comparison.videos import _before_and_after
@@ -464,6 +464,20 @@ def test_two_that_measure_one_run_do_not_take_each_other_s_files_away(point_run,
     assert [(each.communicate()[1], each.returncode) for each in both] == [("", 0)] * 2
     assert len(list((run / "curves").glob("curve*.csv.gz"))) == 200
     assert not list(run.rglob("*.lock"))
+
+
+def test_a_run_that_is_trained_further_meanwhile_is_not_measured(point_run, tmp_path):
+    """Else the curves of one checkpoint would be kept as those of another."""
+    run = tmp_path / "gmps-0"
+    shutil.copytree(point_run, run, ignore=shutil.ignore_patterns(CURVES))
+    begun = EvaluatedRun(run, Facts.of(run))
+    tensors, header = load_checkpoint(run / "checkpoint.safetensors")
+    further = {**header, "iteration": header["iteration"] + 1}
+    save_checkpoint(run / "checkpoint.safetensors", tensors, further)
+    with pytest.raises(DemokitError, match="gmps-0 has been trained further meanwhile: evaluate"):
+        measure([begun], Protocol(num_tasks=1, adapt_steps=1))
+    assert not (run / CURVES).exists()
+    assert EvaluatedRun(run, Facts.of(run)).trained.iteration == further["iteration"]
 
 
 def test_curves_belong_to_what_decides_them(point_run):
