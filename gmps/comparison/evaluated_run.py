@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from demokit.envs import make_family
 from demokit.envs.family import Family
@@ -43,6 +45,17 @@ from gmps.runs.older import modern_facts, still_asked
 
 NEEDED = "needed to learn"
 """The environment steps that a method could not have done without, see `Spent.needed`."""
+
+_KINDS: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "bool": bool,
+    "Spent": Spent,
+    "int | None": int | None,
+    "float | None": float | int | None,
+    "dict[str, Any]": dict,
+    "dict[str, str]": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -95,9 +108,21 @@ class Facts:
             if "config" in content:
                 content = modern_facts(content)
             asked = still_asked(content["method"], content["options"])
-            return cls(**{**content, "options": asked, "spent": Spent.of(content["spent"])})
+            found = cls(**{**content, "options": asked, "spent": Spent.of(content["spent"])})
+            found._check()
         except (OSError, *MALFORMED) as error:
             raise DemokitError(f"{path / FACTS} cannot be read ({error}): remove it.") from None
+        return found
+
+    def _check(self) -> None:
+        """Check what a file says; raises as `MALFORMED` content does."""
+        for each in fields(self):
+            if not isinstance(getattr(self, each.name), _KINDS[str(each.type)]):
+                raise TypeError(f"{each.name} is no {each.type}")
+        if not all(isinstance(version, str) for version in self.versions.values()):
+            raise TypeError("versions are no words")
+        if self.episodes_per_step < 1 or min(self.seed, self.task_seed) < 0:
+            raise ValueError("its numbers are none of a run")
 
     @classmethod
     def _of_checkpoint(cls, path: Path) -> Facts:
@@ -247,10 +272,11 @@ class EvaluatedRun:
         for key in keys:
             path = self._curve(key)
             try:
-                rows, about = read_rows(path), read_about(path)
-            except (EOFError, OSError, ValueError, KeyError, TypeError, zlib.error):
+                rows, said = read_rows(path), read_about(path).get("versions", {})
+                by = {str(name): str(value) for name, value in said.items()}
+                _check_rows(rows)
+            except (EOFError, OSError, zlib.error, *MALFORMED):
                 continue  # none, or a damaged one: it is measured again
-            by = {str(name): str(value) for name, value in about.get("versions", {}).items()}
             if self.has_checkpoint and by not in ({}, versions()):
                 continue
             own = {"label": self.label, "sweep": variant.sweep}
@@ -270,6 +296,13 @@ class EvaluatedRun:
     def _curve(self, key: str) -> Path:
         folder = self.path if self.path.is_dir() else self.path.parent
         return folder / CURVES / f"{key}.csv.gz"
+
+
+def _check_rows(rows: Sequence[Row]) -> None:
+    """Raise ValueError unless there are rows, and numbers in them."""
+    numbers = [(row.step_scale, row.episode_return, row.success) for row in rows]
+    if not rows or not np.isfinite(numbers).all():
+        raise ValueError("nothing was measured")
 
 
 def evaluated_runs(paths: Sequence[Path]) -> list[EvaluatedRun]:

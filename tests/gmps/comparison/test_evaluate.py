@@ -1,6 +1,7 @@
 """Evaluation: what adaptation sees, the choice of step size, the files that are written."""
 
 import csv
+import gzip
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from memory import growth
 from short_run import SHORT, learner_of, options_of, trained_in
 
 from demokit.envs.tasks import make_tasks
@@ -20,7 +22,7 @@ from demokit.random import stream
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts, evaluated_runs
 from gmps.comparison.measure import Protocol, Variant, _keys, measure
 from gmps.comparison.references import choose_reference, demonstrated
-from gmps.comparison.rows import label_of
+from gmps.comparison.rows import Row, label_of, read_rows
 from gmps.comparison.videos import _before_and_after
 from gmps.evaluation import meta_test
 from gmps.experience.demos import load_demos
@@ -419,6 +421,57 @@ def test_runs_of_other_demonstrations_are_no_seeds(point_run, tmp_path):
     other = kept(tmp_path / "gmps-2", {**facts, "options": options, "demos": "0" * 64})
     with pytest.raises(DemokitError, match="their demonstrations differ"):
         evaluated_runs([first, other])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"options": {}}, {"options": {"seed": "x"}}, {"options": {"seed": -1}}, {"options": 3}),
+        *({"options": {"seed": float("inf")}}, {"episodes_per_step": "20"}),
+        *({"episodes_per_step": 0}, {"step_size": "x"}, {"ready_steps": 0.5}, {"task_seed": -1}),
+        *({"demos": 3}, {"family_name": 5}, {"method": []}, {"finished": "no"}, {"spent": []}),
+        *({"versions": 3}, {"versions": {"torch": 2}}, {"something": 1}),
+    ],
+    ids=str,
+)
+def test_facts_that_are_none_are_one_sentence(wrong, point_run, tmp_path):
+    path = kept(tmp_path / "gmps-0", {**asdict(Facts.of(point_run)), **wrong})
+    with pytest.raises(DemokitError, match=r"facts\.json cannot be read \(.*\): remove it\.$"):
+        Facts.of(path)
+
+
+ROW = Row("gmps", 0, "validation", "a", "main", 3, 1.0, 0, "mean", 0.5, 1.0)
+NAMES = ",".join(asdict(ROW)).encode()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b'# {"versions": 3}\n' + whole,
+        lambda whole: whole.replace(b"validation", b"v" * 140_000),
+        lambda whole: NAMES + b"\n",
+        lambda whole: whole.replace(b"0.5", b"nan"),
+        lambda whole: whole.replace(b"0.5", b"inf"),
+        lambda whole: whole.replace(b"mean", b"\xff"),
+    ],
+    ids=["versions", "a long field", "no rows", "nan", "inf", "no text"],
+)
+def test_a_curve_of_nothing_was_not_measured(damage, point_run, tmp_path):
+    run = EvaluatedRun(kept(tmp_path / "gmps-0", asdict(Facts.of(point_run))), Facts.of(point_run))
+    run.keep_curve("a", [ROW])
+    assert run.read_curve(["a"], Variant("main", 3)).rows == [ROW]
+    [curve] = (run.path / CURVES).iterdir()
+    curve.write_bytes(gzip.compress(damage(gzip.decompress(curve.read_bytes()))))
+    assert run.read_curve(["a"], Variant("main", 3)) is None
+
+
+@pytest.mark.parametrize("part", [b"a" * 2**20, b"# a comment\n" * 2**16], ids=["line", "lines"])
+def test_a_small_file_takes_little_memory(part, tmp_path):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(part) * 200)
+    with growth() as grown, pytest.raises(ValueError, match="too long"):
+        read_rows(path)
+    assert grown.kb < 20_000
 
 
 @pytest.mark.parametrize(
