@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,16 +102,20 @@ class Facts:
         """Read a run folder or a checkpoint file; raises DemokitError."""
         checkpoint = path / CHECKPOINT if path.is_dir() else path
         if checkpoint.exists() or not (path / FACTS).exists():
-            return cls._of_checkpoint(checkpoint)
+            return _read_once(cls._of_checkpoint, checkpoint, _stamp(checkpoint))
+        return _read_once(cls._of_archive, path / FACTS, _stamp(path / FACTS))
+
+    @classmethod
+    def _of_archive(cls, path: Path) -> Facts:
         try:
-            content = read_json(path / FACTS)
+            content = read_json(path)
             if "config" in content:
                 content = modern_facts(content)
             asked = still_asked(content["method"], content["options"])
             found = cls(**{**content, "options": asked, "spent": Spent.of(content["spent"])})
             found._check()
         except (OSError, *MALFORMED) as error:
-            raise DemokitError(f"{path / FACTS} cannot be read ({error}): remove it.") from None
+            raise DemokitError(f"{path} cannot be read ({error}): remove it.") from None
         return found
 
     def _check(self) -> None:
@@ -172,6 +176,21 @@ class Facts:
             return differing_options(find_method(self.method).options(**self.options))
         except (DemokitError, TypeError):
             return {name: value for name, value in self.options.items() if name != "seed"}
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes where a file does; empty where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@lru_cache(1024)
+def _read_once(read: Callable[[Path], Facts], path: Path, _: tuple[int, ...]) -> Facts:
+    """What `read` finds in a file, which is read again where the last, its stamp, is another."""
+    return read(path)
 
 
 class Measured(NamedTuple):

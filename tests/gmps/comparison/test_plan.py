@@ -1,6 +1,8 @@
 """Plans: what they say, what is wrong with them, and one carried out."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.results import _told, write_results
 from gmps.methods.imitation import MultiTaskImitationOptions
 from gmps.problem import Spent
+from gmps.runs.checkpoint import load_with_digest
 from gmps.shipped import PLANS, shipped
 
 PLAN = f"""
@@ -342,6 +345,27 @@ def test_what_is_archived_is_not_trained_again(plan, carried_out, tmp_path, invo
     invoke("compare", plan, *places, *once)
     made, wanted = (each.read_text() for each in (places[-1], folder / "docs" / "results.md"))
     assert made == wanted
+
+
+def test_who_waits_reads_a_checkpoint_again_only_where_it_is_another(
+    plan, carried_out, tmp_path, monkeypatch
+):
+    out, reads = tmp_path / "out", []
+
+    def counted(path):
+        reads.append(path)
+        return load_with_digest(path)
+
+    shutil.copytree(carried_out[0] / "out", out)
+    monkeypatch.setattr("gmps.comparison.evaluated_run.load_with_digest", counted)
+    campaign = Campaign(load_plan(plan), out, tmp_path / "page.md", jobs=1, num_seeds=1)
+    for _ in range(3):
+        assert len(campaign.left("sparse")) == 2
+    checkpoint = out / "sparse/imitation-3/checkpoint.safetensors"
+    assert reads == [checkpoint]
+    os.utime(checkpoint, ns=(0, 0))
+    campaign.left("sparse")
+    assert reads == [checkpoint] * 2
 
 
 def test_what_fails_is_said_and_the_rest_is_done(tmp_path):
