@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -21,7 +22,10 @@ FREE_BYTES = 2**28
 _MOST_RATIO = 256
 _MOST_EMPTY = 2**20
 # What taking apart content of the wrong kind raises.
-MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+MALFORMED = (
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError),
+    csv.Error,
+)
 
 
 def is_hollow(shape: Sequence[int]) -> bool:

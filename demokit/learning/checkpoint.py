@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -50,20 +51,43 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         DemokitError: there is no such file, or it is no checkpoint of demokit.
     """
+    return parse_checkpoint(path, read_checkpoint(path))
+
+
+def read_checkpoint(path: Path) -> bytes:
+    """The bytes of a checkpoint, of which the table alone has been looked at.
+
+    Raises:
+        DemokitError: there is no such file, or it has no table of tensors.
+    """
     if not path.is_file():
         raise DemokitError(f"No checkpoint at {path}: name a file or folder that a training wrote.")
-    try:
-        _check_table(path)
+    with _explain_file(path), path.open("rb") as file:
+        _table(file)
+        file.seek(0)
+        return file.read()
+
+
+def parse_checkpoint(path: Path, data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The same as `load_checkpoint`, of the bytes that were read at `path`."""
+    with _explain_file(path):
+        text = _table(BytesIO(data))["__metadata__"][_HEADER]
+        header = parse_object(text)
         # It refuses tensors that overlap, or whose sizes are not those of their places in the
-        # file: they take no more memory than the file has bytes.
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {})[_HEADER]
-            header = parse_object(text)
-            # Copies: where memory is not aligned as torch aligns it, kernels add up otherwise.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        # file: they take no more memory than the file has bytes. Copies: where memory is not
+        # aligned as torch aligns it, kernels add up otherwise.
+        tensors = {name: value.clone() for name, value in load(data).items()}
         said = header.pop(_DIGEST, None)  # versions before 0.2 wrote none
         if said is not None and said != _digest(text.removesuffix(f"{said}{_END}"), tensors):
             raise ValueError("its checksum is another")
+    return tensors, header
+
+
+@contextmanager
+def _explain_file(path: Path) -> Iterator[None]:
+    """Turn what reading a file that is no checkpoint raises into a DemokitError."""
+    try:
+        yield
     except (SafetensorError, OSError, *MALFORMED) as error:
         if errno_of(error):
             raise DemokitError(f"{path} cannot be read: {reason(error)}.") from error
@@ -71,7 +95,6 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is no demokit checkpoint, or a damaged one ({error}): "
             "train again, or name another."
         ) from None
-    return tensors, header
 
 
 def _sealed(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -101,15 +124,15 @@ def explain_content(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _check_table(path: Path) -> None:
-    """Raise ValueError for a table of tensors that is too long to be looked at."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if size > MOST_BYTES:
-            raise ValueError(f"a table of {size} bytes")
-        table = parse_object(file.read(size))
+def _table(file: IO[bytes]) -> dict[str, Any]:
+    """The table of tensors; raises ValueError for one that is too long to be looked at."""
+    size = int.from_bytes(file.read(8), "little")
+    if size > MOST_BYTES:
+        raise ValueError(f"a table of {size} bytes")
+    table = parse_object(file.read(size))
     if len(table) > _MOST_TENSORS:
         raise ValueError(f"{len(table)} tensors")
+    return table
 
 
 def check_tensors(

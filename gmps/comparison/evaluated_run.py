@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from demokit.envs import make_family
 from demokit.envs.family import Family
@@ -37,12 +39,23 @@ from gmps.comparison.rows import (
 from gmps.method import HasStepSize, IsTold, find_method, ready_steps
 from gmps.options import differing_options
 from gmps.problem import PARTS, Spent
-from gmps.runs.checkpoint import Trained, load
+from gmps.runs.checkpoint import Trained, load_with_digest
 from gmps.runs.folder import CURVES, FACTS, LEARNING
 from gmps.runs.older import modern_facts, still_asked
 
 NEEDED = "needed to learn"
 """The environment steps that a method could not have done without, see `Spent.needed`."""
+
+_KINDS: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "bool": bool,
+    "Spent": Spent,
+    "int | None": int | None,
+    "float | None": float | int | None,
+    "dict[str, Any]": dict,
+    "dict[str, str]": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -89,19 +102,35 @@ class Facts:
         """Read a run folder or a checkpoint file; raises DemokitError."""
         checkpoint = path / CHECKPOINT if path.is_dir() else path
         if checkpoint.exists() or not (path / FACTS).exists():
-            return cls._of_checkpoint(checkpoint)
+            return _read_once(cls._of_checkpoint, checkpoint, _stamp(checkpoint))
+        return _read_once(cls._of_archive, path / FACTS, _stamp(path / FACTS))
+
+    @classmethod
+    def _of_archive(cls, path: Path) -> Facts:
         try:
-            content = read_json(path / FACTS)
+            content = read_json(path)
             if "config" in content:
                 content = modern_facts(content)
             asked = still_asked(content["method"], content["options"])
-            return cls(**{**content, "options": asked, "spent": Spent.of(content["spent"])})
+            found = cls(**{**content, "options": asked, "spent": Spent.of(content["spent"])})
+            found._check()
         except (OSError, *MALFORMED) as error:
-            raise DemokitError(f"{path / FACTS} cannot be read ({error}): remove it.") from None
+            raise DemokitError(f"{path} cannot be read ({error}): remove it.") from None
+        return found
+
+    def _check(self) -> None:
+        """Check what a file says; raises as `MALFORMED` content does."""
+        for each in fields(self):
+            if not isinstance(getattr(self, each.name), _KINDS[str(each.type)]):
+                raise TypeError(f"{each.name} is no {each.type}")
+        if not all(isinstance(version, str) for version in self.versions.values()):
+            raise TypeError("versions are no words")
+        if self.episodes_per_step < 1 or min(self.seed, self.task_seed) < 0:
+            raise ValueError("its numbers are none of a run")
 
     @classmethod
     def _of_checkpoint(cls, path: Path) -> Facts:
-        trained, _ = load(path)
+        trained, digest = load_with_digest(path)
         problem, learner = trained.problem, trained.learner
         problem.require_simulation()
         step_size = learner.step_size if isinstance(learner, HasStepSize) else None
@@ -116,7 +145,7 @@ class Facts:
             learner.episodes_per_step,
             step_size,
             ready_steps(learner),
-            sha256(path.read_bytes()).hexdigest(),
+            digest,
             task_set,
             task_seed,
             sha256(repr(problem.tasks).encode()).hexdigest(),
@@ -147,6 +176,21 @@ class Facts:
             return differing_options(find_method(self.method).options(**self.options))
         except (DemokitError, TypeError):
             return {name: value for name, value in self.options.items() if name != "seed"}
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes where a file does; empty where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@lru_cache(1024)
+def _read_once(read: Callable[[Path], Facts], path: Path, _: tuple[int, ...]) -> Facts:
+    """What `read` finds in a file, which is read again where the last, its stamp, is another."""
+    return read(path)
 
 
 class Measured(NamedTuple):
@@ -185,13 +229,20 @@ class EvaluatedRun:
 
     @cached_property
     def trained(self) -> Trained:
-        """The run itself; raises DemokitError where only its measurements are left."""
+        """The run itself, as `facts` tell of it.
+
+        Raises:
+            DemokitError: only its measurements are left, or another checkpoint.
+        """
         if not self.has_checkpoint:
             raise DemokitError(
                 f"{self.path} keeps measurements and no checkpoint, and what is asked for was not "
                 "measured: ask for what is there, or remove that folder and train again."
             )
-        return load(self.path)[0]
+        trained, digest = load_with_digest(self.path)
+        if digest != self.facts.checkpoint:
+            raise DemokitError(f"{self.path} has been trained further meanwhile: evaluate again.")
+        return trained
 
     def budget(self) -> dict[str, Any]:
         """What it took, as a row of the report; empty where a run of demokit 0.1 does not say."""
@@ -240,10 +291,11 @@ class EvaluatedRun:
         for key in keys:
             path = self._curve(key)
             try:
-                rows, about = read_rows(path), read_about(path)
-            except (EOFError, OSError, ValueError, KeyError, TypeError, zlib.error):
+                rows, said = read_rows(path), read_about(path).get("versions", {})
+                by = {str(name): str(value) for name, value in said.items()}
+                _check_rows(rows)
+            except (EOFError, OSError, zlib.error, *MALFORMED):
                 continue  # none, or a damaged one: it is measured again
-            by = {str(name): str(value) for name, value in about.get("versions", {}).items()}
             if self.has_checkpoint and by not in ({}, versions()):
                 continue
             own = {"label": self.label, "sweep": variant.sweep}
@@ -263,6 +315,13 @@ class EvaluatedRun:
     def _curve(self, key: str) -> Path:
         folder = self.path if self.path.is_dir() else self.path.parent
         return folder / CURVES / f"{key}.csv.gz"
+
+
+def _check_rows(rows: Sequence[Row]) -> None:
+    """Raise ValueError unless there are rows, and numbers in them."""
+    numbers = [(row.step_scale, row.episode_return, row.success) for row in rows]
+    if not rows or not np.isfinite(numbers).all():
+        raise ValueError("nothing was measured")
 
 
 def evaluated_runs(paths: Sequence[Path]) -> list[EvaluatedRun]:
@@ -303,6 +362,7 @@ def _difference(one: Facts, other: Facts) -> str:
         "reward": "rewards",
         "tasks": "training tasks",
         "sees": "observations",
+        "demos": "demonstrations",
     }
     for name, what in shared.items():
         pair = {getattr(one, name), getattr(other, name)} - {""}

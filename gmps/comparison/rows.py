@@ -6,14 +6,15 @@ import csv
 import gzip
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from demokit.envs.family import Family
+from demokit.reading import check_regular
 from demokit.types import FloatArray, Task
 from demokit.writing import csv_text, write_whole
 from gmps.evaluation import Curve
@@ -29,6 +30,7 @@ MAIN, BY_ROLLOUTS, BY_STEP_SCALE = "main", "rollouts", "step scale"
 TOLD = " (told the context)"
 """Behind the name of a method that is told the new task, wherever it is shown; see `IsTold`."""
 _COMMENT = "# "
+_MOST_LINE, _MOST_UNPACKED = 2**20, 2**26  # characters
 _TYPES = {"str": str, "int": int, "float": float}
 Made = TypeVar("Made", bound="DataclassInstance")
 
@@ -132,18 +134,16 @@ def write_as(
 
 
 def read_as(path: Path, kind: type[Made]) -> list[Made]:
-    """Read the rows that `write_as` wrote; raises OSError, KeyError, TypeError or ValueError."""
-    with _open(path) as file:
-        return [
-            kind(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(kind)})
-            for row in csv.DictReader(line for line in file if not line.startswith(_COMMENT))
-        ]
+    """Read the rows that `write_as` wrote; raises OSError, or as `MALFORMED` content does."""
+    return [
+        kind(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(kind)})
+        for row in csv.DictReader(line for line in _lines(path) if not line.startswith(_COMMENT))
+    ]
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """What `write_rows` was told of how the table was made; empty where it was told nothing."""
-    with _open(path) as file:
-        first = file.readline()
+    first = next(_lines(path), "")
     found = json.loads(first.removeprefix(_COMMENT)) if first.startswith(_COMMENT) else {}
     return found if isinstance(found, dict) else {}
 
@@ -177,11 +177,17 @@ def read_contexts(path: Path) -> list[TaskContext]:
         ]
 
 
-def _open(path: Path) -> TextIO:
-    """The file as text."""
-    if ".gz" not in path.suffixes:
-        return path.open(newline="")
-    return gzip.open(path, "rt", newline="")
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a table; raises ValueError where a compressed one is longer than any is."""
+    check_regular(path)
+    is_packed = ".gz" in path.suffixes
+    left = _MOST_UNPACKED if is_packed else path.stat().st_size
+    with gzip.open(path, "rt", newline="") if is_packed else path.open(newline="") as file:
+        while line := file.readline(_MOST_LINE):
+            left -= len(line)
+            if left < 0 or len(line) == _MOST_LINE:
+                raise ValueError("it is too long")
+            yield line
 
 
 def _write(path: Path, names: list[str], rows: Iterable[dict[str, Any]], comment: str = "") -> None:

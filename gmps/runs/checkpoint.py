@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,12 @@ from demokit.envs.recorded import RecordedFamily, Shapes
 from demokit.envs.schema import Schema
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
-from demokit.learning.checkpoint import explain_content, load_checkpoint, save_checkpoint
+from demokit.learning.checkpoint import (
+    explain_content,
+    parse_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
 from demokit.policies import CHECKPOINT
 from demokit.random import stream
 from demokit.types import Task
@@ -156,8 +162,25 @@ def load(
         DemokitError: no checkpoint, a damaged one, one of a method that is not installed, or of
             another physics.
     """
-    path = path / CHECKPOINT if path.is_dir() else path
-    tensors, header = load_checkpoint(path)
+    path = _file(path)
+    return _parsed(path, read_checkpoint(path), adapted, options)
+
+
+def load_with_digest(path: Path) -> tuple[Trained, str]:
+    """What was learned, see `load`, and SHA-256 of the very bytes that say so, in hexadecimal."""
+    path = _file(path)
+    data = read_checkpoint(path)
+    return _parsed(path, data)[0], sha256(data).hexdigest()
+
+
+def _file(path: Path) -> Path:
+    return path / CHECKPOINT if path.is_dir() else path
+
+
+def _parsed(
+    path: Path, data: bytes, adapted: bool = False, options: RunOptions | None = None
+) -> tuple[Trained, dict[str, Tensor]]:
+    tensors, header = parse_checkpoint(path, data)
     if header.get("kind") not in (KIND, OLDER):
         raise DemokitError(f"{path} is a checkpoint of '{header.get('kind')}', not of meta-train.")
     with explain_content(path):

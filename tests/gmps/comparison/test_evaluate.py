@@ -1,26 +1,28 @@
 """Evaluation: what adaptation sees, the choice of step size, the files that are written."""
 
 import csv
+import gzip
 import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from memory import growth
 from short_run import SHORT, learner_of, options_of, trained_in
 
 from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
-from gmps.comparison.evaluated_run import EvaluatedRun, Facts
-from gmps.comparison.measure import Protocol, Variant, _keys
+from gmps.comparison.evaluated_run import EvaluatedRun, Facts, evaluated_runs
+from gmps.comparison.measure import Protocol, Variant, _keys, measure
 from gmps.comparison.references import choose_reference, demonstrated
-from gmps.comparison.rows import label_of
+from gmps.comparison.rows import Row, label_of, read_rows
 from gmps.comparison.videos import _before_and_after
 from gmps.evaluation import meta_test
 from gmps.experience.demos import load_demos
@@ -402,6 +404,76 @@ def test_runs_of_other_tasks_are_no_seeds(point_run, tmp_path, invoke):
     assert "not all trained on the same demonstrations" in invoke(*both).stderr
 
 
+def kept(folder, facts):
+    """The path of a run of which only the facts are left."""
+    folder.mkdir()
+    (folder / "facts.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_runs_of_other_demonstrations_are_no_seeds(point_run, tmp_path):
+    """As of a dataset that more was recorded to between them."""
+    facts = asdict(Facts.of(point_run))
+    options = {**facts["options"], "seed": 1}
+    first = kept(tmp_path / "gmps-0", facts)
+    older = kept(tmp_path / "gmps-1", {**facts, "options": options, "demos": ""})
+    assert len(evaluated_runs([first, older])) == 2
+    other = kept(tmp_path / "gmps-2", {**facts, "options": options, "demos": "0" * 64})
+    with pytest.raises(DemokitError, match="their demonstrations differ"):
+        evaluated_runs([first, other])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"options": {}}, {"options": {"seed": "x"}}, {"options": {"seed": -1}}, {"options": 3}),
+        *({"options": {"seed": float("inf")}}, {"episodes_per_step": "20"}),
+        *({"episodes_per_step": 0}, {"step_size": "x"}, {"ready_steps": 0.5}, {"task_seed": -1}),
+        *({"demos": 3}, {"family_name": 5}, {"method": []}, {"finished": "no"}, {"spent": []}),
+        *({"versions": 3}, {"versions": {"torch": 2}}, {"something": 1}),
+    ],
+    ids=str,
+)
+def test_facts_that_are_none_are_one_sentence(wrong, point_run, tmp_path):
+    path = kept(tmp_path / "gmps-0", {**asdict(Facts.of(point_run)), **wrong})
+    with pytest.raises(DemokitError, match=r"facts\.json cannot be read \(.*\): remove it\.$"):
+        Facts.of(path)
+
+
+ROW = Row("gmps", 0, "validation", "a", "main", 3, 1.0, 0, "mean", 0.5, 1.0)
+NAMES = ",".join(asdict(ROW)).encode()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b'# {"versions": 3}\n' + whole,
+        lambda whole: whole.replace(b"validation", b"v" * 140_000),
+        lambda whole: NAMES + b"\n",
+        lambda whole: whole.replace(b"0.5", b"nan"),
+        lambda whole: whole.replace(b"0.5", b"inf"),
+        lambda whole: whole.replace(b"mean", b"\xff"),
+    ],
+    ids=["versions", "a long field", "no rows", "nan", "inf", "no text"],
+)
+def test_a_curve_of_nothing_was_not_measured(damage, point_run, tmp_path):
+    run = EvaluatedRun(kept(tmp_path / "gmps-0", asdict(Facts.of(point_run))), Facts.of(point_run))
+    run.keep_curve("a", [ROW])
+    assert run.read_curve(["a"], Variant("main", 3)).rows == [ROW]
+    [curve] = (run.path / CURVES).iterdir()
+    curve.write_bytes(gzip.compress(damage(gzip.decompress(curve.read_bytes()))))
+    assert run.read_curve(["a"], Variant("main", 3)) is None
+
+
+@pytest.mark.parametrize("part", [b"a" * 2**20, b"# a comment\n" * 2**16], ids=["line", "lines"])
+def test_a_small_file_takes_little_memory(part, tmp_path):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(part) * 200)
+    with growth() as grown, pytest.raises(ValueError, match="too long"):
+        read_rows(path)
+    assert grown.kb < 20_000
+
+
 @pytest.mark.parametrize(
     "damage", [lambda whole: whole[:30], lambda whole: whole[:20] + b"\xff" * 40 + whole[60:]]
 )
@@ -445,6 +517,20 @@ def test_two_that_measure_one_run_do_not_take_each_other_s_files_away(point_run,
     assert [(each.communicate()[1], each.returncode) for each in both] == [("", 0)] * 2
     assert len(list((run / "curves").glob("curve*.csv.gz"))) == 200
     assert not list(run.rglob("*.lock"))
+
+
+def test_a_run_that_is_trained_further_meanwhile_is_not_measured(point_run, tmp_path):
+    """Else the curves of one checkpoint would be kept as those of another."""
+    run = tmp_path / "gmps-0"
+    shutil.copytree(point_run, run, ignore=shutil.ignore_patterns(CURVES))
+    begun = EvaluatedRun(run, Facts.of(run))
+    tensors, header = load_checkpoint(run / "checkpoint.safetensors")
+    further = {**header, "iteration": header["iteration"] + 1}
+    save_checkpoint(run / "checkpoint.safetensors", tensors, further)
+    with pytest.raises(DemokitError, match="gmps-0 has been trained further meanwhile: evaluate"):
+        measure([begun], Protocol(num_tasks=1, adapt_steps=1))
+    assert not (run / CURVES).exists()
+    assert EvaluatedRun(run, Facts.of(run)).trained.iteration == further["iteration"]
 
 
 def test_curves_belong_to_what_decides_them(point_run):

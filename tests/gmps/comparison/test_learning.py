@@ -58,6 +58,9 @@ def test_curves_survive_their_file(curves, tmp_path):
     path.write_text(path.read_text().replace("300", "inf"))
     with pytest.raises(DemokitError, match="no point of a learning curve"):
         read_learning(path)
+    path.write_text(path.read_text().replace("gmps", "g" * 140_000))
+    with pytest.raises(DemokitError, match="field larger than field limit"):
+        read_learning(path)
     write_learning(path, [])
     assert not path.exists()
     assert read_learning(path) == []

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from gmps.comparison.report import Table, _markdown
 from gmps.comparison.results import _line, _told, write_results
 from gmps.methods.imitation import MultiTaskImitationOptions
 from gmps.problem import Spent
+from gmps.runs.checkpoint import load_with_digest
 from gmps.shipped import PLANS, shipped
 
 PLAN = f"""
@@ -417,6 +419,27 @@ def test_an_estimate_leaves_a_dataset_as_it_is(carried_out, tmp_path, invoke):
     small = ("--num-seeds", 1, "--only", "sparse", "--estimate")
     invoke("compare", plan, "--output-dir", demos.parent, *small)
     assert demos.read_bytes() == before
+
+
+def test_who_waits_reads_a_checkpoint_again_only_where_it_is_another(
+    plan, carried_out, tmp_path, monkeypatch
+):
+    out, reads = tmp_path / "out", []
+
+    def counted(path):
+        reads.append(path)
+        return load_with_digest(path)
+
+    shutil.copytree(carried_out[0] / "out", out)
+    monkeypatch.setattr("gmps.comparison.evaluated_run.load_with_digest", counted)
+    campaign = Campaign(load_plan(plan), out, tmp_path / "page.md", jobs=1, num_seeds=1)
+    for _ in range(3):
+        assert len(campaign.left("sparse")) == 2
+    checkpoint = out / "sparse/imitation-3/checkpoint.safetensors"
+    assert reads == [checkpoint]
+    os.utime(checkpoint, ns=(0, 0))
+    campaign.left("sparse")
+    assert reads == [checkpoint] * 2
 
 
 def test_what_fails_is_said_and_the_rest_is_done(tmp_path):
