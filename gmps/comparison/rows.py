@@ -161,20 +161,19 @@ def write_contexts(path: Path, contexts: Sequence[TaskContext]) -> None:
 
 def read_contexts(path: Path) -> list[TaskContext]:
     """Read what `write_contexts` wrote."""
-    with path.open(newline="") as file:
-        return [
-            TaskContext(
-                row["task"],
-                row["split"],
-                {
-                    name.removeprefix("context "): float(value)
-                    for name, value in row.items()
-                    if name.startswith("context ") and value
-                },
-                tuple(float(row[n]) for n in ("goal_x_w_m", "goal_y_w_m") if n in row),
-            )
-            for row in csv.DictReader(file)
-        ]
+    return [
+        TaskContext(
+            row["task"],
+            row["split"],
+            {
+                name.removeprefix("context "): float(value)
+                for name, value in row.items()
+                if name.startswith("context ") and value
+            },
+            tuple(float(row[n]) for n in ("goal_x_w_m", "goal_y_w_m") if n in row),
+        )
+        for row in csv.DictReader(_lines(path))
+    ]
 
 
 def _lines(path: Path) -> Iterator[str]:
