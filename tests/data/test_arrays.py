@@ -500,6 +500,23 @@ def test_what_an_archive_claims_takes_no_memory(tmp_path):
         assert sorted(os.listdir(tmp_path)) == ["claim.npz", "many.npz"]
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_array_of_several_mebibytes(save, tmp_path):
+    given = np.random.default_rng(0).integers(0, 255, (2, 3 * 2**19), np.uint8)
+    save(tmp_path / "a.npz", pixels=given)
+    np.testing.assert_array_equal(read_npz(tmp_path / "a.npz")["pixels"](), given)
+
+
+def test_a_member_is_unpacked_no_further_than_it_claims(tmp_path):
+    claimed = npy(np.zeros((1000, 2)))  # zipfile unpacks 4 kB at least
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("actions.npy", claimed + bytes(2**27))
+        archive.infolist()[0].file_size = len(claimed)
+    with growth() as grown, pytest.raises(DemokitError, match="damaged"):
+        read_npz(tmp_path / "a.npz")["actions"]()
+    assert grown.kb < 20_000
+
+
 def test_what_is_no_archive(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK nothing")
     with pytest.raises(DemokitError, match="no npz archive"):
