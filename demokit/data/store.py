@@ -144,6 +144,7 @@ class StagedEpisodes:
             self.first = int(self.state["first"])
             self.replaces = bool(self.state["replaces"])
             self.extends = str(self.state.get("extends", ""))
+            self.all_or_none = bool(self.state.get("all_or_none", False))
         self.num_episodes = self.first
         while staged_file(self.folder, self.num_episodes).exists():
             self.num_episodes += 1
@@ -191,6 +192,11 @@ def open_source(path: Path) -> FinishedFile | StagedEpisodes:
     """What lies at `path`; see `open_dataset`."""
     if not path.exists() and (staging_folder(path) / STATE_FILE).exists():
         staged = StagedEpisodes(path)
+        if staged.all_or_none:
+            raise DemokitError(
+                f"{path} is not there yet: what makes it is under way, or was stopped and leaves "
+                "no part of it; make it again."
+            )
         if staged.first:
             raise DemokitError(f"{path} is gone, and {staged.folder} only continues it.")
         return staged
