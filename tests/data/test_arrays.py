@@ -170,6 +170,13 @@ def test_tasks_without_names_are_their_contexts(tmp_path):
     assert [record.task.id for record in made.episodes] == ["arm/00", "arm/01"] * 2
 
 
+def test_tasks_named_by_numbers_are_told_apart(tmp_path):
+    names = [20240101.0, 20240102.0, 0.12345678, 0.12345699, np.float32(0.1), 7, 7.0, "1.0"]
+    made = from_arrays(tmp_path / "own.hdf5", [episode(task=name) for name in names])
+    ids = ["20240101", "20240102", "0.12345678", "0.12345699", "0.1", "7", "1.0"]
+    assert [task.id.removeprefix("own/") for task in made.metadata.tasks] == ids
+
+
 @pytest.mark.parametrize(
     ("low", "high", "full"),
     [(-2, 2, (-2, 2)), ([0, -4], 4, (0, -4)), (-1, 1, None)],

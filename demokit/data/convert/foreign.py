@@ -245,10 +245,10 @@ def stated_task(part: Part, name: str, *, by_row: bool = False) -> str:
     value = said_once(part, name, by_row=by_row)
     if value.size != 1:
         raise DemokitError(f"its {name} is no name of a task")
-    found = value.item()
+    found = value.ravel()[0]
     if isinstance(found, bytes):
         found = found.decode(errors="replace")
-    text = f"{found:g}" if isinstance(found, float) else str(found)
+    text = str(found).removesuffix(".0") if value.dtype.kind == "f" else str(found)
     if not text.strip():
         raise DemokitError(f"its {name} is an empty name")
     return text
