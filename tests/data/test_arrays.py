@@ -195,6 +195,15 @@ def test_a_stated_range_is_stored_and_can_be_undone(low, high, full, tmp_path):
         assert "range" in made.metadata.provenance.missing["action range"]
 
 
+def test_a_bound_holds_in_the_type_of_the_actions(tmp_path):
+    reaching = episode(actions=np.full((STEPS, 2), 0.1, np.float32))
+    (made,) = from_arrays(tmp_path / "own.hdf5", [reaching], action_low=-0.1, action_high=0.1)
+    assert made.actions.tolist() == [[1, 1]] * STEPS
+    beyond = episode(actions=np.full((STEPS, 2), np.nextafter(np.float32(0.1), np.float32(1))))
+    with pytest.raises(DemokitError, match="outside"):
+        from_arrays(tmp_path / "no.hdf5", [beyond], action_low=-0.1, action_high=0.1)
+
+
 def test_the_range_of_other_imports_can_be_undone_too():
     text = "actions were divided by their greatest magnitudes [1.0, 4.0] to fit [-1, 1]"
     said = Provenance("x", "x", None, None, missing={"action range": text})

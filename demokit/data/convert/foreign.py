@@ -120,7 +120,7 @@ def import_foreign(
     """
     source = _Source(inventory, parts, read, about.family)
     survey, space, actions = _survey(source, about.family)
-    range_ = _range(survey, about.action_range)
+    range_ = _range(survey, about.action_range, actions.dtype)
     missing = _missing(survey) | scaling(range_, about.action_range) | survey.types
     metadata = DatasetMetadata(
         family=about.family,
@@ -413,7 +413,7 @@ def _missing(survey: _Survey) -> dict[str, str]:
     return missing
 
 
-def _range(survey: _Survey, stated: ActionRange | None) -> ActionRange:
+def _range(survey: _Survey, stated: ActionRange | None, dtype: str) -> ActionRange:
     """What the actions are mapped from; raises DemokitError where they leave what is stated."""
     if stated is None:
         greatest = np.maximum(1, np.maximum(-survey.low, survey.high))
@@ -424,7 +424,7 @@ def _range(survey: _Survey, stated: ActionRange | None) -> ActionRange:
             f"The action range has {len(stated.low)} components, the actions {width}."
         )
     low, high = (np.broadcast_to(side, width) for side in (stated.low, stated.high))
-    if (survey.low < low).any() or (survey.high > high).any():
+    if stated.outside(np.stack([survey.low, survey.high]).astype(dtype)).any():
         raise DemokitError(
             f"The actions reach from {survey.low.tolist()} to {survey.high.tolist()}, outside "
             f"{low.tolist()} to {high.tolist()}: state the range of the actions, with --action-low "
