@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from demokit.data.replay import Replay
     from demokit.envs.vision import Vision
 
+_MOST_BEHIND = 256
 _ADVICE = "choose another --out; what was there is as it was."
 _MERGE_HINTS = {
     "rewards": "see `demokit relabel --reward`.",
@@ -347,7 +348,7 @@ def derived(parts: Sequence[Dataset], edit: str, license: str | None = None) -> 
         raise DemokitError(f"The licences differ ({named}): state one with --license.")
     return replace(
         about[0],
-        task_set="+".join(dict.fromkeys(each.task_set for each in about)),
+        task_set="+".join(dict.fromkeys(n for each in about for n in each.task_set.split("+"))),
         provenance=_merged_provenance([each.provenance for each in about]),
         license=about[0].license if license is None else license,
         sources=sources,
@@ -363,8 +364,25 @@ def _source(part: Dataset, edit: str) -> SourceFile:
         edit=edit,
         task_set=about.task_set,
         provenance=about.provenance,
-        sources=about.sources,
+        sources=_behind(about.sources),
     )
+
+
+def _behind(sources: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
+    """The files of `sources` and those behind them, in one row; see `SourceFile.sources`."""
+    found: dict[tuple[object, ...], SourceFile] = {}
+    kinds, level = set[tuple[object, ...]](), list(sources)
+    while level:
+        for each in level:
+            made = each.provenance
+            trained = str(made.trained.get("sha256"))
+            kind = made.recorder, made.expert, made.operator, made.only_success, trained
+            if len(found) < _MOST_BEHIND or kind not in kinds:
+                key = each.name, each.sha256, each.episodes, each.edit
+                found.setdefault(key, replace(each, sources=()))
+                kinds.add(kind)
+        level = [behind for each in level for behind in each.sources]
+    return tuple(found.values())
 
 
 def _merged_provenance(parts: Sequence[Provenance]) -> Provenance:

@@ -248,7 +248,9 @@ class SourceFile:
         edit: what was done, such as "merge".
         task_set: its task set.
         provenance: who recorded it.
-        sources: the files it was itself made from.
+        sources: the files it was itself made from, and those behind them, each once, in one row,
+            the latest first; beyond the 256th only those with another recorder, expert, operator
+            or rule of what was kept.
     """
 
     name: str
