@@ -348,6 +348,7 @@ def derived(parts: Sequence[Dataset], edit: str, license: str | None = None) -> 
         raise DemokitError(f"The licences differ ({named}): state one with --license.")
     return replace(
         about[0],
+        horizon=max(each.horizon for each in about),
         task_set="+".join(dict.fromkeys(n for each in about for n in each.task_set.split("+"))),
         provenance=_merged_provenance([each.provenance for each in about]),
         license=about[0].license if license is None else license,
@@ -431,7 +432,7 @@ def _check_mergeable(first: Dataset, other: Dataset) -> None:
     for what, a, b in (
         ("families", mine.family, theirs.family),
         ("rewards", mine.reward, theirs.reward),
-        ("horizons", mine.horizon, theirs.horizon),
+        ("horizons", _horizon(mine), _horizon(theirs)),
         ("observation spaces", mine.space_items(), theirs.space_items()),
         ("action spaces", mine.action_space, theirs.action_space),
         ("models", mine.model_hash, theirs.model_hash),
@@ -442,6 +443,13 @@ def _check_mergeable(first: Dataset, other: Dataset) -> None:
         if a != b:
             hint = _MERGE_HINTS.get(what, "keep them apart.")
             raise DemokitError(f"{first.path} and {other.path} have different {what}: {hint}")
+
+
+def _horizon(metadata: DatasetMetadata) -> int | None:
+    """That of the family; None where nothing knows it, and it is the longest episode."""
+    from demokit.envs import is_known
+
+    return metadata.horizon if is_known(metadata.family) else None
 
 
 def _context_widths(metadata: DatasetMetadata) -> set[int]:

@@ -221,6 +221,17 @@ def test_what_is_no_range(low, high):
         ActionRange(np.array(low), np.array(high))
 
 
+def test_the_horizon_of_a_merge_is_the_longest_of_all(tmp_path):
+    long = {"observations": np.zeros((STEPS + 3, 3), np.float32), "actions": np.zeros((STEPS + 2, 2))}
+    short = episode(actions=np.zeros((STEPS, 2)))
+    paths = [tmp_path / "a.hdf5", tmp_path / "b.hdf5"]
+    for path, each in zip(paths, (short, long), strict=True):
+        from_arrays(path, [each], family="my-arm")
+    merged = open_dataset(merge(paths, tmp_path / "m.hdf5").path)
+    assert (merged.metadata.horizon, [len(each) for each in merged]) == (6, [4, 6])
+    assert validate(merged.path).ok
+
+
 def test_different_ranges_are_not_merged(tmp_path):
     for name, high in (("a", 2), ("b", 3)):
         from_arrays(tmp_path / f"{name}.hdf5", [episode(context=[0])], family="arm",
