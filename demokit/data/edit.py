@@ -7,7 +7,6 @@ never touched; the output appears whole or not at all.
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -132,6 +131,9 @@ def merge(
     overwrite: bool = False,
 ) -> Edited:
     """Write the episodes of all sources, in order; an episode that comes again is left out.
+
+    It does where arrays, task and success are those of an earlier one. A copy that was renamed or
+    marked is kept beside the original: choose with `filter` which of them to merge.
 
     Args:
         sources: datasets of one family, reward, model, observation space and action scale.
@@ -481,14 +483,15 @@ def _merged_tasks(datasets: Sequence[Dataset]) -> tuple[Task, ...]:
 
 def _without_repeats(datasets: Sequence[Dataset]) -> list[Dataset]:
     """The datasets without the episodes that an earlier one holds."""
-    seen: Counter[str] = Counter()
+    seen = set[tuple[str, str, bool]]()
     parts = []
     for dataset in datasets:
         fresh = []
         for index, record in enumerate(dataset.episodes):
-            if not record.digest or not seen[record.digest]:
+            said = record.digest, record.task.id, record.success
+            if not record.digest or said not in seen:
                 fresh.append(index)
-            seen[record.digest] += 1
+            seen.add(said)
         parts.append(dataset.select(fresh))
     return parts
 

@@ -226,6 +226,19 @@ def test_merge_keeps_seeds_and_sources(tmp_path, metadata, make_episode):
         DatasetWriter(done.path, metadata, resume=True)
 
 
+def test_an_episode_of_another_task_or_success_is_another_one(tmp_path, metadata, make_episode):
+    first = replace(make_episode(0), privileged={}, success=False)
+    others = [replace(first, success=True), replace(first, task=metadata.tasks[1]), first]
+    about = replace(metadata, provenance=replace(metadata.provenance, missing={"state": "none"}))
+    paths = [
+        write(tmp_path / f"{i}.hdf5", about, [each]) for i, each in enumerate([first, *others])
+    ]
+    done = merge(paths, tmp_path / "m.hdf5")
+    assert (done.episodes, done.left_out) == (3, 1)
+    found = [(record.task.id[-2:], record.success) for record in open_dataset(done.path).episodes]
+    assert found == [("00", False), ("00", True), ("01", False)]
+
+
 def test_any_number_of_edits_can_follow_each_other(tmp_path, metadata, make_episode, monkeypatch):
     monkeypatch.setattr(edit, "_MOST_BEHIND", 20)
     files = itertools.count()  # each is another one
