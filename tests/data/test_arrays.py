@@ -222,7 +222,10 @@ def test_what_is_no_range(low, high):
 
 
 def test_the_horizon_of_a_merge_is_the_longest_of_all(tmp_path):
-    long = {"observations": np.zeros((STEPS + 3, 3), np.float32), "actions": np.zeros((STEPS + 2, 2))}
+    long = {
+        "observations": np.zeros((STEPS + 3, 3), np.float32),
+        "actions": np.zeros((STEPS + 2, 2)),
+    }
     short = episode(actions=np.zeros((STEPS, 2)))
     paths = [tmp_path / "a.hdf5", tmp_path / "b.hdf5"]
     for path, each in zip(paths, (short, long), strict=True):
@@ -525,6 +528,23 @@ def test_what_an_archive_claims_takes_no_memory(tmp_path):
             load(source, "npz")
         assert grown.kb < 100_000
         assert sorted(os.listdir(tmp_path)) == ["claim.npz", "many.npz"]
+
+
+def test_one_long_text_among_many_takes_no_memory(tmp_path):
+    """In an array each would take as much as the longest: 0.8 and 1.6 GB here."""
+    texts = ["x"] * 3999 + ["x" * 50_000]
+    table = tmp_path / "a.csv"
+    table.write_text("o,a,task\n" + "".join(f"0,0,{text}\n" for text in texts))
+    said = {"observation_columns": ("o",), "action_columns": ("a",)}
+    with growth() as grown, pytest.raises(DemokitError, match="its task changes"):
+        load(table, "csv", **said)
+    assert grown.kb < 60_000
+    numbers = episode(privileged={"note": [[0.0] * 4000, [*texts[1:], 0.0]]})
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([numbers]))
+    with growth() as grown:
+        losses, _ = load(tmp_path / "a.pkl", "pickle-dicts")
+    assert losses["privileged/note"].endswith("8000 values, and 50000 letters in one")
+    assert grown.kb < 60_000
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

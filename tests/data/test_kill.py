@@ -142,7 +142,7 @@ def test_half_an_import_is_no_dataset_and_in_nobodys_way(tmp_path, there):
         if there:
             look(path)
         else:
-            with pytest.raises(DemokitError, match="not there yet.*make it again"):
+            with pytest.raises(DemokitError, match=r"not there yet.*make it again"):
                 look(path)
     assert (len(open_dataset(path)) == 1) if there else not path.exists()
     assert len(from_arrays(path, before * 3, overwrite=there)) == 3

@@ -163,7 +163,9 @@ def _rows(path: Path) -> Iterator[_Row]:
 
 
 def _texts(_: str, cells: Sequence[tuple[int, str]]) -> Array:
-    return np.array([text for _, text in cells])
+    """The texts of a column, the first that differs after the first of all."""
+    # As many as show whether they are all the same: in an array each takes as much as the longest.
+    return np.array([*dict.fromkeys(text for _, text in cells)][:2])
 
 
 def _numbers(column: str, cells: list[tuple[int, str]]) -> FloatArray:

@@ -209,7 +209,7 @@ def terminated(part: Part, terminations: str, truncations: str, dones: str) -> b
 def truth(part: Part, name: str) -> bool | None:
     """A thing that is true or false; None where it is not there, or is something else."""
     try:
-        value = np.asarray(part.get(name))
+        value = part.array(name) if name in part else np.asarray(None)
     except DemokitError as problem:
         part.explain(name, f"left out: {problem}")
         return None
