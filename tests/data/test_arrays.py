@@ -547,6 +547,16 @@ def test_one_long_text_among_many_takes_no_memory(tmp_path):
     assert grown.kb < 60_000
 
 
+def test_columns_that_nobody_asks_for_take_no_memory(tmp_path):
+    table, rows, columns = tmp_path / "a.csv", 1000, 200
+    cells = ",".join(["0"] * columns)
+    table.write_text("o,a" + "".join(f",c{i}" for i in range(columns)) + f"\n0,0,{cells}" * rows)
+    said = {"observation_columns": ("o",), "action_columns": ("a",)}
+    with growth() as grown:
+        load(table, "csv", **said)
+    assert grown.kb < rows * columns * 56 // 1000  # as much as a tuple for each cell
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_an_array_of_several_mebibytes(save, tmp_path):
     given = np.random.default_rng(0).integers(0, 255, (2, 3 * 2**19), np.uint8)
