@@ -206,13 +206,14 @@ def open_source(path: Path) -> FinishedFile | StagedEpisodes:
 class Dataset:
     """Episodes read lazily; a context manager that keeps the file open while it lasts.
 
-    Outside a `with` block every access opens the file briefly.
+    Blocks may stand within each other; the last one closes the file. Outside of them every access
+    opens it briefly.
     """
 
     def __init__(self, source: Source, indices: Sequence[int] | None = None) -> None:
         self._source = source
         self._indices = range(source.num_episodes) if indices is None else tuple(indices)
-        self._stack = ExitStack()
+        self._stack, self._entries = ExitStack(), 0
 
     @property
     def path(self) -> Path:
@@ -333,12 +334,15 @@ class Dataset:
         self._stack.close()
 
     def __enter__(self) -> Self:
-        if isinstance(self._source, FinishedFile):
+        if not self._entries and isinstance(self._source, FinishedFile):
             self._stack.enter_context(self._source.keep_open())
+        self._entries += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._entries -= 1
+        if not self._entries:
+            self.close()
 
     def __repr__(self) -> str:
         state = ", unfinished" if self.unfinished else ""
