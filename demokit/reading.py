@@ -125,7 +125,9 @@ def open_archive(stream: IO[bytes]) -> ZipFile:
         BadZipFile, NotImplementedError: it is none.
         ValueError: its table is longer.
     """
-    return ZipFile(cast("IO[bytes]", _ShortReads(stream)))
+    archive = ZipFile(cast("IO[bytes]", _ShortReads(stream)))
+    archive.fp = stream  # the table is read: members may be longer
+    return archive
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,22 @@
 """Small files of strangers: plain, of bounded size, and JSON of bounded depth."""
 
+import io
 import json
 import os
+from zipfile import ZipFile
 
 import pytest
 
-from demokit.reading import MOST_BYTES, MOST_DEPTH, parse_json, parse_object, read_bytes, read_json
+from demokit.reading import (
+    MOST_BYTES,
+    MOST_DEPTH,
+    MOST_TABLE_BYTES,
+    open_archive,
+    parse_json,
+    parse_object,
+    read_bytes,
+    read_json,
+)
 
 
 def nested(levels):
@@ -57,3 +68,16 @@ def test_only_regular_files_of_bounded_size(tmp_path):
     with pytest.raises(ValueError, match="more than"):
         read_bytes(large, 999)
     assert read_bytes(large, 1000) == b"1" * 1000
+
+
+def test_an_archive_has_a_bounded_table_and_members_of_any_length():
+    stream, long = io.BytesIO(), bytes(MOST_TABLE_BYTES + 1)
+    with ZipFile(stream, "w") as archive:
+        archive.writestr("long", long)
+    with open_archive(stream) as archive:
+        assert archive.read("long") == long
+    with ZipFile(stream, "a") as archive:
+        for index in range(40):
+            archive.writestr(f"{index:060000d}", b"")
+    with pytest.raises(ValueError, match="table of members of 2 MiB"):
+        open_archive(stream)

@@ -37,8 +37,9 @@ def _say(edited: Edited) -> None:
 def merge(sources: tuple[str, ...], out: Path, license: str | None, overwrite: bool) -> None:
     """Put the episodes of several datasets into one; of one alone, to state its licence.
 
-    They must share family, reward, model and spaces. Episodes that come twice are kept once; the
-    metadata names every source, with its checksum, seed and recorder.
+    They must share family, reward, model and spaces. Episodes that come twice, with the same
+    task and success, are kept once; one that was renamed or marked is kept beside its original.
+    The metadata names every source, with its checksum, seed and recorder.
     """
     from demokit.data.edit import merge as put
 

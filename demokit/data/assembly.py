@@ -55,11 +55,12 @@ def open_settled(path_or_id: str | Path) -> Dataset:
 
 
 def unfinished(path: Path) -> StagedEpisodes | None:
-    """The unfinished recording to `path`, if it saved anything."""
+    """The unfinished recording to `path`, if it saved anything that can be gone on with."""
     if not (staging_folder(path) / STATE_FILE).exists():
         return None
     staged = StagedEpisodes(path)
-    return staged if staged.num_episodes > staged.first else None
+    saved = staged.num_episodes > staged.first and not staged.all_or_none
+    return staged if saved else None
 
 
 def drop_staging(path: Path) -> None:

@@ -7,7 +7,6 @@ never touched; the output appears whole or not at all.
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from demokit.data.replay import Replay
     from demokit.envs.vision import Vision
 
+_MOST_BEHIND = 256
 _ADVICE = "choose another --out; what was there is as it was."
 _MERGE_HINTS = {
     "rewards": "see `demokit relabel --reward`.",
@@ -131,6 +131,9 @@ def merge(
     overwrite: bool = False,
 ) -> Edited:
     """Write the episodes of all sources, in order; an episode that comes again is left out.
+
+    It does where arrays, task and success are those of an earlier one. A copy that was renamed or
+    marked is kept beside the original: choose with `filter` which of them to merge.
 
     Args:
         sources: datasets of one family, reward, model, observation space and action scale.
@@ -347,7 +350,8 @@ def derived(parts: Sequence[Dataset], edit: str, license: str | None = None) -> 
         raise DemokitError(f"The licences differ ({named}): state one with --license.")
     return replace(
         about[0],
-        task_set="+".join(dict.fromkeys(each.task_set for each in about)),
+        horizon=max(each.horizon for each in about),
+        task_set="+".join(dict.fromkeys(n for each in about for n in each.task_set.split("+"))),
         provenance=_merged_provenance([each.provenance for each in about]),
         license=about[0].license if license is None else license,
         sources=sources,
@@ -363,8 +367,25 @@ def _source(part: Dataset, edit: str) -> SourceFile:
         edit=edit,
         task_set=about.task_set,
         provenance=about.provenance,
-        sources=about.sources,
+        sources=_behind(about.sources),
     )
+
+
+def _behind(sources: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
+    """The files of `sources` and those behind them, in one row; see `SourceFile.sources`."""
+    found: dict[tuple[object, ...], SourceFile] = {}
+    kinds, level = set[tuple[object, ...]](), list(sources)
+    while level:
+        for each in level:
+            made = each.provenance
+            trained = str(made.trained.get("sha256"))
+            kind = made.recorder, made.expert, made.operator, made.only_success, trained
+            if len(found) < _MOST_BEHIND or kind not in kinds:
+                key = each.name, each.sha256, each.episodes, each.edit
+                found.setdefault(key, replace(each, sources=()))
+                kinds.add(kind)
+        level = [behind for each in level for behind in each.sources]
+    return tuple(found.values())
 
 
 def _merged_provenance(parts: Sequence[Provenance]) -> Provenance:
@@ -413,7 +434,7 @@ def _check_mergeable(first: Dataset, other: Dataset) -> None:
     for what, a, b in (
         ("families", mine.family, theirs.family),
         ("rewards", mine.reward, theirs.reward),
-        ("horizons", mine.horizon, theirs.horizon),
+        ("horizons", _horizon(mine), _horizon(theirs)),
         ("observation spaces", mine.space_items(), theirs.space_items()),
         ("action spaces", mine.action_space, theirs.action_space),
         ("models", mine.model_hash, theirs.model_hash),
@@ -424,6 +445,13 @@ def _check_mergeable(first: Dataset, other: Dataset) -> None:
         if a != b:
             hint = _MERGE_HINTS.get(what, "keep them apart.")
             raise DemokitError(f"{first.path} and {other.path} have different {what}: {hint}")
+
+
+def _horizon(metadata: DatasetMetadata) -> int | None:
+    """That of the family; None where nothing knows it, and it is the longest episode."""
+    from demokit.envs import is_known
+
+    return metadata.horizon if is_known(metadata.family) else None
 
 
 def _context_widths(metadata: DatasetMetadata) -> set[int]:
@@ -455,14 +483,15 @@ def _merged_tasks(datasets: Sequence[Dataset]) -> tuple[Task, ...]:
 
 def _without_repeats(datasets: Sequence[Dataset]) -> list[Dataset]:
     """The datasets without the episodes that an earlier one holds."""
-    seen: Counter[str] = Counter()
+    seen = set[tuple[str, str, bool]]()
     parts = []
     for dataset in datasets:
         fresh = []
         for index, record in enumerate(dataset.episodes):
-            if not record.digest or not seen[record.digest]:
+            said = record.digest, record.task.id, record.success
+            if not record.digest or said not in seen:
                 fresh.append(index)
-            seen[record.digest] += 1
+            seen.add(said)
         parts.append(dataset.select(fresh))
     return parts
 

@@ -19,7 +19,7 @@ from demokit.errors import DemokitError
 from demokit.options import REWARDS
 from demokit.reading import MALFORMED, parse_json
 from demokit.text import is_storable
-from demokit.types import FloatArray, Task
+from demokit.types import Array, FloatArray, Task
 
 if TYPE_CHECKING:
     from demokit.envs.family import Family
@@ -132,6 +132,12 @@ class ActionRange:
         """Whether it is [-1, 1], so that actions stand as they were."""
         return bool((self.low == -1).all() and (self.high == 1).all())
 
+    def outside(self, actions: FloatArray) -> Array:
+        """Which components of actions (..., A) leave the range, taken in the actions' own type."""
+        with np.errstate(over="ignore"):
+            low, high = (side.astype(actions.dtype) for side in (self.low, self.high))
+        return np.asarray((actions < low) | (actions > high))
+
     def to_unit(self, actions: FloatArray) -> FloatArray:
         """Actions (..., A) of the source as they stand in the dataset, in the same type."""
         middle, half = self._parts(actions)
@@ -242,7 +248,9 @@ class SourceFile:
         edit: what was done, such as "merge".
         task_set: its task set.
         provenance: who recorded it.
-        sources: the files it was itself made from.
+        sources: the files it was itself made from, and those behind them, each once, in one row,
+            the latest first; beyond the 256th only those with another recorder, expert, operator
+            or rule of what was kept.
     """
 
     name: str

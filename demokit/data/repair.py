@@ -100,7 +100,7 @@ def _rescued(path: Path) -> Iterator[FinishedFile | StagedEpisodes]:
     try:
         source = open_source(path)
     except DemokitError:
-        length = _length(path)
+        length = _length(path) if path.exists() else None
         if length is None:
             raise
         with explain_write(path, "it is as it was."), tempfile.TemporaryDirectory() as folder:

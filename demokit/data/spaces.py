@@ -125,7 +125,8 @@ def read_action(space: Any, within: ActionRange, action: Any) -> FloatArray:
         DemokitError: it is none of the space's, not finite, or outside the range.
     """
     found = np.atleast_1d(checked("The action", action, space.shape or (), np.dtype(space.dtype)))
-    outside = (found < within.low) | (found > within.high)
+    found = found if found.dtype.kind == "f" else found.astype(np.float32)
+    outside = within.outside(found)
     if outside.any():
         index = int(outside.argmax())
         low, high = float(within.low[index]), float(within.high[index])
@@ -133,7 +134,7 @@ def read_action(space: Any, within: ActionRange, action: Any) -> FloatArray:
             f"Component {index} of the action is {found[index]:g}, outside [{low:g}, {high:g}], "
             "which the dataset keeps as [-1, 1]: clip it, or state action_low and action_high."
         )
-    return found if found.dtype.kind == "f" else found.astype(np.float32)
+    return found
 
 
 def stated_range(

@@ -144,6 +144,7 @@ class StagedEpisodes:
             self.first = int(self.state["first"])
             self.replaces = bool(self.state["replaces"])
             self.extends = str(self.state.get("extends", ""))
+            self.all_or_none = bool(self.state.get("all_or_none", False))
         self.num_episodes = self.first
         while staged_file(self.folder, self.num_episodes).exists():
             self.num_episodes += 1
@@ -191,6 +192,11 @@ def open_source(path: Path) -> FinishedFile | StagedEpisodes:
     """What lies at `path`; see `open_dataset`."""
     if not path.exists() and (staging_folder(path) / STATE_FILE).exists():
         staged = StagedEpisodes(path)
+        if staged.all_or_none:
+            raise DemokitError(
+                f"{path} is not there yet: what makes it is under way, or was stopped and leaves "
+                "no part of it; make it again."
+            )
         if staged.first:
             raise DemokitError(f"{path} is gone, and {staged.folder} only continues it.")
         return staged
@@ -200,13 +206,14 @@ def open_source(path: Path) -> FinishedFile | StagedEpisodes:
 class Dataset:
     """Episodes read lazily; a context manager that keeps the file open while it lasts.
 
-    Outside a `with` block every access opens the file briefly.
+    Blocks may stand within each other; the last one closes the file. Outside of them every access
+    opens it briefly.
     """
 
     def __init__(self, source: Source, indices: Sequence[int] | None = None) -> None:
         self._source = source
         self._indices = range(source.num_episodes) if indices is None else tuple(indices)
-        self._stack = ExitStack()
+        self._stack, self._entries = ExitStack(), 0
 
     @property
     def path(self) -> Path:
@@ -327,12 +334,15 @@ class Dataset:
         self._stack.close()
 
     def __enter__(self) -> Self:
-        if isinstance(self._source, FinishedFile):
+        if not self._entries and isinstance(self._source, FinishedFile):
             self._stack.enter_context(self._source.keep_open())
+        self._entries += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._entries -= 1
+        if not self._entries:
+            self.close()
 
     def __repr__(self) -> str:
         state = ", unfinished" if self.unfinished else ""

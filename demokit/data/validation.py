@@ -241,7 +241,7 @@ class _Checks:
     def _duplicates(self, index: int, record: EpisodeRecord) -> None:
         earlier = self._seen.setdefault(record.digest, index) if record.digest else index
         if earlier != index:
-            self._warn("duplicate", f"It is the same as episode {earlier}.", index)
+            self._warn("duplicate", f"Its arrays are those of episode {earlier}.", index)
 
     def _restore(self, index: int, episode: Episode) -> None:
         if self._replayer is None or "state" not in episode.privileged:

@@ -308,6 +308,7 @@ class DatasetWriter:
         state = {
             "first": self._first,
             "replaces": self._replaces,
+            "all_or_none": self._all_or_none,
             "extends": episodes_digest(self._records[: self._first]),
             "metadata": _signed(self.metadata),
         }

@@ -170,6 +170,13 @@ def test_tasks_without_names_are_their_contexts(tmp_path):
     assert [record.task.id for record in made.episodes] == ["arm/00", "arm/01"] * 2
 
 
+def test_tasks_named_by_numbers_are_told_apart(tmp_path):
+    names = [20240101.0, 20240102.0, 0.12345678, 0.12345699, np.float32(0.1), 7, 7.0, "1.0"]
+    made = from_arrays(tmp_path / "own.hdf5", [episode(task=name) for name in names])
+    ids = ["20240101", "20240102", "0.12345678", "0.12345699", "0.1", "7", "1.0"]
+    assert [task.id.removeprefix("own/") for task in made.metadata.tasks] == ids
+
+
 @pytest.mark.parametrize(
     ("low", "high", "full"),
     [(-2, 2, (-2, 2)), ([0, -4], 4, (0, -4)), (-1, 1, None)],
@@ -188,6 +195,15 @@ def test_a_stated_range_is_stored_and_can_be_undone(low, high, full, tmp_path):
         assert "range" in made.metadata.provenance.missing["action range"]
 
 
+def test_a_bound_holds_in_the_type_of_the_actions(tmp_path):
+    reaching = episode(actions=np.full((STEPS, 2), 0.1, np.float32))
+    (made,) = from_arrays(tmp_path / "own.hdf5", [reaching], action_low=-0.1, action_high=0.1)
+    assert made.actions.tolist() == [[1, 1]] * STEPS
+    beyond = episode(actions=np.full((STEPS, 2), np.nextafter(np.float32(0.1), np.float32(1))))
+    with pytest.raises(DemokitError, match="outside"):
+        from_arrays(tmp_path / "no.hdf5", [beyond], action_low=-0.1, action_high=0.1)
+
+
 def test_the_range_of_other_imports_can_be_undone_too():
     text = "actions were divided by their greatest magnitudes [1.0, 4.0] to fit [-1, 1]"
     said = Provenance("x", "x", None, None, missing={"action range": text})
@@ -203,6 +219,20 @@ def test_the_range_of_other_imports_can_be_undone_too():
 def test_what_is_no_range(low, high):
     with pytest.raises(DemokitError, match="the low below the high"):
         ActionRange(np.array(low), np.array(high))
+
+
+def test_the_horizon_of_a_merge_is_the_longest_of_all(tmp_path):
+    long = {
+        "observations": np.zeros((STEPS + 3, 3), np.float32),
+        "actions": np.zeros((STEPS + 2, 2)),
+    }
+    short = episode(actions=np.zeros((STEPS, 2)))
+    paths = [tmp_path / "a.hdf5", tmp_path / "b.hdf5"]
+    for path, each in zip(paths, (short, long), strict=True):
+        from_arrays(path, [each], family="my-arm")
+    merged = open_dataset(merge(paths, tmp_path / "m.hdf5").path)
+    assert (merged.metadata.horizon, [len(each) for each in merged]) == (6, [4, 6])
+    assert validate(merged.path).ok
 
 
 def test_different_ranges_are_not_merged(tmp_path):
@@ -498,6 +528,50 @@ def test_what_an_archive_claims_takes_no_memory(tmp_path):
             load(source, "npz")
         assert grown.kb < 100_000
         assert sorted(os.listdir(tmp_path)) == ["claim.npz", "many.npz"]
+
+
+def test_one_long_text_among_many_takes_no_memory(tmp_path):
+    """In an array each would take as much as the longest: 0.8 and 1.6 GB here."""
+    texts = ["x"] * 3999 + ["x" * 50_000]
+    table = tmp_path / "a.csv"
+    table.write_text("o,a,task\n" + "".join(f"0,0,{text}\n" for text in texts))
+    said = {"observation_columns": ("o",), "action_columns": ("a",)}
+    with growth() as grown, pytest.raises(DemokitError, match="its task changes"):
+        load(table, "csv", **said)
+    assert grown.kb < 60_000
+    numbers = episode(privileged={"note": [[0.0] * 4000, [*texts[1:], 0.0]]})
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([numbers]))
+    with growth() as grown:
+        losses, _ = load(tmp_path / "a.pkl", "pickle-dicts")
+    assert losses["privileged/note"].endswith("8000 values, and 50000 letters in one")
+    assert grown.kb < 60_000
+
+
+def test_columns_that_nobody_asks_for_take_no_memory(tmp_path):
+    table, rows, columns = tmp_path / "a.csv", 1000, 200
+    cells = ",".join(["0"] * columns)
+    table.write_text("o,a" + "".join(f",c{i}" for i in range(columns)) + f"\n0,0,{cells}" * rows)
+    said = {"observation_columns": ("o",), "action_columns": ("a",)}
+    with growth() as grown:
+        load(table, "csv", **said)
+    assert grown.kb < rows * columns * 56 // 1000  # as much as a tuple for each cell
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_array_of_several_mebibytes(save, tmp_path):
+    given = np.random.default_rng(0).integers(0, 255, (2, 3 * 2**19), np.uint8)
+    save(tmp_path / "a.npz", pixels=given)
+    np.testing.assert_array_equal(read_npz(tmp_path / "a.npz")["pixels"](), given)
+
+
+def test_a_member_is_unpacked_no_further_than_it_claims(tmp_path):
+    claimed = npy(np.zeros((1000, 2)))  # zipfile unpacks 4 kB at least
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("actions.npy", claimed + bytes(2**27))
+        archive.infolist()[0].file_size = len(claimed)
+    with growth() as grown, pytest.raises(DemokitError, match="damaged"):
+        read_npz(tmp_path / "a.npz")["actions"]()
+    assert grown.kb < 20_000
 
 
 def test_what_is_no_archive(tmp_path):

@@ -9,9 +9,11 @@ from importlib.util import find_spec
 import h5py
 import numpy as np
 import pytest
+from memory import growth
 
 from demokit.data import ArraySpec, DatasetWriter, from_arrays, open_dataset
 from demokit.data.convert import export_dataset, import_dataset
+from demokit.data.convert.lerobot_stats import episode_statistics
 from demokit.data.labels import count_labels
 from demokit.data.validation import validate
 from demokit.errors import DemokitError
@@ -218,6 +220,25 @@ def test_lerobot_frames_may_be_cut_anyhow(dataset, tmp_path, rows, statistics):
     parquet.write_table(parquet.read_table(frames), frames, **options)
     assert import_dataset(tmp_path / "l", "lerobot", tmp_path / "b.hdf5") == ()
     assert open_dataset(tmp_path / "b.hdf5").episodes == dataset.episodes
+
+
+def test_lerobot_statistics_of_pictures_are_counted():
+    shape, rng = (7, 5, 6, 3), np.random.default_rng(0)
+    frames = (rng.beta(0.5, [1, 2, 9], shape) * 255).astype(np.uint8)
+    found = episode_statistics({"observation.images.camera": frames})["observation.images.camera"]
+    assert list(found) == ["min", "max", "mean", "std", "q01", "q10", "q50", "q90", "q99", "count"]
+    pixels = frames.reshape(-1, 3) / 255
+    shares = [0.01, 0.1, 0.5, 0.9, 0.99]
+    wanted = [pixels.min(0), pixels.max(0), pixels.mean(0), pixels.std(0)]
+    wanted += [*np.quantile(pixels, shares, axis=0)]
+    for name, numbers in zip(found, wanted, strict=False):
+        assert found[name].shape == (3, 1, 1)
+        np.testing.assert_allclose(found[name].ravel(), numbers, rtol=1e-13)
+    assert found["count"].tolist() == [7]
+    long = np.zeros((100, 64, 64, 3), np.uint8)
+    with growth() as grown:
+        episode_statistics({"observation.images.camera": long})
+    assert grown.kb < 3 * long.nbytes // 1000
 
 
 @needs_arrow

@@ -1,5 +1,6 @@
 """Merge, split, filter and relabel: the right episodes, with their provenance, or one sentence."""
 
+import itertools
 from dataclasses import replace
 
 import h5py
@@ -8,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from demokit.cli import main
-from demokit.data import DatasetWriter, Provenance, assembly, open_dataset
+from demokit.data import DatasetWriter, Provenance, assembly, edit, open_dataset
 from demokit.data.card import write_card
 from demokit.data.changes import Changes, Selection, Trim
-from demokit.data.edit import filter_episodes, merge, relabel, split
-from demokit.data.store import staging_folder
+from demokit.data.edit import derived, filter_episodes, merge, relabel, split
+from demokit.data.store import Dataset, FinishedFile, staging_folder
 from demokit.data.validation import validate
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
@@ -223,6 +224,43 @@ def test_merge_keeps_seeds_and_sources(tmp_path, metadata, make_episode):
     assert open_dataset(twice.path).metadata.sources[0].sources == about.sources
     with pytest.raises(DemokitError, match="demokit merge"):
         DatasetWriter(done.path, metadata, resume=True)
+
+
+def test_an_episode_of_another_task_or_success_is_another_one(tmp_path, metadata, make_episode):
+    first = replace(make_episode(0), privileged={}, success=False)
+    others = [replace(first, success=True), replace(first, task=metadata.tasks[1]), first]
+    about = replace(metadata, provenance=replace(metadata.provenance, missing={"state": "none"}))
+    paths = [
+        write(tmp_path / f"{i}.hdf5", about, [each]) for i, each in enumerate([first, *others])
+    ]
+    done = merge(paths, tmp_path / "m.hdf5")
+    assert (done.episodes, done.left_out) == (3, 1)
+    found = [(record.task.id[-2:], record.success) for record in open_dataset(done.path).episodes]
+    assert found == [("00", False), ("00", True), ("01", False)]
+
+
+def test_any_number_of_edits_can_follow_each_other(tmp_path, metadata, make_episode, monkeypatch):
+    monkeypatch.setattr(edit, "_MOST_BEHIND", 20)
+    files = itertools.count()  # each is another one
+    monkeypatch.setattr(edit, "file_sha256", lambda _: str(next(files)))
+    taught = replace(metadata.provenance, trained={"sha256": "ab", "env_steps": 7})
+    total = FinishedFile(write(tmp_path / "all.hdf5", metadata, [make_episode(0)]))
+    total.metadata = replace(metadata, provenance=taught)
+    day = open_dataset(
+        write(tmp_path / "day.hdf5", replace(metadata, task_set="b"), [make_episode(1)])
+    )
+    for _ in range(40):
+        total.metadata = derived([Dataset(total), day], "merge")
+        total.metadata.require_storable()
+    about = total.metadata
+    assert [(source.sha256, len(source.sources)) for source in about.sources] == [
+        ("78", 21), ("79", 0),
+    ]  # fmt: skip
+    behind = about.sources[0].sources
+    assert [source.sha256 for source in behind[:4]] == ["76", "77", "74", "75"]
+    assert behind[-1].provenance.trained == taught.trained
+    assert not any(source.sources for source in behind)
+    assert (about.task_set, about.trained_experts()) == ("test+b", {"ab": 7})
 
 
 def test_provenance_says_which_episodes_were_kept(tmp_path, metadata, make_episode):

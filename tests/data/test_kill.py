@@ -11,17 +11,21 @@ from pathlib import Path
 import h5py
 import pytest
 
-from demokit.data import DatasetWriter, open_dataset
+from demokit.data import DatasetWriter, from_arrays, open_dataset
 from demokit.data.edit import merge
 from demokit.data.repair import repair
 from demokit.data.store import STATE_FILE, staging_folder
 from demokit.data.validation import validate
+from demokit.errors import DemokitError
 
 EPISODES = 24
 
 
 def killed_after(seconds, action):
-    """Run `action` in a process of its own and kill it; returns what it wrote to its pipe."""
+    """Run `action` in a process of its own and kill it; returns what it wrote to its pipe.
+
+    After no seconds, where it ends by itself.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -30,8 +34,9 @@ def killed_after(seconds, action):
             action(writer)
         os._exit(0)
     os.close(writer)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     with os.fdopen(reader, "rb") as pipe:
         return pipe.read()
@@ -109,6 +114,39 @@ def test_merging(tmp_path, metadata, episodes, share):
         assert not out.exists() or validate(out).ok
     assert merge(sources, out, overwrite=True).episodes == EPISODES
     assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+class KilledWithin:
+    """Episodes as `from_arrays` takes them; its process ends when they are half written."""
+
+    def __init__(self):
+        self.passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        for index in range(EPISODES):
+            if self.passes == 2 and index == EPISODES // 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield {"observations": [[index], [0]], "actions": [0.5]}
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_half_an_import_is_no_dataset_and_in_nobodys_way(tmp_path, there):
+    path = tmp_path / "a.hdf5"
+    before = [{"observations": [[0], [1]], "actions": [0]}]
+    if there:
+        from_arrays(path, before)
+    killed_after(None, lambda _: from_arrays(path, KilledWithin(), overwrite=True))
+    assert len(list(staging_folder(path).glob("episode_*"))) == EPISODES // 2
+    for look in (open_dataset, validate, repair):
+        if there:
+            look(path)
+        else:
+            with pytest.raises(DemokitError, match=r"not there yet.*make it again"):
+                look(path)
+    assert (len(open_dataset(path)) == 1) if there else not path.exists()
+    assert len(from_arrays(path, before * 3, overwrite=there)) == 3
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @KILLS

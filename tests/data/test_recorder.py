@@ -384,6 +384,15 @@ def test_an_action_that_cannot_be_kept_is_not_stepped(path, action, said):
     assert len(open_dataset(path)[0]) == 1
 
 
+def test_a_bound_holds_in_the_type_of_the_actions(path):
+    with Recorder(Line(), path, action_low=-0.1, action_high=0.1) as env:
+        env.reset()
+        env.step(np.array([0.1], np.float32))
+        with pytest.raises(DemokitError, match="outside"):
+            env.step(np.array([0.10001], np.float32))
+    assert open_dataset(path)[0].actions.tolist() == [[1]]
+
+
 class Wild(Line):
     action_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
 

@@ -207,6 +207,8 @@ def test_with_block_opens_the_file_once(tmp_path, metadata, make_episode, monkey
     with open_dataset(path) as dataset:
         monkeypatch.setattr(h5py, "File", lambda *a, **k: opened.append(a) or real(*a, **k))
         assert len(list(dataset)) == len(dataset.episodes) == 3
+        assert len(list(dataset.verified())) == 3  # a block within the block
+        assert len(dataset.window(0, 0, 1)["actions"]) == 1
         assert opened == []
     dataset[0]
     assert len(opened) == 1

@@ -101,7 +101,7 @@ def _parts(files: Sequence[Path], stated: Stated) -> Iterator[Part]:
         for name, episode in _episodes(path, header, rows, stated.episode_column):
             readers = [_texts if column in texts else _numbers for column in header]
             part = Part(name, {
-                column: partial(reader, column, [(row.line, row.cells[i]) for row in episode])
+                column: partial(reader, column, i, episode)
                 for i, (column, reader) in enumerate(zip(header, readers, strict=True))
             })  # fmt: skip
             part.understood(stated.episode_column or "")
@@ -162,19 +162,22 @@ def _rows(path: Path) -> Iterator[_Row]:
         raise DemokitError(f"{path} cannot be read ({error.strerror or error}).") from error
 
 
-def _texts(_: str, cells: Sequence[tuple[int, str]]) -> Array:
-    return np.array([text for _, text in cells])
+def _texts(_: str, place: int, rows: Sequence[_Row]) -> Array:
+    """The texts of a column, the first that differs after the first of all."""
+    # As many as show whether they are all the same: in an array each takes as much as the longest.
+    return np.array([*dict.fromkeys(row.cells[place] for row in rows)][:2])
 
 
-def _numbers(column: str, cells: list[tuple[int, str]]) -> FloatArray:
+def _numbers(column: str, place: int, rows: Sequence[_Row]) -> FloatArray:
     """The numbers of a column (T,), without the last where it is empty; raises DemokitError."""
-    if len(cells) > 1 and not cells[-1][1].strip():
-        cells = cells[:-1]
-    found = np.empty(len(cells))
-    for index, (line, text) in enumerate(cells):
-        found[index] = _number(text)
+    if len(rows) > 1 and not rows[-1].cells[place].strip():
+        rows = rows[:-1]
+    found = np.empty(len(rows))
+    for index, row in enumerate(rows):
+        found[index] = _number(row.cells[place])
         if not math.isfinite(found[index]):
-            raise DemokitError(f"line {line}: {column} is '{text}', no finite number")
+            said = row.cells[place]
+            raise DemokitError(f"line {row.line}: {column} is '{said}', no finite number")
     return found
 
 

@@ -120,7 +120,7 @@ def import_foreign(
     """
     source = _Source(inventory, parts, read, about.family)
     survey, space, actions = _survey(source, about.family)
-    range_ = _range(survey, about.action_range)
+    range_ = _range(survey, about.action_range, actions.dtype)
     missing = _missing(survey) | scaling(range_, about.action_range) | survey.types
     metadata = DatasetMetadata(
         family=about.family,
@@ -209,7 +209,7 @@ def terminated(part: Part, terminations: str, truncations: str, dones: str) -> b
 def truth(part: Part, name: str) -> bool | None:
     """A thing that is true or false; None where it is not there, or is something else."""
     try:
-        value = np.asarray(part.get(name))
+        value = part.array(name) if name in part else np.asarray(None)
     except DemokitError as problem:
         part.explain(name, f"left out: {problem}")
         return None
@@ -245,10 +245,10 @@ def stated_task(part: Part, name: str, *, by_row: bool = False) -> str:
     value = said_once(part, name, by_row=by_row)
     if value.size != 1:
         raise DemokitError(f"its {name} is no name of a task")
-    found = value.item()
+    found = value.ravel()[0]
     if isinstance(found, bytes):
         found = found.decode(errors="replace")
-    text = f"{found:g}" if isinstance(found, float) else str(found)
+    text = str(found).removesuffix(".0") if value.dtype.kind == "f" else str(found)
     if not text.strip():
         raise DemokitError(f"its {name} is an empty name")
     return text
@@ -413,7 +413,7 @@ def _missing(survey: _Survey) -> dict[str, str]:
     return missing
 
 
-def _range(survey: _Survey, stated: ActionRange | None) -> ActionRange:
+def _range(survey: _Survey, stated: ActionRange | None, dtype: str) -> ActionRange:
     """What the actions are mapped from; raises DemokitError where they leave what is stated."""
     if stated is None:
         greatest = np.maximum(1, np.maximum(-survey.low, survey.high))
@@ -424,7 +424,7 @@ def _range(survey: _Survey, stated: ActionRange | None) -> ActionRange:
             f"The action range has {len(stated.low)} components, the actions {width}."
         )
     low, high = (np.broadcast_to(side, width) for side in (stated.low, stated.high))
-    if (survey.low < low).any() or (survey.high > high).any():
+    if stated.outside(np.stack([survey.low, survey.high]).astype(dtype)).any():
         raise DemokitError(
             f"The actions reach from {survey.low.tolist()} to {survey.high.tolist()}, outside "
             f"{low.tolist()} to {high.tolist()}: state the range of the actions, with --action-low "

@@ -22,7 +22,7 @@ from demokit.data.convert.foreign import (
     plain_name,
     repeat_last,
 )
-from demokit.data.convert.inventory import Inventory, Part, dict_things, listed
+from demokit.data.convert.inventory import Inventory, Part, array_of, dict_things, listed
 from demokit.data.convert.pickles import read_pickle
 from demokit.data.convert.stated import Stated
 from demokit.errors import DemokitError
@@ -145,7 +145,7 @@ def _goal(task: Any) -> tuple[float, ...] | None:
     if isinstance(task, dict):
         named = [value for name, value in task.items() if "goal" in str(name)]
         return _goal(named[0]) if len(named) == 1 else None
-    values = np.atleast_1d(np.asarray(task))
+    values = np.atleast_1d(array_of(task, "task"))
     if values.ndim != 1 or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
         return None
     return tuple(values.astype(float).tolist()) or None
@@ -155,7 +155,7 @@ def _family(episode: Part, env: str | None) -> str:
     """Name of the family: `env`, or the one that fits the first episode."""
     from demokit.envs import family_names, make_family
 
-    shapes = np.shape(episode["observations"]), np.shape(episode["actions"])
+    shapes = episode.array("observations").shape, episode.array("actions").shape
     steps, width = (shapes[0] + (0, 0))[:2]
     sizes = width, (shapes[1] or (0,))[-1]
     families = {name: make_family(name) for name in ([env] if env else family_names())

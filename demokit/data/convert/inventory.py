@@ -17,6 +17,7 @@ import numpy as np
 
 from demokit.data.hdf5 import Claims, StoredArray, read_attributes, walk
 from demokit.errors import DemokitError
+from demokit.reading import FREE_BYTES
 from demokit.types import Array
 
 NO_PLACE = "left out: a demokit dataset has no place for it"
@@ -62,14 +63,8 @@ class Part:
         return self[name] if name in self._things else default
 
     def array(self, name: str) -> Array:
-        """Read a thing as an array; raises DemokitError where it is none, such as ragged lists."""
-        value = self[name]
-        try:
-            return np.asarray(value)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise DemokitError(
-                f"its {name} cannot be an array: rows differ in length, or are no numbers"
-            ) from error
+        """Read a thing as an array; raises DemokitError as `array_of`."""
+        return array_of(self[name], name)
 
     def names(self, start: str = "") -> list[str]:
         """The names that begin with `start`, in the order of the source."""
@@ -109,6 +104,36 @@ class Part:
         """Name -> why, of everything that is not carried or not as it was."""
         untold = {name: NO_PLACE for name in self._things if name not in self._taken}
         return {**untold, **self.reasons}
+
+
+def array_of(value: Any, name: str) -> Array:
+    """A value as an array; raises DemokitError where it is none, such as ragged lists.
+
+    Texts are bounded: in an array every value takes as much as the longest of them.
+    """
+    try:
+        count, longest = _extent(value)
+        if 4 * count * longest <= FREE_BYTES:
+            return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DemokitError(
+            f"its {name} cannot be an array: rows differ in length, or are no numbers"
+        ) from error
+    raise DemokitError(
+        f"its {name} cannot be an array: {count} values, and {longest} letters in one"
+    )
+
+
+def _extent(value: Any) -> tuple[int, int]:
+    """How many values nested lists hold, and the letters of the longest text among them."""
+    if isinstance(value, str | bytes):
+        return 1, len(value)
+    if not isinstance(value, list | tuple):
+        return np.size(value) if isinstance(value, np.ndarray) else 1, 0
+    if not any(issubclass(kind, str | bytes | list | tuple) for kind in set(map(type, value))):
+        return len(value), 0
+    parts = [_extent(each) for each in value]
+    return sum(count for count, _ in parts), max(longest for _, longest in parts)
 
 
 class Inventory:

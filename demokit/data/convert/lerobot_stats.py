@@ -32,21 +32,49 @@ def episode_statistics(columns: Mapping[str, Array]) -> dict[str, Statistics]:
 
 def _statistics(rows: Array) -> Statistics:
     pictures = are_pictures(rows)
-    values = rows.reshape(-1, 3) if pictures else as_rows(rows)
-    values = values.astype(np.float64) / (255 if pictures else 1)
     shape = (3, 1, 1) if pictures else (rows.shape[1:] or (1,))
+    found = _of_pixels(rows) if pictures else _of_numbers(as_rows(rows).astype(np.float64))
+    return {
+        **{name: numbers.reshape(shape) for name, numbers in found.items()},
+        "count": np.array([len(rows)]),
+    }
+
+
+def _of_numbers(values: Array) -> Statistics:
+    """Of (N, n): (n,) each."""
     quantiles = np.quantile(values, list(_QUANTILES.values()), axis=0)
-    found = {
+    return {
         "min": values.min(0),
         "max": values.max(0),
         "mean": values.mean(0),
         "std": values.std(0),
         **dict(zip(_QUANTILES, quantiles, strict=True)),
     }
-    return {
-        **{name: numbers.reshape(shape) for name, numbers in found.items()},
-        "count": np.array([len(rows)]),
-    }
+
+
+def _of_pixels(rows: Array) -> Statistics:
+    """Of pictures (T, height, width, 3), whose channels have 256 values: (3,) each."""
+    counts, values, number = _counts(rows), np.arange(256) / 255, rows.size // 3
+    mean = counts @ values / number
+    variance = (counts * (values - mean[:, None]) ** 2).sum(1) / number
+    names, shares = zip(*({"min": 0.0, "max": 1.0} | _QUANTILES).items(), strict=True)
+    ranks = np.array(shares) * (number - 1)
+    low, high = (
+        np.array([values[np.searchsorted(each, whole, "right")] for each in counts.cumsum(1)])
+        for whole in (np.floor(ranks), np.ceil(ranks))
+    )
+    found = dict(zip(names, (low + (high - low) * (ranks % 1)).T, strict=True))
+    ends = {name: found.pop(name) for name in ("min", "max")}
+    return {**ends, "mean": mean, "std": np.sqrt(variance), **found}
+
+
+def _counts(rows: Array) -> Array:
+    """How many pixels of pictures (T, height, width, 3) have each value, (3, 256)."""
+    found = np.zeros(3 * 256, np.int64)
+    for frame in rows:
+        bins = frame.reshape(-1, 3) + 256 * np.arange(3)
+        found += np.bincount(bins.ravel(), minlength=len(found))
+    return found.reshape(3, 256)
 
 
 class AllStatistics:

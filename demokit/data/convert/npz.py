@@ -177,5 +177,7 @@ def _array(stream: IO[bytes], size: int) -> Array:
     """An array from its bytes, once what the header claims is there."""
     shape, is_fortran, dtype = _header(stream, size)
     number = math.prod(shape)
-    flat = np.frombuffer(stream.read(), dtype) if number else np.empty(number, dtype)
+    # Asked for all there is, zipfile unpacks more than the member claims.
+    data = stream.read(number * dtype.itemsize)
+    flat = np.frombuffer(data, dtype) if number else np.empty(number, dtype)
     return flat.reshape(shape, order="F" if is_fortran else "C")
