@@ -78,6 +78,9 @@ class DatasetWriter:
         grows: tasks, horizon and what is missing are not known beforehand: those of what is resumed
             are added to `metadata`, and `restate` adds more.
 
+    Attributes:
+        replaces: whether `finish` drops episodes of the file that is there.
+
     Raises:
         DemokitError: the output exists, the recording differs from the one to be resumed, the
             file that it extends is not there or another one, another process writes it, or the
@@ -179,7 +182,7 @@ class DatasetWriter:
         self._check_open()
         if not self._records:
             raise DemokitError(f"No episode was saved: {self.path} was not written.")
-        if len(self._records) > self._first or self._replaces or self._restates:
+        if len(self._records) > self._first or self.replaces or self._restates:
             self._check_place(range(self._first, len(self._records)))
             self._publish()
         self._discard()
@@ -220,7 +223,7 @@ class DatasetWriter:
         self.metadata = metadata
         self._base_file = base
         self._there = base.identity if base else identity(self.path)
-        self._replaces = self._there is not None and base is None
+        self.replaces = self._there is not None and base is None
         self._records = list(Dataset(base).episodes) if base else []
         pending = _pending(staged, self._records) if staged else []
         self._records += pending
@@ -307,7 +310,7 @@ class DatasetWriter:
             leftover.unlink()
         state = {
             "first": self._first,
-            "replaces": self._replaces,
+            "replaces": self.replaces,
             "extends": episodes_digest(self._records[: self._first]),
             "metadata": _signed(self.metadata),
         }
