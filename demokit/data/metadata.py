@@ -32,6 +32,13 @@ UNSTATED = "not stated or differing"
 LARGEST_SPACE = 3 * 4096**2  # numbers of an array, see `Vision`
 _MOST_LISTED = 2**20  # numbers of all vectors, whose bounds are spelled out
 _LIBRARIES = ("mujoco", "numpy", "h5py")
+# Root attributes that are texts, and those that are one number or boolean.
+_TEXTS = (
+    *("data_format", "minari_version", "dataset_id", "algorithm_name", "description", "family"),
+    *("environment", "task_set", "tasks", "observation_space", "action_space", "model_hash"),
+    *("mujoco_version", "provenance", "license", "sources", "metadata_sha256"),
+)
+_NUMBERS_OF_FILE = ("total_episodes", "total_steps", "dataset_size", "jpeg_encoding")
 # What the checksum of the metadata leaves out: itself, and what changes with the file's name.
 _UNSIGNED = ("metadata_sha256", "dataset_id", "dataset_size")
 
@@ -226,8 +233,24 @@ class Provenance:
         if "versions" in values:
             checked["versions"] = {str(k): str(v) for k, v in dict(values["versions"]).items()}
         checked["missing"] = {str(k): str(v) for k, v in dict(values.get("missing", {})).items()}
-        checked["trained"] = dict(values.get("trained", {}))
+        checked["trained"] = _training(dict(values.get("trained", {})))
+        if "created" in values:
+            checked["created"] = str(values["created"])
         return cls(**checked)
+
+
+def _training(values: Mapping[str, Any]) -> dict[str, Any]:
+    """See `Provenance.trained`; raises TypeError, ValueError or KeyError on anything else."""
+    if not values:
+        return {}
+    scores = {
+        name: {str(task): float(score) for task, score in dict(values[name]).items()}
+        for name in ("returns", "success")
+    }
+    if not all(scores.values()):
+        raise ValueError("a trained expert without scores")
+    about = {"sha256": str(values["sha256"]), "task_set": str(values["task_set"])}
+    return {**values, **about, "env_steps": int(values["env_steps"]), **scores}
 
 
 @dataclass(frozen=True)
@@ -378,6 +401,7 @@ class DatasetMetadata:
         """
         try:
             check_schema(attributes, where)
+            _check_kinds(attributes)
             return cls._parsed(attributes)
         except MALFORMED as error:
             raise DemokitError(
@@ -506,6 +530,16 @@ def check_schema(attributes: Mapping[str, Any], where: str) -> None:
             f"{where} has schema version {schema}, this demokit reads up to {SCHEMA_VERSION}: "
             "upgrade demokit."
         )
+
+
+def _check_kinds(attributes: Mapping[str, Any]) -> None:
+    """Raise TypeError unless what stands in the root attributes is of its kind."""
+    for name in _TEXTS + _NUMBERS_OF_FILE:
+        value = attributes.get(name, "")
+        if name in _TEXTS and not isinstance(value, str):
+            raise TypeError(f"'{name}' is no text")
+        if np.ndim(value):
+            raise TypeError(f"'{name}' is an array")
 
 
 def space_to_json(space: Space) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
@@ -85,6 +86,8 @@ class FinishedFile:
         self.attributes = attributes
         with explain_damage(path):
             self.num_episodes = int(attributes.get("total_episodes", 0))
+            if not 0 <= self.num_episodes <= sys.maxsize:  # what a length can be
+                raise ValueError(f"it says {self.num_episodes} episodes")
         self._kept: h5py.File | None = None
 
     @contextmanager

@@ -307,7 +307,9 @@ def test_resume_refuses_another_recording(tmp_path, metadata, make_episode, what
 
 
 BY_HAND = {"recorder": "teleop", "expert": "scripted"}
-BY_FILE = {"recorder": "sac", "expert": "sac-point-1f2e3d4c", "trained": {"sha256": "1f2e3d4c"}}
+TRAINED = {"sha256": "1f2e3d4c", "env_steps": 9, "task_set": "test"}
+SCORES = {"returns": {"point/a": 1.5}, "success": {"point/a": 1.0}}
+BY_FILE = {"recorder": "sac", "expert": "sac-point-1f2e3d4c", "trained": {**TRAINED, **SCORES}}
 BY_NAME = {"recorder": "random", "expert": "random"}
 
 
