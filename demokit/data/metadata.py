@@ -175,7 +175,7 @@ class Provenance:
             of a merged dataset differ.
         seed: the seed of the recording; all episode seeds derive from it. None as `noise_std`.
         only_success: whether failed episodes were dropped, of all sources.
-        operator: the person, if given.
+        operator: the person, if given; several, in their order, such as "Ann, Bob".
         created: ISO 8601 time in UTC.
         versions: library -> version.
         missing: what the source of an imported dataset did not hold -> what stands in its place,
@@ -436,6 +436,8 @@ class DatasetMetadata:
     def differences(self, other: DatasetMetadata) -> dict[str, tuple[Any, Any]]:
         """What a recording that continues this one may not change: name -> (mine, other's)."""
         mine, theirs = _identity(self), _identity(other)
+        if self.license and other.license:  # one may be stated later
+            mine["licence"], theirs["licence"] = self.license, other.license
         return {key: (mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]}
 
     @property

@@ -53,6 +53,7 @@ _OPTIONS = {
     "observation space": "pass the same --observation, --image-size and --camera",
     "noise": "pass --noise {}",
     "seed": "pass --seed {}",
+    "licence": "pass --license {}, or leave it out",
 }
 
 # Differences too long to print.
@@ -72,7 +73,8 @@ class DatasetWriter:
     Args:
         path: NAME.hdf5.
         metadata: what the dataset says about itself.
-        resume: go on with an unfinished recording, or extend a finished dataset.
+        resume: go on with an unfinished recording, or extend a finished dataset; another operator
+            is named after those before ("not stated, Bob" where nobody was).
         overwrite: replace what is there, at the final rename and not before.
         all_or_none: drop what is saved when it leaves unfinished; there is nothing to resume.
         grows: tasks, horizon and what is missing are not known beforehand: those of what is resumed
@@ -401,15 +403,23 @@ def _grown(metadata: DatasetMetadata, other: DatasetMetadata) -> DatasetMetadata
 
 
 def _merged(earlier: DatasetMetadata, now: DatasetMetadata) -> DatasetMetadata:
-    """The earlier metadata, with what is missing, or a licence and so on stated, only now."""
+    """The earlier metadata, with who went on, and what is missing or was stated only now."""
     source = replace(
         earlier.provenance,
-        operator=now.provenance.operator or earlier.provenance.operator,
+        operator=_operators(earlier.provenance.operator, now.provenance.operator),
         missing={**now.provenance.missing, **earlier.provenance.missing},
     )
     return replace(
         earlier,
         provenance=source,
-        license=now.license or earlier.license,
+        license=earlier.license or now.license,
         description=now.description or earlier.description,
     )
+
+
+def _operators(earlier: str | None, now: str | None) -> str | None:
+    """Who recorded, in the order in which they did; whoever says nothing goes on as before."""
+    before = earlier or "not stated"
+    if not now or f", {now}, " in f", {before}, ":
+        return earlier
+    return f"{before}, {now}"

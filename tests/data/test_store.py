@@ -333,6 +333,38 @@ def test_resume_names_who_acted(tmp_path, metadata, make_episode, earlier, now, 
         DatasetWriter(path, after, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("operators", "said"),
+    [
+        (["Ann", "Bob"], "Ann, Bob"),
+        ([None, "Bob"], "not stated, Bob"),
+        ([None, "Bob", "Bob"], "not stated, Bob"),
+        (["Ann", None], "Ann"),
+        (["Ann", "Bob", "Ann", "An"], "Ann, Bob, An"),
+        ([None, None], None),
+    ],
+)
+def test_who_goes_on_claims_no_earlier_episode(tmp_path, metadata, make_episode, operators, said):
+    for i, operator in enumerate(operators):
+        by = replace(metadata, provenance=replace(metadata.provenance, operator=operator))
+        with DatasetWriter(tmp_path / "a.hdf5", by, resume=True) as writer:
+            writer.add(make_episode(i))
+            writer.finish()
+    assert open_dataset(tmp_path / "a.hdf5").metadata.provenance.operator == said
+
+
+def test_a_licence_is_stated_once(tmp_path, metadata, make_episode):
+    path, free = tmp_path / "a.hdf5", replace(metadata, license="MIT")
+    write(path, metadata, [make_episode(0)])
+    for about in (free, metadata):
+        with DatasetWriter(path, about, resume=True) as writer:
+            writer.finish()
+        assert open_dataset(path).metadata.license == "MIT"
+    message = "recorded with licence MIT, not CC0-1.0: pass --license MIT, or leave it out, or"
+    with in_command(), pytest.raises(DemokitError, match=message):
+        DatasetWriter(path, replace(metadata, license="CC0-1.0"), resume=True)
+
+
 def test_a_python_caller_reads_of_no_option(tmp_path, metadata, make_episode):
     path = write(tmp_path / "a.hdf5", metadata, [make_episode(0)])
     wrong = [
