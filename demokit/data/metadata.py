@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -439,6 +440,11 @@ class DatasetMetadata:
         if self.license and other.license:  # one may be stated later
             mine["licence"], theirs["licence"] = self.license, other.license
         return {key: (mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]}
+
+    @cached_property
+    def task_by_id(self) -> Mapping[str, Task]:
+        """Id -> task."""
+        return {task.id: task for task in self.tasks}
 
     @property
     def knows_contexts(self) -> bool:

@@ -362,7 +362,7 @@ class Dataset:
 
 def check_fits(metadata: DatasetMetadata, episode: Episode, path: Path) -> None:
     """Raise DemokitError unless an episode has a task and the arrays of its dataset."""
-    if episode.task not in metadata.tasks:
+    if metadata.task_by_id.get(episode.task.id) != episode.task:
         raise DemokitError(_not_a_task(metadata, episode.task, path))
     specs = _specs(metadata)
     arrays = dict(episode_arrays(episode))
@@ -375,11 +375,11 @@ def check_fits(metadata: DatasetMetadata, episode: Episode, path: Path) -> None:
 
 
 def _not_a_task(metadata: DatasetMetadata, task: Task, path: Path) -> str:
-    for known in metadata.tasks:
-        if known.id == task.id:
-            what = "context" if known.context != task.context else "split or family"
-            return f"Task '{task.id}' has another {what} than the task of that id in {path}."
-    return f"Task '{task.id}' is not one of the tasks of {path}."
+    known = metadata.task_by_id.get(task.id)
+    if known is None:
+        return f"Task '{task.id}' is not one of the tasks of {path}."
+    what = "context" if known.context != task.context else "split or family"
+    return f"Task '{task.id}' has another {what} than the task of that id in {path}."
 
 
 def _specs(metadata: DatasetMetadata) -> dict[str, ArraySpec]:

@@ -38,7 +38,7 @@ from demokit.data.store import (
 )
 from demokit.errors import DemokitError
 from demokit.types import Episode
-from demokit.writing import behind_link, explain_write, write_whole
+from demokit.writing import ASIDE, behind_link, explain_write, write_whole
 
 _FIXES = {
     "action space": "use the version that recorded it",
@@ -103,6 +103,7 @@ class DatasetWriter:
         self._lock = write_lock(self.path)
         self.folder = staging_folder(self.path)
         self._open, self._all_or_none, self._grows = True, all_or_none, grows
+        self.metadata, self._state = metadata, dict[str, object]()
         try:
             self._begin(metadata, resume=resume, overwrite=overwrite)
         except BaseException:
@@ -151,7 +152,7 @@ class DatasetWriter:
         last = range(max(self._first, index - 1), index)
         self._check_place(last)
         try:
-            write_whole(staged_file(self.folder, index), data, self._saved_so_far(), parents=False)
+            self._write(staged_file(self.folder, index), data)
         except DemokitError:
             self._check_place(last)  # what was saved may have gone in this moment
             raise
@@ -165,11 +166,16 @@ class DatasetWriter:
             DemokitError: it does not fit a file, cannot be written, or the writer is closed.
         """
         self._check_open()
-        metadata.require_storable()
-        check_size(metadata.to_attributes(), "Metadata")
+        # Tasks that are known were checked when they came.
+        known = self.metadata.task_by_id
+        fresh = tuple(task for task in metadata.tasks if known.get(task.id) != task)
+        replace(metadata, tasks=fresh or metadata.tasks[:1]).require_storable()
+        signed = _signed(metadata)
+        check_size(signed, "Metadata")
         self._check_place(range(0))
-        state = {**StagedEpisodes(self.path).state, "metadata": _signed(metadata)}
-        write_whole(self.folder / STATE_FILE, json.dumps(state), self._saved_so_far())
+        state = {**self._state, "metadata": signed}
+        self._write(self.folder / STATE_FILE, json.dumps(state))
+        self._state = state
         self.metadata = metadata
 
     def finish(self) -> Path:
@@ -229,10 +235,14 @@ class DatasetWriter:
         self._records = list(Dataset(base).episodes) if base else []
         pending = _pending(staged, self._records) if staged else []
         self._records += pending
-        if not pending:
+        if staged is None or not pending:
             with explain_write(self.path, other_output()):
                 self._start()
-        elif staged and staged.metadata != metadata:
+            return
+        self._state = staged.state
+        for aside in self.folder.glob(f"*{ASIDE}"):  # of a writer that was killed
+            aside.unlink(missing_ok=True)
+        if staged.metadata != metadata:
             self.restate(metadata)
 
     @property
@@ -244,6 +254,10 @@ class DatasetWriter:
     def _restates(self) -> bool:
         """Whether the finished file says something else about itself than this recording."""
         return self._base_file is not None and self._base_file.metadata != self.metadata
+
+    def _write(self, path: Path, content: bytes | str) -> None:
+        """Put a file durably into the folder, where nobody else writes."""
+        write_whole(path, content, self._saved_so_far(), parents=False, tidy=False)
 
     def _saved_so_far(self) -> str:
         if self._all_or_none:
@@ -310,13 +324,13 @@ class DatasetWriter:
         self.folder.mkdir(exist_ok=True)
         for leftover in self.folder.iterdir():
             leftover.unlink()
-        state = {
+        self._state = {
             "first": self._first,
             "replaces": self.replaces,
             "extends": episodes_digest(self._records[: self._first]),
             "metadata": _signed(self.metadata),
         }
-        write_whole(self.folder / STATE_FILE, json.dumps(state), other_output())
+        write_whole(self.folder / STATE_FILE, json.dumps(self._state), other_output())
 
 
 def _signed(metadata: DatasetMetadata) -> dict[str, object]:

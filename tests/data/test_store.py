@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from demokit.asked import in_command
 from demokit.data import ArraySpec, DatasetMetadata, DatasetWriter, hdf5, open_dataset
 from demokit.data.layout import digest
+from demokit.data.store import staged_file, staging_folder
 from demokit.data.summary import summarize
-from demokit.data.writer import staging_folder
 from demokit.errors import DemokitError
 from demokit.types import Episode, Task
+from demokit.writing import aside_of
 
 IMAGE = ArraySpec((8, 9, 3), "uint8", 0, 255)
 
@@ -406,6 +407,38 @@ def test_what_a_dataset_says_may_grow(tmp_path, metadata, make_episode):
     changed = replace(about, tasks=(replace(first.task, context=(9.0, 9.0)),))
     with pytest.raises(DemokitError, match="other tasks"):
         DatasetWriter(path, changed, resume=True, grows=True)
+
+
+def test_many_tasks_and_episodes_cost_an_episode_nothing(
+    tmp_path, metadata, make_episode, monkeypatch
+):
+    """A recording in many tasks checked, parsed and listed all of them for every episode."""
+    path, first = tmp_path / "a.hdf5", make_episode(0)
+    many = tuple(replace(first.task, id=f"point/{i}", context=(i, 0.0)) for i in range(50))
+    parsed, listed = [], []
+    load, listdir = DatasetMetadata._parsed, os.listdir
+    with DatasetWriter(path, replace(metadata, tasks=many[:49]), grows=True) as writer:
+        count = lambda found: parsed.append(len(json.loads(found["tasks"]))) or load(found)  # noqa: E731
+        monkeypatch.setattr(DatasetMetadata, "_parsed", count)
+        monkeypatch.setattr(os, "listdir", lambda *place: listed.append(place) or listdir(*place))
+        writer.restate(replace(metadata, tasks=many))
+        writer.add(replace(first, task=many[49]))
+        assert (parsed, listed) == ([1], [])
+        monkeypatch.undo()
+        assert open_dataset(path).metadata.tasks == many
+        with pytest.raises(DemokitError, match="no text that a file can hold"):
+            writer.restate(replace(metadata, tasks=many, description="\0"))
+
+
+def test_what_a_killed_writer_left_goes_when_it_is_resumed(tmp_path, metadata, make_episode):
+    path = tmp_path / "a.hdf5"
+    with DatasetWriter(path, metadata) as writer:
+        writer.add(make_episode(0))
+    aside = aside_of(staged_file(staging_folder(path), 1))
+    aside.write_bytes(b"half")
+    with DatasetWriter(path, metadata, resume=True) as writer:
+        assert not aside.exists()
+        assert len(writer) == 1
 
 
 def test_two_processes_do_not_write_one_dataset(tmp_path, metadata, make_episode):
