@@ -107,7 +107,8 @@ def record(
         progress: show how far it is, on stderr.
 
     Raises:
-        DemokitError: there is no such family, expert or task, or the file is in the way.
+        DemokitError: there is no such family, expert or task, the file is in the way, or fewer
+            episodes than asked for would replace it: then they wait for `resume`.
     """
     with _in_python():
         dataset: Dataset = _find("record")(**locals())

@@ -125,6 +125,7 @@ def replaced(
     check: Callable[[Path], object],
     *,
     parents: bool = True,
+    tidy: bool = True,
     together: Together | None = None,
 ) -> Iterator[Path]:
     """A free path beside `path`: the file that the block writes there takes its place at the end.
@@ -138,6 +139,7 @@ def replaced(
         advice: what to do when it cannot be written.
         check: raises DemokitError, or anything of `explain_write`, when the file is not sound.
         parents: make the folders that are missing.
+        tidy: look for what killed writers left, which takes longer the more files there are.
         together: the file takes its place with others, at the end of that block.
 
     Raises:
@@ -149,7 +151,8 @@ def replaced(
             path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise DemokitError(f"{path} is a device or a pipe, no file to replace: {advice}")
-        _remove_left_over(path)
+        if tidy:
+            _remove_left_over(path)
         aside, waits = aside_of(path), False
         try:
             yield aside
@@ -253,7 +256,12 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def write_whole(
-    path: Path, content: bytes | str, advice: str = AS_IT_WAS, *, parents: bool = True
+    path: Path,
+    content: bytes | str,
+    advice: str = AS_IT_WAS,
+    *,
+    parents: bool = True,
+    tidy: bool = True,
 ) -> None:
     """Put bytes or a text at `path`; after a crash the old or the new file is there, whole.
 
@@ -264,7 +272,7 @@ def write_whole(
     """
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     check = partial(_require, data=data)
-    with replaced(path, advice, check, parents=parents) as aside:
+    with replaced(path, advice, check, parents=parents, tidy=tidy) as aside:
         aside.write_bytes(data)
 
 

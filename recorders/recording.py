@@ -118,6 +118,10 @@ def carry_out(options: Options, family: Family) -> Recording:
     Args:
         options: how.
         family: of the name in the options.
+
+    Raises:
+        DemokitError: fewer episodes than asked for, where they would replace a dataset: they are
+            saved beside it, and it is as it was; or something else of the options cannot be.
     """
     if options.hand.device is not None:
         check_hand(family)  # before an expert is asked for, which would not help
@@ -130,11 +134,23 @@ def carry_out(options: Options, family: Family) -> Recording:
         try:
             fill = _fill if options.hand.device is None else _fill_by_hand
             tally = fill(options, family, expert, writer, schedule, total)
+            _spare_what_is_there(writer, total)
             path = writer.finish()
         except KeyboardInterrupt:
-            say("", f"{len(writer)} of {total} episodes are saved; {go_on()}", err=True)
+            # With nothing saved, --resume would extend what --overwrite was to replace.
+            how = go_on() if len(writer) else "do it again."
+            say("", f"{len(writer)} of {total} episodes are saved; {how}", err=True)
             raise
     return Recording(path, write_card(path), tally, len(writer), total)
+
+
+def _spare_what_is_there(writer: DatasetWriter, total: int) -> None:
+    """Raise DemokitError where a dataset would be replaced by less than was asked for."""
+    if writer.replaces and 0 < len(writer) < total:
+        raise DemokitError(
+            f"{len(writer)} of {total} episodes are saved beside {writer.path}, which is as it was "
+            f"until all are saved, or fewer are asked for: {go_on()}"
+        )
 
 
 def record_by_expert(

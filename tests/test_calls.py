@@ -100,6 +100,21 @@ def test_wrong_arguments_are_one_sentence_in_the_words_of_python(walk, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_there_is_replaced_by_no_less_than_was_asked_for(tmp_path):
+    few = {"tasks": 3, "only_success": True, "noise": 3, "progress": False}
+    path = tmp_path / "p.hdf5"
+    demokit.record("point", path, tasks=3, episodes_per_task=1, progress=False)
+    before = path.read_bytes()
+    with pytest.raises(DemokitError, match=r"2 of 6 episodes are saved beside .* with resume=T"):
+        demokit.record("point", path, episodes_per_task=2, overwrite=True, **few)
+    assert path.read_bytes() == before
+    with pytest.raises(DemokitError, match="2 of 6 episodes are saved beside"):
+        demokit.record("point", path, episodes_per_task=2, resume=True, **few)
+    assert path.read_bytes() == before
+    assert len(demokit.record("point", path, num_episodes=2, resume=True, **few)) == 2
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["p.hdf5", "p.md"]
+
+
 def test_a_family_is_named_or_given(tmp_path):
     given = {"tasks": 1, "episodes_per_task": 1, "expert": "random", "progress": False}
     made = demokit.record(make_family("point"), tmp_path / "a.hdf5", **given)

@@ -212,7 +212,9 @@ def _range_table(summary: Summary) -> Table:
     for row in summary.ranges:
         low, high = min(row.low, default=0.0), max(row.high, default=0.0)
         named = actions if row.name == "actions" else range(len(row.low))
-        constant = ", ".join(str(named[i]) for i in row.constant) or "none"
+        constant = ", ".join(str(named[i]) for i in sorted(row.constant)) or "none"
+        if not row.is_listed:
+            constant = f"{len(row.constant)} of {len(row.low)}"
         rows.add_row(row.name, _shape(row.shape), row.dtype, f"{low:.4g}", f"{high:.4g}", constant)
     return rows
 

@@ -119,12 +119,12 @@ def _replay(
     use_states: bool,
     tolerance: float,
 ) -> dict[int, Deviation]:
-    from demokit.data.replay import BATCH, compare
+    from demokit.data.replay import BATCH, comparable, compare
 
     off: dict[int, Deviation] = {}
     for start in range(0, len(chosen), BATCH):
         part = chosen[start : start + BATCH]
-        episodes = [dataset[index] for index in part]
+        episodes = [comparable(dataset[index]) for index in part]
         for index, episode, again in zip(
             part, episodes, _again(replayer, episodes, use_states), strict=True
         ):

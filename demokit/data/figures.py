@@ -180,7 +180,8 @@ def _draw_targets(axes: Axes, found: Survey, colors: list[str]) -> None:
 def _by_task(axes: Axes, found: Survey, values: FloatArray) -> None:
     """One column of dots per task: blue where the episode succeeded, red where it failed."""
     tasks = sorted({record.task.id for record in found.records})
-    column = np.array([tasks.index(record.task.id) for record in found.records], float)
+    columns = {task: index for index, task in enumerate(tasks)}
+    column = np.array([columns[record.task.id] for record in found.records], float)
     column += stream(0, "column").uniform(-0.18, 0.18, len(column))
     solved = np.array([record.success for record in found.records])
     for is_solved, color, label in ((True, _SOLVED, "success"), (False, _FAILED, "failure")):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -32,6 +33,13 @@ UNSTATED = "not stated or differing"
 LARGEST_SPACE = 3 * 4096**2  # numbers of an array, see `Vision`
 _MOST_LISTED = 2**20  # numbers of all vectors, whose bounds are spelled out
 _LIBRARIES = ("mujoco", "numpy", "h5py")
+# Root attributes that are texts, and those that are one number or boolean.
+_TEXTS = (
+    *("data_format", "minari_version", "dataset_id", "algorithm_name", "description", "family"),
+    *("environment", "task_set", "tasks", "observation_space", "action_space", "model_hash"),
+    *("mujoco_version", "provenance", "license", "sources", "metadata_sha256"),
+)
+_NUMBERS_OF_FILE = ("total_episodes", "total_steps", "dataset_size", "jpeg_encoding")
 # What the checksum of the metadata leaves out: itself, and what changes with the file's name.
 _UNSIGNED = ("metadata_sha256", "dataset_id", "dataset_size")
 
@@ -174,7 +182,7 @@ class Provenance:
             of a merged dataset differ.
         seed: the seed of the recording; all episode seeds derive from it. None as `noise_std`.
         only_success: whether failed episodes were dropped, of all sources.
-        operator: the person, if given.
+        operator: the person, if given; several, in their order, such as "Ann, Bob".
         created: ISO 8601 time in UTC.
         versions: library -> version.
         missing: what the source of an imported dataset did not hold -> what stands in its place,
@@ -232,8 +240,24 @@ class Provenance:
         if "versions" in values:
             checked["versions"] = {str(k): str(v) for k, v in dict(values["versions"]).items()}
         checked["missing"] = {str(k): str(v) for k, v in dict(values.get("missing", {})).items()}
-        checked["trained"] = dict(values.get("trained", {}))
+        checked["trained"] = _training(dict(values.get("trained", {})))
+        if "created" in values:
+            checked["created"] = str(values["created"])
         return cls(**checked)
+
+
+def _training(values: Mapping[str, Any]) -> dict[str, Any]:
+    """See `Provenance.trained`; raises TypeError, ValueError or KeyError on anything else."""
+    if not values:
+        return {}
+    scores = {
+        name: {str(task): float(score) for task, score in dict(values[name]).items()}
+        for name in ("returns", "success")
+    }
+    if not all(scores.values()):
+        raise ValueError("a trained expert without scores")
+    about = {"sha256": str(values["sha256"]), "task_set": str(values["task_set"])}
+    return {**values, **about, "env_steps": int(values["env_steps"]), **scores}
 
 
 @dataclass(frozen=True)
@@ -386,6 +410,7 @@ class DatasetMetadata:
         """
         try:
             check_schema(attributes, where)
+            _check_kinds(attributes)
             return cls._parsed(attributes)
         except MALFORMED as error:
             raise DemokitError(
@@ -420,7 +445,14 @@ class DatasetMetadata:
     def differences(self, other: DatasetMetadata) -> dict[str, tuple[Any, Any]]:
         """What a recording that continues this one may not change: name -> (mine, other's)."""
         mine, theirs = _identity(self), _identity(other)
+        if self.license and other.license:  # one may be stated later
+            mine["licence"], theirs["licence"] = self.license, other.license
         return {key: (mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]}
+
+    @cached_property
+    def task_by_id(self) -> Mapping[str, Task]:
+        """Id -> task."""
+        return {task.id: task for task in self.tasks}
 
     @property
     def knows_contexts(self) -> bool:
@@ -514,6 +546,16 @@ def check_schema(attributes: Mapping[str, Any], where: str) -> None:
             f"{where} has schema version {schema}, this demokit reads up to {SCHEMA_VERSION}: "
             "upgrade demokit."
         )
+
+
+def _check_kinds(attributes: Mapping[str, Any]) -> None:
+    """Raise TypeError unless what stands in the root attributes is of its kind."""
+    for name in _TEXTS + _NUMBERS_OF_FILE:
+        value = attributes.get(name, "")
+        if name in _TEXTS and not isinstance(value, str):
+            raise TypeError(f"'{name}' is no text")
+        if np.ndim(value):
+            raise TypeError(f"'{name}' is an array")
 
 
 def space_to_json(space: Space) -> dict[str, Any]:

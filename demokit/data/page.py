@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -205,18 +206,20 @@ def _component(row: ArrayRange, index: int, actions: Sequence[str]) -> str:
 
 def _ranges(summary: Summary) -> str:
     actions = action_labels(summary.metadata)
-    rows = (
-        (
-            _component(row, index, actions),
-            row.dtype,
-            f"{low:.4g}",
-            f"{high:.4g}",
-            "constant" if index in row.constant else "",
-        )
-        for row in summary.ranges
-        for index, (low, high) in enumerate(zip(row.low, row.high, strict=True))
-    )
+    rows = itertools.chain.from_iterable(_range_rows(row, actions) for row in summary.ranges)
     return table(("component", "dtype", "least", "greatest", ""), rows)
+
+
+def _range_rows(row: ArrayRange, actions: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """A line for each component; one for all, where they are many or have several axes."""
+    if not row.is_listed:
+        name = f"{row.name}, {len(row.low):,} components"
+        low, high = min(row.low, default=0.0), max(row.high, default=0.0)
+        yield name, row.dtype, f"{low:.4g}", f"{high:.4g}", f"{len(row.constant):,} constant"
+        return
+    for index, (low, high) in enumerate(zip(row.low, row.high, strict=True)):
+        never = "constant" if index in row.constant else ""
+        yield _component(row, index, actions), row.dtype, f"{low:.4g}", f"{high:.4g}", never
 
 
 def _episodes(records: Sequence[EpisodeRecord]) -> str:

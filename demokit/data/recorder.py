@@ -217,7 +217,7 @@ class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Begin the file with its first task; raises DemokitError where a task does not fit it."""
         writer = self._writer or self._open_with(self._described(task, described))
         about = writer.metadata
-        if any(known.id == task.id and known != task for known in about.tasks):
+        if about.task_by_id.get(task.id, task) != task:
             raise DemokitError(
                 f"Task '{task.id}' has another context or split than before: give it another name."
             )
@@ -420,7 +420,7 @@ def _grown(about: DatasetMetadata, task: Task, found: Trajectory) -> DatasetMeta
         lacks["state"] = STATE_ALONE
     return replace(
         about,
-        tasks=about.tasks if task in about.tasks else (*about.tasks, task),
+        tasks=about.tasks if about.task_by_id.get(task.id) == task else (*about.tasks, task),
         horizon=max(about.horizon, len(found.actions)),
         provenance=replace(source, missing={**source.missing, **lacks}),
     )

@@ -17,6 +17,7 @@ from demokit.errors import DemokitError
 from demokit.types import Array, Episode, FloatArray, Task, as_rows
 
 BATCH = 64
+_COMPARED = ("", "state")  # the observations that simulations give
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,9 +227,15 @@ def _pairs(episode: Episode, replay: Replay) -> Iterator[tuple[str, Array, Array
             yield name, recorded[rows], again, rows
 
 
+def comparable(episode: Episode) -> Episode:
+    """The episode as far as a `Replayer` and `compare` look at it: without its images."""
+    seen = {n: rows for n, rows in episode.named_observations().items() if n in _COMPARED}
+    return replace(episode, observations=seen)
+
+
 def _recorded(episode: Episode) -> Iterator[tuple[str, Array]]:
     for name, values in episode.named_observations().items():
-        if name in ("", "state"):
+        if name in _COMPARED:
             yield "observations", values
     yield "rewards", episode.rewards
     yield "terminations", episode.terminations

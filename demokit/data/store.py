@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
@@ -85,6 +86,8 @@ class FinishedFile:
         self.attributes = attributes
         with explain_damage(path):
             self.num_episodes = int(attributes.get("total_episodes", 0))
+            if not 0 <= self.num_episodes <= sys.maxsize:  # what a length can be
+                raise ValueError(f"it says {self.num_episodes} episodes")
         self._kept: h5py.File | None = None
 
     @contextmanager
@@ -369,7 +372,7 @@ class Dataset:
 
 def check_fits(metadata: DatasetMetadata, episode: Episode, path: Path) -> None:
     """Raise DemokitError unless an episode has a task and the arrays of its dataset."""
-    if episode.task not in metadata.tasks:
+    if metadata.task_by_id.get(episode.task.id) != episode.task:
         raise DemokitError(_not_a_task(metadata, episode.task, path))
     specs = _specs(metadata)
     arrays = dict(episode_arrays(episode))
@@ -382,11 +385,11 @@ def check_fits(metadata: DatasetMetadata, episode: Episode, path: Path) -> None:
 
 
 def _not_a_task(metadata: DatasetMetadata, task: Task, path: Path) -> str:
-    for known in metadata.tasks:
-        if known.id == task.id:
-            what = "context" if known.context != task.context else "split or family"
-            return f"Task '{task.id}' has another {what} than the task of that id in {path}."
-    return f"Task '{task.id}' is not one of the tasks of {path}."
+    known = metadata.task_by_id.get(task.id)
+    if known is None:
+        return f"Task '{task.id}' is not one of the tasks of {path}."
+    what = "context" if known.context != task.context else "split or family"
+    return f"Task '{task.id}' has another {what} than the task of that id in {path}."
 
 
 def _specs(metadata: DatasetMetadata) -> dict[str, ArraySpec]:

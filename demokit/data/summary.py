@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from demokit.data.layout import EpisodeRecord, episodes_digest
 from demokit.data.metadata import DatasetMetadata, space_to_json
 from demokit.data.store import Dataset, staging_folder
 from demokit.types import Array, Task, as_rows
+
+_MOST_LISTED = 1000  # components of a vector
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,16 @@ class ArrayRange:
     low: tuple[float, ...]
     high: tuple[float, ...]
 
-    @property
-    def constant(self) -> tuple[int, ...]:
+    @cached_property
+    def constant(self) -> frozenset[int]:
         """Components that never change: a policy learns nothing from them."""
         pairs = enumerate(zip(self.low, self.high, strict=True))
-        return tuple(i for i, (low, high) in pairs if low == high)
+        return frozenset(i for i, (low, high) in pairs if low == high)
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether its components are shown one by one, and not in one line."""
+        return len(self.shape) < 2 and len(self.low) <= _MOST_LISTED
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,7 @@ def _ranges(dataset: Dataset) -> tuple[ArrayRange, ...]:
     images = {
         f"observations/{name}".rstrip("/")
         for name, spec in dataset.metadata.space_items().items()
-        if spec.dtype == "uint8" and len(spec.shape) >= 2
+        if len(spec.shape) >= 2 and (spec.dtype == "uint8" or prod(spec.shape) > _MOST_LISTED)
     }
     observed = (f"observations/{name}".rstrip("/") for name in dataset.metadata.space_items())
     names = ["actions", *(name for name in observed if name not in images)]

@@ -18,7 +18,7 @@ from demokit.data.labels import misshapen
 from demokit.data.layout import EpisodeRecord, digest, episode_name, read_episode, read_record
 from demokit.data.metadata import metadata_digest
 from demokit.data.paths import resolve
-from demokit.data.replay import BATCH, Replayer, compare
+from demokit.data.replay import BATCH, Replayer, comparable, compare
 from demokit.data.store import FinishedFile, StagedEpisodes, check_fits, open_source
 from demokit.errors import DemokitError
 from demokit.types import Array, Episode
@@ -81,6 +81,8 @@ class Report:
 
 def validate(path_or_id: str | Path, *, replay: bool = False) -> Report:
     """Check a dataset, finished or not; one episode at a time is in memory.
+
+    With `replay` so are the states and actions of as many as are simulated together.
 
     Args:
         path_or_id: the dataset.
@@ -262,7 +264,7 @@ class _Checks:
                 index,
             )
         elif self._replay:
-            self._waiting.append((index, episode))
+            self._waiting.append((index, comparable(episode)))
             if len(self._waiting) == BATCH:
                 self._replay_waiting()
 

@@ -38,7 +38,7 @@ from demokit.data.store import (
 )
 from demokit.errors import DemokitError
 from demokit.types import Episode
-from demokit.writing import behind_link, explain_write, write_whole
+from demokit.writing import ASIDE, behind_link, explain_write, write_whole
 
 _FIXES = {
     "action space": "use the version that recorded it",
@@ -53,6 +53,7 @@ _OPTIONS = {
     "observation space": "pass the same --observation, --image-size and --camera",
     "noise": "pass --noise {}",
     "seed": "pass --seed {}",
+    "licence": "pass --license {}, or leave it out",
 }
 
 # Differences too long to print.
@@ -72,11 +73,15 @@ class DatasetWriter:
     Args:
         path: NAME.hdf5.
         metadata: what the dataset says about itself.
-        resume: go on with an unfinished recording, or extend a finished dataset.
+        resume: go on with an unfinished recording, or extend a finished dataset; another operator
+            is named after those before ("not stated, Bob" where nobody was).
         overwrite: replace what is there, at the final rename and not before.
         all_or_none: drop what is saved when it leaves unfinished; there is nothing to resume.
         grows: tasks, horizon and what is missing are not known beforehand: those of what is resumed
             are added to `metadata`, and `restate` adds more.
+
+    Attributes:
+        replaces: whether `finish` drops episodes of the file that is there.
 
     Raises:
         DemokitError: the output exists, the recording differs from the one to be resumed, the
@@ -98,6 +103,7 @@ class DatasetWriter:
         self._lock = write_lock(self.path)
         self.folder = staging_folder(self.path)
         self._open, self._all_or_none, self._grows = True, all_or_none, grows
+        self.metadata, self._state = metadata, dict[str, object]()
         try:
             self._begin(metadata, resume=resume, overwrite=overwrite)
         except BaseException:
@@ -146,7 +152,7 @@ class DatasetWriter:
         last = range(max(self._first, index - 1), index)
         self._check_place(last)
         try:
-            write_whole(staged_file(self.folder, index), data, self._saved_so_far(), parents=False)
+            self._write(staged_file(self.folder, index), data)
         except DemokitError:
             self._check_place(last)  # what was saved may have gone in this moment
             raise
@@ -160,11 +166,16 @@ class DatasetWriter:
             DemokitError: it does not fit a file, cannot be written, or the writer is closed.
         """
         self._check_open()
-        metadata.require_storable()
-        check_size(metadata.to_attributes(), "Metadata")
+        # Tasks that are known were checked when they came.
+        known = self.metadata.task_by_id
+        fresh = tuple(task for task in metadata.tasks if known.get(task.id) != task)
+        replace(metadata, tasks=fresh or metadata.tasks[:1]).require_storable()
+        signed = _signed(metadata)
+        check_size(signed, "Metadata")
         self._check_place(range(0))
-        state = {**StagedEpisodes(self.path).state, "metadata": _signed(metadata)}
-        write_whole(self.folder / STATE_FILE, json.dumps(state), self._saved_so_far())
+        state = {**self._state, "metadata": signed}
+        self._write(self.folder / STATE_FILE, json.dumps(state))
+        self._state = state
         self.metadata = metadata
 
     def finish(self) -> Path:
@@ -179,7 +190,7 @@ class DatasetWriter:
         self._check_open()
         if not self._records:
             raise DemokitError(f"No episode was saved: {self.path} was not written.")
-        if len(self._records) > self._first or self._replaces or self._restates:
+        if len(self._records) > self._first or self.replaces or self._restates:
             self._check_place(range(self._first, len(self._records)))
             self._publish()
         self._discard()
@@ -220,14 +231,18 @@ class DatasetWriter:
         self.metadata = metadata
         self._base_file = base
         self._there = base.identity if base else identity(self.path)
-        self._replaces = self._there is not None and base is None
+        self.replaces = self._there is not None and base is None
         self._records = list(Dataset(base).episodes) if base else []
         pending = _pending(staged, self._records) if staged else []
         self._records += pending
-        if not pending:
+        if staged is None or not pending:
             with explain_write(self.path, other_output()):
                 self._start()
-        elif staged and staged.metadata != metadata:
+            return
+        self._state = staged.state
+        for aside in self.folder.glob(f"*{ASIDE}"):  # of a writer that was killed
+            aside.unlink(missing_ok=True)
+        if staged.metadata != metadata:
             self.restate(metadata)
 
     @property
@@ -239,6 +254,10 @@ class DatasetWriter:
     def _restates(self) -> bool:
         """Whether the finished file says something else about itself than this recording."""
         return self._base_file is not None and self._base_file.metadata != self.metadata
+
+    def _write(self, path: Path, content: bytes | str) -> None:
+        """Put a file durably into the folder, where nobody else writes."""
+        write_whole(path, content, self._saved_so_far(), parents=False, tidy=False)
 
     def _saved_so_far(self) -> str:
         if self._all_or_none:
@@ -305,14 +324,14 @@ class DatasetWriter:
         self.folder.mkdir(exist_ok=True)
         for leftover in self.folder.iterdir():
             leftover.unlink()
-        state = {
+        self._state = {
             "first": self._first,
-            "replaces": self._replaces,
+            "replaces": self.replaces,
             "all_or_none": self._all_or_none,
             "extends": episodes_digest(self._records[: self._first]),
             "metadata": _signed(self.metadata),
         }
-        write_whole(self.folder / STATE_FILE, json.dumps(state), other_output())
+        write_whole(self.folder / STATE_FILE, json.dumps(self._state), other_output())
 
 
 def _signed(metadata: DatasetMetadata) -> dict[str, object]:
@@ -399,15 +418,23 @@ def _grown(metadata: DatasetMetadata, other: DatasetMetadata) -> DatasetMetadata
 
 
 def _merged(earlier: DatasetMetadata, now: DatasetMetadata) -> DatasetMetadata:
-    """The earlier metadata, with what is missing, or a licence and so on stated, only now."""
+    """The earlier metadata, with who went on, and what is missing or was stated only now."""
     source = replace(
         earlier.provenance,
-        operator=now.provenance.operator or earlier.provenance.operator,
+        operator=_operators(earlier.provenance.operator, now.provenance.operator),
         missing={**now.provenance.missing, **earlier.provenance.missing},
     )
     return replace(
         earlier,
         provenance=source,
-        license=now.license or earlier.license,
+        license=earlier.license or now.license,
         description=now.description or earlier.description,
     )
+
+
+def _operators(earlier: str | None, now: str | None) -> str | None:
+    """Who recorded, in the order in which they did; whoever says nothing goes on as before."""
+    before = earlier or "not stated"
+    if not now or f", {now}, " in f", {before}, ":
+        return earlier
+    return f"{before}, {now}"

@@ -89,7 +89,7 @@ def train_expert(
     make_room(folder, tuple(groups), resume=resume, overwrite=overwrite)
     for each, own in groups.items():
         _train(Training(each, family, own, chosen, config, resume=resume, overwrite=overwrite))
-    _report(folder, family.name, out)
+    _report(folder, tuple(groups), family.name, out)
 
 
 def _check_out(out: Path | None, *, per_task: bool) -> None:
@@ -162,19 +162,22 @@ def _note(found: Evaluation | None) -> str | None:
     return None if found is None else str(found)
 
 
-def _report(folder: Path, family: str, out: Path | None) -> None:
-    """Say how good the best expert is, name weak tasks, draw its curve, and copy its files."""
+def _report(folder: Path, trained: Sequence[Path], family: str, out: Path | None) -> None:
+    """Say how good the best expert is, name weak tasks, copy its files, and draw its curve.
+
+    Other trainings than those in the folders `trained` may lie below `folder`.
+    """
     from demokit.learning.expert import EXPERT_FILE, load_trained
+    from demokit.learning.folder import METRICS
     from demokit.writing import write_whole
     from recorders.sac.curve import draw_curves
 
     training = load_trained(folder, family).training
-    metrics = {path.parent.name: path for path in sorted(folder.rglob("metrics.csv"))}
-    draw_curves(metrics, folder / "curve.png")
     if out is not None:
         advice = f"{folder} has it all."
         write_whole(out, (folder / EXPERT_FILE).read_bytes(), advice)
-        write_whole(out.with_suffix(".csv"), (folder / "metrics.csv").read_bytes(), advice)
+        write_whole(out.with_suffix(".csv"), (folder / METRICS).read_bytes(), advice)
+    draw_curves({each.name: each / METRICS for each in trained}, folder / "curve.png")
     returns, success = (list(training[name].values()) for name in ("returns", "success"))
     say(
         f"{out or folder}: return {mean(returns):.1f}, success {mean(success):.1%} over "

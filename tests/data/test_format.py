@@ -1,6 +1,7 @@
 """A file built by h5py alone, from docs/dataset-format.md, is a dataset like any other."""
 
 import json
+import shutil
 from dataclasses import replace
 from hashlib import sha256
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from demokit.data import ArraySpec, DatasetMetadata, open_dataset
+from demokit.data.catalogue import find_datasets
 from demokit.data.metadata import space_from_json, space_to_json, spell_out
 from demokit.data.summary import summarize
 from demokit.data.validation import validate
@@ -184,3 +186,60 @@ def test_contexts_have_one_length(metadata):
     wide = Task("point", "point/wide", (1.0, 2.0, 3.0), "train")
     with pytest.raises(DemokitError, match=r"contexts of one length, not of \[2, 3\] numbers"):
         replace(metadata, tasks=(*metadata.tasks, wide))
+
+
+TRAINED = {
+    "sha256": "1f",
+    "env_steps": 9,
+    "task_set": "test",
+    "returns": {"point/a": 1.5},
+    "success": {"point/a": 1.0},
+}
+
+
+def with_source(metadata, **values):
+    """Root attributes whose provenance says something else."""
+    about = metadata.to_attributes()
+    return {**about, "provenance": json.dumps({**json.loads(about["provenance"]), **values})}
+
+
+def test_what_is_said_of_a_trained_expert_is_whole(metadata):
+    said = with_source(metadata, trained=TRAINED)
+    assert DatasetMetadata.from_attributes(said, "a.hdf5").provenance.trained == TRAINED
+    lacks = [{n: v for n, v in TRAINED.items() if n != name} for name in TRAINED]
+    wrong = [{**TRAINED, "returns": {}}, {**TRAINED, "success": [1]}, {**TRAINED, "env_steps": "x"}]
+    for trained in (*lacks, *wrong, [1]):
+        said = with_source(metadata, trained=trained)
+        with pytest.raises(DemokitError, match=r"metadata of a\.hdf5 is damaged"):
+            DatasetMetadata.from_attributes(said, "a.hdf5")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("description", np.array([1.0, 2.0]), "'description' is no text"),
+        ("algorithm_name", 3.0, "'algorithm_name' is no text"),
+        ("license", np.array([1, 2]), "'license' is no text"),
+        ("jpeg_encoding", np.array([1, 0]), "'jpeg_encoding' is an array"),
+        ("total_steps", np.array([5, 5]), "'total_steps' is an array"),
+    ],
+)
+def test_root_attributes_are_of_their_kind(name, value, problem, metadata):
+    with pytest.raises(DemokitError, match=problem):
+        DatasetMetadata.from_attributes({**metadata.to_attributes(), name: value}, "a.hdf5")
+
+
+def test_the_time_of_a_recording_is_a_text(metadata):
+    about = DatasetMetadata.from_attributes(with_source(metadata, created=[1]), "a.hdf5")
+    assert about.provenance.created == "[1]"
+
+
+@pytest.mark.parametrize("count", [2**63, 2**64 - 1])
+def test_a_count_that_no_file_can_hold_spoils_no_listing(count, path, invoke):
+    sound = shutil.copy(path, path.with_name("sound.hdf5"))
+    with h5py.File(path, "r+") as file:
+        file.attrs["total_episodes"] = np.uint64(count)
+    invoke("inspect", path, exit_code=1)
+    found = {entry.name: entry for entry in find_datasets(path.parent)}
+    assert f"it says {count} episodes" in found[str(path)].problem
+    assert found[str(sound)].summary.episodes == 2

@@ -11,7 +11,7 @@ from browser import Browser, chromium
 from demokit.data import ArraySpec, DatasetWriter, open_dataset
 from demokit.data.figures import plot, survey
 from demokit.data.page import write_page
-from demokit.data.summary import summarize
+from demokit.data.summary import action_labels, summarize
 from demokit.errors import DemokitError
 from demokit.types import Task
 
@@ -72,6 +72,28 @@ def test_recorded_images_stand_in_for_what_cannot_be_rendered(tmp_path, metadata
     reader, text = page_of(made, tmp_path / "i.html")
     assert "No frames" not in text
     assert reader.tags.count("img") == 4 + 6
+
+
+def test_wide_arrays_take_one_line_and_pictures_none(tmp_path, metadata, make_episode, invoke):
+    grid = {"depth": (np.uint16, (40, 30)), "pair": (np.float32, (2, 3)), "wide": ("f4", (1500,))}
+    rng = np.random.default_rng(0)
+    seen = {n: rng.integers(0, 9, (6, *s)).astype(k) for n, (k, s) in grid.items()}
+    seen["wide"][:] = 3
+    seen["wide"][:2, 0] = 0, 8
+    spaces = {n: ArraySpec(s, str(np.dtype(k)), 0, 9) for n, (k, s) in grid.items()}
+    with DatasetWriter(tmp_path / "a.hdf5", replace(metadata, observation_space=spaces)) as writer:
+        writer.add(make_episode(0, observations=seen))
+        dataset = open_dataset(writer.finish())
+    found = {row.name: row for row in summarize(dataset).ranges}
+    assert found.keys() == {"actions", "observations/pair", "observations/wide"}
+    assert found["observations/wide"].constant == frozenset(range(1, 1500))
+    _, text = page_of(dataset, tmp_path / "a.html")
+    assert "observations/wide, 1,500 components float32 0 8 1,499 constant" in " ".join(
+        text.split()
+    )
+    assert "observations/pair, 6 components" in text
+    assert all(f"actions: {name}" in text for name in action_labels(metadata))
+    assert "1499 of 1500" in invoke("inspect", dataset.path).stdout
 
 
 def test_the_picture(dataset, tmp_path):

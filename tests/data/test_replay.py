@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from demokit.data import open_dataset
+from demokit.data import ArraySpec, DatasetWriter, open_dataset
 from demokit.data.replay import Replayer, compare, frames, recorded_states
+from demokit.data.validation import validate
 from demokit.errors import DemokitError
 
 
@@ -51,6 +52,30 @@ def test_a_changed_action_diverges_after_its_step(replayer, episodes):
     changed = replace(episodes[1], actions=actions)
     (replay,) = replayer.from_actions([changed])
     assert compare(changed, replay).first_step == 6
+
+
+def test_images_do_not_wait_for_the_simulation(episodes, recorded, tmp_path, monkeypatch, invoke):
+    """Batches of episodes were in memory whole, where one at a time is promised."""
+    about = open_dataset(recorded).metadata
+    image = ArraySpec((8, 8, 3), "uint8", 0, 255)
+    path = tmp_path / "seen.hdf5"
+    spaces = {"state": about.observation_space, "image": image}
+    with DatasetWriter(path, replace(about, observation_space=spaces)) as writer:
+        for episode in episodes:
+            pictures = np.zeros((len(episode) + 1, 8, 8, 3), np.uint8)
+            seen = {"state": episode.observations, "image": pictures}
+            writer.add(replace(episode, observations=seen))
+        writer.finish()
+    held, simulate = [], Replayer.from_actions
+
+    def watched(replayer, batch):
+        held.extend(set(episode.named_observations()) for episode in batch)
+        return simulate(replayer, batch)
+
+    monkeypatch.setattr(Replayer, "from_actions", watched)
+    assert validate(path, replay=True).ok
+    assert "8 of 8 episodes replay" in invoke("replay", path, "--use-actions").stdout
+    assert held == [{"state"}] * 16
 
 
 def test_an_episode_without_states(replayer, episodes):

@@ -69,6 +69,18 @@ def spec_of(values):
     return ArraySpec(values.shape[1:], str(values.dtype), low, high)
 
 
+SCORES = st.dictionaries(TEXT, st.floats(allow_nan=False), min_size=1, max_size=2)
+TRAINED = st.fixed_dictionaries(
+    {
+        "sha256": TEXT,
+        "task_set": TEXT,
+        "env_steps": st.integers(0, 2**70),
+        "returns": SCORES,
+        "success": SCORES,
+    }
+)
+
+
 @st.composite
 def recordings(draw):
     """Metadata and two episodes that fit it, or an error of whoever made them."""
@@ -109,7 +121,7 @@ def recordings(draw):
         seed=draw(st.one_of(st.none(), st.integers(0, 2**70))),
         operator=draw(st.one_of(st.none(), TEXT)),
         missing=missing if restorable else {**missing, "state": "none"},
-        trained=draw(st.dictionaries(TEXT, SINGLE, max_size=2)),
+        trained=draw(st.one_of(st.just({}), TRAINED)),
     )
     changes = {
         "tasks": (task,),

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from demokit.asked import in_command
 from demokit.data import ArraySpec, DatasetMetadata, DatasetWriter, hdf5, open_dataset
 from demokit.data.layout import digest
+from demokit.data.store import staged_file, staging_folder
 from demokit.data.summary import summarize
-from demokit.data.writer import staging_folder
 from demokit.errors import DemokitError
 from demokit.types import Episode, Task
+from demokit.writing import aside_of
 
 IMAGE = ArraySpec((8, 9, 3), "uint8", 0, 255)
 
@@ -309,7 +310,9 @@ def test_resume_refuses_another_recording(tmp_path, metadata, make_episode, what
 
 
 BY_HAND = {"recorder": "teleop", "expert": "scripted"}
-BY_FILE = {"recorder": "sac", "expert": "sac-point-1f2e3d4c", "trained": {"sha256": "1f2e3d4c"}}
+TRAINED = {"sha256": "1f2e3d4c", "env_steps": 9, "task_set": "test"}
+SCORES = {"returns": {"point/a": 1.5}, "success": {"point/a": 1.0}}
+BY_FILE = {"recorder": "sac", "expert": "sac-point-1f2e3d4c", "trained": {**TRAINED, **SCORES}}
 BY_NAME = {"recorder": "random", "expert": "random"}
 
 
@@ -331,6 +334,38 @@ def test_resume_names_who_acted(tmp_path, metadata, make_episode, earlier, now, 
     path = write(tmp_path / "a.hdf5", before, [make_episode(0)])
     with in_command(), pytest.raises(DemokitError, match=f": {message}"):
         DatasetWriter(path, after, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("operators", "said"),
+    [
+        (["Ann", "Bob"], "Ann, Bob"),
+        ([None, "Bob"], "not stated, Bob"),
+        ([None, "Bob", "Bob"], "not stated, Bob"),
+        (["Ann", None], "Ann"),
+        (["Ann", "Bob", "Ann", "An"], "Ann, Bob, An"),
+        ([None, None], None),
+    ],
+)
+def test_who_goes_on_claims_no_earlier_episode(tmp_path, metadata, make_episode, operators, said):
+    for i, operator in enumerate(operators):
+        by = replace(metadata, provenance=replace(metadata.provenance, operator=operator))
+        with DatasetWriter(tmp_path / "a.hdf5", by, resume=True) as writer:
+            writer.add(make_episode(i))
+            writer.finish()
+    assert open_dataset(tmp_path / "a.hdf5").metadata.provenance.operator == said
+
+
+def test_a_licence_is_stated_once(tmp_path, metadata, make_episode):
+    path, free = tmp_path / "a.hdf5", replace(metadata, license="MIT")
+    write(path, metadata, [make_episode(0)])
+    for about in (free, metadata):
+        with DatasetWriter(path, about, resume=True) as writer:
+            writer.finish()
+        assert open_dataset(path).metadata.license == "MIT"
+    message = "recorded with licence MIT, not CC0-1.0: pass --license MIT, or leave it out, or"
+    with in_command(), pytest.raises(DemokitError, match=message):
+        DatasetWriter(path, replace(metadata, license="CC0-1.0"), resume=True)
 
 
 def test_a_python_caller_reads_of_no_option(tmp_path, metadata, make_episode):
@@ -374,6 +409,38 @@ def test_what_a_dataset_says_may_grow(tmp_path, metadata, make_episode):
     changed = replace(about, tasks=(replace(first.task, context=(9.0, 9.0)),))
     with pytest.raises(DemokitError, match="other tasks"):
         DatasetWriter(path, changed, resume=True, grows=True)
+
+
+def test_many_tasks_and_episodes_cost_an_episode_nothing(
+    tmp_path, metadata, make_episode, monkeypatch
+):
+    """A recording in many tasks checked, parsed and listed all of them for every episode."""
+    path, first = tmp_path / "a.hdf5", make_episode(0)
+    many = tuple(replace(first.task, id=f"point/{i}", context=(i, 0.0)) for i in range(50))
+    parsed, listed = [], []
+    load, listdir = DatasetMetadata._parsed, os.listdir
+    with DatasetWriter(path, replace(metadata, tasks=many[:49]), grows=True) as writer:
+        count = lambda found: parsed.append(len(json.loads(found["tasks"]))) or load(found)  # noqa: E731
+        monkeypatch.setattr(DatasetMetadata, "_parsed", count)
+        monkeypatch.setattr(os, "listdir", lambda *place: listed.append(place) or listdir(*place))
+        writer.restate(replace(metadata, tasks=many))
+        writer.add(replace(first, task=many[49]))
+        assert (parsed, listed) == ([1], [])
+        monkeypatch.undo()
+        assert open_dataset(path).metadata.tasks == many
+        with pytest.raises(DemokitError, match="no text that a file can hold"):
+            writer.restate(replace(metadata, tasks=many, description="\0"))
+
+
+def test_what_a_killed_writer_left_goes_when_it_is_resumed(tmp_path, metadata, make_episode):
+    path = tmp_path / "a.hdf5"
+    with DatasetWriter(path, metadata) as writer:
+        writer.add(make_episode(0))
+    aside = aside_of(staged_file(staging_folder(path), 1))
+    aside.write_bytes(b"half")
+    with DatasetWriter(path, metadata, resume=True) as writer:
+        assert not aside.exists()
+        assert len(writer) == 1
 
 
 def test_two_processes_do_not_write_one_dataset(tmp_path, metadata, make_episode):

@@ -162,6 +162,25 @@ def test_a_folder_holds_one_expert_or_one_for_every_task(tmp_path, invoke):
     assert sum(each.is_dir() for each in folder.iterdir()) == 3
 
 
+def test_other_runs_below_the_folder_are_no_experts(tmp_path, invoke):
+    other, out = tmp_path / "gmps-0", tmp_path / "copy.safetensors"
+    other.mkdir()
+    (other / "metrics.csv").write_text("iteration,loss\n0,1\n")
+    invoke("train-expert", *short("--output-dir", tmp_path, "--out", out))
+    assert (tmp_path / "curve.png").exists()
+    assert out.read_bytes() == (tmp_path / "expert.safetensors").read_bytes()
+
+
+def test_a_picture_that_fails_costs_no_copy(tmp_path, invoke, monkeypatch):
+    def fail(*_):
+        raise DemokitError("no picture")
+
+    monkeypatch.setattr("recorders.sac.curve.draw_curves", fail)
+    out = tmp_path / "copy.safetensors"
+    invoke("train-expert", *short("--output-dir", tmp_path / "run", "--out", out), exit_code=1)
+    assert out.read_bytes() == (tmp_path / "run" / "expert.safetensors").read_bytes()
+
+
 def test_the_copy_of_an_expert_has_its_suffix(tmp_path, invoke):
     run = ("--output-dir", tmp_path / "run", "--out", tmp_path / "expert.csv")
     refused = invoke("train-expert", *TINY, *run, exit_code=2)

@@ -360,3 +360,24 @@ def test_the_terminal_answers_for_other_devices_and_is_given_back():
 def test_nobody_answers_where_there_is_no_terminal(tmp_path):
     with (tmp_path / "file").open("w") as file, pytest.raises(DeviceLost):
         Desk(load_bindings(), file.fileno()).read()
+
+
+@pytest.mark.realtime
+def test_quitting_leaves_what_was_to_be_replaced(program, tmp_path, invoke):
+    path = tmp_path / "hand.hdf5"
+    invoke("record", "--env", "door", "--tasks", 2, "--num-episodes", 3, "--out", path)
+    before = path.read_bytes()
+    hand = program(*by_hand(path, "--overwrite"))
+    kept_one(hand)
+    hand.type("qq")
+    assert hand.end() == 1, hand.text
+    assert "1 of 5 episodes are saved beside" in hand.text
+    assert path.read_bytes() == before
+    more = program(*by_hand(path, "--resume"))
+    begun(more)
+    more.type("qq")
+    assert more.end() == 1, more.text
+    assert path.read_bytes() == before
+    last = program(*by_hand(path, "--resume", "--num-episodes", 1))
+    assert last.end() == 0, last.text
+    replays(path, 1)
