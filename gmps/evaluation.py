@@ -169,13 +169,13 @@ def evaluate(
     trials = num_trials(explore)
     paid = replace(problem, reward=reward or problem.reward)
     repeated = tuple(task for task in tasks for _ in range(trials))
-    sampler = paid.sampler(repeated, explore=explore, mean=MEAN_EPISODES)
     streams = partial(stream, seed, "evaluation", run_seed)
     start = None
-    if show is not None:
-        rng = stream(seed, "demonstrations", run_seed)
-        start = shown_stage(learner, sampler, streams, show(repeated), rng)
-    found = meta_test(learner, sampler, streams, num_steps, start, on_step)
+    with paid.sampler(repeated, explore=explore, mean=MEAN_EPISODES) as sampler:
+        if show is not None:
+            rng = stream(seed, "demonstrations", run_seed)
+            start = shown_stage(learner, sampler, streams, show(repeated), rng)
+        found = meta_test(learner, sampler, streams, num_steps, start, on_step)
     return _over_trials(found, trials)
 
 

@@ -81,18 +81,18 @@ def train(
     if first == 0:
         learner = replace(learner, theta=_seeing(training, learner.policy, learner.theta))
     shown, guess = _shown(training, learner.eyes)
-    sampler = training.sampler(explore=options.training_rollouts)
     met = _met_before(training, learner, section(state, "met.")) if state else None
-    for iteration in range(first, options.iterations):
-        if met and iteration == 1 and not options.latent_width:
-            learner = _as_wide(learner, _chosen_width(training, learner, shown, guess, met))
-        learner, loss = _learned(training, learner, shown, guess, met, iteration)
-        now, tried = _explored(training, sampler, learner, iteration)
-        met = joined(met, now) if met else now
-        learner = replace(learner, models=_models(training, learner.space, met, tried))
-        state = {f"met.{name}": value for name, value in met._asdict().items()}
-        scalars = {"loss": loss, "width": float(learner.space.width)}
-        yield Iteration(learner, scalars, sampler.num_steps, state)
+    with training.sampler(explore=options.training_rollouts) as sampler:
+        for iteration in range(first, options.iterations):
+            if met and iteration == 1 and not options.latent_width:
+                learner = _as_wide(learner, _chosen_width(training, learner, shown, guess, met))
+            learner, loss = _learned(training, learner, shown, guess, met, iteration)
+            now, tried = _explored(training, sampler, learner, iteration)
+            met = joined(met, now) if met else now
+            learner = replace(learner, models=_models(training, learner.space, met, tried))
+            state = {f"met.{name}": value for name, value in met._asdict().items()}
+            scalars = {"loss": loss, "width": float(learner.space.width)}
+            yield Iteration(learner, scalars, sampler.num_steps, state)
 
 
 def _met_before(
