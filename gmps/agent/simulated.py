@@ -77,7 +77,7 @@ def adapt(
     with problem.sampler((task,), explore=rollouts, mean=MEAN_EPISODES) as sampler:
         start = stage_of(agent.learner, sampler, streams, first, agent.belief)
         for stage in stages(agent.learner, sampler, streams, first + steps, start):
-            measured.append(stage.sampled)
+            measured.append(stage.earned)
             belief = stage.belief
             if keep and stage.step < first + steps:
                 actions = stage.sampled.explored.rollouts.action[0].numpy()
