@@ -19,6 +19,8 @@ REWARDS = (RECORDED, *PAID)
 BASELINES = ("linear", "radial", "zero")
 SQUARED = "squared"
 OUTER_LOSSES = (SQUARED, "log_likelihood")
+SAVING = "checkpoint_every"
+"""The option that says how often a run is saved: what is learned does not depend on it."""
 _HARDWARE = ("threads", "device")
 
 
@@ -204,10 +206,10 @@ def require_several(options: RunOptions) -> None:
 
 
 def differing_options(options: RunOptions) -> dict[str, Any]:
-    """The options whose values are not the defaults, but for the seed and the hardware's."""
+    """The options whose values are not the defaults, but for the seed, saving and hardware."""
     given = asdict(options)
     return {
         each.name: given[each.name]
         for each in fields(options)
-        if given[each.name] != each.default and each.name not in ("seed", *_HARDWARE)
+        if given[each.name] != each.default and each.name not in ("seed", SAVING, *_HARDWARE)
     }
