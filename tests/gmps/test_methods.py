@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from short_run import (
 from demokit.envs.point import Point
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from demokit.options import IMAGES, SIMULATION, require_effect
 from demokit.types import Task
 from gmps import method as registry
 from gmps.experience.demos import load_demos
@@ -33,6 +35,7 @@ from gmps.method import HasStepSize, IsTold, find_method, method_names
 from gmps.problem import Problem, Training
 from gmps.runs.checkpoint import Trained, load, save
 from gmps.shipped import PRESETS, shipped
+from gmps.training import options_of as options_from
 
 ROOT = Path(__file__).parents[2]
 METHODS = (
@@ -180,6 +183,16 @@ def test_every_preset_says_what_its_methods_know(tmp_path, invoke):
         for method in methods:
             asked = ("meta-train", "--config", name, "--method", method, *demos)
             assert "no dataset at" in invoke(*asked, exit_code=1).output, (name, method)
+
+
+@pytest.mark.parametrize("name", OF_PRESETS)
+def test_every_table_of_a_preset_has_an_effect_in_its_method(name):
+    content = tomllib.loads(shipped(PRESETS)[name].read_text())
+    shared = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    given = {IMAGES: "vision" in name, SIMULATION: True}
+    for method in content.keys() - shared.keys():
+        named = {key.replace("-", "_"): v for key, v in {**shared, **content[method]}.items()}
+        require_effect(options_from(method, named), given)
 
 
 @pytest.mark.parametrize("name", METHODS)
