@@ -64,13 +64,13 @@ class GradientLearner:
         advantage: Advantage,
         episodes_per_step: int,
         step_size: float | None = None,
-        **inner: bool,
+        **inner: Any,
     ) -> Self:
         """The learner with these options; `inner` are those of `InnerStep`."""
         return cls(
             policy,
             meta,
-            InnerStep(policy, AdaptSpec.of_policy(meta.theta), options.ratio_clip, **inner),
+            InnerStep(policy, AdaptSpec.of_policy(meta.theta), **inner),
             advantage,
             episodes_per_step,
             step_size,

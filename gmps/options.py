@@ -116,7 +116,6 @@ class GradientOptions:
     baseline: str = option(
         "linear", "Features of the value baseline, refitted per task.", BASELINES
     )
-    ratio_clip: float = option(10.0, "Upper bound of the importance ratio per time step.")
     tuning_tasks: int = option(
         0,
         "Training tasks that choose the fine-tuning step size; 0: all of them.",

@@ -22,7 +22,8 @@ _EXPLORING = {("gmps", "latent"): "gmps-latent"}
 _NOTHING = dict.fromkeys(
     ("context-search", "oracle", "task-inference"), ("initial_std", "min_std", "outer_loss")
 )
-_GONE = {"task-inference": ("heat",)}  # acting does without
+# Acting does without; who adapts on roll-outs of its own alone never bounds their ratio, 1.
+_GONE = {"task-inference": ("heat",), "imitation": ("ratio_clip",)}
 _WAS = {"task-inference": {"leave_out": True}}  # before it was asked
 _STEPS = {"imitation": 100}  # gradient steps of an iteration, where they were counted instead
 

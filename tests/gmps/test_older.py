@@ -85,6 +85,20 @@ def test_task_inference_of_before_is_read_as_it_was(point_demos, tmp_path):
     assert Facts.of(path).options == {**header["options"], "leave_out": True}
 
 
+def test_imitation_of_before_is_read_without_the_bound_of_a_ratio_that_is_one(
+    point_demos, tmp_path
+):
+    options, path = options_of("imitation"), tmp_path / "checkpoint.safetensors"
+    learner, problem = learner_of(load_demos(point_demos, DEMOS), "imitation", options)
+    save(path, Trained("imitation", options, problem, learner), {})
+    tensors, header = load_checkpoint(path)
+    assert "ratio_clip" not in header["options"]
+    before = {**header["options"], "ratio_clip": 3.0}
+    save_checkpoint(path, tensors, {**header, "options": before})
+    assert load(path)[0].options == options
+    assert Facts.of(path).options == header["options"]
+
+
 @pytest.mark.parametrize("name", ["inference", "results"])
 def test_archives_are_of_the_runs_that_their_plans_ask_for(tmp_path, name):
     plan = load_plan(DOCS / f"{name}.toml")
