@@ -25,7 +25,8 @@ from gmps.agent.agent import TrainedAgent
 from gmps.agent.simulated import adapt
 from gmps.evaluation import evaluate
 from gmps.experience.demos import load_demos
-from gmps.method import method_names
+from gmps.method import find_method, method_names
+from gmps.problem import Problem, Training
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-environment.md").read_text()
 MODULE, RECORD, WINDOWS, TELL, CLASS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -194,6 +195,15 @@ def test_every_environment_that_was_made_is_closed_once(walked, tmp_path, method
     evaluate(trained.learner, trained.problem, trained.problem.tasks, num_steps=1, seed=0)
     adapt(TrainedAgent(trained), trained.problem.tasks[0], 1, 2, keep=True)
     assert Walk.made == Walk.closed > 0
+
+
+@pytest.mark.parametrize("method", ["dpt", "task-inference"])
+def test_episodes_of_one_step_lead_to_nothing_that_could_be_learned_from(walked, method):
+    short = replace(walked.family.schema, horizon=1)
+    problem = replace(Problem.of(walked), schema=short)
+    training = Training(problem, options_of(method), walked)
+    with pytest.raises(DemokitError, match="Episodes of walk have one step"):
+        find_method(method).code.start(training)
 
 
 def test_the_example_is_short():

@@ -53,6 +53,7 @@ _FEWER = 3  # so many times fewer steps judge a width than learn the space
 def start(training: Training[InferenceOptions]) -> TaskInference:
     """Fresh parameters, and no models yet."""
     options, problem = training.options, training.problem
+    problem.require_transitions()
     statistics = demo_statistics(training.demonstrations, options.object_weight)
     width = options.latent_width or _FIRST_WIDTH
     policy = make_policy(options, problem.schema, problem.sees, statistics, width)
