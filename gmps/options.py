@@ -49,7 +49,7 @@ class RunOptions:
         "which is kept; 0: never.",
         zero=True,
         needs=SIMULATION,
-        tells="returns on held-out monitor tasks, to stop by",
+        tells="returns on monitor tasks, held out where more can be drawn, to stop by",
     )
     checkpoint_every: int = option(5, "Write a checkpoint every so many iterations.")
     threads: int = option(2, "Torch threads of the optimisation, in each process.")

@@ -257,7 +257,9 @@ def test_what_an_option_tells_is_told():
     blind = guided.options(object_weight=0.0)
     assert guided.told_with(blind, images=True) == own
     stopping = guided.told_with(guided.options(patience=2), images=False)
-    assert stopping == f"{own}; returns on held-out monitor tasks, to stop by"
+    assert (
+        stopping == f"{own}; returns on monitor tasks, held out where more can be drawn, to stop by"
+    )
 
 
 def test_help_shows_the_options_of_one_method(invoke):
