@@ -127,7 +127,7 @@ def _summary(trained: Trained, demos: DemoSet | None, measured: str) -> str:
         chosen = chosen if trained.spent.tuning else "stated"
         parts.append(f"fine-tuning step size {learner.step_size:g} ({chosen})")
     if measured:
-        parts.append(f"on held-out tasks as last measured {measured}")
+        parts.append(f"on monitor tasks as last measured {measured}")
     return ", ".join(parts)
 
 
@@ -183,7 +183,7 @@ def runs(root: Path) -> None:
         shown.add_row(name, *_row(found))
     console().print(shown)
     say(
-        "return, success: on held-out tasks of the training distribution after one adaptation "
+        "return, success: on monitor tasks, held out where more can be drawn, after one adaptation "
         "step, as last measured. steps: of the environment, that the method learned from."
     )
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from demokit.random import stream
 from demokit.types import FloatArray, Task
@@ -35,12 +36,30 @@ Streams = Callable[[int], np.random.Generator]
 """The random numbers of adaptation step 0, 1, ...: start and action noise."""
 
 
+class Earned(NamedTuple):
+    """What roll-outs of this process's tasks earned, (M,) each: means over a task's episodes."""
+
+    episode_return: Tensor
+    success: Tensor
+
+    @classmethod
+    def by(cls, gathered: Gathered) -> Earned:
+        """By the episodes of one actor."""
+        paid = gathered.rollouts.reward.sum(-1).mean(1)
+        return cls(paid, gathered.success.float().mean(1))
+
+
 class Stage(NamedTuple):
     """Adaptation step 0, 1, ...: what was believed, and the roll-outs taken with it."""
 
     step: int
     belief: Any
     sampled: Sampled
+
+    @property
+    def earned(self) -> tuple[Earned, Earned]:
+        """By the explorer and by the exploiter: the roll-outs are large, and need not be kept."""
+        return Earned.by(self.sampled.explored), Earned.by(self.sampled.judged)
 
 
 class Outcome(NamedTuple):
@@ -126,13 +145,13 @@ def meta_test(
     """What a learner earns in each of `stages`; `on_step` is called after each."""
     measured = []
     for stage in stages(learner, sampler, streams, num_steps, start):
-        measured.append(stage.sampled)
+        measured.append(stage.earned)
         on_step(stage.step)
     return curve_of(measured, sampler)
 
 
-def curve_of(measured: Sequence[Sampled], sampler: Sampler) -> Curve:
-    """What the roll-outs of stages earned."""
+def curve_of(measured: Sequence[tuple[Earned, Earned]], sampler: Sampler) -> Curve:
+    """Of what stages `earned`."""
     explored, judged = zip(*measured, strict=True)
     part = sampler.part
     return Curve(_outcome(judged, part), _outcome(explored, part), sampler.explore)
@@ -169,13 +188,13 @@ def evaluate(
     trials = num_trials(explore)
     paid = replace(problem, reward=reward or problem.reward)
     repeated = tuple(task for task in tasks for _ in range(trials))
-    sampler = paid.sampler(repeated, explore=explore, mean=MEAN_EPISODES)
     streams = partial(stream, seed, "evaluation", run_seed)
     start = None
-    if show is not None:
-        rng = stream(seed, "demonstrations", run_seed)
-        start = shown_stage(learner, sampler, streams, show(repeated), rng)
-    found = meta_test(learner, sampler, streams, num_steps, start, on_step)
+    with paid.sampler(repeated, explore=explore, mean=MEAN_EPISODES) as sampler:
+        if show is not None:
+            rng = stream(seed, "demonstrations", run_seed)
+            start = shown_stage(learner, sampler, streams, show(repeated), rng)
+        found = meta_test(learner, sampler, streams, num_steps, start, on_step)
     return _over_trials(found, trials)
 
 
@@ -195,8 +214,7 @@ def _over_trials(curve: Curve, trials: int) -> Curve:
     return Curve(mean, stochastic, curve.episodes_per_step)
 
 
-def _outcome(gathered: Sequence[Gathered], part: Part) -> Outcome:
-    """Of all tasks, from the roll-outs of a process's own."""
-    earned = torch.stack([each.rollouts.reward.sum(-1).mean(1) for each in gathered], 1)
-    succeeded = torch.stack([each.success.float().mean(1) for each in gathered], 1)
-    return Outcome(*(part.gathered(own.cpu()).T.numpy() for own in (earned, succeeded)))
+def _outcome(earned: Sequence[Earned], part: Part) -> Outcome:
+    """Of all tasks, from a process's own."""
+    every = (torch.stack(own, 1) for own in zip(*earned, strict=True))
+    return Outcome(*(part.gathered(own.cpu()).T.numpy() for own in every))

@@ -31,7 +31,9 @@ class GradientLearner:
 
     Its belief are the parameters phi (M, ...). The first step takes the learned step sizes, where
     there are any; they are for theta, and used again where they were not learned they diverge.
-    Every other step takes one scalar.
+    Every other step takes one scalar. Steps are counted by roll-outs alone: the first after
+    demonstrations of a task takes the learned sizes, too, though phi is no longer theta but was
+    fine-tuned. That is a choice, and was not measured against the scalar.
 
     Attributes:
         policy: the pure functions; `meta` its parameters theta and step sizes alpha, none where
@@ -64,13 +66,13 @@ class GradientLearner:
         advantage: Advantage,
         episodes_per_step: int,
         step_size: float | None = None,
-        **inner: bool,
+        **inner: Any,
     ) -> Self:
         """The learner with these options; `inner` are those of `InnerStep`."""
         return cls(
             policy,
             meta,
-            InnerStep(policy, AdaptSpec.of_policy(meta.theta), options.ratio_clip, **inner),
+            InnerStep(policy, AdaptSpec.of_policy(meta.theta), **inner),
             advantage,
             episodes_per_step,
             step_size,

@@ -174,15 +174,15 @@ class Monitor:
 
     def curve(self, learner: MetaLearner, iteration: int) -> Curve:
         """Adaptation of the learner as it is."""
-        sampler = self.training.problem.sampler(
+        streams = partial(self.training.stream, "monitor", iteration)
+        with self.training.problem.sampler(
             self.tasks,
             explore=learner.episodes_per_step,
             mean=MEAN_EPISODES,
             part=self.world.part(len(self.tasks)),
             device=self.training.device,
-        )
-        streams = partial(self.training.stream, "monitor", iteration)
-        return meta_test(learner, sampler, streams, _steps_within(learner, 1))
+        ) as sampler:
+            return meta_test(learner, sampler, streams, _steps_within(learner, 1))
 
     def num_steps(self, learner: MetaLearner) -> int:
         """Environment steps of a curve."""

@@ -19,6 +19,8 @@ REWARDS = (RECORDED, *PAID)
 BASELINES = ("linear", "radial", "zero")
 SQUARED = "squared"
 OUTER_LOSSES = (SQUARED, "log_likelihood")
+SAVING = "checkpoint_every"
+"""The option that says how often a run is saved: what is learned does not depend on it."""
 _HARDWARE = ("threads", "device")
 
 
@@ -47,7 +49,7 @@ class RunOptions:
         "which is kept; 0: never.",
         zero=True,
         needs=SIMULATION,
-        tells="returns on held-out monitor tasks, to stop by",
+        tells="returns on monitor tasks, held out where more can be drawn, to stop by",
     )
     checkpoint_every: int = option(5, "Write a checkpoint every so many iterations.")
     threads: int = option(2, "Torch threads of the optimisation, in each process.")
@@ -114,7 +116,6 @@ class GradientOptions:
     baseline: str = option(
         "linear", "Features of the value baseline, refitted per task.", BASELINES
     )
-    ratio_clip: float = option(10.0, "Upper bound of the importance ratio per time step.")
     tuning_tasks: int = option(
         0,
         "Training tasks that choose the fine-tuning step size; 0: all of them.",
@@ -204,10 +205,10 @@ def require_several(options: RunOptions) -> None:
 
 
 def differing_options(options: RunOptions) -> dict[str, Any]:
-    """The options whose values are not the defaults, but for the seed and the hardware's."""
+    """The options whose values are not the defaults, but for the seed, saving and hardware."""
     given = asdict(options)
     return {
         each.name: given[each.name]
         for each in fields(options)
-        if given[each.name] != each.default and each.name not in ("seed", *_HARDWARE)
+        if given[each.name] != each.default and each.name not in ("seed", SAVING, *_HARDWARE)
     }

@@ -100,6 +100,14 @@ class Problem:
                 "--observation vision, or name a dataset of states."
             )
 
+    def require_transitions(self) -> None:
+        """Raise DemokitError where episodes have no step that leads to another."""
+        if self.schema.horizon < 2:
+            raise DemokitError(
+                f"Episodes of {self.family_name} have one step, and this method learns from what "
+                "one step leads to: take a horizon of 2 or more, or another --method."
+            )
+
     @property
     def family_name(self) -> str:
         """Of the tasks."""

@@ -50,30 +50,30 @@ def choose_step_size(
     same noise, and what comes before the first step with a scalar is rolled out once for all.
     """
     tasks = problem.tasks[: learner.tuning_tasks or None]
-    sampler = problem.sampler(
+    streams = partial(stream, seed, "step size")
+    with problem.sampler(
         tasks,
         explore=learner.episodes_per_step,
         mean=MEAN_EPISODES,
         part=world.part(len(tasks)),
         device=device,
-    )
-    streams = partial(stream, seed, "step size")
-    *_, shared = stages(learner, sampler, streams, learner.num_learned_steps)
-    scores: dict[float, float] = {}
+    ) as sampler:
+        *_, shared = stages(learner, sampler, streams, learner.num_learned_steps)
+        scores: dict[float, float] = {}
 
-    def score(candidates: Sequence[float]) -> float:
-        for lr in candidates:
-            tried = learner.with_step_size(lr)
-            curve = meta_test(tried, sampler, streams, TUNING_STEPS, shared)
-            scores[lr] = float(curve.mean.episode_return[-TUNING_STEPS:].mean())
-            report(STEP_SIZES, len(scores), _MAX_CANDIDATES + _BETWEEN)
-        return max(scores, key=scores.__getitem__)
+        def score(candidates: Sequence[float]) -> float:
+            for lr in candidates:
+                tried = learner.with_step_size(lr)
+                curve = meta_test(tried, sampler, streams, TUNING_STEPS, shared)
+                scores[lr] = float(curve.mean.episode_return[-TUNING_STEPS:].mean())
+                report(STEP_SIZES, len(scores), _MAX_CANDIDATES + _BETWEEN)
+            return max(scores, key=scores.__getitem__)
 
-    best = score(grid)
-    while best in (min(scores), max(scores)) and len(scores) < _MAX_CANDIDATES:
-        is_lowest = best == min(scores)
-        best = score([best / _GRID_FACTOR if is_lowest else best * _GRID_FACTOR])
-    best = score([best / _GRID_FACTOR**0.5, best * _GRID_FACTOR**0.5])
+        best = score(grid)
+        while best in (min(scores), max(scores)) and len(scores) < _MAX_CANDIDATES:
+            is_lowest = best == min(scores)
+            best = score([best / _GRID_FACTOR if is_lowest else best * _GRID_FACTOR])
+        best = score([best / _GRID_FACTOR**0.5, best * _GRID_FACTOR**0.5])
     before, after = 1 + learner.num_learned_steps, TUNING_STEPS - learner.num_learned_steps
     spent = (before + len(scores) * after) * sampler.num_steps
     return Tuning(best, dict(sorted(scores.items())), spent)

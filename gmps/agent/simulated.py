@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,18 +73,20 @@ def adapt(
     """
     agent = agent.in_task(task.context)
     problem, streams, first = agent.trained.problem, agent.streams(seed), agent.steps
-    sampler = problem.sampler((task,), explore=rollouts, mean=MEAN_EPISODES)
-    start = stage_of(agent.learner, sampler, streams, first, agent.belief)
     measured, episodes, belief = [], list[Episode](), agent.belief
-    for stage in stages(agent.learner, sampler, streams, first + steps, start):
-        measured.append(stage.sampled)
-        belief = stage.belief
-        if keep and stage.step < first + steps:
-            actions = stage.sampled.explored.rollouts.action[0].numpy()
-            source = _Again(agent.method, actions)
-            starts = sampler.starts[:rollouts]
-            episodes += _recorded(problem, task, source, starts, {"adaptation_step": stage.step})
-        on_step(stage.step - first)
+    with problem.sampler((task,), explore=rollouts, mean=MEAN_EPISODES) as sampler:
+        start = stage_of(agent.learner, sampler, streams, first, agent.belief)
+        for stage in stages(agent.learner, sampler, streams, first + steps, start):
+            measured.append(stage.earned)
+            belief = stage.belief
+            if keep and stage.step < first + steps:
+                actions = stage.sampled.explored.rollouts.action[0].numpy()
+                source = _Again(agent.method, actions)
+                starts = sampler.starts[:rollouts]
+                episodes += _recorded(
+                    problem, task, source, starts, {"adaptation_step": stage.step}
+                )
+            on_step(stage.step - first)
     adapted = agent.knowing(belief, steps, steps * rollouts)
     return Adaptation(adapted, curve_of(measured, sampler), tuple(episodes))
 
@@ -120,8 +123,7 @@ def _recorded(
     seeds: Array,
     options: Mapping[str, object],
 ) -> list[Episode]:
-    sims = problem.simulations(len(seeds))
-    try:
+    with closing(problem.simulations(len(seeds))) as sims:
         return collect(
             sims,
             source,
@@ -130,8 +132,6 @@ def _recorded(
             recorder=source.name,
             options=[options] * len(seeds),
         )
-    finally:
-        sims.close()
 
 
 class _Again:

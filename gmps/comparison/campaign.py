@@ -19,6 +19,7 @@ from gmps.comparison.evaluated_run import Facts
 from gmps.comparison.plan import Options, Plan, PlannedRun, arguments
 from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.results import write_results
+from gmps.options import SAVING
 from gmps.runs.folder import CURVES, FACTS, LEARNING, source_of
 from gmps.sources import family_in_words
 
@@ -229,15 +230,17 @@ def is_finished(folder: Path, planned: PlannedRun, source: str) -> bool:
     if not any((folder / name).exists() for name in (CHECKPOINT, FACTS)):
         return False
     facts = Facts.of(folder)
+    wanted = asdict(planned.options)
     # What an earlier version did not ask is as it was then: a default keeps that.
     defaults = {each.name: each.default for each in fields(planned.options)}
+    asked = {**defaults, **facts.options, SAVING: wanted[SAVING]}
     own = source_of(folder) or source
-    for what, (found, wanted) in (
+    for what, (is_there, should_be) in (
         ("methods", (facts.method, planned.method)),
-        ("options", ({**defaults, **facts.options}, asdict(planned.options))),
+        ("options", (asked, wanted)),
         ("demonstrations or tasks", (Path(own).name, Path(source).name)),
     ):
-        if found != wanted:
+        if is_there != should_be:
             raise DemokitError(
                 f"{folder} was trained with other {what} than the plan has now: remove it, or "
                 "name another --output-dir."

@@ -329,13 +329,13 @@ def _method_of(where: str, row: str, train: Options) -> str:
 
 def _tables(where: str, options: Options) -> dict[str, Any]:
     """Options of a row and before them those of its file, with underscores; without the method."""
-    both = [*_file_of(where, options).items(), *options.items()]
-    apart = ("config", "method")
-    return {
-        name if isinstance(value, Mapping) else name.replace("-", "_"): value
-        for name, value in both
-        if name not in apart
-    }
+    found: dict[str, Any] = {}
+    for name, value in (*_file_of(where, options).items(), *options.items()):
+        if isinstance(value, Mapping):
+            found[name] = {**found.get(name, {}), **value}
+        elif name not in ("config", "method"):
+            found[name.replace("-", "_")] = value
+    return found
 
 
 def _file_of(where: str, options: Options) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
@@ -117,11 +118,7 @@ def demonstrated(
     """`num` episodes of the expert alone in each task, as its policies see them."""
     repeated = [task for task in tasks for _ in range(num)]
     seeds = [int(seed) for seed in rng.integers(2**31, size=len(repeated))]
-    sims = problem.simulations(len(repeated))
-    try:
-        found = _alone(sims, expert, repeated, seeds)
-    finally:
-        sims.close()
+    found = _alone(problem.simulations(len(repeated)), expert, repeated, seeds)
     return stacked(problem.family, found, [episode.actions for episode in found], len(tasks))
 
 
@@ -143,6 +140,7 @@ def acted(
 def _alone(
     sims: SimBatch, expert: Expert, tasks: Sequence[Task], seeds: Sequence[int]
 ) -> list[Episode]:
-    """An episode of the expert in each simulation."""
+    """An episode of the expert in each simulation; they are closed then."""
     nothing: list[Mapping[str, object]] = [{}] * len(tasks)
-    return collect(sims, _Alone(expert), tasks, seeds, recorder=expert.name, options=nothing)
+    with closing(sims):
+        return collect(sims, _Alone(expert), tasks, seeds, recorder=expert.name, options=nothing)

@@ -117,21 +117,21 @@ def _before_and_after(
     show: Showing | None = None,
 ) -> Iterator[Take]:
     seen: list[FloatArray] = []
-    sampler = problem.sampler(
+    streams, start, first = lambda _: stream(seed, "videos"), None, "before adaptation"
+    with problem.sampler(
         tasks,
         explore=rollouts,
         mean=1,
         watch=lambda sims: seen.append(_states(sims)[rollouts :: rollouts + 1]),
-    )
-    streams, start, first = lambda _: stream(seed, "videos"), None, "before adaptation"
-    if show is not None:
-        rng, first = stream(seed, "videos", "demonstrations"), "shown the task"
-        start = shown_stage(learner, sampler, streams, show(tasks), rng)
-    for stage in stages(learner, sampler, streams, 1, start):
-        states, success = np.stack(seen), stage.sampled.judged.success[:, 0]
-        seen.clear()
-        title = f"after {counted(rollouts)}" if stage.step else first
-        yield Take(title, states, success.numpy())
+    ) as sampler:
+        if show is not None:
+            rng, first = stream(seed, "videos", "demonstrations"), "shown the task"
+            start = shown_stage(learner, sampler, streams, show(tasks), rng)
+        for stage in stages(learner, sampler, streams, 1, start):
+            states, success = np.stack(seen), stage.sampled.judged.success[:, 0]
+            seen.clear()
+            title = f"after {counted(rollouts)}" if stage.step else first
+            yield Take(title, states, success.numpy())
 
 
 def _by_expert(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from gmps.experience.rollouts import Gathered, Rollouts, Sampled
 
 class Sampler:
     """Rolls out M tasks x (K exploring + E mean-action) episodes together.
+
+    Whoever makes one closes it, best by `with`: a person's own environments are then closed, too.
 
     Args:
         family: the task family.
@@ -70,6 +72,16 @@ class Sampler:
             num_threads=part.world.simulation_threads,
             observation=sees,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the simulations; what has been rolled out stays."""
+        self._sims.close()
 
     @property
     def contexts(self) -> Tensor:

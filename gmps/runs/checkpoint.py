@@ -35,7 +35,7 @@ from gmps.options import RunOptions
 from gmps.policies.meta_params import section
 from gmps.problem import Problem, Spent
 from gmps.runs.older import KIND as OLDER
-from gmps.runs.older import modernised, still_asked
+from gmps.runs.older import belief_tensors, modernised, still_asked
 from gmps.runs.stopping import Best
 
 KIND = "meta-learner"
@@ -242,7 +242,7 @@ def _adapted(
     steps, episodes = int(told["steps"]), int(told["episodes"])
     if not 0 <= steps <= episodes:
         raise ValueError(f"{steps} steps of {episodes} episodes")
-    belief = belief_of(tensors, begun.belief)
+    belief = belief_of(belief_tensors(tensors, begun.belief, episodes), begun.belief)
     adapted = replace(begun, belief=belief, steps=steps, episodes=episodes)
     _act_once(adapted.told(learner), adapted, problem)
     return adapted

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from demokit.options import is_there
+from gmps.beliefs import tensors_of
 from gmps.method import find_method
 from gmps.policies.meta_params import section
 
@@ -22,7 +24,8 @@ _EXPLORING = {("gmps", "latent"): "gmps-latent"}
 _NOTHING = dict.fromkeys(
     ("context-search", "oracle", "task-inference"), ("initial_std", "min_std", "outer_loss")
 )
-_GONE = {"task-inference": ("heat",)}  # acting does without
+# Acting does without; who adapts on roll-outs of its own alone never bounds their ratio, 1.
+_GONE = {"task-inference": ("heat",), "imitation": ("ratio_clip",)}
 _WAS = {"task-inference": {"leave_out": True}}  # before it was asked
 _STEPS = {"imitation": 100}  # gradient steps of an iteration, where they were counted instead
 
@@ -55,6 +58,13 @@ def still_asked(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     gone = (*nothing, *_GONE.get(method, ()))
     every = {**_WAS.get(method, {}), **options}
     return {name: value for name, value in every.items() if name not in gone}
+
+
+def belief_tensors(tensors: Mapping[str, Tensor], like: Any, episodes: int) -> dict[str, Tensor]:
+    """The tensors of a belief (M = 1); those of before did not count their episodes."""
+    missing = tensors_of(like).keys() - tensors.keys()
+    counted = {"episodes": torch.tensor([episodes])} if missing == {"episodes"} else {}
+    return {**tensors, **counted}
 
 
 def _reward(family: str, reward: str) -> str:

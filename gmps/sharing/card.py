@@ -84,7 +84,7 @@ def _figures(shown: Shown) -> str:
     rows = _evaluated(folder, shown.agent.trained.options.seed) if folder else []
     parts = ["## Figures\n"]
     if monitored:
-        parts.append(f"On held-out tasks while it was trained, as last measured: {monitored}.\n")
+        parts.append(f"On monitor tasks while it was trained, as last measured: {monitored}.\n")
     if rows:
         parts.append(_table(rows))
     if len(parts) == 1:

@@ -14,6 +14,7 @@ from torch import Tensor
 from gmps.steps.losses import discounted_returns
 
 _RIDGE = 1e-5
+_RIDGE_OF_UNITS = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +69,8 @@ class Advantage:
             return torch.zeros_like(reward)
         features = (self._features(observation) * alive[..., None]).flatten(0, 1)
         target = discounted_returns(reward, self.discount).flatten()
-        gram = features.T @ features
-        ridge = _RIDGE * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        # Not linalg.solve: batched, with several threads, it is silently wrong from 150 features on
-        # (pytorch/pytorch#142815). Unchecked: what is NaN stays NaN.
-        factor, _ = torch.linalg.cholesky_ex(gram + ridge)
-        weights = torch.cholesky_solve(features.T @ target[:, None], factor)
+        factor, unit = _factored(features.T @ features)
+        weights = torch.cholesky_solve(features.T @ target[:, None] / unit, factor) / unit
         return (features @ weights).view_as(reward)
 
     def _features(self, observation: Tensor) -> Tensor:
@@ -91,6 +88,22 @@ class Advantage:
         assert self.radial_columns is not None
         offset = observation[..., None, self.radial_columns] - self.centers
         return torch.exp(-0.5 * offset.square().sum(-1) / self.radial_width**2)
+
+
+def _factored(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """The Cholesky factor of a Gram matrix (F, F) and a ridge, and units (F, 1) of its features.
+
+    Units are 1, but where float64 takes the sum for no positive definite matrix: features that
+    depend on each other and are large. There they are the features' norms, and the ridge is theirs.
+    """
+    # Not linalg.solve: batched, with several threads, it is silently wrong from 150 features on
+    # (pytorch/pytorch#142815). What is NaN stays NaN.
+    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    plain, failed = torch.linalg.cholesky_ex(gram + _RIDGE * identity)
+    norm = gram.diagonal()[:, None].sqrt()
+    unit = torch.where((failed != 0) & (norm != 0), norm, 1)
+    scaled, _ = torch.linalg.cholesky_ex(gram / (unit * unit.T) + _RIDGE_OF_UNITS * identity)
+    return torch.where(failed != 0, scaled, plain), unit
 
 
 def trial_advantages(

@@ -1,5 +1,6 @@
 """Meta-test: who teaches, who is judged, and what counts, by actors of known actions."""
 
+import weakref
 from functools import partial
 from itertools import islice
 
@@ -99,6 +100,24 @@ def test_a_curve_is_of_what_was_judged():
             np.testing.assert_array_equal(outcome.success[step], own.success.float().mean(1))
     assert not np.array_equal(curve.mean.episode_return, curve.stochastic.episode_return)
     assert curve.episodes_per_step == K
+
+
+def test_roll_outs_are_not_kept_longer_than_a_stage():
+    class Forgets(Counter):
+        def __init__(self):
+            self.met = []
+
+        def adapt(self, belief, _step, gathered, _memory):
+            self.met.append(weakref.ref(gathered.observation))
+            return belief + 0.1
+
+    learner, kept = Forgets(), []
+
+    def count(_step):
+        kept.append(sum(observation() is not None for observation in learner.met))
+
+    meta_test(learner, sampler_of(), streams, 4, on_step=count)
+    assert kept == [0, 1, 1, 1, 1]
 
 
 def test_a_later_start_goes_on_as_the_whole_does():

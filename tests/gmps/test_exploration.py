@@ -101,6 +101,15 @@ def test_fewer_latents_than_tasks_are_spread_over_all_of_them():
     torch.testing.assert_close(found, torch.tensor([[0.5, 0.5], [10.5, 0.5]]))
 
 
+def test_tasks_of_one_context_count_once():
+    """Twenty tasks in two directions: half of ten latents are of either, and none is another's."""
+    exploration = space(tasks=tasks_at(*[(-1.0, 0.5), (1.0, 0.5)] * 10))
+    for rng in np.random.default_rng(0).spawn(5):
+        drawn = exploration.drawn(10, 0, [rng])[0, :, 0, 0]
+        assert (drawn < 0).sum() == (drawn > 0).sum() == 5
+        assert len(drawn.unique()) == 10
+
+
 def test_later_steps_draw_nearer_and_nearer():
     steps = [space().drawn(2000, n, [np.random.default_rng(7)]) for n in range(4)]
     spread = torch.stack([latents[..., 0].abs().mean() for latents in steps])

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from short_run import DEMOS, NUM_TASKS, learner_of, options_of
+from short_run import DEMOS, NUM_TASKS, Stops, learner_of, options_of, trained_in
 
 from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
@@ -580,6 +580,18 @@ def test_what_teaches_the_eyes_is_refused_without_images(point_demos, tmp_path, 
     args = ("meta-train", "--demos", point_demos, "--method", "task-inference", option, 3)
     said = invoke(*args, "--output-dir", tmp_path / "run", exit_code=1).output
     assert f"Option {option} has no effect without images: leave it out." in said
+
+
+def test_a_round_that_is_done_is_kept(point_demos, tmp_path):
+    usual = find_method("task-inference").options().checkpoint_every
+    changed = {"iterations": 2, "latent_width": 2, "moves": 0, "ascent": 0, "optimism": 1}
+    demos, options = (
+        load_demos(point_demos, DEMOS),
+        options_of("task-inference", checkpoint_every=usual, **changed),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        trained_in(tmp_path / "run", demos, "task-inference", options, report=Stops(1))
+    assert load(tmp_path / "run")[0].iteration == 1
 
 
 def test_what_it_cannot_do_is_refused():

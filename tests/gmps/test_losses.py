@@ -214,6 +214,16 @@ def test_linear_baseline_explains_what_is_linear_in_time():
     assert torch.corrcoef(torch.stack((shifted.flatten(), plain.flatten())))[0, 1] > 0.99
 
 
+@pytest.mark.parametrize("unit", [1e3, 1e4])
+def test_large_observations_that_depend_on_each_other_have_the_baseline_of_small_ones(unit):
+    rng = torch.Generator().manual_seed(0)
+    hand, block = 0.05 * torch.randn(2, 20, 50, 3, generator=rng).cumsum(2)
+    observation, reward = torch.cat((hand, block, hand), -1), -(hand - block).norm(dim=-1)
+    alive = torch.ones(20, 50, dtype=torch.bool)
+    small, large = (Advantage(0.99, 1.0)(k * observation, reward, alive) for k in (1, unit))
+    torch.testing.assert_close(large, small, atol=1e-3, rtol=0)
+
+
 def test_spread_centers_reach_the_ends_of_a_line():
     line = torch.linspace(0, 1, 101)[:, None]
     centers, width = spread_centers(line, 5)

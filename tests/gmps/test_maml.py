@@ -302,6 +302,28 @@ def test_some_tasks_at_a_time_are_the_mean_over_all(form, at_once, monkeypatch):
             torch.testing.assert_close(found[name], value)
 
 
+def test_graphs_of_some_parts_are_kept_and_products_are_the_same_to_the_bit(monkeypatch):
+    class Counted:
+        def __init__(self, surrogate):
+            self.surrogate, self.made = surrogate, 0
+
+        def kl_product(self, theta):
+            self.made += 1
+            return self.surrogate.kl_product(theta)
+
+    setting = Setting()
+    form, along = next(iter(FORMS.values())), setting.direction(0)
+    parts = [Counted(setting.surrogate(form, slice(i, i + 1))) for i in range(3)]
+    over = OverTasks(tuple(parts), (1 / 3,) * 3, WHOLE)
+    every = over.kl_product(setting.theta)(along)
+    monkeypatch.setattr(gmps.methods.maml.objective, "_KEPT", 1)
+    product = over.kl_product(setting.theta)
+    for _ in range(2):
+        for name, value in product(along).items():
+            assert torch.equal(value, every[name])
+    assert [part.made for part in parts] == [1 + 1, 1 + 2, 1 + 2]
+
+
 def test_the_kl_is_of_the_adapted_policies_alone():
     setting = Setting()
     surrogate, moved = setting.surrogate(Form()), setting.moved(setting.direction(0), 0.05)

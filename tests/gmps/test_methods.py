@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from short_run import (
 from demokit.envs.point import Point
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from demokit.options import IMAGES, SIMULATION, require_effect
 from demokit.types import Task
 from gmps import method as registry
 from gmps.experience.demos import load_demos
@@ -33,6 +35,7 @@ from gmps.method import HasStepSize, IsTold, find_method, method_names
 from gmps.problem import Problem, Training
 from gmps.runs.checkpoint import Trained, load, save
 from gmps.shipped import PRESETS, shipped
+from gmps.training import options_of as options_from
 
 ROOT = Path(__file__).parents[2]
 METHODS = (
@@ -182,6 +185,16 @@ def test_every_preset_says_what_its_methods_know(tmp_path, invoke):
             assert "no dataset at" in invoke(*asked, exit_code=1).output, (name, method)
 
 
+@pytest.mark.parametrize("name", OF_PRESETS)
+def test_every_table_of_a_preset_has_an_effect_in_its_method(name):
+    content = tomllib.loads(shipped(PRESETS)[name].read_text())
+    shared = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    given = {IMAGES: "vision" in name, SIMULATION: True}
+    for method in content.keys() - shared.keys():
+        named = {key.replace("-", "_"): v for key, v in {**shared, **content[method]}.items()}
+        require_effect(options_from(method, named), given)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_options_of_other_methods_are_refused(point_demos, tmp_path, invoke, name):
     own = {each.name for each in fields(find_method(name).options)}
@@ -244,7 +257,9 @@ def test_what_an_option_tells_is_told():
     blind = guided.options(object_weight=0.0)
     assert guided.told_with(blind, images=True) == own
     stopping = guided.told_with(guided.options(patience=2), images=False)
-    assert stopping == f"{own}; returns on held-out monitor tasks, to stop by"
+    assert (
+        stopping == f"{own}; returns on monitor tasks, held out where more can be drawn, to stop by"
+    )
 
 
 def test_help_shows_the_options_of_one_method(invoke):

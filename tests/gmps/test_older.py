@@ -10,13 +10,17 @@ from short_run import DEMOS, learner_of, options_of
 
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
+from gmps.comparison.campaign import Campaign, is_finished
 from gmps.comparison.evaluated_run import Facts
+from gmps.comparison.plan import load_plan
 from gmps.evaluation import evaluate
 from gmps.experience.demos import load_demos
+from gmps.options import differing_options
 from gmps.runs.checkpoint import Trained, load, save
 
 OLDER = Path(__file__).parent / "older"
-ARCHIVE = Path(__file__).parents[2] / "docs" / "results"
+DOCS = Path(__file__).parents[2] / "docs"
+ARCHIVE = DOCS / "results"
 
 
 @pytest.mark.parametrize(
@@ -79,3 +83,36 @@ def test_task_inference_of_before_is_read_as_it_was(point_demos, tmp_path):
     save_checkpoint(path, tensors, {**header, "options": {**before, "heat": 0.3}})
     assert load(path)[0].options == replace(options, leave_out=True)
     assert Facts.of(path).options == {**header["options"], "leave_out": True}
+
+
+def test_imitation_of_before_is_read_without_the_bound_of_a_ratio_that_is_one(
+    point_demos, tmp_path
+):
+    options, path = options_of("imitation"), tmp_path / "checkpoint.safetensors"
+    learner, problem = learner_of(load_demos(point_demos, DEMOS), "imitation", options)
+    save(path, Trained("imitation", options, problem, learner), {})
+    tensors, header = load_checkpoint(path)
+    assert "ratio_clip" not in header["options"]
+    before = {**header["options"], "ratio_clip": 3.0}
+    save_checkpoint(path, tensors, {**header, "options": before})
+    assert load(path)[0].options == options
+    assert Facts.of(path).options == header["options"]
+
+
+@pytest.mark.parametrize("name", ["inference", "results"])
+def test_archives_are_of_the_runs_that_their_plans_ask_for(tmp_path, name):
+    plan = load_plan(DOCS / f"{name}.toml")
+    campaign = Campaign(plan, tmp_path, tmp_path / "page.md", len(plan.seeds), 1)
+    kept = [
+        is_finished(DOCS / name / comparison / run, planned, campaign.source(comparison))
+        for comparison in plan.comparisons
+        for run, planned in plan.trainings(comparison).items()
+        if (DOCS / name / comparison / run / "facts.json").exists()
+    ]
+    assert len(kept) > 100
+    assert all(kept)
+
+
+def test_how_often_a_run_was_saved_makes_it_no_other():
+    seldom, often = (options_of("task-inference", checkpoint_every=num) for num in (5, 1))
+    assert differing_options(seldom) == differing_options(often)

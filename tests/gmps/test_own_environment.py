@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from gymnasium.spaces import Box
+from short_run import DEMOS, options_of, trained_in
 
 import demokit
 import demokit.envs as envs
@@ -19,7 +21,12 @@ from demokit.data import from_arrays, open_dataset
 from demokit.data.validation import validate
 from demokit.envs import from_gymnasium, make_family
 from demokit.errors import DemokitError
+from gmps.agent.agent import TrainedAgent
+from gmps.agent.simulated import adapt
+from gmps.evaluation import evaluate
 from gmps.experience.demos import load_demos
+from gmps.method import find_method, method_names
+from gmps.problem import Problem, Training
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-environment.md").read_text()
 MODULE, RECORD, WINDOWS, TELL, CLASS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -130,6 +137,73 @@ def test_a_dataset_of_the_family_is_learned_from(tmp_path, line):
     demos = load_demos(tmp_path / "a.hdf5")
     assert demos.family is line
     assert demos.action.flatten().tolist() == [0.5] * 3
+
+
+class Walk(gymnasium.Env):
+    """A place on a line, and how far it is from where it should be; counts itself."""
+
+    observation_space = Box(-9, 9, (1,), np.float32)
+    action_space = Box(-1, 1, (1,), np.float32)
+    made, closed = 0, 0
+
+    def __init__(self):
+        Walk.made += 1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.goal, self.place = options["task"][0], self.np_random.normal(size=1)
+        return self.place.astype(np.float32), {}
+
+    def step(self, action):
+        self.place = (self.place + 0.5 * action).clip(-9, 9)
+        far = abs(float(self.place[0] - self.goal))
+        return self.place.astype(np.float32), -far, False, False, {}
+
+    def close(self):
+        Walk.closed += 1
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    """Demonstrations of two tasks in such environments."""
+    path = tmp_path_factory.mktemp("walked") / "walk.hdf5"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(envs, "_registered", {})
+        from_gymnasium("walk", Walk, Box(-1, 1, (1,)), horizon=8)
+        drawn = np.random.default_rng(0)
+        episodes = [
+            {
+                "observations": drawn.normal(size=(9, 1)),
+                "actions": drawn.uniform(-1, 1, (8, 1)),
+                "context": [goal],
+            }
+            for goal in (-0.5, 0.5)
+            for _ in range(DEMOS)
+        ]
+        from_arrays(path, episodes, family="walk", action_low=-1, action_high=1)
+        yield load_demos(path, DEMOS)
+    make_family.cache_clear()
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_every_environment_that_was_made_is_closed_once(walked, tmp_path, method):
+    options = options_of(method, iterations=2)
+    if method == "pearl":
+        options = replace(options, meta_batch=2)
+    Walk.made = Walk.closed = 0
+    trained = trained_in(tmp_path / "run", walked, method, options)
+    evaluate(trained.learner, trained.problem, trained.problem.tasks, num_steps=1, seed=0)
+    adapt(TrainedAgent(trained), trained.problem.tasks[0], 1, 2, keep=True)
+    assert Walk.made == Walk.closed > 0
+
+
+@pytest.mark.parametrize("method", ["dpt", "task-inference"])
+def test_episodes_of_one_step_lead_to_nothing_that_could_be_learned_from(walked, method):
+    short = replace(walked.family.schema, horizon=1)
+    problem = replace(Problem.of(walked), schema=short)
+    training = Training(problem, options_of(method), walked)
+    with pytest.raises(DemokitError, match="Episodes of walk have one step"):
+        find_method(method).code.start(training)
 
 
 def test_the_example_is_short():

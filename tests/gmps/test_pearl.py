@@ -28,7 +28,7 @@ from gmps.methods.pearl.networks import ACTOR, CRITIC, ENCODER, VALUE, named, un
 from gmps.methods.pearl.posterior import Evidence, divergence
 from gmps.methods.pearl.update import Batch, update
 from gmps.problem import Problem, Training
-from gmps.runs.checkpoint import load
+from gmps.runs.checkpoint import Adapted, Trained, load, save
 from gmps.runs.folder import Run, read_scalars
 
 TASKS, K, T = 3, 4, 6
@@ -107,12 +107,12 @@ def test_the_posterior_does_not_depend_on_the_order(sees_next):
 
 def test_without_context_it_is_the_prior():
     _, learner = fresh()
-    mean, variance = learner.begin(TASKS).gaussian()
+    mean, variance = learner.begin(TASKS).evidence.gaussian()
     assert torch.equal(mean, torch.zeros(TASKS, 5))
     assert torch.equal(variance, torch.ones(TASKS, 5))
     assert torch.equal(divergence(mean, variance), torch.zeros(TASKS))
     unseen = replace(rollouts_of(), alive=torch.zeros(TASKS, K, T, dtype=torch.bool))
-    for value in learner.adapt(learner.begin(TASKS), 0, unseen, None):
+    for value in learner.adapt(learner.begin(TASKS), 0, unseen, None).evidence:
         assert not value.any()
 
 
@@ -126,23 +126,29 @@ def test_dead_steps_say_nothing():
     alone = learner.adapt(learner.begin(TASKS), 0, first, None)
     own = learner.adapt(learner.begin(TASKS), 0, cut.episodes(slice(1)), None)
     assert all(torch.allclose(a, b) for a, b in zip(alone, own, strict=True))
+    assert own.episodes.tolist() == [1] * TASKS
+
+
+def first_task(rollouts):
+    return Rollouts(*(getattr(rollouts, n)[:1] for n in Rollouts.__dataclass_fields__))
 
 
 def test_the_first_episodes_follow_the_prior_and_later_ones_the_posterior():
     """Latents are drawn for every episode; the two first ones know nothing, whatever was seen."""
     _, learner = fresh()
     seen = learner.adapt(learner.begin(TASKS), 0, rollouts_of(), None)
-    mean, variance = seen.gaussian()
+    mean, variance = seen.evidence.gaussian()
 
-    def drawn(step, num=1):
+    def drawn(before, num=1):
         rngs = [np.random.default_rng(i) for i in range(TASKS)]
         noise = [
             np.random.default_rng(i).standard_normal((num, 5), np.float32) for i in range(TASKS)
         ]
-        return learner.explorer(seen, step, num, rngs)._latent, torch.from_numpy(np.stack(noise))
+        known = seen._replace(episodes=torch.full((TASKS,), before))
+        return learner.explorer(known, 0, num, rngs)._latent, torch.from_numpy(np.stack(noise))
 
-    for step in (0, 1):
-        latent, noise = drawn(step)
+    for before in (0, 1):
+        latent, noise = drawn(before)
         assert torch.equal(latent, noise)
     latent, noise = drawn(2)
     torch.testing.assert_close(latent, mean[:, None] + variance.sqrt()[:, None] * noise)
@@ -150,6 +156,30 @@ def test_the_first_episodes_follow_the_prior_and_later_ones_the_posterior():
     assert torch.equal(latent[:, :2], noise[:, :2])
     torch.testing.assert_close(latent[:, 2], mean + variance.sqrt() * noise[:, 2])
     assert torch.equal(learner.exploiter(seen, 2)._latent, mean[:, None].expand(-1, 2, -1))
+
+
+def test_episodes_are_counted_whatever_the_steps_that_took_them():
+    """Four in the first step: one more in the second follows the posterior."""
+    _, learner = fresh()
+    seen = learner.adapt(learner.begin(1), 0, first_task(rollouts_of()), None)
+    (latent,) = learner.explorer(seen, 1, 1, [np.random.default_rng(0)])._latent[0]
+    mean, variance = seen.evidence.gaussian()
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal(5, np.float32))
+    torch.testing.assert_close(latent, mean[0] + variance[0].sqrt() * noise)
+
+
+def test_a_kept_belief_of_before_has_as_many_episodes_as_its_file_says(tmp_path):
+    training, learner = fresh()
+    belief = learner.adapt(learner.begin(1), 0, first_task(rollouts_of()), None)
+    adapted = Adapted(belief, steps=1, episodes=K)
+    path = tmp_path / "kept.safetensors"
+    trained = Trained("pearl", training.options, training.problem, learner, adapted=adapted)
+    save(path, trained, {})
+    tensors, header = load_checkpoint(path)
+    assert tensors.pop("belief.episodes").tolist() == [K]
+    save_checkpoint(path, tensors, header)
+    found = load(path, adapted=True)[0].adapted.belief
+    assert all(torch.equal(a, b) for a, b in zip(found, belief, strict=True))
 
 
 def test_what_explores_on_a_new_task_acts_by_its_mean():

@@ -404,7 +404,7 @@ def test_what_held_out_tasks_said_is_the_last_sentence(point_demos, tmp_path, in
     assert [note for _, note in notes if note][-1] == f"{words} after adaptation"
     folder = tmp_path / "typed"
     said = invoke("meta-train", "--demos", point_demos, "--output-dir", folder, *SHORT).stdout
-    assert re.search(r"on held-out tasks as last measured return \S+, success \d+% after", said)
+    assert re.search(r"on monitor tasks as last measured return \S+, success \d+% after", said)
 
 
 def test_no_runs_is_one_sentence(tmp_path, invoke):

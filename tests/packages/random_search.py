@@ -66,14 +66,15 @@ def start(training):
 
 def train(training, learner, state, first):
     """The cross-entropy method over what was best on each training task."""
-    sampler = training.sampler(explore=learner.episodes_per_step)
-    for iteration in range(first, training.options.iterations):
-        rngs = sampler.streams(training.stream("iteration", iteration))
-        explorer = learner.explorer(learner.begin(sampler.num_tasks), 0, sampler.explore, rngs)
-        explored, _ = sampler(explorer, rngs)
-        best = training.part.gathered(learner.adapt(None, 0, *explored[:2]))
-        learner = replace(learner, center=best.mean(0), spread=best.std(0))
-        yield Iteration(learner, {"spread": float(learner.spread.mean())}, sampler.num_steps, state)
+    with training.sampler(explore=learner.episodes_per_step) as sampler:
+        for iteration in range(first, training.options.iterations):
+            rngs = sampler.streams(training.stream("iteration", iteration))
+            explorer = learner.explorer(learner.begin(sampler.num_tasks), 0, sampler.explore, rngs)
+            explored, _ = sampler(explorer, rngs)
+            best = training.part.gathered(learner.adapt(None, 0, *explored[:2]))
+            learner = replace(learner, center=best.mean(0), spread=best.std(0))
+            scalars = {"spread": float(learner.spread.mean())}
+            yield Iteration(learner, scalars, sampler.num_steps, state)
 
 
 def load(problem, options, tensors, header):

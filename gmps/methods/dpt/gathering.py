@@ -70,27 +70,28 @@ class Gathering:
 
     def replays(self, rng: np.random.Generator) -> Episodes:
         """Demonstrations of any training tasks, replayed in each of them, with noise."""
-        sampler = self._sampler(self._options.replays)
-        rngs = sampler.streams(rng)
-        drawn = [_drawn(self._training.demonstrations, sampler.explore, own) for own in rngs]
-        each = torch.arange(sampler.explore, device=drawn[0].device).expand(len(drawn), -1)
-        actor = Replays(torch.stack(drawn), each, self._options.exploring_std)
-        return self._rolled_out(sampler, actor, rngs)[0]
+        with self._sampler(self._options.replays) as sampler:
+            rngs = sampler.streams(rng)
+            drawn = [_drawn(self._training.demonstrations, sampler.explore, own) for own in rngs]
+            each = torch.arange(sampler.explore, device=drawn[0].device).expand(len(drawn), -1)
+            actor = Replays(torch.stack(drawn), each, self._options.exploring_std)
+            return self._rolled_out(sampler, actor, rngs)[0]
 
     def trials(
         self, learner: ContextLearner, rng: np.random.Generator
     ) -> tuple[Episodes, list[float]]:
         """A trial of each task, until a context is full and for an episode more; mean returns."""
-        sampler = self._sampler(1)
-        belief, found, returns = learner.begin(sampler.num_tasks), list[Episodes](), list[float]()
-        for step in range(self._options.context_episodes + 1):
-            rngs = sampler.streams(rng)
-            explorer = learner.explorer(belief, step, 1, rngs)
-            episodes, rollouts = self._rolled_out(sampler, explorer, rngs)
-            belief = learner.adapt(belief, step, rollouts, None)
-            paid = self._training.part.gathered(rollouts.reward.sum(-1).cpu())
-            found.append(episodes)
-            returns.append(float(paid.mean()))
+        found, returns = list[Episodes](), list[float]()
+        with self._sampler(1) as sampler:
+            belief = learner.begin(sampler.num_tasks)
+            for step in range(self._options.context_episodes + 1):
+                rngs = sampler.streams(rng)
+                explorer = learner.explorer(belief, step, 1, rngs)
+                episodes, rollouts = self._rolled_out(sampler, explorer, rngs)
+                belief = learner.adapt(belief, step, rollouts, None)
+                paid = self._training.part.gathered(rollouts.reward.sum(-1).cpu())
+                found.append(episodes)
+                returns.append(float(paid.mean()))
         met, asked = zip(*found, strict=True)
         return Episodes(joined(*met), joined(*asked)), returns
 

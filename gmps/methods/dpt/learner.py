@@ -106,8 +106,9 @@ class ContextLearner:
 
 
 def start(training: Training[DPTOptions]) -> ContextLearner:
-    """Fresh parameters; raises DemokitError where images are seen."""
+    """Fresh parameters; raises DemokitError where images are seen, or a step leads to nothing."""
     options, problem = training.options, training.problem
+    problem.require_transitions()
     if problem.sees != "state":
         raise DemokitError("dpt reads states, not images: name a dataset of states.")
     policy = _policy(options, problem, _units(training.demonstrations))

@@ -36,9 +36,9 @@ def train(
     if first == 0:
         kind = options.outer_loss
         learner = learner.with_meta(pretrain(training, policy, meta, optimizer, kind=kind))
-    sampler = training.sampler(explore=options.rollouts_per_task)
     pre_demos = demos.of_tasks(part.own).all()
-    with Queries(training, first) as queries:
+    explore = options.rollouts_per_task
+    with Queries(training, first) as queries, training.sampler(explore=explore) as sampler:
         demos = queries.restored(demos)
         for iteration in range(first, options.iterations):  # A1: 4
             rng = training.stream("iteration", iteration)

@@ -128,6 +128,8 @@ class Queries:
         self, kind: type[BaseException] | None, _: object, __: TracebackType | None
     ) -> None:
         """Assemble the dataset, unless something went wrong: then it is there to go on with."""
+        if self._training.options.dagger:
+            self._sims.close()
         if self._writer is None:
             return
         if len(self._writer) and kind in (None, GeneratorExit):

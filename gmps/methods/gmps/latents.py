@@ -129,8 +129,8 @@ class LatentSpace:
 
         In adaptation step 0 they lie as the training tasks do: at every one's latent, moved away
         from one of its neighbours; fewer latents than tasks at the means of as many groups of
-        tasks. In later steps they lie on the way there, at u, u^2, u^3, ... of it with u uniform in
-        [0, 1]: the spread shrinks as 1 / (step + 1).
+        tasks. Tasks of one context count once. In later steps they lie on the way there, at u, u^2,
+        u^3, ... of it with u uniform in [0, 1]: the spread shrinks as 1 / (step + 1).
         """
         num = num_rollouts * self.segments
         drawn = [self._spread(num, rng) * _share(num, rng) ** step for rng in rngs]
@@ -176,25 +176,32 @@ class LatentSpace:
 
     def _spread(self, num: int, rng: np.random.Generator) -> Tensor:
         """Latents (num, Z): all tasks', again and again, and for the rest means of groups."""
-        rounds, rest = divmod(num, len(self.tasks))
-        around = [self._moved(rng) for _ in range(rounds)]
+        tasks = _distinct(self.tasks)
+        rounds, rest = divmod(num, len(tasks))
+        around = [_moved(tasks, rng) for _ in range(rounds)]
         if rest:
-            centers, _ = kmeans2(self.tasks.double().numpy(), rest, minit="++", seed=rng)
+            centers, _ = kmeans2(tasks.double().numpy(), rest, minit="++", seed=rng)
             around.append(torch.from_numpy(centers).float())
         return torch.cat(around)
 
-    def _moved(self, rng: np.random.Generator) -> Tensor:
-        """The tasks' latents in random order, each moved away from one of its neighbours.
 
-        By up to their distance: new goals lie as often outside the training tasks as between them.
-        """
-        order = torch.from_numpy(rng.permutation(len(self.tasks)))
-        near = torch.cdist(self.tasks, self.tasks).argsort(1)[:, 1 : _NEIGHBOURS + 1]
-        if near.shape[1] == 0:
-            return self.tasks
-        other = near[torch.arange(len(near)), rng.integers(near.shape[1], size=len(near))]
-        share = torch.from_numpy(rng.uniform(0, 1, (len(near), 1)).astype(np.float32))
-        return (self.tasks + share * (self.tasks - self.tasks[other]))[order]
+def _distinct(rows: Tensor) -> Tensor:
+    """The rows (N, Z) that differ, in their order."""
+    return rows.new_tensor(list(dict.fromkeys(map(tuple, rows.tolist()))))
+
+
+def _moved(tasks: Tensor, rng: np.random.Generator) -> Tensor:
+    """Latents (N, Z) that differ, in random order, each moved away from one of its neighbours.
+
+    By up to their distance: new goals lie as often outside the training tasks as between them.
+    """
+    order = torch.from_numpy(rng.permutation(len(tasks)))
+    near = torch.cdist(tasks, tasks).argsort(1)[:, 1 : _NEIGHBOURS + 1]
+    if near.shape[1] == 0:
+        return tasks
+    other = near[torch.arange(len(near)), rng.integers(near.shape[1], size=len(near))]
+    share = torch.from_numpy(rng.uniform(0, 1, (len(near), 1)).astype(np.float32))
+    return (tasks + share * (tasks - tasks[other]))[order]
 
 
 def _share(num: int, rng: np.random.Generator) -> Tensor:

@@ -93,6 +93,7 @@ class GMPSOptions(GradientOptions, GuidedOptions):
     """Of GMPS as the paper has it: everything adapts, by policy gradient."""
 
     inner_lr: float = option(0.1, "Initial inner step size, of every adapted parameter.")
+    ratio_clip: float = option(10.0, "Upper bound of the importance ratio per time step.")
     ratio_gradient: bool = option(
         False,
         "Let the outer gradient flow through the importance ratio.",

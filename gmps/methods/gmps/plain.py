@@ -105,6 +105,7 @@ def _learner(
         advantage,
         options.rollouts_per_task,
         step_size,
+        ratio_clip=options.ratio_clip,
         ratio_gradient=options.ratio_gradient,
         second_order=options.second_order,
     )

@@ -17,6 +17,7 @@ class InferenceOptions(ImitationOptions, PolicyOptions, RunOptions):
         2, "Rounds: the task space is learned, then training tasks are rolled out in it."
     )
     rollouts_per_task: int = option(1, "K, episodes of a new task from one look to the next.")
+    checkpoint_every: int = option(1, "Write a checkpoint every so many iterations.")
     threads: int = option(1, "Torch threads: what is computed is small.")
     training_rollouts: int = option(40, "Roll-outs per training task and round.")
     steps: int = option(

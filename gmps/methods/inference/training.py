@@ -53,6 +53,7 @@ _FEWER = 3  # so many times fewer steps judge a width than learn the space
 def start(training: Training[InferenceOptions]) -> TaskInference:
     """Fresh parameters, and no models yet."""
     options, problem = training.options, training.problem
+    problem.require_transitions()
     statistics = demo_statistics(training.demonstrations, options.object_weight)
     width = options.latent_width or _FIRST_WIDTH
     policy = make_policy(options, problem.schema, problem.sees, statistics, width)
@@ -81,18 +82,18 @@ def train(
     if first == 0:
         learner = replace(learner, theta=_seeing(training, learner.policy, learner.theta))
     shown, guess = _shown(training, learner.eyes)
-    sampler = training.sampler(explore=options.training_rollouts)
     met = _met_before(training, learner, section(state, "met.")) if state else None
-    for iteration in range(first, options.iterations):
-        if met and iteration == 1 and not options.latent_width:
-            learner = _as_wide(learner, _chosen_width(training, learner, shown, guess, met))
-        learner, loss = _learned(training, learner, shown, guess, met, iteration)
-        now, tried = _explored(training, sampler, learner, iteration)
-        met = joined(met, now) if met else now
-        learner = replace(learner, models=_models(training, learner.space, met, tried))
-        state = {f"met.{name}": value for name, value in met._asdict().items()}
-        scalars = {"loss": loss, "width": float(learner.space.width)}
-        yield Iteration(learner, scalars, sampler.num_steps, state)
+    with training.sampler(explore=options.training_rollouts) as sampler:
+        for iteration in range(first, options.iterations):
+            if met and iteration == 1 and not options.latent_width:
+                learner = _as_wide(learner, _chosen_width(training, learner, shown, guess, met))
+            learner, loss = _learned(training, learner, shown, guess, met, iteration)
+            now, tried = _explored(training, sampler, learner, iteration)
+            met = joined(met, now) if met else now
+            learner = replace(learner, models=_models(training, learner.space, met, tried))
+            state = {f"met.{name}": value for name, value in met._asdict().items()}
+            scalars = {"loss": loss, "width": float(learner.space.width)}
+            yield Iteration(learner, scalars, sampler.num_steps, state)
 
 
 def _met_before(

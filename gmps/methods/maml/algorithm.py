@@ -46,16 +46,16 @@ def train(
     for iteration in range(first, options.iterations):  # 2
         rng = training.stream("iteration", iteration)
         chosen = training.some_tasks(rng, options.meta_batch)  # 3
-        sampler = training.sampler_of(chosen, explore=options.rollouts_per_task)
-        learner = informed(learner, sampler.contexts)
-        gathered: list[Gathered] = []
-        belief = learner.begin(sampler.num_tasks)
-        for step in range(options.trained_steps + 1):  # 4
-            rngs = sampler.streams(rng)
-            explorer = learner.explorer(belief, step, sampler.explore, rngs)
-            gathered.append(sampler(explorer, rngs).explored)  # 5, 8
-            if step < options.trained_steps:
-                belief = learner.adapt(belief, step, gathered[-1].rollouts, None)  # 6, 7
+        with training.sampler_of(chosen, explore=options.rollouts_per_task) as sampler:
+            learner = informed(learner, sampler.contexts)
+            gathered: list[Gathered] = []
+            belief = learner.begin(sampler.num_tasks)
+            for step in range(options.trained_steps + 1):  # 4
+                rngs = sampler.streams(rng)
+                explorer = learner.explorer(belief, step, sampler.explore, rngs)
+                gathered.append(sampler(explorer, rngs).explored)  # 5, 8
+                if step < options.trained_steps:
+                    belief = learner.adapt(belief, step, gathered[-1].rollouts, None)  # 6, 7
         objective = _objective(learner, options, form, gathered, sampler.part)
         moved = _outer_step(objective, meta, optimizer, options)  # 10
         form = form.after(moved.judged.drift.tolist())

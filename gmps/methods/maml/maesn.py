@@ -243,16 +243,16 @@ def train(
     for iteration in range(first, options.iterations):
         rng = training.stream("iteration", iteration)
         chosen = training.some_tasks(rng, options.meta_batch)  # a batch of tasks
-        sampler = training.sampler_of(chosen, explore=options.rollouts_per_task)
-        own = torch.tensor(chosen, device=training.device)[sampler.part.own]
-        # Roll-outs under latents of each task's Gaussian, and a step on it.
-        belief = Belief(*(part[own] for part in _pair(learner.params, _TASKS)))
-        rngs = sampler.streams(rng)
-        before = sampler(learner.explorer(belief, 0, sampler.explore, rngs), rngs).explored
-        moved = learner.adapt(belief, 0, before.rollouts, before.memory)
-        # Roll-outs under latents of the adapted Gaussians.
-        rngs = sampler.streams(rng)
-        after = sampler(learner.explorer(moved, 1, sampler.explore, rngs), rngs).explored
+        with training.sampler_of(chosen, explore=options.rollouts_per_task) as sampler:
+            own = torch.tensor(chosen, device=training.device)[sampler.part.own]
+            # Roll-outs under latents of each task's Gaussian, and a step on it.
+            belief = Belief(*(part[own] for part in _pair(learner.params, _TASKS)))
+            rngs = sampler.streams(rng)
+            before = sampler(learner.explorer(belief, 0, sampler.explore, rngs), rngs).explored
+            moved = learner.adapt(belief, 0, before.rollouts, before.memory)
+            # Roll-outs under latents of the adapted Gaussians.
+            rngs = sampler.streams(rng)
+            after = sampler(learner.explorer(moved, 1, sampler.explore, rngs), rngs).explored
         # TRPO on policy, Gaussians and step sizes, through the inner step.
         objective = _objective(learner, options, own, before, after, moved, sampler.part)
         old = objective.judged(learner.params)

@@ -50,14 +50,14 @@ def train(
     paid = _restored(optimizer, state)
     for iteration in range(first, options.iterations):
         rng = training.stream("iteration", iteration)
-        sampler = training.sampler_of(drawn_tasks(training, rng), explore=1)
-        belief, gathered = learner.begin(sampler.num_tasks), list[Rollouts]()
-        for episode in range(options.trial_episodes):
-            rngs = sampler.streams(rng)
-            explorer = learner.explorer(belief, episode, 1, rngs)
-            rollouts, memory, _ = sampler(explorer, rngs).explored
-            gathered.append(rollouts)
-            belief = learner.adapt(belief, episode, rollouts, memory)
+        with training.sampler_of(drawn_tasks(training, rng), explore=1) as sampler:
+            belief, gathered = learner.begin(sampler.num_tasks), list[Rollouts]()
+            for episode in range(options.trial_episodes):
+                rngs = sampler.streams(rng)
+                explorer = learner.explorer(belief, episode, 1, rngs)
+                rollouts, memory, _ = sampler(explorer, rngs).explored
+                gathered.append(rollouts)
+                belief = learner.adapt(belief, episode, rollouts, memory)
         trials = Trials.of(gathered)
         paid = paid + _paid(trials, options.discount, sampler.part)
         goal = targets(learner, trials, _scale(paid), options, sampler.part)

@@ -140,12 +140,11 @@ def train(
     episodes = _restored(training, optimizer, state)
     for iteration in range(first, options.iterations):
         rng = training.stream("iteration", iteration)
-        sampler = training.sampler_of(
-            training.some_tasks(rng, options.meta_batch), explore=options.rollouts_per_task
-        )
-        rngs, belief = sampler.streams(rng), learner.begin(sampler.num_tasks)
-        planner = learner.explorer(belief, 0, sampler.explore, rngs)
-        gathered = sampler(planner if iteration else RandomActor(), rngs).explored
+        chosen = training.some_tasks(rng, options.meta_batch)
+        with training.sampler_of(chosen, explore=options.rollouts_per_task) as sampler:
+            rngs, belief = sampler.streams(rng), learner.begin(sampler.num_tasks)
+            planner = learner.explorer(belief, 0, sampler.explore, rngs)
+            gathered = sampler(planner if iteration else RandomActor(), rngs).explored
         new = Episodes.of(gathered.rollouts, sampler.part)
         draws = torch_stream(options.seed, "windows", iteration)
         scalars = _predicted(learner, new, draws)

@@ -102,12 +102,12 @@ class Gathering:
         """
         training, paid = self._training, Paid(self._training.options.critic_reward)
         options = training.options
-        sampler = training.sampler_of(chosen, explore=num, watch=paid)
         tasks = torch.as_tensor(chosen, device=training.device)
-        rngs = sampler.streams(self.rng)
-        latent = self._latents(learner, tasks[sampler.part.own], num, rngs, of_prior=of_prior)
-        actor = LatentActor(learner.nets, learner.theta[ACTOR], latent, explores=True)
-        rollouts = sampler(actor, rngs).explored.rollouts
+        with training.sampler_of(chosen, explore=num, watch=paid) as sampler:
+            rngs = sampler.streams(self.rng)
+            latent = self._latents(learner, tasks[sampler.part.own], num, rngs, of_prior=of_prior)
+            actor = LatentActor(learner.nets, learner.theta[ACTOR], latent, explores=True)
+            rollouts = sampler(actor, rngs).explored.rollouts
         assert isinstance(sampler.final, Tensor)
         own = Episodes.of(rollouts, sampler.final, paid.of(rollouts))
         met = Episodes(*map(sampler.part.gathered, own))

@@ -23,6 +23,19 @@ from gmps.policies.meta_params import section
 from gmps.problem import Problem, Training
 
 
+class Known(NamedTuple):
+    """What is known of M tasks: `Evidence` (M, Z), of so many `episodes` (M,)."""
+
+    precision: Tensor
+    weighted: Tensor
+    episodes: Tensor
+
+    @property
+    def evidence(self) -> Evidence:
+        """Without how many episodes it is of."""
+        return Evidence(self.precision, self.weighted)
+
+
 @dataclass(frozen=True, eq=False)
 class PearlLearner:
     """Episodes follow latents drawn from the posterior; its mean is judged; actions are means.
@@ -39,29 +52,30 @@ class PearlLearner:
     episodes_per_step: int
     prior_episodes: int
 
-    def begin(self, num_tasks: int) -> Evidence:
+    def begin(self, num_tasks: int) -> Known:
         """Nothing seen."""
-        return Evidence.nothing(num_tasks, self.nets.latent_width, device=self._device)
+        nothing = Evidence.nothing(num_tasks, self.nets.latent_width, device=self._device)
+        return Known(*nothing, torch.zeros(num_tasks, dtype=torch.long, device=self._device))
 
     def explorer(
-        self, belief: Evidence, step: int, num: int, rngs: Sequence[np.random.Generator]
+        self, belief: Known, step: int, num: int, rngs: Sequence[np.random.Generator]
     ) -> LatentActor:
         """A latent of its own for every episode; of the prior in the first ones of a task."""
-        mean, variance = (part[:, None] for part in belief.gaussian())
-        before = step * num + torch.arange(num, device=self._device)
-        of_prior = (before < self.prior_episodes)[:, None]
+        mean, variance = (part[:, None] for part in belief.evidence.gaussian())
+        before = belief.episodes[:, None] + torch.arange(num, device=self._device)
+        of_prior = (before < self.prior_episodes)[..., None]
         mean, variance = torch.where(of_prior, 0, mean), torch.where(of_prior, 1, variance)
         drawn = np.stack([rng.standard_normal((num, mean.shape[-1]), np.float32) for rng in rngs])
         latent = mean + variance.sqrt() * torch.from_numpy(drawn).to(self._device)
         return LatentActor(self.nets, self.theta[ACTOR], latent)
 
-    def exploiter(self, belief: Evidence, num: int) -> LatentActor:
+    def exploiter(self, belief: Known, num: int) -> LatentActor:
         """The actor under the posterior's mean."""
-        mean, _ = belief.gaussian()
+        mean, _ = belief.evidence.gaussian()
         return LatentActor(self.nets, self.theta[ACTOR], mean[:, None].expand(-1, num, -1))
 
     @torch.no_grad()
-    def adapt(self, belief: Evidence, step: int, gathered: Rollouts, memory: Any) -> Evidence:
+    def adapt(self, belief: Known, step: int, gathered: Rollouts, memory: Any) -> Known:
         """With a factor for every step of the episodes.
 
         Where the encoder sees next observations an episode's last step is left out: what follows it
@@ -72,7 +86,8 @@ class PearlLearner:
         behind = torch.cat((seen[:, :, 1:], seen[:, :, -1:]), 2)
         parts = seen, gathered.action.clamp(-1, 1), gathered.reward, behind, gathered.alive
         met = (part[:, :, :steps].flatten(1, 2) for part in parts)
-        return belief.and_(self.nets.evidence(self.theta[ENCODER], *met))
+        found = belief.evidence.and_(self.nets.evidence(self.theta[ENCODER], *met))
+        return Known(*found, belief.episodes + gathered.reward.shape[1])
 
     def with_theta(self, theta: Parts) -> Self:
         """With other parameters."""

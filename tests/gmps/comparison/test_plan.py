@@ -116,6 +116,15 @@ def test_options_of_a_file_stand_under_those_of_the_plan(plan, tmp_path):
     assert (found.outer_lr, found.steps) == (0.5, 50)
 
 
+def test_tables_of_a_file_and_of_the_plan_for_one_method_both_count(plan, tmp_path):
+    preset = tmp_path / "preset.toml"
+    preset.write_text("[imitation]\nhidden-width = 7\nouter_stride = 5\n")
+    named = f'iterations = 2, config = "{preset}", imitation = {{ hidden_width = 9 }},'
+    plan.write_text(PLAN.replace("iterations = 2,", named))
+    options = load_plan(plan).trainings("dense")["imitation-3"].options
+    assert (options.hidden_width, options.outer_stride) == (9, 5)
+
+
 def test_a_comparison_s_file_counts_beside_a_method_s(plan, tmp_path):
     ours, theirs = tmp_path / "method.toml", tmp_path / "comparison.toml"
     ours.write_text("outer-lr = 0.5\niterations = 3\n")

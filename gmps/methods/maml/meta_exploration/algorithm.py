@@ -61,17 +61,19 @@ def train(
     for iteration in range(first, options.iterations):  # 2
         rng = training.stream("iteration", iteration)
         chosen = training.some_tasks(rng, options.meta_batch)  # 3
-        sampler = training.sampler_of(chosen, explore=options.rollouts_per_task)
-        rngs = sampler.streams(rng)
-        belief = learner.begin(sampler.num_tasks)
-        explored = sampler(learner.explorer(belief, 0, sampler.explore, rngs), rngs).explored  # 5
-        belief = learner.adapt(belief, 0, explored.rollouts, None)  # 6
-        gathered = [explored]
-        if options.imitate:
-            goal: Goal = _imitated(training, chosen[sampler.part.own], rng)
-        else:
-            gathered.append(_exploited(learner, belief, sampler, rng))  # 7
-            goal = _paid(learner, gathered[-1].rollouts, options.clip)
+        with training.sampler_of(chosen, explore=options.rollouts_per_task) as sampler:
+            rngs = sampler.streams(rng)
+            belief = learner.begin(sampler.num_tasks)
+            explored = sampler(
+                learner.explorer(belief, 0, sampler.explore, rngs), rngs
+            ).explored  # 5
+            belief = learner.adapt(belief, 0, explored.rollouts, None)  # 6
+            gathered = [explored]
+            if options.imitate:
+                goal: Goal = _imitated(training, chosen[sampler.part.own], rng)
+            else:
+                gathered.append(_exploited(learner, belief, sampler, rng))  # 7
+                goal = _paid(learner, gathered[-1].rollouts, options.clip)
         batch = _batch(learner, gathered, goal, sampler.part)
         objective = _objective(learner, options)
         for _ in range(options.outer_epochs):
