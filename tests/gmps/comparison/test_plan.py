@@ -474,7 +474,7 @@ def test_interrupting_ends_what_runs(tmp_path):
 
 OF_FIVE_SEEDS = {
     *("push", "push-sparse", "door"),
-    *("point", "point-coded", "point-rotated", "point-corner"),
+    *("point", "point-coded", "point-rotated", "point-corner", "sliders"),
 }
 OF_ONE_SEED = {"push-rotated", "arm-torque", "push-vision", "ant", "ant-sparse"}
 """What is archived of docs/inference.toml."""
@@ -490,7 +490,6 @@ OF_TASKS_AND_DEMONSTRATIONS = {
     [
         *(("results", 5, None), ("ant_sparse", 3, None)),
         *(("inference", 5, OF_FIVE_SEEDS), ("inference", 1, OF_ONE_SEED)),
-        ("inference", 3, {"sliders"}),
         *(("maml", 1, {"point-squared"}), ("fig6", 5, None)),
         ("model_based", 1, {"point-rotated"}),
         ("one_demonstration", 1, None),
