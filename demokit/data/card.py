@@ -132,10 +132,11 @@ def _trained(trained: Mapping[str, Any]) -> str:
     if not trained:
         return ""
     returns = trained["returns"].values()
+    earned = f" (mean return there {sum(returns) / len(returns):.1f})" if returns else ""
     task_set, digest = as_code(trained["task_set"]), as_code(trained["sha256"])
     return (
         f"- the expert was trained for {trained['env_steps']:,} environment steps on the training "
-        f"tasks of {task_set} (mean return there {sum(returns) / len(returns):.1f}); "
+        f"tasks of {task_set}{earned}; "
         f"its file: SHA-256 {digest}\n"
     )
 

@@ -254,8 +254,6 @@ def _training(values: Mapping[str, Any]) -> dict[str, Any]:
         name: {str(task): float(score) for task, score in dict(values[name]).items()}
         for name in ("returns", "success")
     }
-    if not all(scores.values()):
-        raise ValueError("a trained expert without scores")
     about = {"sha256": str(values["sha256"]), "task_set": str(values["task_set"])}
     return {**values, **about, "env_steps": int(values["env_steps"]), **scores}
 

@@ -243,7 +243,8 @@ def test_any_number_of_edits_can_follow_each_other(tmp_path, metadata, make_epis
     monkeypatch.setattr(edit, "_MOST_BEHIND", 20)
     files = itertools.count()  # each is another one
     monkeypatch.setattr(edit, "file_sha256", lambda _: str(next(files)))
-    taught = replace(metadata.provenance, trained={"sha256": "ab", "env_steps": 7})
+    about = {"sha256": "ab", "env_steps": 7, "task_set": "test", "returns": {}, "success": {}}
+    taught = replace(metadata.provenance, trained=about)
     total = FinishedFile(write(tmp_path / "all.hdf5", metadata, [make_episode(0)]))
     total.metadata = replace(metadata, provenance=taught)
     day = open_dataset(

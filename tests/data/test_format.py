@@ -207,7 +207,7 @@ def test_what_is_said_of_a_trained_expert_is_whole(metadata):
     said = with_source(metadata, trained=TRAINED)
     assert DatasetMetadata.from_attributes(said, "a.hdf5").provenance.trained == TRAINED
     lacks = [{n: v for n, v in TRAINED.items() if n != name} for name in TRAINED]
-    wrong = [{**TRAINED, "returns": {}}, {**TRAINED, "success": [1]}, {**TRAINED, "env_steps": "x"}]
+    wrong = [{**TRAINED, "returns": 2}, {**TRAINED, "success": [1]}, {**TRAINED, "env_steps": "x"}]
     for trained in (*lacks, *wrong, [1]):
         said = with_source(metadata, trained=trained)
         with pytest.raises(DemokitError, match=r"metadata of a\.hdf5 is damaged"):

@@ -200,18 +200,22 @@ def test_a_folder_removed_during_a_recording(tmp_path, metadata, make_episode, g
 def test_what_a_recording_says_later_fits_however_long(tmp_path, metadata, make_episode):
     """A licence, a description or a name that is longer, or shorter, than it was."""
     path = tmp_path / "a.hdf5"
-    said = [("MIT", "Ann"), ("CC-BY-NC-SA-4.0 " * 50, "Ann " * 500), ("X", "B" * 70_000), ("", "")]
-    for index, (license, operator) in enumerate(said):
+    license = "CC-BY-NC-SA-4.0 " * 50
+    said = [("", "Ann", ""), (license, "Bob " * 500, license), ("", "B" * 70_000, "X"), ("",) * 3]
+    for index, (license, operator, description) in enumerate(said):
         source = replace(metadata.provenance, operator=operator or None)
         about = replace(metadata, provenance=source, license=license or None)
-        about = replace(about, description=license)
+        about = replace(about, description=description)
         with DatasetWriter(path, about, resume=index > 0) as writer:
             writer.add(make_episode(index))
             writer.finish()
-        known = [pair for pair in said[: index + 1] if pair[0]][-1]
+        licenses, operators, descriptions = (
+            list(filter(None, column)) for column in zip(*said[: index + 1], strict=True)
+        )
         found = open_dataset(path).metadata
-        assert (found.license, found.description) == (known[0], known[0])
-        assert found.provenance.operator == known[1]
+        assert found.license == (licenses[-1] if licenses else None)
+        assert found.description == (descriptions[-1] if descriptions else "")
+        assert found.provenance.operator == ", ".join(operators)
         assert validate(path).errors == ()
     seeds = [record.seed for record in open_dataset(path).episodes]
     assert seeds == [make_episode(index).seed for index in range(4)]
