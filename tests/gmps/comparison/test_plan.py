@@ -492,7 +492,7 @@ OF_TASKS_AND_DEMONSTRATIONS = {
         *(("inference", 5, OF_FIVE_SEEDS), ("inference", 1, OF_ONE_SEED)),
         *(("maml", 1, {"point-squared"}), ("fig6", 5, None)),
         ("model_based", 1, {"point-rotated"}),
-        ("one_demonstration", 1, None),
+        *(("one_demonstration", 1, None), ("inference_ablation", 1, {"point"})),
         ("inference_tasks", 1, OF_TASKS_AND_DEMONSTRATIONS),
     ],
 )
