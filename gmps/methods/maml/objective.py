@@ -35,8 +35,8 @@ from gmps.steps.trust_region import (
 
 # A few tasks at a time: their activations stay in a CPU's cache, and memory is bounded.
 _SAMPLES_AT_ONCE = {"cpu": 16_000, "cuda": 1_000_000}
-# Of so many such parts a step keeps the graphs of its KL products; those of others are made anew for
-# every product, which takes longer and no more memory.
+# Of so many such parts a step keeps the graphs of its KL products; those of others are made anew
+# for every product, which takes longer and no more memory.
 _KEPT = 16
 
 
