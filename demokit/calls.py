@@ -208,7 +208,7 @@ def evaluate(
         expert: the reference; None: that of the demonstrations, or scripted.
         seed: of the roll-outs.
         videos: film so many tasks.
-        jobs: curves that are measured side by side.
+        jobs: processes side by side, each with some of a run's tasks.
         progress: show how far it is, on stderr.
 
     Raises:

@@ -161,6 +161,7 @@ def evaluate(
     learner: MetaLearner,
     problem: Problem,
     tasks: Sequence[Task],
+    own: slice | None = None,
     *,
     num_steps: int,
     seed: int,
@@ -176,6 +177,7 @@ def evaluate(
         learner: what is judged.
         problem: what it was trained on.
         tasks: M tasks.
+        own: which of them, in a row, the curve shall be of; None: all. Others are not rolled out.
         num_steps: adaptation steps on each.
         seed: of the roll-outs.
         run_seed: that of the training; its roll-outs are others.
@@ -188,14 +190,26 @@ def evaluate(
     trials = num_trials(explore)
     paid = replace(problem, reward=reward or problem.reward)
     repeated = tuple(task for task in tasks for _ in range(trials))
+    first, last, _ = (own or slice(None)).indices(len(tasks))
+    part = Part(own=slice(first * trials, last * trials))
     streams = partial(stream, seed, "evaluation", run_seed)
     start = None
-    with paid.sampler(repeated, explore=explore, mean=MEAN_EPISODES) as sampler:
+    with paid.sampler(repeated, explore=explore, mean=MEAN_EPISODES, part=part) as sampler:
         if show is not None:
             rng = stream(seed, "demonstrations", run_seed)
-            start = shown_stage(learner, sampler, streams, show(repeated), rng)
+            shown = show(repeated).of_tasks(part.own)
+            start = shown_stage(learner, sampler, streams, shown, rng)
         found = meta_test(learner, sampler, streams, num_steps, start, on_step)
     return _over_trials(found, trials)
+
+
+def joined(parts: Sequence[Curve]) -> Curve:
+    """The curve of all tasks, from those of some at a time."""
+    mean, stochastic = (
+        Outcome(*(np.concatenate(values, 1) for values in zip(*outcomes, strict=True)))
+        for outcomes in ([part.mean for part in parts], [part.stochastic for part in parts])
+    )
+    return Curve(mean, stochastic, parts[0].episodes_per_step)
 
 
 def num_trials(episodes_per_step: int) -> int:

@@ -98,7 +98,11 @@ if TYPE_CHECKING:
         help="Film so many tasks: before adaptation, after one step, and the expert.",
     ),
     click.option(
-        "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Curves side by side."
+        "--jobs",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Processes side by side.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
 )

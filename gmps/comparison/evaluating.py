@@ -15,7 +15,8 @@ from demokit.cli.console import quiet
 from demokit.errors import DemokitError, unknown_name
 from gmps.comparison.evaluated_run import EvaluatedRun, evaluated_runs
 from gmps.comparison.folder import write_folder
-from gmps.comparison.measure import Protocol, compare, films, num_films, num_steps
+from gmps.comparison.measure import compare, films, num_films, num_steps
+from gmps.comparison.protocol import Protocol
 from gmps.comparison.report import Comparison
 from gmps.comparison.rows import MEASURES
 from gmps.comparison.videos import Film
@@ -48,7 +49,7 @@ def carry_out(
         protocol: how.
         folder: None: evaluation/ in the first run.
         videos: so many tasks are filmed.
-        jobs: curves that are measured side by side.
+        jobs: processes side by side, each with some of a run's tasks.
         tell: told what is to be known about the runs.
         progress: whether to show how far it is.
     """

@@ -3,184 +3,71 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from hashlib import sha256
-from multiprocessing import get_context, parent_process
+from itertools import count
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple
 
-import torch
-
-from demokit.envs.tasks import make_tasks, task_sets
 from demokit.errors import DemokitError
-from demokit.learning.folder import versions
 from demokit.protocols import Expert
 from demokit.random import stream
 from demokit.types import Task
 from gmps.comparison.evaluated_run import EvaluatedRun, Measured
-from gmps.comparison.processes import end_after
-from gmps.comparison.references import (
-    Reference,
-    choose_reference,
-    demonstrated,
-    reference_rows,
-)
+from gmps.comparison.pieces import done_in_pieces
+from gmps.comparison.protocol import Protocol
+from gmps.comparison.references import demonstrated, reference_rows
 from gmps.comparison.report import Comparison
-from gmps.comparison.rows import (
-    BY_ROLLOUTS,
-    BY_STEP_SCALE,
-    MAIN,
-    Row,
-    Variant,
-    context_of,
-    rows_of,
-)
+from gmps.comparison.rows import Row, Variant, context_of, rows_of
 from gmps.comparison.videos import Film, film, spread
-from gmps.evaluation import MEAN_EPISODES, Showing, evaluate, num_trials
+from gmps.evaluation import MEAN_EPISODES, Curve, Showing, evaluate, joined, num_trials
 from gmps.method import HasStepScale, LearnsFromDemonstrations, MetaLearner
 
-_SAFE_PATH = "PYTHONSAFEPATH"
 _PROTOCOL = 2  # of `evaluate`: one more where the same options measure otherwise
-Wanted: TypeAlias = "tuple[EvaluatedRun, Sequence[Task], Variant, Protocol]"
-"""A curve to be measured."""
+_TASKS_AT_ONCE = 5
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How runs are evaluated: the options of `demokit evaluate`.
+class Wanted(NamedTuple):
+    """A curve to be measured, some tasks at a time."""
 
-    Attributes:
-        task_set: None takes that of the training, or where it lacks the split the family's first
-            one that has it.
-        task_seed: of the draws of the tasks; None takes that of the training.
-        split: splits, each measured and shown.
-        num_tasks: the first so many tasks of each split; None takes all.
-        reward: None takes that of the training.
-        adapt_steps: adaptation steps on each task.
-        episodes: so many on each task in place of them, in as many steps as they fill.
-        demonstrations: the expert's own of each task, which are shown before the first episode.
-        rollouts: K, of the main curve the first; several values are a sweep. None: the run's own.
-        step_scale: factors on the run's step sizes; several values are a sweep beside the main
-            curve, whose factor is 1.
-        expert: the reference, a name or a checkpoint; None: see `reference`.
-        seed: of the roll-outs.
-    """
+    run: EvaluatedRun
+    tasks: Sequence[Task]
+    variant: Variant
+    protocol: Protocol
 
-    task_set: str | None = None
-    task_seed: int | None = None
-    split: tuple[str, ...] = ("validation",)
-    num_tasks: int | None = None
-    reward: str | None = None
-    adapt_steps: int = 5
-    rollouts: tuple[int, ...] = ()
-    step_scale: tuple[float, ...] = ()
-    expert: str | None = None
-    seed: int = 0
-    episodes: int | None = None
-    demonstrations: int = 0
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Its names."""
+        return _keys(*self)
 
-    def __post_init__(self) -> None:
-        """Check what the command line checks; raises DemokitError."""
-        least = {"adapt_steps": 1, "num_tasks": 1, "demonstrations": 0, "seed": 0, "episodes": 1}
-        for name, limit in least.items():
-            if (value := getattr(self, name)) is not None and value < limit:
-                raise DemokitError(f"{name} is at least {limit}, not {value}.")
-        if any(value < 2 for value in self.rollouts):
-            raise DemokitError("rollouts: every value is at least 2, for adaptation compares them.")
-        if any(value <= 0 for value in self.step_scale):
-            raise DemokitError("step_scale: every value is above 0.")
+    @property
+    def parts(self) -> list[slice]:
+        """Which tasks are measured at a time."""
+        num = len(self.tasks)
+        return [slice(i, min(i + _TASKS_AT_ONCE, num)) for i in range(0, num, _TASKS_AT_ONCE)]
 
-    def steps(self, rollouts: int) -> int:
-        """Adaptation steps of a run that takes K = `rollouts` episodes for each."""
-        return self.adapt_steps if self.episodes is None else self.episodes // rollouts
+    @property
+    def num_steps(self) -> int:
+        """How many times some tasks' roll-outs are taken."""
+        return len(self.parts) * (self.protocol.steps(self.variant.rollouts) + 1)
 
-    def short(self, runs: Sequence[EvaluatedRun]) -> dict[str, int]:
-        """Method -> K, where its steps do not fill the episodes.
+    def read(self) -> Measured | None:
+        """What was measured before, if it was."""
+        return self.run.read_curve(self.keys, self.variant)
 
-        Raises:
-            DemokitError: they are fewer than one step takes.
-        """
-        if self.episodes is None:
-            return {}
-        every = {
-            run.label: variant.rollouts
-            for run in runs
-            for variant in self.variants(run.facts.episodes_per_step)[::-1]
-        }
-        for label, rollouts in every.items():
-            if rollouts > self.episodes:
-                raise DemokitError(
-                    f"{self.episodes} episodes are less than one adaptation step of {label}, which "
-                    f"takes {rollouts}: raise --episodes, or lower --rollouts."
-                )
-        return {label: k for label, k in every.items() if self.episodes % k}
-
-    def variants(self, own_rollouts: int) -> list[Variant]:
-        """The ways a run whose K in training was `own_rollouts` is fine-tuned."""
-        counts = list(dict.fromkeys(self.rollouts)) or [own_rollouts]
-        factors = list(dict.fromkeys(self.step_scale)) or [1.0]
-        rollouts, scale = counts[0], factors[0] if len(factors) == 1 else 1.0
-        return [
-            Variant(MAIN, rollouts, scale),
-            *(Variant(BY_ROLLOUTS, k, scale) for k in counts if len(counts) > 1),
-            *(Variant(BY_STEP_SCALE, rollouts, each) for each in factors if len(factors) > 1),
-        ]
-
-    def tasks(self, runs: Sequence[EvaluatedRun]) -> dict[str, tuple[Task, ...]]:
-        """Split -> its tasks.
-
-        Raises:
-            DemokitError: there are no such tasks, the runs were trained on several task sets and
-                none is named, or all tasks of a split are the same.
-        """
-        return {split: self._of_split(runs, split) for split in self.split}
-
-    def reference(self, runs: Sequence[EvaluatedRun]) -> Reference:
-        """The expert that runs are compared with; see `choose_reference`."""
-        demonstrated = [run.facts.expert for run in runs]
-        return choose_reference(runs[0].family.name, self.expert, demonstrated)
-
-    def _of_split(self, runs: Sequence[EvaluatedRun], split: str) -> tuple[Task, ...]:
-        family = runs[0].family
-        name, seed = self._set_of(runs, split)
-        found = make_tasks(family, name, split, num_tasks=self.num_tasks, seed=seed)
-        if len(found) > 1 and len({task.context for task in found}) == 1:
-            raise DemokitError(
-                f"All {len(found)} {split} tasks of the task set '{name}' of {family.name} are the "
-                "same: name another --task-set, or take --num-tasks 1."
-            )
-        # Where there are few, each counts once: copies would pass for evidence.
-        return tuple({task.context: task for task in reversed(found)}.values())[::-1]
-
-    def _set_of(self, runs: Sequence[EvaluatedRun], split: str) -> tuple[str, int]:
-        """The task set and the seed of its draws: those of the training, unless they are named."""
-        known = task_sets(runs[0].family)
-        # Archives of earlier versions do not say which it was.
-        said = [run.facts for run in runs if run.facts.tasks] or [run.facts for run in runs]
-        trained = dict.fromkeys((facts.task_set, facts.task_seed) for facts in said)
-        name, seed = next(iter(trained))
-        if len(trained) > 1 and self.task_set is None:
-            raise DemokitError(
-                f"The runs were trained on several task sets ({_named(trained)}): say with "
-                "--task-set on which one to judge them."
-            )
-        if self.task_set is not None:
-            name = self.task_set
-        elif split not in known.get(name, ()):
-            name = next((other for other, has in known.items() if split in has), "")
-        if not name:
-            raise DemokitError(f"{runs[0].family.name} has no tasks of the split '{split}'.")
-        return name, seed if self.task_seed is None else self.task_seed
+    def keep(self, parts: Sequence[Curve]) -> None:
+        """Write what was measured of all parts, in their order."""
+        run = self.run
+        rows = rows_of(run.label, run.facts.seed, self.variant, self.tasks, joined(parts))
+        run.keep_curve(self.keys[0], rows)
 
 
-def _named(sets: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{name or 'tasks of their own'}, seed {seed}" for name, seed in sets)
+class Piece(NamedTuple):
+    """Some tasks of a curve."""
+
+    curve: Wanted
+    own: slice
 
 
 def compare(
@@ -298,120 +185,74 @@ def measure(
         runs: of one family.
         protocol: how.
         report: called with the adaptation steps done, of `num_steps`.
-        jobs: processes that measure side by side.
+        jobs: processes that measure side by side; what is measured does not depend on it.
     """
     tasks = protocol.tasks(runs)
-    wanted = [
-        (run, tasks[split], variant, protocol)
-        for run in runs
-        for split in tasks
-        for variant in protocol.variants(run.facts.episodes_per_step)
-    ]
-    if jobs > 1:
-        distinct = list({(id(curve[0]), _keys(*curve)): curve for curve in wanted}.values())
-        _measure_side_by_side(distinct, jobs, report)
-    found: list[Measured] = []
-    before = 0
-    for curve in wanted:
-
-        def on_step(step: int, before: int = before) -> None:
-            report(before + step + 1)
-
-        found.append(_curve(*curve, on_step))
-        before += _num_stages(curve)
-        report(before)
+    wanted = _wanted(runs, protocol, tasks)
+    _measure_missing(wanted, report, jobs)
+    found = [_kept(curve) for curve in wanted]
     rows = [row for curve in found for row in curve.rows]
     by = _versions([curve.versions for curve in found])
     return rows + _references(runs, tasks, protocol), by
 
 
-def _measure_side_by_side(
-    wanted: Sequence[Wanted], jobs: int, report: Callable[[int], None]
-) -> None:
-    """Measure curves in processes of their own; they are kept, and read afterwards."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    context = get_context("spawn")
-    with _safe_path(), ProcessPoolExecutor(jobs, context, _begin, (threads,)) as pool:
-        try:
-            measured = {pool.submit(_curve, *curve): _num_stages(curve) for curve in wanted}
-            done = 0
-            for future in as_completed(measured):
-                future.result()
-                done += measured[future]
-                report(done)
-        except BrokenProcessPool:
-            raise DemokitError(
-                "A process that measures was ended by the system, for want of memory perhaps: run "
-                "the same command again with fewer --jobs; what is measured is kept."
-            ) from None
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+def _wanted(
+    runs: Sequence[EvaluatedRun], protocol: Protocol, tasks: Mapping[str, Sequence[Task]]
+) -> list[Wanted]:
+    return [
+        Wanted(run, tasks[split], variant, protocol)
+        for run in runs
+        for split in tasks
+        for variant in protocol.variants(run.facts.episodes_per_step)
+    ]
 
 
-@contextmanager
-def _safe_path() -> Iterator[None]:
-    """Processes that begin meanwhile take no module of the working folder for one of Python's."""
-    before = os.environ.get(_SAFE_PATH)
-    os.environ[_SAFE_PATH] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_SAFE_PATH]
-        else:
-            os.environ[_SAFE_PATH] = before
+def _measure_missing(wanted: Sequence[Wanted], report: Callable[[int], None], jobs: int) -> None:
+    """Measure the curves that nobody has measured, and keep each when it is whole."""
+    distinct = {(id(curve.run), curve.keys): curve for curve in wanted}.values()
+    missing = [curve for curve in distinct if curve.read() is None]
+    pieces = [Piece(curve, own) for curve in missing for own in curve.parts]
+    done = count(sum(curve.num_steps for curve in wanted) - sum(c.num_steps for c in missing))
+    report(next(done))
+    curves: dict[int, dict[int, Curve]] = {id(curve): {} for curve in missing}
+    for i, part in done_in_pieces(measure_piece, pieces, jobs, lambda: report(next(done))):
+        curve, own = pieces[i]
+        parts = curves[id(curve)]
+        parts[own.start] = part
+        if len(parts) == len(curve.parts):
+            curve.keep([part for _, part in sorted(parts.items())])
 
 
-def _begin(threads: int) -> None:
-    """In a process that measures: Ctrl-C ends it at once, and so does its parent's end."""
-    parent = parent_process()
-    assert parent is not None
-    end_after(parent.join)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    torch.set_num_threads(threads)
+def _kept(wanted: Wanted) -> Measured:
+    """A curve that is measured."""
+    found = wanted.read()
+    if found is None:
+        raise DemokitError(f"What was measured of {wanted.run.path} is gone: evaluate again.")
+    return found
 
 
 def num_steps(runs: Sequence[EvaluatedRun], protocol: Protocol) -> int:
-    """How many sets of roll-outs `measure` takes or reads."""
-    variants = (v for run in runs for v in protocol.variants(run.facts.episodes_per_step))
-    return len(protocol.split) * sum(protocol.steps(v.rollouts) + 1 for v in variants)
+    """How many steps `measure` takes or reads: each some tasks' roll-outs."""
+    wanted = _wanted(runs, protocol, protocol.tasks(runs))
+    return sum(curve.num_steps for curve in wanted)
 
 
-def _num_stages(wanted: Wanted) -> int:
-    """How many sets of roll-outs a curve has."""
-    _, _, variant, protocol = wanted
-    return protocol.steps(variant.rollouts) + 1
-
-
-def _curve(
-    run: EvaluatedRun,
-    tasks: Sequence[Task],
-    variant: Variant,
-    protocol: Protocol,
-    on_step: Callable[[int], None] = lambda step: None,
-) -> Measured:
-    """One adaptation curve, measured or read."""
-    keys = _keys(run, tasks, variant, protocol)
-    kept = run.read_curve(keys, variant)
-    if kept is not None:
-        return kept
-    trained = run.trained
-    measured = evaluate(
-        scaled(trained.learner, variant.step_scale, run),
-        trained.problem,
+def measure_piece(piece: Piece, report: Callable[[], None] = lambda: None) -> Curve:
+    """The adaptation curve of some tasks; `report` is called after each step."""
+    (run, tasks, variant, protocol), own = piece
+    return evaluate(
+        scaled(run.trained.learner, variant.step_scale, run),
+        run.trained.problem,
         tasks,
+        own,
         num_steps=protocol.steps(variant.rollouts),
         seed=protocol.seed,
         run_seed=run.facts.seed,
         episodes_per_step=variant.rollouts,
         reward=protocol.reward,
         show=_showing(run, protocol),
-        on_step=on_step,
+        on_step=lambda step: report(),
     )
-    rows = rows_of(run.label, run.facts.seed, variant, tasks, measured)
-    run.keep_curve(keys[0], rows)
-    return Measured(rows, versions())
 
 
 def _demonstrator(run: EvaluatedRun, protocol: Protocol) -> Expert | None:

@@ -381,6 +381,11 @@ class Demonstrations(NamedTuple):
     object_position: Tensor
     alive: Tensor
 
+    def of_tasks(self, own: slice) -> Demonstrations:
+        """Those of some tasks."""
+        seen, *others = self
+        return Demonstrations(each(lambda values: values[own], seen), *(v[own] for v in others))
+
 
 def stacked(
     family: Family, episodes: Sequence[Episode], labels: Sequence[Array], num_tasks: int

@@ -20,9 +20,10 @@ from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts, evaluated_runs
-from gmps.comparison.measure import Protocol, Variant, _keys, measure
+from gmps.comparison.measure import _keys, measure, num_steps
+from gmps.comparison.protocol import Protocol
 from gmps.comparison.references import choose_reference, demonstrated
-from gmps.comparison.rows import Row, label_of, read_rows
+from gmps.comparison.rows import Row, Variant, label_of, read_rows
 from gmps.comparison.videos import _before_and_after
 from gmps.evaluation import meta_test
 from gmps.experience.demos import load_demos
@@ -148,6 +149,23 @@ def test_side_by_side_measures_the_same(point_run, tmp_path, invoke, monkeypatch
         invoke("evaluate", run, *asked, "--jobs", jobs, "--output-dir", folder)
         tables.append((folder / "evaluation.csv").read_text())
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("shown", [0, 1])
+def test_some_tasks_at_a_time_measure_the_same(shown, point_run, tmp_path, monkeypatch):
+    protocol = Protocol(num_tasks=5, adapt_steps=1, rollouts=(2,), demonstrations=shown)
+    tables = []
+    for jobs, at_once in ((1, 5), (1, 2), (2, 1)):
+        folder = tmp_path / f"{jobs}-{at_once}" / "gmps-0"
+        shutil.copytree(point_run, folder, ignore=shutil.ignore_patterns("curves"))
+        monkeypatch.setattr("gmps.comparison.measure._TASKS_AT_ONCE", at_once)
+        runs, told = evaluated_runs([folder]), []
+        rows, _ = measure(runs, protocol, told.append, jobs)
+        tables.append(rows)
+        # Told after every step of every piece, whoever takes it.
+        assert told == list(range(num_steps(runs, protocol) + 1))
+    assert len({row.task for row in tables[0]}) == 5
+    assert tables[0] == tables[1] == tables[2]
 
 
 def test_measurements_stand_for_a_run_without_checkpoint(point_run, tmp_path, invoke):

@@ -13,9 +13,9 @@ from program import heed_hangups
 from short_run import DEMOS, NUM_TASKS, SHORT
 
 from demokit.errors import DemokitError
-from gmps.comparison.measure import Protocol, _measure_side_by_side
+from gmps.comparison.measure import measure_piece
+from gmps.comparison.pieces import done_in_pieces
 from gmps.comparison.processes import Command, run_side_by_side
-from gmps.comparison.rows import MAIN, Variant
 
 PATIENCE_S = 300
 
@@ -100,10 +100,11 @@ MEASURING = """
 import os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from gmps.comparison.measure import _begin
+from gmps.comparison.pieces import begin
 
 if __name__ == "__main__":
-    with ProcessPoolExecutor(1, get_context("spawn"), _begin, (1,)) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(1, context, begin, (1, context.SimpleQueue())) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         time.sleep(1000)
 """
@@ -128,9 +129,8 @@ class Deadly:
 
 
 def test_a_process_that_measures_and_was_killed_is_one_sentence():
-    wanted = [(Deadly(), (), Variant(MAIN, 2, 1.0), Protocol())] * 3
     with pytest.raises(DemokitError, match="again with fewer --jobs; what is measured is kept"):
-        _measure_side_by_side(wanted, 2, lambda done: None)
+        list(done_in_pieces(measure_piece, [Deadly()] * 3, 2, lambda: None))
 
 
 def test_a_job_that_was_killed_is_not_its_last_line_of_progress(point_demos, tmp_path):
