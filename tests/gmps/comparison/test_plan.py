@@ -491,7 +491,7 @@ OF_TASKS_AND_DEMONSTRATIONS = {
         *(("results", 5, None), ("ant_sparse", 3, None)),
         *(("inference", 5, OF_FIVE_SEEDS), ("inference", 1, OF_ONE_SEED)),
         *(("maml", 1, {"point-squared"}), ("fig6", 5, None)),
-        ("model_based", 1, {"point-rotated"}),
+        ("model_based", 3, {"point-rotated"}),
         *(("one_demonstration", 1, None), ("inference_ablation", 1, {"point"})),
         ("inference_tasks", 1, OF_TASKS_AND_DEMONSTRATIONS),
     ],
