@@ -1,9 +1,10 @@
 """Means, interquartile means and areas of scores, with bootstrap intervals.
 
 Source: Agarwal et al., 2021, "Deep reinforcement learning at the edge of the statistical
-precipice". Scores are (runs, tasks); every interval is a 95% percentile interval. Where all scores
-are equal, resampling them tells nothing: what is bounded, such as a success rate, has an exact
-interval there (Clopper and Pearson, 1934).
+precipice". Scores are (runs, tasks), a row of one training each: here, unlike there, a run is in
+all tasks, and is resampled as a whole. Every interval is a 95% percentile interval. Resampling
+knows nothing of tasks that were not met: the interval of what is bounded, such as a success rate,
+is as wide at least as these could move it, see `_widened`.
 """
 
 from __future__ import annotations
@@ -41,24 +42,21 @@ def interval(scores: FloatArray, bounds: Bounds = None) -> Interval:
         scores: of R runs in M tasks.
         bounds: the least and the greatest score that there can be; None: there are none.
     """
-    if bounds and not np.ptp(scores):
-        return _exact(float(scores[0, 0]), scores.shape[1], bounds)
     rng = _rng()
     tasks = scores.shape[1]
     drawn = (_mean_of_runs(scores, rng) * _counts(tasks, rng)).sum(1) / tasks
-    return _interval(float(scores.mean()), drawn)
+    return _widened(_interval(float(scores.mean()), drawn), tasks, bounds)
 
 
 def interquartile(scores: FloatArray) -> Interval:
-    """Interquartile mean of scores (R, M), with a stratified bootstrap.
+    """Interquartile mean of scores (R, M), and how far other training seeds would move it.
 
-    The mean of the middle half of all cells; for the interval, runs are resampled within each
-    task, so that it says how sure the figure is of *these tasks* for other training seeds. One
-    run has nothing to resample: low and high are the estimate.
+    The mean of the middle half of all cells; for the interval runs are resampled, each with all of
+    its tasks, so that it is about *these tasks*. One run has nothing to resample: low and high are
+    the estimate.
     """
-    runs, tasks = scores.shape
-    drawn = _rng().integers(runs, size=(_RESAMPLES, runs, tasks))
-    resampled = np.take_along_axis(scores[None], drawn, axis=1).reshape(_RESAMPLES, -1)
+    runs = len(scores)
+    resampled = scores[_rng().integers(runs, size=(_RESAMPLES, runs))].reshape(_RESAMPLES, -1)
     estimate = float(trim_mean(scores, _TRIMMED, axis=None))
     return _interval(estimate, trim_mean(resampled, _TRIMMED, axis=1))
 
@@ -69,32 +67,26 @@ def difference(ours: FloatArray, theirs: FloatArray, bounds: Bounds = None) -> I
     Tasks are resampled in pairs, the runs of each method by themselves. `bounds` are those of a
     score, see `interval`.
     """
-    every = (ours[:, None] - theirs[None]).reshape(-1, ours.shape[1])
-    if bounds and not np.ptp(every):
-        low, high = bounds
-        return _exact(float(every[0, 0]), every.shape[1], (low - high, high - low))
     rng = _rng()
-    tasks = rng.integers(ours.shape[1], size=(_RESAMPLES, ours.shape[1]))
+    num = ours.shape[1]
+    tasks = rng.integers(num, size=(_RESAMPLES, num))
     drawn = [
         np.take_along_axis(_mean_of_runs(scores, rng), tasks, axis=1).mean(1)
         for scores in (ours, theirs)
     ]
-    return _interval(float(ours.mean() - theirs.mean()), drawn[0] - drawn[1])
+    found = _interval(float(ours.mean() - theirs.mean()), drawn[0] - drawn[1])
+    return _widened(found, num, bounds and (bounds[0] - bounds[1], bounds[1] - bounds[0]))
 
 
 def improvement(ours: FloatArray, theirs: FloatArray) -> Interval:
     """Probability that a run of ours (R, M) scores more than one of theirs (R', M) on a task.
 
-    A mean over tasks; equal scores count half. Runs are resampled within each task, as for
-    `interquartile`.
+    A mean over tasks; equal scores count half. Runs are resampled as for `interquartile`.
     """
-    wins = np.sign(ours[:, None] - theirs[None]) / 2 + 0.5
+    wins = (np.sign(ours[:, None] - theirs[None]) / 2 + 0.5).mean(-1)
     rng = _rng()
-    runs, others, tasks = wins.shape
-    drawn = [
-        np.stack([_counts(num, rng) for _ in range(tasks)], axis=-1) / num for num in (runs, others)
-    ]
-    resampled = np.einsum("rim,ijm,rjm->r", drawn[0], wins, drawn[1]) / tasks
+    drawn = [_counts(num, rng) / num for num in wins.shape]
+    resampled = np.einsum("ri,ij,rj->r", drawn[0], wins, drawn[1])
     return _interval(float(wins.mean()), resampled)
 
 
@@ -121,16 +113,19 @@ def _interval(estimate: float, drawn: Array) -> Interval:
     return Interval(estimate, float(low), float(high))
 
 
-def _exact(value: float, num: int, bounds: tuple[float, float]) -> Interval:
-    """The interval of a mean where each of `num` tasks has scored `value`.
+def _widened(found: Interval, num: int, bounds: Bounds) -> Interval:
+    """An interval that allows for what none of `num` tasks has shown.
 
-    A share u of the family's tasks that score otherwise is missed by all of them with probability
-    (1 - u)^num. Larger shares than the u of 2.5% are ruled out; those up to it may score as low,
-    or as high, as can be.
+    Tasks of a kind that is a share u of the family are all missed with probability (1 - u)^num.
+    Larger shares than the u of 2.5% are ruled out; those up to it may score as low, or as high, as
+    can be. Where all tasks score one of the bounds, this is the exact interval of Clopper and
+    Pearson (1934).
     """
+    if bounds is None:
+        return found
     unseen = 1 - (_TAILS[0] / 100) ** (1 / num)
-    low, high = (value + unseen * (bound - value) for bound in bounds)
-    return Interval(value, low, high)
+    low, high = (found.mean + unseen * (bound - found.mean) for bound in bounds)
+    return Interval(found.mean, min(low, found.low), max(high, found.high))
 
 
 def _rng() -> np.random.Generator:

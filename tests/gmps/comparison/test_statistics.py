@@ -31,8 +31,34 @@ def test_where_all_succeed_or_none_the_interval_is_that_of_clopper_and_pearson(r
         found = interval(scores, (0, 1))
         assert found == pytest.approx((solved / num, exact.low, exact.high))
     assert interval(np.ones((5, 20)), (0, 1)).low == pytest.approx(0.8316, abs=1e-4)
-    nearly = np.append(np.ones(19), 0.0)[None]
-    assert interval(nearly, (0, 1)) == interval(nearly)
+
+
+def test_worse_scores_have_no_tighter_interval():
+    """One cell of a hundred that is a little worse says nothing of tasks that were not met."""
+    perfect, nearly = np.ones((5, 20)), np.ones((5, 20))
+    nearly[0, 0] = 0.8
+    found = interval(nearly, (0, 1))
+    assert found.low < interval(perfect, (0, 1)).low < 0.84
+    assert found.high == 1
+    one_apart = difference(perfect, nearly, (0, 1))
+    assert one_apart.low < difference(perfect, perfect, (0, 1)).high - 0.33
+
+
+def test_scores_that_spread_more_than_unseen_tasks_could_have_the_bootstraps_interval():
+    spread = np.tile(np.arange(20.0) > 9, (3, 1)).astype(float)
+    assert interval(spread, (0, 1)) == interval(spread)
+    assert difference(spread, 1 - spread, (0, 1)) == difference(spread, 1 - spread)
+
+
+def test_bounded_intervals_hold_the_truth_where_a_rare_kind_of_task_fails():
+    """One task in twenty always fails, of the others one episode in a hundred."""
+    rng = np.random.default_rng(4)
+    truth, held = 0.95 * 0.99, 0
+    for _ in range(200):
+        solved = (rng.random(20) > 0.05) * 0.99
+        found = interval(rng.binomial(25, solved)[None] / 25, (0, 1))
+        held += found.low < truth < found.high
+    assert held >= 185
 
 
 def test_scores_that_are_equal_in_between_may_be_another_in_unseen_tasks():
@@ -44,9 +70,6 @@ def test_equal_differences_have_an_exact_interval_too():
     ones = np.ones((3, 20))
     assert difference(ones, ones[:1], (0, 1)) == pytest.approx((0, -0.1684, 0.1684), abs=1e-4)
     assert difference(ones, 0 * ones, (0, 1)) == pytest.approx((1, 1 - 2 * 0.1684, 1), abs=1e-4)
-    one_apart = ones.copy()
-    one_apart[0, 0] = 0
-    assert difference(ones, one_apart, (0, 1)) == difference(ones, one_apart)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -76,7 +99,21 @@ def test_interquartile_mean_is_that_of_the_middle_half():
     assert interquartile(np.array([[0.0, 1, 3, 100]])) == (2.0, 2.0, 2.0)
 
 
-def test_stratified_resampling_keeps_tasks_apart():
+@pytest.mark.parametrize(
+    ("of", "truth"), [(interquartile, 0.0), (lambda ours: improvement(ours, -ours), 0.5)]
+)
+def test_a_run_that_is_bad_everywhere_moves_the_figure_everywhere(of, truth):
+    """Each run is good or bad in all tasks: more tasks tell nothing about more trainings."""
+    rng, held, one = np.random.default_rng(5), 0, of(np.ones((1, 4)))
+    assert one.low == one.high == one.mean
+    for _ in range(100):
+        runs = rng.normal(size=(10, 1)) + 0.1 * rng.normal(size=(10, 20))
+        found = of(runs)
+        held += found.low < truth < found.high
+    assert 80 <= held <= 99
+
+
+def test_resampled_runs_keep_tasks_apart():
     """Tasks that differ leave no doubt where every run agrees about each of them."""
     alike = np.tile(np.arange(8.0), (5, 1))
     found = interquartile(alike)
