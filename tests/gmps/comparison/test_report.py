@@ -113,7 +113,7 @@ def test_the_verdict_names_the_better_one_and_by_how_much(table):
         "good succeeds in 88%. "
     )
     assert "bad succeeds in 25%: 62 points less (95% interval" in said
-    assert "do not settle" not in said
+    assert "do not settle" in said  # two tasks are few
     assert "The expert, who is told the task, succeeds in 100%." in said
 
 
@@ -307,9 +307,9 @@ def test_a_page_has_the_tables_and_a_row_per_seed(table):
         Comparison("t", table, [], [{"run": "good-0", "steps": 1200, "expert": 0, "x": ""}], {}, {})
     )
     assert page.count("| good | 0 |") == page.count("| good | 1 |") == 2
-    # (1 - u)^2 = 0.025 for u = 0.84; returns have no bounds, and so no exact interval.
+    # (1 - u)^2 = 0.025 for u = 0.84; returns have no bounds.
     solved = "1.00 [0.16, 1.00]"
-    assert f"| good | 0.00 [0.00, 0.84] | 0.88 [0.50, 1.00] | {solved} | {solved} |" in page
+    assert f"| good | 0.00 [0.00, 0.84] | 0.88 [0.14, 1.00] | {solved} | {solved} |" in page
     assert "| good | 0.0 |" in page
     assert "interquartile mean" in page
     assert "| good-0 | 1,200 | 0 |" in page
