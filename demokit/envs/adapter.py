@@ -26,12 +26,12 @@ from typing import Any
 import gymnasium
 import mujoco
 import numpy as np
-from gymnasium.spaces import Box, flatdim, flatten
+from gymnasium.spaces import Box, flatten, flatten_space
 from numpy.typing import NDArray
 
-from demokit.envs.answers import MisbehavedError, called, paid, says, solved
-from demokit.envs.batch import SimBatch, SimState
-from demokit.envs.family import ContextSpace, Term, Terms, Viewpoint
+from demokit.envs.answers import MisbehavedError, called, paid, says, shut, solved
+from demokit.envs.batch import SimBatch, SimState, checked_seeds
+from demokit.envs.family import Bounds, ContextSpace, Term, Terms, Viewpoint
 from demokit.envs.stepped import SAID, Stepped, scaled
 from demokit.envs.vision import Vision
 from demokit.envs.watch import ADVICE, BAD, STATE_LIMIT, in_words, outside
@@ -41,7 +41,6 @@ from demokit.types import FloatArray, Observation, Step
 DEFAULT_HORIZON = 1000
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 _EXTRAS = 3  # reward, terminated, success
-_MAX_SEED = 2**31 - 1
 
 
 class GymFamily(Stepped):
@@ -60,7 +59,7 @@ class GymFamily(Stepped):
         wrapped = self._make()
         env, spec = _on_mujoco(wrapped, self.env_id), wrapped.spec
         self._low, self._high = _bounds(env, name)
-        width = flatdim(env.observation_space)
+        self.seen = _observed(env)
         # Constants of the class in other families; here each environment has its own.
         self.__dict__.update(
             name=name,
@@ -69,7 +68,13 @@ class GymFamily(Stepped):
             frame_skip=int(getattr(env, "frame_skip", 1)),
             actions=tuple(f"action {i}" for i in range(len(self._low))),
             terms=(
-                Term("observation", width, "the environment's", "the environment's", "observation"),
+                Term(
+                    "observation",
+                    len(self.seen.low),
+                    "the environment's",
+                    "the environment's",
+                    "observation",
+                ),
                 *SAID,
             ),
             viewpoints={"scene": _overview(env.model)},
@@ -85,6 +90,10 @@ class GymFamily(Stepped):
             return gymnasium.make(self.env_id)
         except Exception as error:  # the environment's own code raises anything
             raise DemokitError(f"Gymnasium cannot make '{self.env_id}': {error}") from error
+
+    def bounds(self, term: Term) -> Bounds:
+        """See `Family`; those of the environment's own space."""
+        return self.seen if term.group == "observation" else super().bounds(term)
 
     def make_sims(self, num_sims: int, **options: Any) -> SimBatch:
         """See `Family`."""
@@ -145,10 +154,11 @@ class GymBatch(SimBatch):
     ) -> Observation:
         """See `SimBatch`; an environment is seeded with its own seed."""
         ids = np.arange(self.num_sims) if ids is None else np.asarray(ids)
+        seeds = checked_seeds(seeds, len(ids))
         self._begin(ids, tasks)
         self._step_index[ids], self._action[ids], self._cut[ids] = 0, 0, False
         for index, seed in zip(ids.tolist(), seeds, strict=True):
-            observation = self._restart(index, int(seed) % _MAX_SEED)
+            observation = self._restart(index, seed)
             self._note(index, observation, 0.0, ended=False, solved=False)
         return self._look()
 
@@ -193,6 +203,11 @@ class GymBatch(SimBatch):
         data = mujoco.MjData(self.family.model)
         mujoco.mj_setState(self.family.model, data, self._rows[sim, : self._physics], _STATE)
         return data
+
+    def close(self) -> None:
+        """Close the environments."""
+        for env in self._envs:
+            shut(env)
 
     def _state_rows(self) -> FloatArray:
         return self._rows
@@ -255,7 +270,8 @@ class GymBatch(SimBatch):
         env, row = self._envs[index], self._rows[index]
         mujoco.mj_getState(env.model, env.data, row[: self._physics], _STATE)
         try:
-            row[self._physics : -_EXTRAS] = flatten(env.observation_space, observation)
+            flat: Any = flatten(env.observation_space, observation)
+            row[self._physics : -_EXTRAS] = np.reshape(flat, self.family.observation_width)
         except Exception as error:  # whatever flatten meets
             raise self._fault(
                 index, "what it observes does not fit its environment's observation space"
@@ -291,6 +307,12 @@ def _bounds(env: Any, name: str) -> tuple[FloatArray, FloatArray]:
     if not space.is_bounded():
         raise DemokitError(f"The actions of {name} are not bounded: they cannot be scaled.")
     return space.low, space.high
+
+
+def _observed(env: Any) -> Bounds:
+    """The bounds of what is observed, side by side."""
+    space: Any = flatten_space(env.observation_space)
+    return Bounds(space.low, space.high)
 
 
 def _overview(model: mujoco.MjModel) -> Viewpoint:
