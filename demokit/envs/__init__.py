@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from demokit.envs.family import ContextSpace, Family
+from demokit.envs.family import ContextSpace, Family, checked_name
 from demokit.errors import DemokitError, unknown_name
 
 if TYPE_CHECKING:
@@ -162,6 +162,28 @@ def family_named_by_user(name: str) -> Family:
     elif ":" in name and name not in _registered:
         return _named(name)
     return make_family(name)
+
+
+def given_family(given: str | Family) -> Family:
+    """A family, or that of a name, as a person's program gives it: its name means it from here on.
+
+    Raises:
+        DemokitError: as `family_named_by_user`; it is no sound family, or its name is that of an
+            installed one that it is not.
+    """
+    if isinstance(given, str):
+        return family_named_by_user(given)
+    name = checked_name(given.name)
+    installed = name in installed_names() or name.startswith(GYM)
+    if installed and type(make_family(name)) is type(given):
+        return given
+    if _registered.get(name) is not given:
+        from demokit.envs.check import check_family  # it simulates
+
+        _require_free(name)
+        check_family(given)
+        _register(given)
+    return given
 
 
 def import_for_user(module: str) -> None:

@@ -17,6 +17,7 @@ not restored.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -139,6 +140,7 @@ class GymBatch(SimBatch):
     ) -> None:
         self._set_up(family, num_sims, reward, observation)
         self._envs = [family.make_env() for _ in range(num_sims)]
+        self._shut = weakref.finalize(self, _shut_all, self._envs)
         self._physics = mujoco.mj_stateSize(family.model, _STATE)
         self._rows = np.zeros((num_sims, self._physics + family.observation_width + _EXTRAS))
         self._cut, self._started = np.zeros(num_sims, np.bool_), np.zeros(num_sims, np.bool_)
@@ -205,9 +207,8 @@ class GymBatch(SimBatch):
         return data
 
     def close(self) -> None:
-        """Close the environments."""
-        for env in self._envs:
-            shut(env)
+        """Close the environments; that happens, too, where nobody has the batch any more."""
+        self._shut()
 
     def _state_rows(self) -> FloatArray:
         return self._rows
@@ -286,6 +287,11 @@ class GymBatch(SimBatch):
             "terminated": extras[:, 1:2],
             "solved": extras[:, 2:],
         }
+
+
+def _shut_all(envs: Sequence[Any]) -> None:
+    for env in envs:
+        shut(env)
 
 
 def _on_mujoco(wrapped: Any, env_id: str) -> Any:

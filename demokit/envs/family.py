@@ -186,6 +186,8 @@ class Family(ABC):
             a publication pays, in a method `reward_sparse_paper`, where that tells the tasks apart
             from afar.
         seen_rewards: those of them that follow from what is observed and done alone.
+        counters: terms that say nothing of the world, such as an episode's seed: experts do not
+            see them.
         object_term: the observation term of what the task is about moving.
         start_noise_width: how many uniform numbers in [-1, 1] a reset consumes.
         settle_steps: simulator steps between the written start state and step 0.
@@ -213,6 +215,7 @@ class Family(ABC):
     rewards: ClassVar[tuple[str, ...]] = ("dense", "sparse")
     seen_rewards: ClassVar[tuple[str, ...]] = ()
     object_term: ClassVar[str]
+    counters: ClassVar[tuple[str, ...]] = ()
     start_noise_width: ClassVar[int] = 0
     settle_steps: ClassVar[int] = 0
     reads_positions: ClassVar[bool] = True

@@ -51,6 +51,7 @@ class OwnFamily(Stepped):
 
     restorable = False
     frame_skip = 1
+    counters = (_PROGRESS,)
     model_hash = ""
 
     def __init__(

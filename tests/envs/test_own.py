@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -335,7 +336,7 @@ REFUSED = {
     ),
     "no number of steps": (("line", Line, TASKS), {"horizon": 5.5}, "no number of steps, 5.5"),
     "ragged": (
-        ("line", but(_seen=lambda self: [np.zeros(2), 1]), TASKS), {}, "what it observes is no array"
+        ("line", but(_seen=lambda self: [np.zeros(2), 1]), TASKS), {}, "it observes is no array"
     ),
     "rate": (("line", but(metadata={"render_fps": "fast"}), TASKS), {}, "render_fps .* is 'fast'"),
     "no rate": (("line", but(metadata={"render_fps": np.nan}), TASKS), {}, "render_fps .* is nan"),
@@ -453,12 +454,12 @@ def test_a_process_that_ends_is_one_sentence(kind, when):
     sims = make_sims(family, 2)
     sims.reset(np.zeros((2, 1)), [1, 2], tasks=["line/a", "line/b"])
     sims.step(np.zeros((2, 1)))
+    sims.step(np.zeros((2, 1)))
+    go_on = partial(sims.step, np.zeros((2, 1)))
+    if kind is Dead:
+        go_on = partial(sims.reset, np.zeros((1, 1)), [1], np.array([0]), tasks=["line/a"])
     with pytest.raises(SimulationFaultError, match=f"line/a.* {when}: the process") as raised:
-        if kind is Dies:
-            for _ in range(2):
-                sims.step(np.zeros((2, 1)))
-        else:
-            sims.reset(np.zeros((1, 1)), [1], np.array([0]), tasks=["line/a"])
+        go_on()
     assert raised.value.simulation == 0
     with pytest.raises(DemokitError, match="are closed"):
         sims.reset(np.zeros((2, 1)), [1, 2])
