@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from demokit.envs.family import ContextSpace, Family, checked_name
+from demokit.envs.family import ContextSpace, Family
 from demokit.errors import DemokitError, unknown_name
 
 if TYPE_CHECKING:
@@ -107,8 +107,12 @@ def _register(family: Family) -> None:
 
 
 def _require_free(name: object) -> None:
-    if name in installed_names() or str(name).startswith(GYM):
+    if _is_installed(name):
         raise DemokitError(f"'{name}' is the name of an installed family: choose another one.")
+
+
+def _is_installed(name: object) -> bool:
+    return name in installed_names() or str(name).startswith(GYM)
 
 
 def is_known(name: str) -> bool:
@@ -173,14 +177,12 @@ def given_family(given: str | Family) -> Family:
     """
     if isinstance(given, str):
         return family_named_by_user(given)
-    name = checked_name(given.name)
-    installed = name in installed_names() or name.startswith(GYM)
-    if installed and type(make_family(name)) is type(given):
+    if _is_installed(given.name) and type(make_family(given.name)) is type(given):
         return given
-    if _registered.get(name) is not given:
+    if _registered.get(given.name) is not given:
         from demokit.envs.check import check_family  # it simulates
 
-        _require_free(name)
+        _require_free(given.name)
         check_family(given)
         _register(given)
     return given
