@@ -264,7 +264,7 @@ def _require_same_world(expert: TrainedExpert, path: Path) -> None:
     inputs = expert.inputs.widths
     told, most = inputs.get("context", 0), family.context.width + len(family.nominal_dynamics)
     wanted = ExpertInputs.of(family, told).widths
-    # Versions before 0.2 gave them the counters.
+    # Earlier versions gave them the counters.
     counters = {term.name: term.width for term in family.terms if term.name in family.counters}
     fit = wanted.items() <= inputs.items() <= {**wanted, **counters}.items()
     if not (fit and 0 < told <= most):

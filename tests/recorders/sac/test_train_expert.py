@@ -132,7 +132,7 @@ def test_separate_experts_act_in_their_own_tasks(tmp_path, invoke):
         np.testing.assert_array_equal(both.act(*there), expert.act(*there))
     with pytest.raises(DemokitError, match="training tasks only"):
         both.act(*started(1, (0.123, 0.456)))
-    one, other = sorted(folder.glob("*/expert.safetensors"))
+    one, _ = sorted(folder.glob("*/expert.safetensors"))
     (tmp_path / "bad").mkdir()
     for tasks in ([], [{"context": [0.0]}], [{"context": [0.0] * 5}], [{"context": [0.0] * 2}] * 2):
         bad = tmp_path / "bad" / "expert.safetensors"
