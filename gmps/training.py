@@ -13,7 +13,7 @@ from urllib.parse import quote
 import torch
 
 from demokit.asked import either
-from demokit.envs import family_named_by_user
+from demokit.envs import given_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError, unknown_name
 from demokit.options import AUTO
@@ -175,7 +175,7 @@ def meta_train(
     **options: object,
 ) -> TrainedAgent:
     """See `demokit.meta_train`."""
-    family = family_named_by_user(env) if isinstance(env, str) else env
+    family = None if env is None else given_family(env)
     source = Source(None if demos is None else fspath(demos), family, task_set, tasks, observation)
     _require_one(source, method)
     settings = options_of(method, options)

@@ -18,8 +18,8 @@ from demokit.data import Dataset, DatasetWriter, Provenance, describe, open_data
 from demokit.data.card import write_card
 from demokit.data.labels import TELEOP
 from demokit.data.metadata import DatasetMetadata, vision_space
-from demokit.envs import family_named_by_user
-from demokit.envs.batch import checked_vision, make_sims
+from demokit.envs import given_family
+from demokit.envs.batch import OBSERVATIONS, checked_vision, make_sims
 from demokit.envs.family import Family
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.envs.vision import Vision
@@ -27,16 +27,13 @@ from demokit.errors import DemokitError, unknown_name
 from demokit.experts import NOBODY, load_expert, training_of
 from demokit.protocols import Expert
 from demokit.text import say
-from recorders import EPISODES_PER_TASK, SCRIPTED
+from recorders import EPISODES_PER_TASK, SCRIPTED, WEAK_SUCCESS
 from recorders.loop import Schedule, Tried, saved_attempts, spread
 from recorders.loop import record as run
 from recorders.noise import EpisodeNoise, NoisyExpert
 from recorders.scripted import has_script
 from recorders.teleop.options import HandOptions
 from recorders.teleop.source import Nobody, check_hand
-
-WEAK_SUCCESS = 0.5
-OBSERVATIONS = ("state", "vision")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +154,7 @@ def record_by_expert(
     env: str | Family, path: str | PathLike[str], *, camera: Sequence[str], **given: Any
 ) -> Dataset:
     """See `demokit.record`."""
-    family = family_named_by_user(env) if isinstance(env, str) else env
+    family = given_family(env)
     options = Options(env=family.name, path=Path(path), camera=tuple(camera), **given)
     return open_dataset(carry_out(options, family).path)
 
@@ -228,23 +225,25 @@ def _fill(
     missing = total - len(writer)
     if missing <= 0:
         return tally
-    sims = make_sims(
-        family,
-        min(options.batch_size, missing),
-        reward=options.reward,
-        observation=_observation(options),
-    )
-    episodes = run(
-        sims,
-        lambda seeds: NoisyExpert(expert, options.noise, EpisodeNoise(seeds)),
-        writer.metadata.tasks,
-        schedule,
-        seed=options.seed,
-        recorder=_recorder(options, expert),
-        on_attempt=tally.count,
-    )
     show = progress if options.progress else quiet
-    with show("saved", total, start=len(writer)) as update:
+    with (
+        make_sims(
+            family,
+            min(options.batch_size, missing),
+            reward=options.reward,
+            observation=_observation(options),
+        ) as sims,
+        show("saved", total, start=len(writer)) as update,
+    ):
+        episodes = run(
+            sims,
+            lambda seeds: NoisyExpert(expert, options.noise, EpisodeNoise(seeds)),
+            writer.metadata.tasks,
+            schedule,
+            seed=options.seed,
+            recorder=_recorder(options, expert),
+            on_attempt=tally.count,
+        )
         for episode in episodes:
             update(writer.add(episode))
     if len(writer) < total:
@@ -263,19 +262,19 @@ def _fill_by_hand(
     """Record what is missing by hand; what a person drops is not tallied."""
     from recorders.teleop.command import record_by_hand
 
-    sims = make_sims(
+    with make_sims(
         family, 1, reward=options.reward, num_threads=1, observation=_observation(options)
-    )
-    record_by_hand(
-        options.hand,
-        sims,
-        expert,
-        writer,
-        schedule,
-        target=total,
-        seed=options.seed,
-        only_success=options.only_success,
-    )
+    ) as sims:
+        record_by_hand(
+            options.hand,
+            sims,
+            expert,
+            writer,
+            schedule,
+            target=total,
+            seed=options.seed,
+            only_success=options.only_success,
+        )
     return Tally()
 
 

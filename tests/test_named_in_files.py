@@ -253,7 +253,7 @@ MAY_IMPORT = {
 
 
 def test_who_may_import_for_a_person():
-    doors = {"family_named_by_user", "import_for_user"}
+    doors = {"family_named_by_user", "given_family", "import_for_user"}
     using = set()
     for path in (
         p for room in ("demokit", "recorders", "gmps") for p in (ROOT / room).rglob("*.py")

@@ -25,6 +25,7 @@ from demokit.data.convert.foreign import (
 from demokit.data.metadata import NOT_STORED, ArraySpec, DatasetMetadata, Provenance
 from demokit.data.spaces import action_range_of, checked, parts_of, read_action, stated_range
 from demokit.data.writer import DatasetWriter
+from demokit.envs.answers import SUCCESS
 from demokit.errors import DemokitError
 from demokit.types import Array, FloatArray, Task, truth
 
@@ -32,7 +33,6 @@ Ask: TypeAlias = Callable[[Any], Any]
 """A question to the environment without its wrappers."""
 
 GYMNASIUM = "gymnasium"
-_SUCCESS = ("is_success", "success")
 _LACKS = {
     "seed": "0 stands in its place where the reset was given none",
     "success": "an episode of which nobody said so counts as failed",
@@ -275,7 +275,7 @@ class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
             return None  # the environment is a step ahead of what is kept
         if self._success is not None:
             return _says("success", self._success(self.unwrapped))
-        name = next((name for name in _SUCCESS if name in begun.info), None)
+        name = next((name for name in SUCCESS if name in begun.info), None)
         return None if name is None else _says(f"info['{name}']", begun.info[name])
 
 

@@ -107,8 +107,12 @@ def _register(family: Family) -> None:
 
 
 def _require_free(name: object) -> None:
-    if name in installed_names() or str(name).startswith(GYM):
+    if _is_installed(name):
         raise DemokitError(f"'{name}' is the name of an installed family: choose another one.")
+
+
+def _is_installed(name: object) -> bool:
+    return name in installed_names() or str(name).startswith(GYM)
 
 
 def is_known(name: str) -> bool:
@@ -162,6 +166,26 @@ def family_named_by_user(name: str) -> Family:
     elif ":" in name and name not in _registered:
         return _named(name)
     return make_family(name)
+
+
+def given_family(given: str | Family) -> Family:
+    """A family, or that of a name, as a person's program gives it: its name means it from here on.
+
+    Raises:
+        DemokitError: as `family_named_by_user`; it is no sound family, or its name is that of an
+            installed one that it is not.
+    """
+    if isinstance(given, str):
+        return family_named_by_user(given)
+    if _is_installed(given.name) and type(make_family(given.name)) is type(given):
+        return given
+    if _registered.get(given.name) is not given:
+        from demokit.envs.check import check_family  # it simulates
+
+        _require_free(given.name)
+        check_family(given)
+        _register(given)
+    return given
 
 
 def import_for_user(module: str) -> None:

@@ -17,6 +17,7 @@ not restored.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -26,12 +27,12 @@ from typing import Any
 import gymnasium
 import mujoco
 import numpy as np
-from gymnasium.spaces import Box, flatdim, flatten
+from gymnasium.spaces import Box, flatten, flatten_space
 from numpy.typing import NDArray
 
-from demokit.envs.answers import MisbehavedError, called, paid, says, solved
-from demokit.envs.batch import SimBatch, SimState
-from demokit.envs.family import ContextSpace, Term, Terms, Viewpoint
+from demokit.envs.answers import MisbehavedError, called, paid, says, shut, solved
+from demokit.envs.batch import SimBatch, SimState, checked_seeds
+from demokit.envs.family import Bounds, ContextSpace, Term, Terms, Viewpoint
 from demokit.envs.stepped import SAID, Stepped, scaled
 from demokit.envs.vision import Vision
 from demokit.envs.watch import ADVICE, BAD, STATE_LIMIT, in_words, outside
@@ -41,7 +42,6 @@ from demokit.types import FloatArray, Observation, Step
 DEFAULT_HORIZON = 1000
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 _EXTRAS = 3  # reward, terminated, success
-_MAX_SEED = 2**31 - 1
 
 
 class GymFamily(Stepped):
@@ -60,7 +60,7 @@ class GymFamily(Stepped):
         wrapped = self._make()
         env, spec = _on_mujoco(wrapped, self.env_id), wrapped.spec
         self._low, self._high = _bounds(env, name)
-        width = flatdim(env.observation_space)
+        self.seen = _observed(env)
         # Constants of the class in other families; here each environment has its own.
         self.__dict__.update(
             name=name,
@@ -69,7 +69,13 @@ class GymFamily(Stepped):
             frame_skip=int(getattr(env, "frame_skip", 1)),
             actions=tuple(f"action {i}" for i in range(len(self._low))),
             terms=(
-                Term("observation", width, "the environment's", "the environment's", "observation"),
+                Term(
+                    "observation",
+                    len(self.seen.low),
+                    "the environment's",
+                    "the environment's",
+                    "observation",
+                ),
                 *SAID,
             ),
             viewpoints={"scene": _overview(env.model)},
@@ -85,6 +91,10 @@ class GymFamily(Stepped):
             return gymnasium.make(self.env_id)
         except Exception as error:  # the environment's own code raises anything
             raise DemokitError(f"Gymnasium cannot make '{self.env_id}': {error}") from error
+
+    def bounds(self, term: Term) -> Bounds:
+        """See `Family`; those of the environment's own space."""
+        return self.seen if term.group == "observation" else super().bounds(term)
 
     def make_sims(self, num_sims: int, **options: Any) -> SimBatch:
         """See `Family`."""
@@ -130,6 +140,7 @@ class GymBatch(SimBatch):
     ) -> None:
         self._set_up(family, num_sims, reward, observation)
         self._envs = [family.make_env() for _ in range(num_sims)]
+        self._shut = weakref.finalize(self, _shut_all, self._envs)
         self._physics = mujoco.mj_stateSize(family.model, _STATE)
         self._rows = np.zeros((num_sims, self._physics + family.observation_width + _EXTRAS))
         self._cut, self._started = np.zeros(num_sims, np.bool_), np.zeros(num_sims, np.bool_)
@@ -145,10 +156,11 @@ class GymBatch(SimBatch):
     ) -> Observation:
         """See `SimBatch`; an environment is seeded with its own seed."""
         ids = np.arange(self.num_sims) if ids is None else np.asarray(ids)
+        seeds = checked_seeds(seeds, len(ids))
         self._begin(ids, tasks)
         self._step_index[ids], self._action[ids], self._cut[ids] = 0, 0, False
         for index, seed in zip(ids.tolist(), seeds, strict=True):
-            observation = self._restart(index, int(seed) % _MAX_SEED)
+            observation = self._restart(index, seed)
             self._note(index, observation, 0.0, ended=False, solved=False)
         return self._look()
 
@@ -193,6 +205,10 @@ class GymBatch(SimBatch):
         data = mujoco.MjData(self.family.model)
         mujoco.mj_setState(self.family.model, data, self._rows[sim, : self._physics], _STATE)
         return data
+
+    def close(self) -> None:
+        """Close the environments; that happens, too, where nobody has the batch any more."""
+        self._shut()
 
     def _state_rows(self) -> FloatArray:
         return self._rows
@@ -255,7 +271,8 @@ class GymBatch(SimBatch):
         env, row = self._envs[index], self._rows[index]
         mujoco.mj_getState(env.model, env.data, row[: self._physics], _STATE)
         try:
-            row[self._physics : -_EXTRAS] = flatten(env.observation_space, observation)
+            flat: Any = flatten(env.observation_space, observation)
+            row[self._physics : -_EXTRAS] = np.reshape(flat, self.family.observation_width)
         except Exception as error:  # whatever flatten meets
             raise self._fault(
                 index, "what it observes does not fit its environment's observation space"
@@ -270,6 +287,11 @@ class GymBatch(SimBatch):
             "terminated": extras[:, 1:2],
             "solved": extras[:, 2:],
         }
+
+
+def _shut_all(envs: Sequence[Any]) -> None:
+    for env in envs:
+        shut(env)
 
 
 def _on_mujoco(wrapped: Any, env_id: str) -> Any:
@@ -291,6 +313,12 @@ def _bounds(env: Any, name: str) -> tuple[FloatArray, FloatArray]:
     if not space.is_bounded():
         raise DemokitError(f"The actions of {name} are not bounded: they cannot be scaled.")
     return space.low, space.high
+
+
+def _observed(env: Any) -> Bounds:
+    """The bounds of what is observed, side by side."""
+    space: Any = flatten_space(env.observation_space)
+    return Bounds(space.low, space.high)
 
 
 def _overview(model: mujoco.MjModel) -> Viewpoint:

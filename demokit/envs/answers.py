@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import reprlib
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from demokit.types import truth
 
-_SUCCESS = ("is_success", "success")
+SUCCESS = ("is_success", "success")
+"""Under which names an info says success, the first of them that is there."""
 
 
 class MisbehavedError(Exception):
@@ -52,8 +54,14 @@ def says(what: str, value: Any) -> bool:
 
 def solved(info: dict[str, Any]) -> bool:
     """What the info says of success; where it says nothing, no. Raises MisbehavedError."""
-    name = next((name for name in _SUCCESS if name in info), None)
+    name = next((name for name in SUCCESS if name in info), None)
     return name is not None and says(f"info['{name}']", info[name])
+
+
+def shut(env: Any) -> None:
+    """Close an environment; what it says of that counts for nothing."""
+    with suppress(Exception):
+        env.close()
 
 
 def _shown(value: object) -> str:

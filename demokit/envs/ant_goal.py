@@ -6,7 +6,8 @@ never done, horizon 200.
 
 Deviations. Robot, start and observation are those of `ant`. Success (ours): within 0.5 m of the
 goal at the end. The papers have no sparse reward: ours pays the dense one plus 0.8 within 0.8 m of
-the goal, and 0 elsewhere. Out of distribution (ours): a ring from 3 m to 3.67 m.
+the goal, and 0 elsewhere; aslant to the axes |x - gx| + |y - gy| is up to 1.13 m there, and at the
+rim arriving may pay less than 0. Out of distribution (ours): a ring from 3 m to 3.67 m.
 """
 
 from __future__ import annotations

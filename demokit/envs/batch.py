@@ -7,7 +7,7 @@ environment is a batch of one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import mujoco
 import numpy as np
@@ -27,6 +27,7 @@ from demokit.envs.watch import (
     why_diverged,
 )
 from demokit.errors import DemokitError, unknown_name
+from demokit.random import MAX_SEED
 from demokit.types import Array, FloatArray, Observation, Step, as_rows
 
 OBSERVATIONS = ("state", "vision")
@@ -113,7 +114,7 @@ class SimBatch:
             tasks: ids of the n tasks, for messages; without them a task is told by its context.
         """
         ids = np.arange(self.num_sims) if ids is None else np.asarray(ids)
-        noise = _start_noise(seeds, self.family.start_noise_width)
+        noise = _start_noise(checked_seeds(seeds, len(ids)), self.family.start_noise_width)
         self._set_tasks(ids, np.asarray(context, np.float64))
         self._begin(ids, tasks)
         self._step_index[ids] = 0
@@ -233,9 +234,15 @@ class SimBatch:
         return self._sims.get_data(sim)
 
     def close(self) -> None:
-        """Free what draws the images; a batch without images needs no closing."""
+        """Free what draws the images, and environments of Gymnasium's; `with` does it, too."""
         if self._eyes is not None:
             self._eyes.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _begin(self, ids: NDArray[np.int64], tasks: Sequence[str] | None) -> None:
         """Note whose episodes begin in simulations `ids`."""
@@ -265,9 +272,8 @@ class SimBatch:
 
     def _look(self) -> Observation:
         """Read the terms and observe."""
-        self._terms = self._read()
-        for name, values in self._terms.items():
-            self._numbers(f"its term '{name}'", values)
+        terms = self._read().items()
+        self._terms = {name: self._numbers(f"its term '{name}'", each) for name, each in terms}
         return self.observe()
 
     def _read(self) -> Terms:
@@ -288,7 +294,14 @@ class SimBatch:
         return self._numbers(f"its {kind} reward", values)
 
     def _numbers(self, what: str, values: FloatArray) -> FloatArray:
-        """The values (N, ...); raises SimulationFaultError unless all are numbers of float32."""
+        """The values (N, ...); raises SimulationFaultError unless all are numbers of float32.
+
+        Of episodes that are over, what is none is 0.
+        """
+        if outside(values, FLOAT32_LIMIT) is None:
+            return values
+        over = self._over.reshape(-1, *[1] * (values.ndim - 1))
+        values = np.where(over & ~(np.abs(values) <= FLOAT32_LIMIT), 0, values)
         found = outside(values, FLOAT32_LIMIT)
         if found is None:
             return values
@@ -324,22 +337,29 @@ class SimBatch:
     def _set_tasks(self, ids: NDArray[np.int64], context: FloatArray) -> None:
         """Contexts of simulations `ids`; once a task sets the dynamics, all have them."""
         family = self.family
-        known = family.context.width, family.context.width + len(family.nominal_dynamics)
-        if context.shape[-1] not in known:
-            raise DemokitError(
-                f"A context of {family.name} has {' or '.join(map(str, sorted(set(known))))} "
-                f"numbers, not {context.shape[-1]}."
-            )
-        if context.shape[-1] > self._context.shape[1]:
-            self._context = self._with_nominal(self._context)
-        elif context.shape[-1] < self._context.shape[1]:
-            context = self._with_nominal(context)
+        self._require_contexts(ids, context, len(family.nominal_dynamics))
+        if context.shape[1] > self._context.shape[1]:
+            self._context = family.with_dynamics(self._context)
+        elif context.shape[1] < self._context.shape[1]:
+            context = family.with_dynamics(context)
         self._context[ids] = context
         family.set_task(self._sims, ids, self._context[ids])
 
-    def _with_nominal(self, context: FloatArray) -> FloatArray:
-        nominal = np.tile(self.family.nominal_dynamics, (len(context), 1))
-        return np.concatenate([context, nominal], axis=1)
+    def _require_contexts(
+        self, ids: NDArray[np.int64], context: FloatArray, num_dynamics: int = 0
+    ) -> None:
+        """Raise DemokitError unless there is a context (n, C), or (n, C + D), for each of `ids`."""
+        width = self.family.context.width
+        if context.ndim != 2 or len(context) != len(ids):
+            raise DemokitError(
+                f"{len(ids)} simulations of {self.family.name} start in a task each: contexts have "
+                f"the shape ({len(ids)}, {width}) then, not {context.shape}."
+            )
+        if context.shape[1] not in (width, width + num_dynamics):
+            known = " or ".join(map(str, sorted({width, width + num_dynamics})))
+            raise DemokitError(
+                f"A context of {self.family.name} has {known} numbers, not {context.shape[1]}."
+            )
 
     def _write(self, values: Views, ids: NDArray[np.int64] | slice) -> None:
         for name, rows in values.items():
@@ -363,8 +383,19 @@ def checked_vision(family: Family, observation: str | Vision) -> Vision | None:
     return observation if isinstance(observation, Vision) else Vision()
 
 
-def _start_noise(seeds: Sequence[int] | NDArray[np.int64], width: int) -> FloatArray:
+def checked_seeds(seeds: Sequence[int] | NDArray[np.int64], num: int) -> list[int]:
+    """The seeds of `num` episodes; raises DemokitError where they are others, or none."""
+    found = [int(seed) for seed in seeds]
+    if len(found) != num:
+        raise DemokitError(f"{num} simulations start with a seed each, and {len(found)} are given.")
+    for seed in found:
+        if not 0 <= seed <= MAX_SEED:
+            raise DemokitError(f"The seed of an episode is from 0 to {MAX_SEED}, not {seed}.")
+    return found
+
+
+def _start_noise(seeds: Sequence[int], width: int) -> FloatArray:
     """Uniform numbers (n, width) in [-1, 1], each row from its own seed."""
     # Not a named stream: recorded episodes name these seeds, and their starts come of them so.
-    rows = [np.random.default_rng(int(seed)).uniform(-1, 1, width) for seed in seeds]
+    rows = [np.random.default_rng(seed).uniform(-1, 1, width) for seed in seeds]
     return np.array(rows).reshape(len(rows), width)

@@ -12,12 +12,24 @@ from typing import Any, NoReturn
 import numpy as np
 from mujoco.batch import Batch
 
-from demokit.envs.family import ContextSpace, Family, Term, Terms, Views, reward_term
+from demokit.envs.family import (
+    ContextSpace,
+    Family,
+    Term,
+    Terms,
+    Views,
+    checked_name,
+    reward_term,
+)
+from demokit.envs.vision import is_image
 from demokit.errors import DemokitError
 from demokit.random import stream
 from demokit.types import FloatArray
 
 _ATTRIBUTES = ("horizon", "frame_skip", "terms", "context", "actions", "object_term")
+_WHOLE_NUMBERS = {"horizon": 1, "frame_skip": 1, "start_noise_width": 0, "settle_steps": 0}
+_TAKEN = ("state", "context", "success", "by_expert", "expert_action")
+_PAPER_SPLITS = ("train", "validation")
 _NUM_SIMS = 2
 _SCENE = "scene"
 
@@ -28,6 +40,7 @@ def check_family(family: Family) -> None:
     Raises:
         DemokitError: something is missing, or does not fit the rest of it.
     """
+    checked_name(getattr(family, "name", None))
     _check_attributes(family)
     _check_terms(family)
     _check_context(family)
@@ -60,10 +73,10 @@ def _check_attributes(family: Family) -> None:
     missing = [name for name in _ATTRIBUTES if not hasattr(family, name)]
     if missing:
         _refuse(family, f"it must define {', '.join(missing)}")
-    for name in ("horizon", "frame_skip"):
+    for name, least in _WHOLE_NUMBERS.items():
         value = getattr(family, name)
-        if not isinstance(value, int) or value < 1:
-            _refuse(family, f"{name} must be a whole number of at least 1, not {value!r}")
+        if type(value) is not int or value < least:
+            _refuse(family, f"{name} must be a whole number of at least {least}, not {value!r}")
     if not _all(family.actions, str):
         _refuse(family, "actions must be a tuple of strings, one for each action component")
     if not _all(family.terms, Term):
@@ -86,6 +99,11 @@ def _check_terms(family: Family) -> None:
     seen = [term.name for term in family.observation_terms]
     if len(set(names)) < len(names):
         _refuse(family, "two of its terms have the same name")
+    taken = [name for name in names if name in _TAKEN or name.startswith(reward_term(""))]
+    if taken:
+        _refuse(family, f"its term {_listed(taken)} is what demokit adds itself: rename it")
+    if not all(type(term.width) is int and term.width > 0 for term in family.terms):
+        _refuse(family, "the width of a term must be a whole number of at least 1")
     if not seen:
         _refuse(family, "none of its terms has the group 'observation'")
     if family.object_term not in seen:
@@ -97,14 +115,28 @@ def _check_terms(family: Family) -> None:
     unknown = set(family.vision_terms) - set(names)
     if unknown:
         _refuse(family, f"vision_terms names {_listed(unknown)}, which terms does not have")
+    images = [name for name in family.vision_terms if is_image(name)]
+    if images:
+        _refuse(family, f"its term {_listed(images)} is called as an image is: rename it")
 
 
 def _check_context(family: Family) -> None:
-    space = family.context
-    if not len(space.names) == len(space.units) == len(space.low) == len(space.high) > 0:
-        _refuse(family, "names, units, low and high of its context must have one length, not 0")
-    if len(space.ood_low) != len(space.ood_high) or len(space.ood_low) not in (0, space.width):
-        _refuse(family, "ood_low and ood_high of its context must be as long as names, or empty")
+    """Further distributions have the width of the first, and sizes are of sets that there are."""
+    for name, space in family.published.items():
+        if not isinstance(space, ContextSpace) or space.width != family.context.width:
+            _refuse(family, f"published '{name}' must be a ContextSpace as wide as context")
+    dynamics = family.dynamics
+    if dynamics is not None and not isinstance(dynamics, ContextSpace):
+        _refuse(family, "dynamics must be a ContextSpace, or None")
+    if len(family.nominal_dynamics) != (dynamics.width if dynamics else 0):
+        _refuse(family, "nominal_dynamics must have a number for each name of dynamics")
+    for split, size in family.paper_sizes.items():
+        if split not in _PAPER_SPLITS or type(size) is not int or size < 1:
+            _refuse(
+                family,
+                f"paper_sizes has {split!r}: {size!r}, and must say how many tasks "
+                f"{_listed(_PAPER_SPLITS)} have",
+            )
 
 
 def _check_model(family: Family, *, own_batch: bool) -> None:
@@ -139,7 +171,8 @@ def _check_functions(family: Family) -> None:
     views = _call(family, "views", sims)
     noise = np.zeros((_NUM_SIMS, family.start_noise_width))
     action = np.zeros((_NUM_SIMS, len(family.actions)))
-    _call(family, "set_task", sims, np.arange(_NUM_SIMS), _context(family))
+    for context in (_context(family), family.with_dynamics(_context(family))):
+        _call(family, "set_task", sims, np.arange(_NUM_SIMS), context)
     _write(family, views, "start", _call(family, "start", noise))
     sims.forward(np.arange(_NUM_SIMS))
     _write(family, views, "control", _call(family, "control", views, action))
@@ -189,13 +222,17 @@ def _check_outcomes(family: Family, terms: Terms, action: FloatArray) -> None:
         "terminated": (terms,),
     }
     for function, args in outcomes.items():
-        shape = np.shape(_call(family, function, *args))
-        if shape != (_NUM_SIMS,):
+        found = np.asarray(_call(family, function, *args))
+        if found.shape != (_NUM_SIMS,):
             _refuse(
                 family,
-                f"{function} returns shape {shape} for {_NUM_SIMS} simulations, not "
+                f"{function} returns shape {found.shape} for {_NUM_SIMS} simulations, not "
                 f"{(_NUM_SIMS,)}: one value for each",
             )
+        paid = function.startswith(reward_term(""))
+        if found.dtype.kind not in ("fiub" if paid else "b"):
+            wanted = "real numbers" if paid else "booleans"
+            _refuse(family, f"{function} returns {found.dtype}, and must return {wanted}")
 
 
 def _check_mapping(family: Family, function: str, values: object) -> None:

@@ -76,6 +76,10 @@ class CheetahCrippled(CheetahFamily):
         there = self.success(terms, context)
         return np.where(there, self.reward_dense(terms, context, action), 0.0)
 
+    def goal_marker(self, context: FloatArray) -> dict[str, FloatArray]:  # noqa: ARG002
+        """SUCCESS_M ahead, whichever motor it is."""
+        return {"goal": np.array([SUCCESS_M, 0.0, 1.3])}
+
     def success(self, terms: Terms, context: FloatArray) -> Array:  # noqa: ARG002
         """SUCCESS_M ahead of the origin."""
         ahead: Array = terms["root_x_w_m"][:, 0] > SUCCESS_M

@@ -11,7 +11,8 @@ Deviations. MAML's release steps rllab's model and observes its centre of mass a
 velocity is the mean over the last action, as Gymnasium's; the position before the action lives in
 the state's user data, so that restoring a state restores it. Start noise is uniform in +-0.1 for
 velocities too. Success (ours): within 0.3 m/s of the target at the end. The papers have no sparse
-reward: ours pays the dense one plus 0.3 within 0.3 m/s of the target, and 0 elsewhere. Out of
+reward: ours pays the dense one plus 0.3 within 0.3 m/s of the target, and 0 elsewhere; by
+actions that cost more than is left of it, less than 0. Out of
 distribution (ours): -1 to 0 and 3 to 4 m/s.
 """
 

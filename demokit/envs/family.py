@@ -6,12 +6,13 @@ simulation axis N, and no function loops over it; `demokit.envs.batch` steps the
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,15 @@ from numpy.typing import NDArray
 from demokit.envs.schema import Schema
 from demokit.envs.schema import Term as Term
 from demokit.errors import DemokitError, unknown_name
-from demokit.types import Array, FloatArray
+from demokit.types import Array, FloatArray, Task
 
 if TYPE_CHECKING:
     import mujoco
     from mujoco.batch import Batch
 
+OBSERVATION_BOUND = 100.0  # metres or radians: nothing gets there in the families here
+_NAME = re.compile(r"[\w.:-]+")
+_OOD_TRIES = 1000  # draws for each context out of distribution
 _TIME_TOLERANCE = 1e-6  # of a step: MuJoCo adds up its timesteps
 
 Terms: TypeAlias = Mapping[str, FloatArray]
@@ -42,6 +46,10 @@ class ContextSpace:
     of equal bounds is a single context. Out-of-distribution contexts are uniform in
     [ood_low, ood_high] without the distribution; a family whose `ood_low` is empty has none. Where
     some are `held_out`, validation tasks take turns at these, which no other task has.
+
+    Raises:
+        DemokitError: lengths or bounds do not fit, or nothing between the out-of-distribution
+            bounds is out of distribution.
     """
 
     names: tuple[str, ...]
@@ -52,6 +60,44 @@ class ContextSpace:
     ood_high: tuple[float, ...] = ()
     regions: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
     held_out: tuple[tuple[float, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check lengths and bounds; raises DemokitError."""
+        if not len(self.names) == len(self.units) == len(self.low) == len(self.high) > 0:
+            raise DemokitError(
+                "A context space has names, units, low and high of one length, not 0: these have "
+                f"{len(self.names)}, {len(self.units)}, {len(self.low)} and {len(self.high)}."
+            )
+        self._check_box("low and high", self.low, self.high)
+        for low, high in self.regions:
+            self._check_box("a region's bounds", low, high)
+        for context in self.held_out:
+            self._check_box("a context that is held out", context, context)
+        if len(self.ood_low) or len(self.ood_high):
+            self._check_box("ood_low and ood_high", self.ood_low, self.ood_high)
+            self._check_ood()
+
+    def _check_box(self, what: str, low: Sequence[float], high: Sequence[float]) -> None:
+        """Raise DemokitError unless these are the bounds of a box of contexts."""
+        sound = np.shape(low) == np.shape(high) == (self.width,)
+        if not (sound and np.isfinite([low, high]).all() and np.less_equal(low, high).all()):
+            raise DemokitError(
+                f"The context space of {', '.join(self.names)}: {what} are {low} and {high}, not "
+                f"{self.width} finite numbers each, of which none is above the other's."
+            )
+
+    def _check_ood(self) -> None:
+        """Raise DemokitError where nothing out of distribution is out of it."""
+        for low, high in self.regions or ((self.low, self.high),):
+            if (
+                np.greater_equal(self.ood_low, low).all()
+                and np.less_equal(self.ood_high, high).all()
+            ):
+                raise DemokitError(
+                    f"The context space of {', '.join(self.names)}: ood_low {self.ood_low} and "
+                    f"ood_high {self.ood_high} lie within {low} and {high}, where training tasks "
+                    "are drawn: let them reach beyond, or leave them out."
+                )
 
     @property
     def width(self) -> int:
@@ -88,18 +134,32 @@ class ContextSpace:
         return np.resize(np.array(self.held_out), (num, self.width))
 
     def sample_ood(self, rng: np.random.Generator, num: int) -> FloatArray:
-        """Contexts (num, C) outside the training distribution."""
+        """Contexts (num, C) outside the training distribution; raises DemokitError for none."""
         kept: list[FloatArray] = []
-        while len(kept) < num:
+        for _ in range(num * _OOD_TRIES):
+            if len(kept) == num:
+                break
             draw = rng.uniform(self.ood_low, self.ood_high)
             if not self.contains(draw):
                 kept.append(draw)
+        if len(kept) < num:
+            raise DemokitError(
+                f"The context space of {', '.join(self.names)}: of {num * _OOD_TRIES} draws "
+                f"between ood_low and ood_high, {len(kept)} are out of distribution: widen them."
+            )
         return np.array(kept)
 
     def contains(self, context: FloatArray) -> bool:
         """Whether a context (C,) lies in the training distribution."""
         boxes = self.regions or ((self.low, self.high),)
         return any(bool(np.all((context >= low) & (context <= high))) for low, high in boxes)
+
+
+class Bounds(NamedTuple):
+    """The least and the most that the components of a term can be, (width,) each."""
+
+    low: FloatArray
+    high: FloatArray
 
 
 @dataclass(frozen=True)
@@ -126,6 +186,8 @@ class Family(ABC):
             a publication pays, in a method `reward_sparse_paper`, where that tells the tasks apart
             from afar.
         seen_rewards: those of them that follow from what is observed and done alone.
+        counters: terms that say nothing of the world, such as an episode's seed: experts do not
+            see them.
         object_term: the observation term of what the task is about moving.
         start_noise_width: how many uniform numbers in [-1, 1] a reset consumes.
         settle_steps: simulator steps between the written start state and step 0.
@@ -153,6 +215,7 @@ class Family(ABC):
     rewards: ClassVar[tuple[str, ...]] = ("dense", "sparse")
     seen_rewards: ClassVar[tuple[str, ...]] = ()
     object_term: ClassVar[str]
+    counters: ClassVar[tuple[str, ...]] = ()
     start_noise_width: ClassVar[int] = 0
     settle_steps: ClassVar[int] = 0
     reads_positions: ClassVar[bool] = True
@@ -208,6 +271,20 @@ class Family(ABC):
         if context.shape[1] > self.context.width:
             found[:, self.context.width :] = self.nominal_dynamics
         return found
+
+    def with_dynamics(self, context: FloatArray) -> FloatArray:
+        """Contexts (N, C) as (N, C + D), with the nominal dynamics; (N, C + D) as they are."""
+        if context.shape[1] > self.context.width:
+            return context
+        nominal = np.tile(self.nominal_dynamics, (len(context), 1))
+        return np.concatenate([context, nominal], axis=1)
+
+    def contexts(self, tasks: Sequence[Task]) -> FloatArray:
+        """Contexts (N, C) of tasks, (N, C + D) of all where some of them set the dynamics."""
+        rows = [np.array([task.context]) for task in tasks]
+        if len({row.shape for row in rows}) > 1:
+            rows = [self.with_dynamics(row) for row in rows]
+        return np.concatenate(rows)
 
     def carry(self, views: Views) -> Views:  # noqa: ARG002
         """Values to write into `views` after a step: what the next states must remember."""
@@ -320,6 +397,14 @@ class Family(ABC):
         """O, the length of the observation vector."""
         return sum(term.width for term in self.observation_terms)
 
+    def bounds(self, term: Term) -> Bounds:
+        """Bounds of a term, for Gymnasium's spaces, which ask for some: by default +-100.
+
+        Where a family observes more, it says so here; infinite ones say that there are none.
+        """
+        most = np.full(term.width, OBSERVATION_BOUND)
+        return Bounds(-most, most)
+
     def observe(self, terms: Terms) -> FloatArray:
         """The observation (N, O) float32: the observation terms side by side, nothing else."""
         parts = [terms[term.name] for term in self.observation_terms]
@@ -355,3 +440,10 @@ class Reaching(Family):
 def reward_term(kind: str) -> str:
     """Under which name a reward is computed and recorded: "reward_sparse" for "sparse"."""
     return f"reward_{kind.replace('-', '_')}"
+
+
+def checked_name(name: object) -> str:
+    """The name of a family; raises DemokitError for what cannot be one."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise DemokitError(f"A family's name is letters, digits and - _ . alone, not {name!r}.")
+    return name

@@ -26,14 +26,11 @@ from numpy.typing import NDArray
 
 from demokit.envs import installed_names, make_family
 from demokit.envs.batch import SimState, make_sims
-from demokit.envs.family import Family
+from demokit.envs.family import Bounds, Family
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError, unknown_name
 from demokit.types import Array, FloatArray, Observation, Task
-
-OBSERVATION_BOUND = 100.0  # metres or radians: nothing gets there, and Gymnasium asks for a bound
-_MAX_SEED = 2**31
 
 
 class TaskSource:
@@ -63,7 +60,7 @@ class TaskSource:
 
     def draw(self, rng: np.random.Generator, wanted: Task | str | None) -> tuple[Task, int]:
         """A task (the one that is wanted, else a random one) and a seed for its episode."""
-        index, seed = int(rng.integers(len(self.tasks))), int(rng.integers(_MAX_SEED))
+        index, seed = int(rng.integers(len(self.tasks))), int(rng.integers(2**31))
         if isinstance(wanted, Task):
             self._check(wanted)
             return wanted, seed
@@ -185,7 +182,7 @@ class Env(gymnasium.Env[Any, FloatArray]):
         return picture
 
     def close(self) -> None:
-        """Free the renderer; the simulation can still be stepped."""
+        """Free what draws, and the environment of one of Gymnasium's; MuJoCo's step on."""
         self.sims.close()
         if self._renderer is not None:
             self._renderer.close()
@@ -281,7 +278,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, FloatArray, Array]):
         """Start episodes in all simulations, or in those of `options["reset_mask"]` (N,) bool."""
         seeds, mask = _seeds(seed, self.num_envs), _reset_mask(options, self.num_envs)
         for index, each in enumerate(seeds):
-            if each is not None:
+            if each is not None and mask[index]:
                 self._rngs[index] = np_random(each)[0]
         observation = self._start(np.flatnonzero(mask), _wanted(options))
         return observation, self._info(mask)
@@ -290,8 +287,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, FloatArray, Array]):
         self, actions: FloatArray
     ) -> tuple[Observation, FloatArray, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Apply actions (N, A), clipped to [-1, 1]; ended episodes restart as the mode says."""
-        if None in self.tasks:
-            raise DemokitError("The environments have no tasks yet: call reset() first.")
+        self._require_tasks()
         before = self._ended
         if self.autoreset_mode == AutoresetMode.DISABLED and before.any():
             raise DemokitError("An episode has ended: reset it with options={'reset_mask': ...}.")
@@ -316,19 +312,27 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, FloatArray, Array]):
         """One picture per simulation, see `Env.render`."""
         if self.render_mode is None:
             return None
+        tasks = self._require_tasks()
         if self._renderer is None:
             from demokit.envs.render import Renderer
 
             self._renderer = Renderer(self.family)
-        contexts = [np.array(task.context) for task in self.tasks if task is not None]
+        contexts = [np.array(task.context) for task in tasks]
         return tuple(self._renderer.render(self.sims, i, c) for i, c in enumerate(contexts))
 
     def close_extras(self, **kwargs: Any) -> None:  # noqa: ARG002
-        """Free the renderers."""
+        """See `Env.close`."""
         self.sims.close()
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def _require_tasks(self) -> list[Task]:
+        """The tasks of all simulations; raises DemokitError where one has not been reset yet."""
+        tasks = [task for task in self.tasks if task is not None]
+        if len(tasks) < self.num_envs:
+            raise DemokitError("Environments have no tasks yet: call reset() of all of them first.")
+        return tasks
 
     def _start(self, ids: NDArray[np.int64], wanted: Task | str | None) -> Observation:
         """Draw tasks for simulations `ids` and reset them; observations of all, (N, O)."""
@@ -336,7 +340,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, FloatArray, Array]):
         for index, (task, _) in zip(ids, drawn, strict=True):
             self.tasks[index] = task
         self._ended = self._ended & ~np.isin(np.arange(self.num_envs), ids)
-        contexts = np.array([task.context for task, _ in drawn])
+        contexts = self.family.contexts([task for task, _ in drawn])
         names = [task.id for task, _ in drawn]
         return self.sims.reset(contexts, [seed for _, seed in drawn], ids, tasks=names)
 
@@ -384,15 +388,19 @@ def _check_render_mode(mode: str | None, known: Sequence[str]) -> None:
 def _spaces(family: Family, vision: Vision | None) -> tuple[Any, Any]:
     action = Box(-1, 1, (len(family.actions),), np.float32)
     if vision is None:
-        return _bounded(family.observation_width), action
+        return _box([family.bounds(term) for term in family.observation_terms]), action
     image = Box(0, 255, (vision.height, vision.width, 3), np.uint8)
-    widths = {term.name: term.width for term in family.terms}
+    terms = {term.name: term for term in family.terms}
     images = dict.fromkeys(vision.image_names().values(), image)
-    return Dict({**images, **{t: _bounded(widths[t]) for t in family.vision_terms}}), action
+    seen = {name: _box([family.bounds(terms[name])]) for name in family.vision_terms}
+    return Dict({**images, **seen}), action
 
 
-def _bounded(width: int) -> Box:
-    return Box(-OBSERVATION_BOUND, OBSERVATION_BOUND, (width,), np.float32)
+def _box(parts: Sequence[Bounds]) -> Box:
+    """The space of terms side by side, float32."""
+    with np.errstate(over="ignore"):  # what float32 cannot hold is no bound
+        low, high = (np.concatenate(side).astype(np.float32) for side in zip(*parts, strict=True))
+    return Box(low, high, dtype=np.float32)
 
 
 def _row(observation: Observation, index: int) -> Observation:
@@ -403,8 +411,14 @@ def _row(observation: Observation, index: int) -> Observation:
 
 
 def _wanted(options: Mapping[str, Any] | None) -> Task | str | None:
-    wanted: Task | str | None = (options or {}).get("task")
-    return wanted
+    """The task that is asked for; raises DemokitError where it is neither an id nor a `Task`."""
+    wanted: object = (options or {}).get("task")
+    if wanted is None or isinstance(wanted, Task | str):
+        return wanted
+    raise DemokitError(
+        f"The task {wanted!r:.80} is neither the id of one nor a demokit.types.Task, which holds "
+        "a context: give one of these."
+    )
 
 
 def _reset_mask(options: Mapping[str, Any] | None, num: int) -> NDArray[np.bool_]:

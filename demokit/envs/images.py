@@ -40,19 +40,17 @@ class ImageRenderer:
     """
 
     def __init__(self, family: Family, vision: Vision, num_threads: int = 0) -> None:
-        self._vision = vision
-        self._jobs: list[SimpleQueue[_Job | None]] = []
-        self._done: SimpleQueue[Exception | None] = SimpleQueue()
-        self._stop = weakref.finalize(self, _stop, self._jobs)
-        self._stop.atexit = False  # OpenGL may be gone by then, and contexts go with the process
-        for _ in range(num_threads or os.cpu_count() or 1):
-            jobs: SimpleQueue[_Job | None] = SimpleQueue()
-            self._jobs.append(jobs)
-            Thread(target=_draw_jobs, args=(family, vision, jobs, self._done), daemon=True).start()
-        self._wait()
+        self._family, self._vision = family, vision
+        self._num_threads = num_threads or os.cpu_count() or 1
+        self._begin()
 
     def render(self, states: FloatArray) -> Images:
-        """Images (N, height, width, 3) of integration states (N, S), by observation key."""
+        """Images (N, height, width, 3) of integration states (N, S), by observation key.
+
+        After `close`, or what went wrong, it begins anew.
+        """
+        if not self._stop.alive:
+            self._begin()
         shape = (len(states), self._vision.height, self._vision.width, 3)
         images = {key: np.empty(shape, np.uint8) for key in self._vision.image_names().values()}
         job = _Job(states, images, iter(range(len(states))))
@@ -65,12 +63,28 @@ class ImageRenderer:
         """Let the threads free their contexts and end."""
         self._stop()
 
+    def _begin(self) -> None:
+        """Start the threads, with queues of their own: those of others may still be drawing."""
+        self._jobs: list[SimpleQueue[_Job | None]] = []
+        self._done: SimpleQueue[Exception | None] = SimpleQueue()
+        self._stop = weakref.finalize(self, _stop, self._jobs)
+        self._stop.atexit = False  # OpenGL may be gone by then, and contexts go with the process
+        for _ in range(self._num_threads):
+            jobs: SimpleQueue[_Job | None] = SimpleQueue()
+            self._jobs.append(jobs)
+            told = self._family, self._vision, jobs, self._done
+            Thread(target=_draw_jobs, args=told, daemon=True).start()
+        self._wait()
+
     def _wait(self) -> None:
-        problems = [self._done.get() for _ in self._jobs]
-        for problem in problems:
-            if problem is not None:
-                self.close()
-                raise problem
+        """Wait for all threads; where one of them, or the wait itself, fails, all of them end."""
+        try:
+            for problem in [self._done.get() for _ in self._jobs]:
+                if problem is not None:
+                    raise problem
+        except BaseException:
+            self.close()
+            raise
 
 
 @dataclass(frozen=True, eq=False)

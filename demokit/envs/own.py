@@ -8,21 +8,23 @@ is recorded is not replayed.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import isnan
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
 from numpy.typing import NDArray
 
-from demokit.envs.answers import MisbehavedError, called, paid, says, solved
-from demokit.envs.batch import SimBatch, SimState
-from demokit.envs.family import ContextSpace, Term, Terms
+from demokit.envs.answers import MisbehavedError, called, paid, says, shut, solved
+from demokit.envs.batch import SimBatch, SimState, checked_seeds
+from demokit.envs.family import Bounds, ContextSpace, Term, Terms, checked_name
 from demokit.envs.stepped import SAID, Stepped, scaled
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError, unknown_name
@@ -37,8 +39,7 @@ CONSTRUCTOR: Literal["constructor"] = "constructor"
 VECTORIZED = ("sync", "async")
 Tell: TypeAlias = Literal["reset", "constructor"] | Callable[[Any, FloatArray], object]
 _CUT, _PROGRESS = "cut", "progress"
-_NAME = re.compile(r"[\w.:-]+")
-_MAX_SEED = 2**31 - 1
+_ENDS_S = 5.0  # how long a process whose answers have ended may take to end itself
 
 
 class OwnFamily(Stepped):
@@ -50,6 +51,7 @@ class OwnFamily(Stepped):
 
     restorable = False
     frame_skip = 1
+    counters = (_PROGRESS,)
     model_hash = ""
 
     def __init__(
@@ -62,8 +64,7 @@ class OwnFamily(Stepped):
         tell: Tell = RESET,
         vectorized: str = "sync",
     ) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise DemokitError(f"A family's name is letters, digits and - _ . alone, not {name!r}.")
+        checked_name(name)
         if vectorized not in VECTORIZED:
             raise unknown_name("vector environment", str(vectorized), VECTORIZED)
         if not callable(tell) and tell not in (RESET, CONSTRUCTOR):
@@ -72,17 +73,20 @@ class OwnFamily(Stepped):
         self.tell, self.vectorized = tell, vectorized
         context = _context_space(name, tasks)
         env = self._first(name, context)
-        self.low, self.high = _bounds(name, env.action_space)
-        # Constants of the class in other families; here each environment has its own.
-        self.__dict__.update(
-            name=name,
-            context=context,
-            horizon=_horizon(name, env, horizon),
-            actions=tuple(f"action {i}" for i in range(len(self.low))),
-            terms=_terms(_observed(name, env.observation_space)),
-        )
-        self.rate_hz = float(env.metadata.get("render_fps") or 1)
-        env.close()
+        try:
+            self.low, self.high = _bounds(name, env.action_space)
+            self.seen = _observed(name, env.observation_space)
+            # Constants of the class in other families; here each environment has its own.
+            self.__dict__.update(
+                name=name,
+                context=context,
+                horizon=_horizon(name, env, horizon),
+                actions=tuple(f"action {i}" for i in range(len(self.low))),
+                terms=_terms(len(self.seen.low)),
+            )
+            self.rate_hz = _rate_hz(name, env)
+        finally:
+            shut(env)
         self._try_out()
 
     @property
@@ -95,6 +99,10 @@ class OwnFamily(Stepped):
     def control_dt_s(self) -> float:
         """Seconds per action: of `render_fps` in the environment's metadata, or one."""
         return 1 / self.rate_hz
+
+    def bounds(self, term: Term) -> Bounds:
+        """See `Family`; those of the environment's own space."""
+        return self.seen if term.group == "observation" else super().bounds(term)
 
     def make_sims(self, num_sims: int, **options: Any) -> SimBatch:
         """See `Family`."""
@@ -121,10 +129,9 @@ class OwnFamily(Stepped):
 
     def _try_out(self) -> None:
         """Step two environments once; raises DemokitError where they misbehave."""
-        sims = OwnBatch(self, 2)
-        sims.reset(self.context.sample(stream(0, "check"), 2), [0, 1])
-        sims.step(np.zeros((2, len(self.actions))))
-        sims.close()
+        with OwnBatch(self, 2) as sims:
+            sims.reset(self.context.sample(stream(0, "check"), 2), [0, 1])
+            sims.step(np.zeros((2, len(self.actions))))
 
 
 class OwnBatch(SimBatch):
@@ -153,7 +160,7 @@ class OwnBatch(SimBatch):
         seats = [partial(Seat, family, index) for index in range(num_sims)]
         several = AsyncVectorEnv if family.vectorized == "async" else SyncVectorEnv
         self._envs: Any = several(seats, autoreset_mode=AutoresetMode.DISABLED)
-        self._seeds = np.zeros(num_sims, np.int64)
+        self._seeds = np.zeros(num_sims, np.uint64)
         self._rows = np.zeros((num_sims, _width(family)))
         self._begin(np.arange(num_sims), None)
 
@@ -168,17 +175,15 @@ class OwnBatch(SimBatch):
         """See `SimBatch`; an environment is seeded with its own seed."""
         ids = np.arange(self.num_sims) if ids is None else np.asarray(ids)
         context = np.asarray(context, np.float64)
-        if context.shape != (len(ids), self.family.context.width):
-            raise DemokitError(
-                f"Contexts of {self.family.name} have the shape "
-                f"{(len(ids), self.family.context.width)} here, not {context.shape}."
-            )
+        self._require_contexts(ids, context)
         self._begin(ids, tasks)
-        self._context[ids], self._seeds[ids] = context, np.asarray(seeds) % _MAX_SEED
+        self._context[ids], self._seeds[ids] = context, checked_seeds(seeds, len(ids))
         self._step_index[ids], self._action[ids] = 0, 0
         chosen = np.isin(np.arange(self.num_sims), ids)
         told = {"chosen": chosen, "contexts": self._context}
-        rows, infos = self._envs.reset(seed=self._seeds.tolist(), options=told)
+        with self._answering():
+            rows, infos = self._envs.reset(seed=self._seeds.tolist(), options=told)
+        self._require_apart()
         self._take(rows, infos, chosen)
         return self._look()
 
@@ -187,7 +192,8 @@ class OwnBatch(SimBatch):
         self._action[:] = self.executed(action)
         going = ~self._over
         self._step_index[going] += 1
-        rows, *_, infos = self._envs.step(np.where(going[:, None], self._given(), np.nan))
+        with self._answering():
+            rows, *_, infos = self._envs.step(np.where(going[:, None], self._given(), np.nan))
         self._take(rows, infos, going)
         observation = self._look()
         cut = self._terms[_CUT][:, 0] > 0
@@ -206,8 +212,38 @@ class OwnBatch(SimBatch):
         raise self._unknown()
 
     def close(self) -> None:
-        """Close the environments."""
-        self._envs.close()
+        """Close the environments; processes that are gone, or still answer, are ended."""
+        if getattr(self._envs, "_state", AsyncState.DEFAULT) == AsyncState.DEFAULT:
+            with suppress(EOFError, OSError):
+                self._envs.close()
+        if not self._envs.closed:
+            self._envs._state = AsyncState.DEFAULT
+            self._envs.close(terminate=True)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Raise DemokitError where they are closed, or a process of theirs has ended."""
+        if self._envs.closed:
+            raise DemokitError(f"The environments of {self.family.name} are closed: make new ones.")
+        try:
+            yield
+        except (EOFError, ConnectionError):
+            sentinels = [process.sentinel for process in self._envs.processes]
+            ended = wait(sentinels, timeout=_ENDS_S)
+            sim = sentinels.index(ended[0]) if ended else 0
+            self.close()
+            raise self._fault(sim, "the process of its environment has ended by itself") from None
+
+    def _require_apart(self) -> None:
+        """Raise DemokitError where two simulations are one environment."""
+        if self.family.vectorized == "async":
+            return  # each process has its own
+        made = [seat.inside for seat in self._envs.envs if seat.inside is not None]
+        if len(set(map(id, made))) < len(made):
+            raise DemokitError(
+                f"What makes the environments of '{self.family.name}' gives the same one twice, "
+                "and episodes would mix: let it make a new one each time."
+            )
 
     def _given(self) -> FloatArray:
         """The actions (N, A) in the environments' own bounds and type."""
@@ -269,10 +305,15 @@ class Seat(gymnasium.Env[FloatArray, FloatArray]):
         info = {} if isnan(action[0]) else self._answer(self._step, action)
         return self._row, 0.0, False, False, info
 
+    @property
+    def inside(self) -> Any:
+        """The environment without wrappers, None before the first episode."""
+        return None if self._env is None else self._env.unwrapped
+
     def close(self) -> None:
         """Close the environment."""
         if self._env is not None:
-            self._env.close()
+            shut(self._env)
 
     def _answer(self, ask: Callable[..., None], *args: Any) -> dict[str, Any]:
         """An info that says a fault, if there is one."""
@@ -305,7 +346,11 @@ class Seat(gymnasium.Env[FloatArray, FloatArray]):
         self._note(seen, paid(reward), said)
 
     def _note(self, observation: Any, reward: float, said: tuple[bool, bool, bool]) -> None:
-        seen, width = np.asarray(observation), self._width
+        width = self._width
+        try:
+            seen = np.asarray(observation)
+        except ValueError as error:
+            raise MisbehavedError(f"what it observes is no array ({error})") from error
         if seen.shape != (width,) or seen.dtype.kind not in "fiub":
             raise MisbehavedError(
                 f"what it observes is {seen.dtype} {seen.shape}, not {width} numbers as its "
@@ -332,11 +377,6 @@ def _width(family: OwnFamily) -> int:
 def _context_space(name: str, tasks: Box | ContextSpace) -> ContextSpace:
     """The distribution of the tasks; raises DemokitError for none."""
     if isinstance(tasks, ContextSpace):
-        sizes = {len(part) for part in (tasks.names, tasks.units, tasks.low, tasks.high)}
-        if len(sizes) != 1 or 0 in sizes:
-            raise DemokitError(
-                f"The tasks of '{name}' need names, units, low and high of one length, not 0."
-            )
         return tasks
     if not isinstance(tasks, Box) or len(tasks.shape) != 1 or not tasks.is_bounded():
         raise DemokitError(
@@ -353,7 +393,12 @@ def _bounds(name: str, space: Any) -> tuple[FloatArray, FloatArray]:
             f"The actions of '{name}' are {space!s:.80}: policies here give a vector, so they "
             "must be a Box of one axis."
         )
-    if not space.is_bounded() or space.dtype is None or space.dtype.kind != "f":
+    if space.dtype is None or space.dtype.kind != "f":
+        raise DemokitError(
+            f"The actions of '{name}' are {space!s:.80}, whole numbers: wrap the environment so "
+            "that it takes a Box of floats, and rounds them itself."
+        )
+    if not space.is_bounded():
         raise DemokitError(
             f"The actions of '{name}' have no bounds: use gymnasium.wrappers.RescaleAction, or "
             "a Box with a low and a high."
@@ -361,20 +406,31 @@ def _bounds(name: str, space: Any) -> tuple[FloatArray, FloatArray]:
     return space.low, space.high
 
 
-def _observed(name: str, space: Any) -> int:
-    """The width of the observation; raises DemokitError where it is no vector."""
+def _observed(name: str, space: Any) -> Bounds:
+    """The bounds of the observation; raises DemokitError where it is no vector."""
     if not isinstance(space, Box) or len(space.shape) != 1 or not space.shape[0]:
         raise DemokitError(
             f"The observations of '{name}' are {space!s:.80}, and must be one vector: wrap the "
             "environment in gymnasium.wrappers.FlattenObservation."
         )
-    return int(space.shape[0])
+    return Bounds(space.low, space.high)
 
 
 def _horizon(name: str, env: Any, stated: int | None) -> int:
     found = stated if stated is not None else env.spec and env.spec.max_episode_steps
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+    whole = isinstance(found, int | np.integer) and not isinstance(found, bool)
+    if not whole or found < 1:
+        said = "is not known" if found is None else f"is no number of steps, {found!r}"
+        raise DemokitError(f"How long episodes of '{name}' may be {said}: say horizon=, in steps.")
+    return int(found)
+
+
+def _rate_hz(name: str, env: Any) -> float:
+    """Actions per second, of the environment's metadata; 1 where it says nothing."""
+    rate = (env.metadata or {}).get("render_fps") or 1
+    if not isinstance(rate, int | float | np.number) or not 0 < rate < np.inf:
         raise DemokitError(
-            f"How long episodes of '{name}' may be is not known: say horizon=, in steps."
+            f"The render_fps in the metadata of '{name}' is {rate!r}: give a number above 0, or "
+            "leave it out."
         )
-    return found
+    return float(rate)

@@ -108,9 +108,10 @@ class SawyerFamily(Family):
         }
 
     def start(self, noise: FloatArray) -> Views:
-        """The hand's target within START_NOISE_M of the start in x and y, never off the workspace.
+        """The hand's target within START_NOISE_M of the start in x and y.
 
-        The arm follows during `settle_steps`. Objects start where keyframe 0 puts them.
+        That may be as far behind the workspace's edge; `control` lets it be there. The arm follows
+        during `settle_steps`. Objects start where keyframe 0 puts them.
         """
         offset = START_NOISE_M * np.pad(noise, ((0, 0), (0, 1)))
         return {"hand_target": np.array(self.hand_start_w_m) + offset}

@@ -1,4 +1,4 @@
-"""A picture of a family, as a small PNG: the first task, in the middle of an episode."""
+"""A picture of a family, as a small PNG: the first task, at its start."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from demokit.envs.batch import make_sims
 from demokit.envs.family import Family
 from demokit.envs.render import Renderer
 from demokit.envs.tasks import make_tasks, task_sets
-from demokit.types import FloatArray
 from demokit.writing import write_whole
 
 COLOURS = 128  # of the palette: a quarter of the size, no difference to be seen
 
 
-def write_snapshot(
-    family: Family, path: Path, *, camera: str = "scene", actions: FloatArray | None = None
-) -> Path:
-    """Write a 640x480 PNG of simulation 0 after `actions` (T, A); returns the path.
+def write_snapshot(family: Family, path: Path, *, camera: str = "scene") -> Path:
+    """Write a 640x480 PNG of a start of the family's first task; returns the path.
 
     Raises:
         DemokitError: nothing to draw with, no such camera, or the file cannot be written.
@@ -30,8 +27,6 @@ def write_snapshot(
     context = np.array(task.context)
     sims = make_sims(family, 1)
     sims.reset(context[None], [0], tasks=[task.id])
-    for action in np.zeros((0, len(family.actions))) if actions is None else actions:
-        sims.step(action[None])
     renderer = Renderer(family, camera=camera)
     try:
         write_png(renderer.render(sims, 0, context), path)

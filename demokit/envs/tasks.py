@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from demokit.envs.family import Family
+from demokit.envs.family import ContextSpace, Family
 from demokit.errors import DemokitError, unknown_name
-from demokit.random import stream
+from demokit.random import MAX_SEED, stream
 from demokit.types import SPLITS, FloatArray, Task
 
 DEFAULT_NUM_TASKS = 20
@@ -37,9 +37,13 @@ def task_sets(family: Family) -> dict[str, tuple[str, ...]]:
     published = tuple(sorted(_paper(family)))
     paper = {"paper": (*published, "monitor")} if published else {}
     ood = {"ood": ("ood",)} if family.context.ood_low else {}
-    dynamics = {"dynamics": SPLITS} if family.dynamics else {}
+    dynamics = {"dynamics": _dynamics_splits(family.dynamics)} if family.dynamics else {}
     drawn = dict.fromkeys(("uniform", *family.published), _DRAWN)
     return {**paper, **drawn, **ood, **dynamics}
+
+
+def _dynamics_splits(space: ContextSpace) -> tuple[str, ...]:
+    return tuple(split for split in SPLITS if split != "ood" or space.ood_low)
 
 
 def make_tasks(
@@ -66,6 +70,8 @@ def make_tasks(
         raise unknown_name(f"split of task set '{task_set}'", split, known[task_set])
     if num_tasks is not None and num_tasks < 1:
         raise DemokitError(f"At least one task is needed, not {num_tasks}.")
+    if not 0 <= seed <= MAX_SEED:
+        raise DemokitError(f"The seed of tasks is from 0 to {MAX_SEED}, not {seed}.")
     contexts = _contexts(family, task_set, split, num_tasks, seed)
     label = task_set if task_set == "paper" else f"{task_set}-{seed}"
     prefix = f"{family.name}/{label}/{split}"
@@ -82,8 +88,8 @@ def find_task(family: Family, task_id: str) -> Task:
         DemokitError: there is none.
     """
     name, label, split, number, *more = [*task_id.split("/"), "", "", ""]
-    task_set, _, seed = label.partition("-")
-    numbers = number.isdecimal() and (seed or "0").isdecimal() and int(number) < _MOST_DRAWN
+    task_set, _, seed = label.rpartition("-") if label != "paper" else (label, "", "")
+    numbers = _is_number(number, _MOST_DRAWN - 1) and _is_number(seed or "0", MAX_SEED)
     if name == family.name and numbers and not any(more):
         drawn = (
             {} if task_set == "paper" else {"num_tasks": int(number) + 1, "seed": int(seed or 0)}
@@ -94,6 +100,12 @@ def find_task(family: Family, task_id: str) -> Task:
     known = next(iter(task_sets(family)))
     first = make_tasks(family, known, task_sets(family)[known][-1], num_tasks=1)[0].id
     raise DemokitError(f"There is no task '{task_id}' of {family.name}: one is {first}.")
+
+
+def _is_number(text: str, most: int) -> bool:
+    """Whether it is a whole number from 0 to `most`."""
+    # int() refuses thousands of digits.
+    return text.isdecimal() and len(text) <= len(str(most)) and int(text) <= most
 
 
 def _contexts(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from demokit.errors import DemokitError
 
-_KEY = "image_"
+_ALONE, _KEY = "image", "image_"
 _LARGEST_SIDE = 4096
 
 
@@ -32,7 +32,7 @@ class Vision:
     def image_names(self) -> dict[str, str]:
         """Camera -> its key in the observation: "image" where "policy" is the only one."""
         if self.cameras == ("policy",):
-            return {"policy": "image"}
+            return {"policy": _ALONE}
         return {camera: f"{_KEY}{camera}" for camera in self.cameras}
 
     @classmethod
@@ -42,5 +42,10 @@ class Vision:
         if not images:
             return None
         height, width, _ = next(iter(images.values()))
-        cameras = tuple(key.removeprefix(_KEY) for key in images if key != "image")
+        cameras = tuple(key.removeprefix(_KEY) for key in images if key != _ALONE)
         return cls(height, width, cameras or ("policy",))
+
+
+def is_image(name: str) -> bool:
+    """Whether images are called so in an observation."""
+    return name == _ALONE or name.startswith(_KEY)

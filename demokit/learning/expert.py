@@ -6,7 +6,7 @@ that says for which family, model, task set and reward it was trained, and what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
@@ -36,7 +36,8 @@ _TRAINING = ("task_set", "env_steps", "returns", "success")
 class ExpertInputs:
     """What an expert sees, in the order of its input vector: name -> width.
 
-    Every term of the family, whoever may see it, and last the task's context.
+    Every term of the family that says something of the world, whoever may see it, and last the
+    task's context.
     """
 
     widths: Mapping[str, int]
@@ -44,7 +45,8 @@ class ExpertInputs:
     @classmethod
     def of(cls, family: Family, context_width: int) -> ExpertInputs:
         """Those of a family; contexts are wider where tasks set the dynamics."""
-        return cls({**{term.name: term.width for term in family.terms}, "context": context_width})
+        named = {term.name: term.width for term in family.terms if term.name not in family.counters}
+        return cls({**named, "context": context_width})
 
     @property
     def width(self) -> int:
@@ -93,6 +95,11 @@ class TrainedExpert:
     def training(self) -> dict[str, Any]:
         """What datasets say of it: hash, environment steps of its training, scores by task."""
         return {"sha256": self.sha256, **{name: self.header[name] for name in _TRAINING}}
+
+    @property
+    def contexts(self) -> list[tuple[float, ...]]:
+        """Of the tasks it was trained on."""
+        return [task["context"] for task in self.header["tasks"]]
 
     @torch.no_grad()
     def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:  # noqa: ARG002
@@ -154,7 +161,7 @@ class PerTaskExperts:
 
     def act(self, observation: FloatArray, privileged: Mapping[str, Array]) -> FloatArray:
         """Actions (N, A), each by the expert of its task; raises DemokitError for other tasks."""
-        known = np.array([expert.header["tasks"][0]["context"] for expert in self.experts])
+        known = np.array([context for expert in self.experts for context in expert.contexts])
         apart = np.abs(privileged["context"][:, None, : known.shape[1]] - known).max(axis=2)
         if (apart.min(axis=1) > 0).any():
             stranger = privileged["context"][apart.min(axis=1).argmax()]
@@ -178,8 +185,20 @@ def load_trained(path: Path, family_name: str) -> TrainedExpert | PerTaskExperts
         found = sorted(path.glob(f"*/{EXPERT_FILE}"))
         if not found:
             raise DemokitError(f"No expert in {path}: name a folder that train-expert wrote.")
-        return PerTaskExperts(tuple(_load_one(each, family_name) for each in found))
+        experts = tuple(_load_one(each, family_name) for each in found)
+        _require_tasks_apart(experts, path)
+        return PerTaskExperts(experts)
     return _load_one(path / EXPERT_FILE if path.is_dir() else path, family_name)
+
+
+def _require_tasks_apart(experts: Sequence[TrainedExpert], path: Path) -> None:
+    """Raise DemokitError unless each is an expert for one task, and all contexts are as wide."""
+    known = {tuple(map(len, expert.contexts)) for expert in experts}
+    if known != {(experts[0].inputs.widths["context"],)}:
+        raise DemokitError(
+            f"{path} must hold an expert for one task in each folder, with contexts of one width: "
+            "name a folder that train-expert wrote."
+        )
 
 
 def _load_one(path: Path, family_name: str) -> TrainedExpert:
@@ -215,6 +234,9 @@ def _from_parts(
         raise ValueError("its layers do not fit each other")
     if {mean.shape, scale.shape} != {(inputs.width,)}:
         raise ValueError("its layers do not fit its inputs")
+    numbers = mean, scale, *(part for layer in layers for part in layer)
+    if not all(part.isfinite().all() for part in numbers) or not (scale > 0).all():
+        raise ValueError("its numbers are not finite, or a scale is not above 0")
     about = {**header, **_described(header)}
     return TrainedExpert(header["family"], inputs, mean, scale, layers, about, digest)
 
@@ -239,8 +261,13 @@ def _require_same_world(expert: TrainedExpert, path: Path) -> None:
         raise DemokitError(
             f"{path} was trained on another model of {expert.family_name}: train again."
         )
-    context_width = expert.inputs.widths.get("context", 0)
-    if expert.inputs.widths != ExpertInputs.of(family, context_width).widths:
+    inputs = expert.inputs.widths
+    told, most = inputs.get("context", 0), family.context.width + len(family.nominal_dynamics)
+    wanted = ExpertInputs.of(family, told).widths
+    # Earlier versions gave them the counters.
+    counters = {term.name: term.width for term in family.terms if term.name in family.counters}
+    fit = wanted.items() <= inputs.items() <= {**wanted, **counters}.items()
+    if not (fit and 0 < told <= most):
         raise DemokitError(
             f"{path} was trained on other terms of {expert.family_name}: train again."
         )

@@ -16,6 +16,7 @@ from demokit.cli.config import config_option, field_options
 from demokit.cli.typed import family_of_env
 from demokit.errors import not_installed
 from demokit.text import say
+from recorders import WEAK_SUCCESS
 from recorders.sac.config import SacConfig
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from recorders.sac.train import Evaluation, Training
 
 EXPERT_SUFFIX = ".safetensors"
-WEAK_SUCCESS = 0.5
 
 
 @click.command(name="train-expert")

@@ -71,6 +71,10 @@ class Evaluator:
         self._sims: SimBatch = make_sims(family, len(self._tasks), reward="dense")
         self._shape = len(tasks), episodes
 
+    def close(self) -> None:
+        """Close the simulations."""
+        self._sims.close()
+
     def __call__(self, expert: TrainedExpert) -> Evaluation:
         """Mean return and success rate by task."""
         num = len(self._tasks)
@@ -136,7 +140,8 @@ class Training:
         torch.manual_seed(stream_seed(config.seed, "networks and updates", begun))
         set_threads(config)
         rng = stream(config.seed, "tasks and starts", begun)
-        self.agent = make_agent(TaskVecEnv(family, tasks, config.num_envs, rng), config)
+        self._env = TaskVecEnv(family, tasks, config.num_envs, rng)
+        self.agent = make_agent(self._env, config)
         self._evaluate = Evaluator(family, tasks, config.eval_episodes)
         self._best, self._spent_s = -np.inf, 0.0
         if kept:
@@ -182,8 +187,10 @@ class Training:
         return found
 
     def close(self) -> None:
-        """Leave the folder to others."""
+        """Leave the folder to others, and close the simulations."""
         self._kept.close()
+        self._evaluate.close()
+        self._env.close()
 
     def _expert(self, spent_s: float) -> TrainedExpert:
         header = {

@@ -42,7 +42,7 @@ class TaskVecEnv(VecEnv):
         num_threads: int = 0,
     ) -> None:
         self._ids = [task.id for task in tasks]
-        self._contexts = np.array([task.context for task in tasks])
+        self._contexts = family.contexts(tasks)
         self.inputs = ExpertInputs.of(family, self._contexts.shape[1])
         self._sims = make_sims(family, num_envs, reward="dense", num_threads=num_threads)
         self._context = np.zeros((num_envs, self._contexts.shape[1]))
@@ -85,7 +85,8 @@ class TaskVecEnv(VecEnv):
         return observation, reward, ended, infos
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Close the simulations."""
+        self._sims.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """The attribute of the batch, once for each simulation asked for."""

@@ -131,7 +131,7 @@ def _opened(
         return room, Views([room, StatusLine()])
     view = _make_view(options, sims, shown, _told(chosen, source, bindings))
     stack.callback(view.close)
-    device = _make_device(bindings, chosen, shown)
+    device = _make_device(bindings, chosen, shown, stack)
     stack.callback(device.close)
     status = StatusLine()
     stack.callback(status.close)
@@ -189,7 +189,10 @@ def _last_words(terminal: Device) -> None:
     say("", "The window is gone. What was kept is safe: go on with --resume.", err=True)
 
 
-def _make_device(bindings: Bindings, chosen: Choice, shown: Choice) -> Device:
+def _make_device(
+    bindings: Bindings, chosen: Choice, shown: Choice, stack: contextlib.ExitStack
+) -> Device:
+    """The device; what it asks for the focus is closed with the stack."""
     if chosen.name == "terminal":
         from recorders.teleop.terminal import Terminal
 
@@ -201,7 +204,10 @@ def _make_device(bindings: Bindings, chosen: Choice, shown: Choice) -> Device:
     from recorders.teleop.focus import Focus
     from recorders.teleop.keyboard import Keyboard
 
-    focused = Focus() if knows_focus(shown.name, sys.platform) else lambda: True
+    focus = Focus() if knows_focus(shown.name, sys.platform) else None
+    if focus is not None:
+        stack.callback(focus.close)
+    focused = focus or (lambda: True)
     keyboard = Keyboard(bindings, focused)
     if chosen.name == "keyboard":
         return keyboard

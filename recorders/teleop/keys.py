@@ -107,6 +107,7 @@ def load_bindings(path: Path | None = None) -> Bindings:
     for section, values in given.items():
         _check_names(path, section, values, default)
     merged = {section: {**values, **given.get(section, {})} for section, values in default.items()}
+    _check_gamepad(merged["gamepad"])
     return Bindings(
         hold=_by_key(merged["hold"], merged["press"]),
         press={k: Press(v) for k, v in _by_key(merged["press"], merged["hold"]).items()},
@@ -146,6 +147,15 @@ def _by_key(mine: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, str
                 raise DemokitError(f"The key '{key}' is bound twice: bind it once.")
             found[key] = purpose
     return found
+
+
+def _check_gamepad(given: Mapping[str, Any]) -> None:
+    """Raise DemokitError where one of its axes or buttons is for two purposes."""
+    for kind, names in (("axis", _MOVES), ("button", Press)):
+        numbers = [_number(name, given[name]) for name in names if name in given]
+        for number in numbers:
+            if numbers.count(number) > 1:
+                raise DemokitError(f"The gamepad's {kind} {number:g} is bound twice: bind it once.")
 
 
 def _keys(keys: Any) -> list[str]:

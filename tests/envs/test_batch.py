@@ -166,3 +166,18 @@ def test_actions_are_clipped():
         sims.reset(context_of(family, 1), [0])
     clipped = near.step(np.array([[1.0, -1.0]])).observation
     assert np.array_equal(far.step(np.array([[30.0, -2.0]])).observation, clipped)
+
+
+def test_each_simulation_has_a_task_and_a_seed_of_its_own():
+    sims = SimBatch(make_family("point"), 3)
+    for contexts in (np.zeros((1, 2)), np.zeros((2, 2)), np.zeros(2)):
+        with pytest.raises(DemokitError, match=r"have the shape \(3, 2\)"):
+            sims.reset(contexts, range(3))
+    with pytest.raises(DemokitError, match="3 simulations start with a seed each, and 1"):
+        sims.reset(np.zeros((3, 2)), [0])
+    with pytest.raises(DemokitError, match=r"from 0 to .*, not -1"):
+        sims.reset(np.zeros((3, 2)), [0, -1, 2])
+    sims.reset(np.zeros((3, 2)), range(3))
+    state = sims.get_state()
+    with pytest.raises(DemokitError, match=r"have the shape \(3, 2\)"):
+        sims.set_state(state._replace(context=np.zeros((4, 2))))

@@ -1,5 +1,6 @@
 """Families of other packages, and any Gymnasium environment built on MuJoCo."""
 
+import gc
 import re
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import mujoco
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from gymnasium.envs.mujoco.pusher_v5 import PusherEnv
 
+import demokit
 import demokit.envs as envs
 from demokit.cli import main
 from demokit.data import open_dataset
@@ -16,6 +19,7 @@ from demokit.data.replay import Replayer, compare
 from demokit.envs.batch import make_sims
 from demokit.envs.check import check_family
 from demokit.envs.family import ContextSpace, Family, Term
+from demokit.envs.gym import Env
 from demokit.envs.point import Point
 from demokit.errors import DemokitError
 from tests.envs.test_gym import can_draw
@@ -105,6 +109,101 @@ def test_recorded_and_replayed_bit_for_bit(env_id, tmp_path):
     assert np.array_equal(middle.arrays["observations"][0], episodes[0].observations[3])
 
 
+@pytest.mark.parametrize("env_id", ["Pusher-v5", "Hopper-v5"])
+def test_the_seed_of_an_episode_is_gymnasiums(env_id, tmp_path):
+    path = tmp_path / "a.hdf5"
+    demokit.record(f"gym:{env_id}", path, expert="random", num_episodes=4)
+    with open_dataset(path) as dataset:
+        episodes = list(dataset)
+    assert max(episode.seed for episode in episodes) > 2**31
+    for episode in episodes:
+        seen, _ = gymnasium.make(env_id).unwrapped.reset(seed=episode.seed)
+        np.testing.assert_array_equal(episode.observations[0], seen.astype(np.float32))
+
+
+def test_the_space_is_gymnasiums():
+    env = Env("gym:Humanoid-v5")
+    assert env.observation_space.shape == gymnasium.make("Humanoid-v5").observation_space.shape
+    rows = [env.reset(seed=0)[0]]
+    for action in np.random.default_rng(0).uniform(-1, 1, (20, *env.action_space.shape)):
+        rows.append(env.step(action)[0])
+    assert all(env.observation_space.contains(row) for row in rows)
+    assert np.abs(rows).max() > 100
+    assert np.abs(Env("push").observation_space.high).max() == 100
+
+
+class Counted(PusherEnv):
+    """How many are open."""
+
+    opened = 0
+
+    def __init__(self, **given):
+        super().__init__(**given)
+        Counted.opened += 1
+
+    def close(self):
+        Counted.opened -= 1
+        super().close()
+
+
+class Narrow(PusherEnv):
+    """It observes one number instead of 23."""
+
+    def step(self, action):
+        _, *said = super().step(action)
+        return np.zeros(1), *said
+
+
+@pytest.fixture
+def registered():
+    for kind in (Counted, Narrow):
+        gymnasium.register(f"test/{kind.__name__}-v0", entry_point=kind, max_episode_steps=5)
+    yield
+    for kind in (Counted, Narrow):
+        del gymnasium.registry[f"test/{kind.__name__}-v0"]
+    envs.make_family.cache_clear()
+
+
+@pytest.mark.usefixtures("registered")
+def test_gymnasiums_environments_are_closed(tmp_path):
+    family = envs.make_family("gym:test/Counted-v0")
+    before = Counted.opened
+    demokit.record(family, tmp_path / "a.hdf5", expert="random", num_episodes=2)
+    assert Counted.opened == before
+    with make_sims(family, 3):
+        assert Counted.opened == before + 3
+    assert Counted.opened == before
+    sims = make_sims(family, 2)
+    del sims
+    gc.collect()
+    assert Counted.opened == before
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_observation_of_another_width_is_not_spread():
+    sims = make_sims(envs.make_family("gym:test/Narrow-v0"), 1)
+    sims.reset(np.zeros((1, 1)), [0])
+    with pytest.raises(DemokitError, match="does not fit its environment's observation space"):
+        sims.step(np.zeros((1, 7)))
+
+
+def test_a_family_that_is_given_is_the_one_that_is_meant(tmp_path, monkeypatch):
+    monkeypatch.setattr(envs, "_registered", {})
+    ring = documented()["Ring"]()
+    dataset = demokit.record(ring, tmp_path / "a.hdf5", expert="random", num_episodes=2)
+    assert (dataset.metadata.family, len(dataset)) == ("ring", 2)
+    assert envs.make_family("ring") is ring
+    assert envs.given_family(ring) is ring
+    point = envs.make_family("point")
+    assert envs.given_family(Point()).name == point.name
+    posing = type("Posing", (type(ring),), {"name": "push"})()
+    with pytest.raises(DemokitError, match="'push' is the name of an installed family"):
+        demokit.record(posing, tmp_path / "b.hdf5")
+    with pytest.raises(DemokitError, match="its goal_marker fails"):
+        envs.given_family(type("Bad", (Point,), {"name": "bad", "goal_marker": None})())
+    envs.make_family.cache_clear()
+
+
 def documented():
     """The classes of the page's code, by name."""
     written: dict = {}
@@ -143,7 +242,45 @@ MISTAKES = {
     "horizon": ({"horizon": 0.5}, "horizon must be a whole number"),
     "terms": ({"terms": ("ball_pos_m",)}, "terms must be a tuple of Term"),
     "twins": ({"terms": RAIL.terms * 2}, "the same name"),
-    "context": ({"context": ContextSpace(("a",), ("m",), (), ())}, "must have one length"),
+    "noise": ({"start_noise_width": -1}, "start_noise_width must be a whole number of at least 0"),
+    "taken": (
+        {"terms": (*RAIL.terms, Term("context", 1, "m", "world", "privileged"))},
+        "its term 'context' is what demokit adds itself",
+    ),
+    "taken reward": (
+        {"terms": (*RAIL.terms, Term("reward_dense", 1, "1", "none", "privileged"))},
+        "its term 'reward_dense' is what demokit adds itself",
+    ),
+    "image": (
+        {
+            "terms": (*RAIL.terms, Term("image", 1, "m", "world", "observation")),
+            "vision_terms": ("image",),
+        },
+        "'image' is called as an image is",
+    ),
+    "no width": (
+        {"terms": (*RAIL.terms, Term("none", 0, "m", "world", "observation"))},
+        "the width of a term must be a whole number of at least 1",
+    ),
+    "dynamics": (
+        {"dynamics": RAIL.context, "nominal_dynamics": (1.0,)},
+        "its set_task fails with NotImplementedError",
+    ),
+    "nominal": ({"dynamics": RAIL.context}, "a number for each name of dynamics"),
+    "sizes": ({"paper_sizes": {"test": 3}}, "paper_sizes has 'test': 3, and must say"),
+    "no size": ({"paper_sizes": {"train": 0}}, "paper_sizes has 'train': 0, and must say"),
+    "published": (
+        {"published": {"wide": ContextSpace(("a", "b"), ("m", "m"), (0, 0), (1, 1))}},
+        "published 'wide' must be a ContextSpace as wide as context",
+    ),
+    "end": (
+        {"terminated": lambda self, terms: np.zeros(2)},
+        "terminated returns float64, and must return booleans",
+    ),
+    "complex": (
+        {"reward_dense": lambda self, terms, context, action: np.zeros(2, complex)},
+        "reward_dense returns complex128, and must return real numbers",
+    ),
     "task": (
         {"set_task": lambda self, sims, ids, context: sims.expand("mass")},
         "its set_task fails with ValueError: .*mass",
@@ -174,6 +311,13 @@ def test_a_mistake_in_a_family_is_one_sentence_when_it_is_loaded(mistake, foreig
         envs.make_family("broken")
     assert str(raised.value).startswith("Family 'broken' (")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", [5, "a/b", "a b", ""])
+def test_a_name_that_is_none_is_refused(name):
+    family = type("Broken", (RAIL,), {"name": name})()
+    with pytest.raises(DemokitError, match="name is letters, digits"):
+        check_family(family)
 
 
 def test_what_a_family_lacks_is_named(foreign):

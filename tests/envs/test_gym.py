@@ -187,3 +187,40 @@ def test_wrong_options_are_refused():
         demokit_gym.Env("door", tasks=make_tasks(make_family("push"), "paper", "train"))
     with pytest.raises(DemokitError, match="call reset"):
         demokit_gym.VectorEnv("point", 2).step(np.zeros((2, 2)))
+
+
+def test_a_seed_is_for_what_starts_again():
+    env, twin = (make_vec(AutoresetMode.DISABLED, 2) for _ in range(2))
+    env.reset(seed=0)
+    twin.reset(seed=0)
+    env.reset(seed=50, options={"reset_mask": np.array([True, False])})
+    second = {"reset_mask": np.array([False, True])}
+    ours, theirs = env.reset(options=second), twin.reset(options=second)
+    np.testing.assert_array_equal(ours[0][1], theirs[0][1])
+    assert ours[1]["task"][1] == theirs[1]["task"][1]
+
+
+def test_what_was_not_reset_is_neither_stepped_nor_drawn():
+    env = make_vec(AutoresetMode.DISABLED, 2, render_mode="rgb_array")
+    env.reset(options={"reset_mask": np.array([False, True])})
+    for act in (env.render, lambda: env.step(np.zeros((2, 2)))):
+        with pytest.raises(DemokitError, match=r"call reset\(\)"):
+            act()
+
+
+@pytest.mark.parametrize("task", [[0.1, 0.2], np.zeros(2), 3])
+def test_a_task_that_is_none_is_refused(task):
+    env = gymnasium.make(IDS[0])
+    with pytest.raises(DemokitError, match="neither the id of one nor"):
+        env.reset(options={"task": task})
+
+
+def test_tasks_with_and_without_dynamics_go_together():
+    push = make_family("push")
+    tasks = [make_tasks(push, name, "train", num_tasks=1)[0] for name in ("paper", "dynamics")]
+    env = make_vec(num_envs=6, env_id=IDS[1], tasks=tasks)
+    _, info = env.reset(seed=0)
+    assert set(info["task"]) == {task.id for task in tasks}
+    for name, context in zip(info["task"], info["privileged"]["context"], strict=True):
+        task = next(task for task in tasks if task.id == name)
+        np.testing.assert_array_equal(context, push.with_dynamics(np.array([task.context]))[0])

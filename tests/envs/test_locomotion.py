@@ -144,6 +144,10 @@ def test_a_crippled_cheetah_is_one_whose_motor_gives_nothing():
         paid = step.observation[:, 17] - 0.05 * np.square(action).sum()
         np.testing.assert_allclose(step.reward, paid, atol=1e-5)
     np.testing.assert_array_equal(family.nominal(contexts), np.ones((7, 6)))
+    # The green ball that people see is where success begins.
+    (marker,) = family.goal_marker(contexts[1]).values()
+    assert not family.success({"root_x_w_m": marker[:1][None]}, contexts[:1])[0]
+    assert family.success({"root_x_w_m": marker[:1][None] + 1e-9}, contexts[:1])[0]
     state = sims.get_state()
     again = SimBatch(family, 7)
     again.set_state(state)

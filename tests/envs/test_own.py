@@ -1,6 +1,8 @@
 """Gymnasium environments of somebody's own as families, without MuJoCo; and what is wrong."""
 
+import os
 import sys
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -9,6 +11,7 @@ from click.testing import CliRunner
 from gymnasium import spaces
 from gymnasium.spaces import Box
 
+import demokit
 import demokit.envs as envs
 from demokit.cli import main
 from demokit.data import open_dataset
@@ -318,9 +321,6 @@ REFUSED = {
     "no steps": (("line", Line, TASKS), {"horizon": 0}, "say horizon="),
     "tasks": (("line", Line, 3), {}, "give a Box of one axis"),
     "endless tasks": (("line", Line, Box(-np.inf, 1, (1,))), {}, "give a Box of one axis"),
-    "uneven tasks": (
-        ("line", Line, ContextSpace(("a",), (), (0.0,), (1.0,))), {}, "of one length, not 0"
-    ),
     "tell": (("line", Line, TASKS), {"tell": "resett"}, "did you mean 'reset'"),
     "vectorized": (("line", Line, TASKS), {"vectorized": "asynch"}, "did you mean 'async'"),
     "no such id": (("line", "Nothing-v9", TASKS), {}, "cannot be made"),
@@ -331,6 +331,22 @@ REFUSED = {
     ),
     "dict": (("line", but(observation_space=spaces.Dict({})), TASKS), {}, "FlattenObservation"),
     "discrete": (("line", but(action_space=spaces.Discrete(2)), TASKS), {}, "must be a Box"),
+    "whole actions": (
+        ("line", but(action_space=Box(0, 5, (1,), np.int64)), TASKS), {}, "whole numbers"
+    ),
+    "no number of steps": (("line", Line, TASKS), {"horizon": 5.5}, "no number of steps, 5.5"),
+    "ragged": (
+        ("line", but(_seen=lambda self: [np.zeros(2), 1]), TASKS), {}, "it observes is no array"
+    ),
+    "rate": (("line", but(metadata={"render_fps": "fast"}), TASKS), {}, "render_fps .* is 'fast'"),
+    "no rate": (("line", but(metadata={"render_fps": np.nan}), TASKS), {}, "render_fps .* is nan"),
+    "back in time": (("line", but(metadata={"render_fps": -5}), TASKS), {}, "render_fps .* is -5"),
+    "one for all": (("line", lambda env=Line(): env, TASKS), {}, "gives the same one twice"),  # noqa: B008
+    "one inside": (
+        ("line", lambda env=Line(): gymnasium.wrappers.TimeLimit(env, 9), TASKS),  # noqa: B008
+        {},
+        "gives the same one twice",
+    ),
     "unbounded": (
         ("line", but(action_space=Box(-np.inf, np.inf, (1,))), TASKS), {}, "RescaleAction"
     ),
@@ -343,6 +359,111 @@ REFUSED = {
     "NaN": (("line", but(_seen=lambda self: np.full(2, np.nan)), TASKS), {}, "'observation'.*nan"),
     "tell fails": (("line", Line, TASKS), {"tell": fails}, "cannot be told its task"),
 }  # fmt: skip
+
+
+class Counted(Line):
+    """How many are open."""
+
+    opened = 0
+
+    def __init__(self):
+        Counted.opened += 1
+
+    def close(self):
+        Counted.opened -= 1
+
+
+class Broken(Counted):
+    """It fails, also when it is closed."""
+
+    step = fails
+
+    def close(self):
+        super().close()
+        raise ValueError("closed already")
+
+
+class Flat(Counted):
+    action_space = spaces.Discrete(2)
+
+
+def test_environments_are_closed_whatever_happens(tmp_path):
+    for bad in (Broken, Flat):
+        with pytest.raises(DemokitError):
+            from_gymnasium("line", bad, TASKS, horizon=HORIZON)
+        assert Counted.opened == 0
+    family = from_gymnasium("line", Counted, TASKS, horizon=HORIZON)
+    assert Counted.opened == 0
+    demokit.record(family, tmp_path / "a.hdf5", expert="random", tasks=2, episodes_per_task=1)
+    assert Counted.opened == 0
+    sims = make_sims(family, 2)
+    sims.reset(np.zeros((2, 1)), [0, 1])
+    sims.close()
+    sims.close()
+    with pytest.raises(DemokitError, match="are closed: make new ones"):
+        sims.step(np.zeros((2, 1)))
+
+
+def test_the_seed_of_an_episode_is_the_environments(tmp_path):
+    family = from_gymnasium("line", Line, TASKS, horizon=HORIZON)
+    path = tmp_path / "a.hdf5"
+    demokit.record(family, path, expert="random", tasks=1, episodes_per_task=8)
+    with open_dataset(path) as dataset:
+        episodes = list(dataset)
+    assert max(episode.seed for episode in episodes) > 2**31
+    for episode in episodes:
+        theirs = by_hand(episode.seed, episode.task.context[0], [])
+        np.testing.assert_array_equal(episode.observations[0], theirs[0, :2].astype(np.float32))
+
+
+def test_the_space_is_the_environments():
+    family = from_gymnasium(
+        "line", but(observation_space=Box(-1e6, np.inf, (2,), np.float64)), TASKS, horizon=HORIZON
+    )
+    assert Env("line").observation_space == Box(-1e6, np.inf, (2,), np.float32)
+    whole = from_gymnasium("whole", Line, TASKS, horizon=np.int64(HORIZON))
+    assert (family.horizon, type(whole.horizon)) == (HORIZON, int)
+    silent = from_gymnasium("silent", but(metadata=None), TASKS, horizon=HORIZON)
+    assert silent.control_dt_s == 1
+
+
+class Dies(Line):
+    """Its process ends in its third step."""
+
+    def step(self, action):
+        if self.t == 2:
+            os._exit(9)
+        return super().step(action)
+
+
+class Dead(Line):
+    """Its process ends when its second episode begins."""
+
+    begun = 0
+
+    def reset(self, **given):
+        self.begun += 1
+        if self.begun == 2:
+            os._exit(9)
+        return super().reset(**given)
+
+
+@pytest.mark.parametrize(("kind", "when"), [(Dies, "in step 3"), (Dead, "at its start")])
+def test_a_process_that_ends_is_one_sentence(kind, when):
+    family = from_gymnasium("line", kind, TASKS, horizon=HORIZON, vectorized="async")
+    sims = make_sims(family, 2)
+    sims.reset(np.zeros((2, 1)), [1, 2], tasks=["line/a", "line/b"])
+    sims.step(np.zeros((2, 1)))
+    sims.step(np.zeros((2, 1)))
+    go_on = partial(sims.step, np.zeros((2, 1)))
+    if kind is Dead:
+        go_on = partial(sims.reset, np.zeros((1, 1)), [1], np.array([0]), tasks=["line/a"])
+    with pytest.raises(SimulationFaultError, match=f"line/a.* {when}: the process") as raised:
+        go_on()
+    assert raised.value.simulation == 0
+    with pytest.raises(DemokitError, match="are closed"):
+        sims.reset(np.zeros((2, 1)), [1, 2])
+    sims.close()
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from demokit.envs import family_names, make_family
+from demokit.envs.family import ContextSpace
+from demokit.envs.point import Point
 from demokit.envs.tasks import find_task, make_tasks, task_sets
 from demokit.errors import DemokitError
 
@@ -138,3 +140,56 @@ def test_draws_depend_on_the_seed_alone():
 def test_errors_say_what_to_do(task_set, split, num, message):
     with pytest.raises(DemokitError, match=message):
         make_tasks(make_family("push"), task_set, split, num_tasks=num)
+
+
+def space(low=(0.0, 0.0), high=(1.0, 1.0), ood=((), ()), **others):
+    return ContextSpace(("a", "b"), ("m", "m"), low, high, *ood, **others)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ContextSpace(("a",), (), (0.0,), (1.0,)), "of one length, not 0: .* 1, 0, 1 and"),
+        (lambda: ContextSpace((), (), (), ()), "of one length, not 0"),
+        (lambda: space(low=(2.0, 0.0)), "low and high are"),
+        (lambda: space(low=(np.nan, 0.0)), "2 finite numbers each"),
+        (lambda: space(high=(np.inf, 1.0)), "2 finite numbers each"),
+        (lambda: space(ood=((-1.0,), (2.0,))), "ood_low and ood_high are"),
+        (lambda: space(ood=((-1.0, -1.0), ())), "ood_low and ood_high are"),
+        (lambda: space(regions=(((0.0,), (1.0,)),)), "a region's bounds are"),
+        (lambda: space(held_out=((0.0,),)), "a context that is held out"),
+        (lambda: space(ood=((0.2, 0.2), (0.8, 1.0))), "lie within .*let them reach beyond"),
+    ],
+)
+def test_distributions_that_are_none_are_refused(make, message):
+    with pytest.raises(DemokitError, match=message):
+        make()
+
+
+def test_draws_out_of_distribution_end():
+    halves = ((0.0, 0.0), (0.5, 1.0)), ((0.5, 0.0), (1.0, 1.0))
+    covered = space(ood=((0.2, 0.2), (0.8, 0.8)), regions=halves)
+    with pytest.raises(DemokitError, match="0 are out of distribution: widen them"):
+        covered.sample_ood(np.random.default_rng(0), 2)
+
+
+class Slippery(Point):
+    """Its tasks set the dynamics, and none are out of distribution."""
+
+    dynamics = ContextSpace(("mass",), ("kg",), (1.0,), (2.0,))
+    nominal_dynamics = (1.0,)
+    published = {"half-disc": ContextSpace(("a", "b"), ("m", "m"), (-1, -1), (0, 0))}  # noqa: RUF012
+
+
+def test_dynamics_out_of_distribution_are_offered_where_there_are_some():
+    assert task_sets(Slippery())["dynamics"] == ("train", "validation", "monitor")
+
+
+def test_tasks_are_found_by_their_ids():
+    (task,) = make_tasks(Slippery(), "half-disc", "train", num_tasks=1, seed=3)
+    assert find_task(Slippery(), task.id) == task
+    for name in ("9" * 5000, "-1", str(2**64)):
+        with pytest.raises(DemokitError, match="There is no task"):
+            find_task(make_family("point"), f"point/uniform-{name}/train/00")
+    with pytest.raises(DemokitError, match=r"seed of tasks is from 0 .* not -1"):
+        make_tasks(make_family("point"), "uniform", "train", seed=-1)

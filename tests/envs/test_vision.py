@@ -82,6 +82,31 @@ def test_any_size_and_several_cameras():
     sims.close()
 
 
+def test_after_closing_it_is_drawn_as_before():
+    sims, first = started(make_family("push"), 2, num_threads=2)
+    state = sims.get_state()
+    sims.close()
+    sims.close()
+    assert np.array_equal(sims.set_state(state)["image"], first["image"])
+    env = gymnasium.make("demokit/Push-v0", observation="vision").unwrapped
+    seen, _ = env.reset(seed=3)
+    env.close()
+    assert np.array_equal(env.reset(seed=3)[0]["image"], seen["image"])
+    env.step(np.zeros(3))
+    for each in (sims, env):
+        each.close()
+
+
+def test_after_a_failure_it_is_drawn_as_before():
+    sims, first = started(make_family("push"), 2, num_threads=2)
+    states = sims.get_state().physics
+    images = sims._eyes
+    with pytest.raises(TypeError):
+        images.render(states[:, :3])  # no state of this model
+    assert np.array_equal(images.render(states)["image"], first["image"])
+    sims.close()
+
+
 def test_what_cannot_be_seen_is_refused():
     with pytest.raises(DemokitError, match="did you mean 'policy'"):
         SimBatch(make_family("push"), 1, observation=Vision(cameras=("polisy",)))

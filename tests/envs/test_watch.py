@@ -188,6 +188,42 @@ def test_behind_its_end_a_simulation_is_not_watched_and_stays_finite():
     sims.step(pushed(3, 1))
 
 
+class Ends(Point):
+    """Over half a metre to the right, where the terms and rewards of what goes on are none."""
+
+    name = "ends"
+
+    def read(self, views):
+        terms = super().read(views)
+        beyond = np.maximum(0, terms["point_pos_w_m"][:, :1] - 0.6)
+        return {**terms, "point_vel_w": terms["point_vel_w"] / np.where(beyond > 0, 0.0, 1.0)}
+
+    def reward_dense(self, terms, context, action):  # noqa: ARG002
+        return np.log(0.6 - terms["point_pos_w_m"][:, 0])
+
+    def terminated(self, terms):
+        return terms["point_pos_w_m"][:, 0] > 0.5
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_behind_its_end_no_term_and_no_reward_is_watched():
+    sims = SimBatch(Ends(), 2)
+    sims.reset(np.zeros((2, 2)), [0, 1])
+    action = np.array([[0.4, 0.0], [-0.1, 0.0]])
+    ended = 0
+    for _ in range(Ends.horizon):
+        step = sims.step(action)
+        ended += step.terminated[0]
+        assert np.isfinite(step.reward).all()
+        assert all(np.isfinite(values).all() for values in sims.privileged().values())
+    assert ended > 3
+    sims.reset(np.zeros((1, 2)), [0], np.array([0]))
+    state = sims.get_state()
+    state.physics[0, 1] = 0.9  # x, behind the time: watched again
+    with pytest.raises(DemokitError, match="its term 'point_vel_w'"):
+        sims.set_state(state)
+
+
 @pytest.mark.parametrize(
     ("paid", "said"), [(np.nan, "nan"), (-np.inf, "-inf"), (1e39, r"1e\+39"), (-3.5e38, "-3.5e")]
 )

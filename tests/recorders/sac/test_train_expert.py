@@ -11,21 +11,24 @@ import sys
 import time
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from tiny_training import TINY
 
+import demokit.envs as envs
 from demokit.cli import INTERRUPTED
 from demokit.data import open_dataset
 from demokit.data.labels import read_labels
-from demokit.envs import make_family
-from demokit.envs.batch import SimBatch
+from demokit.envs import from_gymnasium, make_family
+from demokit.envs.batch import SimBatch, make_sims
 from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
 from demokit.experts import load_expert
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
-from demokit.learning.expert import PerTaskExperts
+from demokit.learning.expert import ExpertInputs, PerTaskExperts, TrainedExpert
 from demokit.learning.folder import Hold
 from demokit.random import stream, stream_seed
 from recorders.sac.config import SacConfig
@@ -129,6 +132,15 @@ def test_separate_experts_act_in_their_own_tasks(tmp_path, invoke):
         np.testing.assert_array_equal(both.act(*there), expert.act(*there))
     with pytest.raises(DemokitError, match="training tasks only"):
         both.act(*started(1, (0.123, 0.456)))
+    one, _ = sorted(folder.glob("*/expert.safetensors"))
+    (tmp_path / "bad").mkdir()
+    for tasks in ([], [{"context": [0.0]}], [{"context": [0.0] * 5}], [{"context": [0.0] * 2}] * 2):
+        bad = tmp_path / "bad" / "expert.safetensors"
+        shutil.copytree(folder, tmp_path / "x", dirs_exist_ok=True)
+        changed(bad, one, tasks=tasks)
+        bad.replace(tmp_path / "x" / one.parent.name / one.name)
+        with pytest.raises(DemokitError, match="an expert for one task in each folder"):
+            load_expert(str(tmp_path / "x"), "point")
 
 
 def test_a_folder_that_holds_a_training_is_kept(trained, invoke):
@@ -322,6 +334,80 @@ def test_wrong_files_are_one_sentence(make, says, trained, tmp_path, invoke):
     assert says in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert not (tmp_path / "x.hdf5").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("layers.0.weight", np.nan), ("mean", np.inf), ("scale", 0.0)]
+)
+def test_numbers_that_are_none_are_refused(name, value, trained, tmp_path):
+    tensors, header = load_checkpoint(trained / "expert.safetensors")
+    tensors[name][:] = value
+    path = tmp_path / "bad.safetensors"
+    save_checkpoint(path, tensors, header)
+    with pytest.raises(DemokitError, match="numbers are not finite, or a scale is not above 0"):
+        load_expert(str(path), "point")
+
+
+class Line(gymnasium.Env):
+    """A point on a line."""
+
+    observation_space = Box(-9, 9, (1,), np.float32)
+    action_space = Box(-1, 1, (1,), np.float32)
+    opened = 0
+
+    def __init__(self):
+        Line.opened += 1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x, self.goal = self.np_random.uniform(-0.1, 0.1, 1), options["task"]
+        return self.x.astype(np.float32), {}
+
+    def step(self, action):
+        self.x = self.x + action
+        return self.x.astype(np.float32), -abs(float((self.x - self.goal)[0])), False, False, {}
+
+    def close(self):
+        Line.opened -= 1
+
+
+@pytest.fixture
+def line(monkeypatch):
+    """An environment of somebody's own as a family, and no longer than the test."""
+    monkeypatch.setattr(envs, "_registered", {})
+    yield from_gymnasium("line", Line, Box(-1, 1, (1,)), horizon=5)
+    make_family.cache_clear()
+
+
+def test_experts_of_own_environments_do_not_see_the_seed(line, tmp_path):
+    before = Line.opened
+    tasks = make_tasks(line, "uniform", "train", num_tasks=2)
+    config = SacConfig(num_envs=2, hidden_width=4, device="cpu", compile=False, threads=1)
+    training = Training(tmp_path / "run", line, tasks, "uniform", config)
+    assert "progress" not in training.agent.inputs.widths
+    assert {"observation", "reward", "context"} < set(training.agent.inputs.widths)
+    training.close()
+    assert Line.opened == before
+
+
+def test_an_expert_that_was_trained_on_the_seed_still_acts(line, tmp_path):
+    widths = {"observation": 1, "progress": 2, "context": 1}
+    said = ("reward", "terminated", "solved", "cut")
+    inputs = ExpertInputs({**widths, **dict.fromkeys(said, 1)})
+    layers = ((torch.ones(inputs.width, 1).double(), torch.zeros(1).double()),)
+    scale = torch.ones(inputs.width).double()
+    header = {"model_hash": "", "task_set": "uniform", "env_steps": 1, "returns": {}, "success": {}}
+    path = tmp_path / "old.safetensors"
+    TrainedExpert("line", inputs, 0 * scale, scale, layers, header).save(path)
+    sims = make_sims(line, 1)
+    observation = sims.reset(np.zeros((1, 1)), [5])
+    assert load_expert(str(path), "line").act(observation, sims.privileged()).shape == (1, 1)
+    without = ExpertInputs({name: width for name, width in inputs.widths.items() if name != "cut"})
+    layers = ((torch.ones(without.width, 1).double(), torch.zeros(1).double()),)
+    scale = torch.ones(without.width).double()
+    TrainedExpert("line", without, 0 * scale, scale, layers, header).save(path)
+    with pytest.raises(DemokitError, match="other terms of line"):
+        load_expert(str(path), "line")
 
 
 def changed(path, original, **values):

@@ -188,6 +188,8 @@ def test_bindings_of_ones_own(tmp_path):
     ("text", "problem"),
     [
         ('[press]\nkeep = ["w"]', "bound twice"),
+        ("[gamepad]\nkeep = 0", "gamepad's button 0 is bound twice"),
+        ("[gamepad]\nup_down = 1", "gamepad's axis 1 is bound twice"),
         ("[hold]\nforward = 3", "lists of keys"),
         ('[hold]\nforwards = ["i"]', "did you mean 'forward'"),
         ("[speed]\nfine = 3", "at most 1"),
