@@ -332,7 +332,7 @@ def task_map(rows: Sequence[Row], contexts: Sequence[TaskContext], split: str) -
 def _coordinates(contexts: Sequence[TaskContext]) -> tuple[FloatArray, FloatArray, tuple[str, str]]:
     """Where to draw the tasks, and what the axes are called."""
     goals = np.array([each.goal_w_m for each in contexts])
-    if goals.size:
+    if goals.size and (len(goals) == 1 or np.ptp(goals, axis=0).any()):  # not one for all
         return goals[:, 0], goals[:, 1], ("goal x, m", "goal y, m")
     values = np.array([list(each.context.values()) for each in contexts])
     names = list(contexts[0].context)

@@ -6,7 +6,7 @@ import pytest
 from demokit.envs import make_family
 from demokit.types import Task
 from gmps.comparison.episodes import At, equal_budget, shown_episodes
-from gmps.comparison.plot import adaptation, pictures
+from gmps.comparison.plot import adaptation, pictures, task_map
 from gmps.comparison.report import (
     Comparison,
     after_equal_episodes,
@@ -362,3 +362,12 @@ def test_every_task_has_a_line(table):
     found = task_table(table, contexts, SPLIT)
     assert found.header[2:5] == ["bad, 0", "bad, 10", "bad, 30"]
     assert found.body[1][:5] == ["t/1", "0.5", "0% / 0.0", "50% / 3.0", "100% / 4.0"]
+
+
+@pytest.mark.parametrize(
+    ("goals", "axis"), [([(5, 0), (5, 0)], "leg"), ([(5, 0), (5, 1)], "goal x, m")]
+)
+def test_a_goal_that_all_tasks_share_is_no_map_of_them(goals, axis, table):
+    contexts = [TaskContext(f"t/{i}", SPLIT, {"leg": i}, goal) for i, goal in enumerate(goals)]
+    [*_, last] = task_map(table, contexts, SPLIT).axes[:-1]
+    assert last.get_xlabel() == axis
