@@ -76,6 +76,7 @@ class Facts:
             and `Trained.expert`; empty in archives that are older than these.
         is_told: whether it is told the contexts of new tasks, see `IsTold`.
         versions: of the libraries that measured it, in archives whose curves do not say.
+        num_tasks: of training; 0 in archives that are older than this.
     """
 
     method: str
@@ -96,6 +97,7 @@ class Facts:
     expert: str = ""
     is_told: bool = False
     versions: dict[str, str] = field(default_factory=dict)
+    num_tasks: int = 0
 
     @classmethod
     def of(cls, path: Path) -> Facts:
@@ -125,7 +127,7 @@ class Facts:
                 raise TypeError(f"{each.name} is no {each.type}")
         if not all(isinstance(version, str) for version in self.versions.values()):
             raise TypeError("versions are no words")
-        if self.episodes_per_step < 1 or min(self.seed, self.task_seed) < 0:
+        if self.episodes_per_step < 1 or min(self.seed, self.task_seed, self.num_tasks) < 0:
             raise ValueError("its numbers are none of a run")
 
     @classmethod
@@ -153,6 +155,7 @@ class Facts:
             trained.demos,
             trained.expert,
             isinstance(learner, IsTold),
+            num_tasks=len(problem.tasks),
         )
 
     @property
@@ -250,8 +253,10 @@ class EvaluatedRun:
         differing = ", ".join(f"{name}={value}" for name, value in facts.differing().items())
         return {
             "run": self.path.name,
+            "label": self.label,
             "method": facts.method,
             "seed": facts.seed,
+            "training tasks": facts.num_tasks or "",
             **dict.fromkeys(PARTS, ""),
             **facts.spent.parts(),
             NEEDED: "" if facts.spent.undivided else facts.spent.needed,

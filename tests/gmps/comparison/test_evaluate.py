@@ -20,7 +20,7 @@ from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts, evaluated_runs
-from gmps.comparison.measure import _keys, measure, num_steps
+from gmps.comparison.measure import _keys, measure, num_steps, unlike
 from gmps.comparison.protocol import Protocol
 from gmps.comparison.references import choose_reference, demonstrated
 from gmps.comparison.rows import Row, Variant, label_of, read_rows
@@ -418,8 +418,14 @@ def test_runs_of_other_tasks_are_no_seeds(point_run, tmp_path, invoke):
     refused = invoke("evaluate", point_run, tmp_path / "gmps-1", exit_code=1).output
     assert "their training tasks differ" in refused
     (tmp_path / "gmps-1").rename(tmp_path / "few-1")
-    both = ("evaluate", point_run, tmp_path / "few-1", "--num-tasks", 1, "--adapt-steps", 1)
-    assert "not all trained on the same demonstrations" in invoke(*both).stderr
+    folder, small = tmp_path / "c", ("--num-tasks", 1, "--adapt-steps", 1)
+    both = ("evaluate", point_run, tmp_path / "few-1", *small, "--output-dir", folder)
+    said = "The runs were not all trained on the same demonstrations and tasks."
+    assert said in invoke(*both).stderr
+    assert content_of(folder)["verdict"]["validation"].endswith(said)
+    assert [run["training tasks"] for run in content_of(folder)["runs"]] == [3, 2]
+    for page in ("report.md", "report.html"):
+        assert said in (folder / page).read_text()
 
 
 def kept(folder, facts):
@@ -441,12 +447,23 @@ def test_runs_of_other_demonstrations_are_no_seeds(point_run, tmp_path):
         evaluated_runs([first, other])
 
 
+def test_trainings_are_unlike_where_they_are_known_to_be(point_run):
+    run = EvaluatedRun(point_run, Facts.of(point_run))
+    said = [
+        unlike([run, replace(run, facts=replace(run.facts, **other))])
+        for other in ({}, {"demos": ""}, {"demos": "0"}, {"demos": "", "tasks": "0"})
+    ]
+    same = "The runs were not all trained on the same"
+    assert said == ["", "", f"{same} demonstrations.", f"{same} tasks."]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         *({"options": {}}, {"options": {"seed": "x"}}, {"options": {"seed": -1}}, {"options": 3}),
         *({"options": {"seed": float("inf")}}, {"episodes_per_step": "20"}),
         *({"episodes_per_step": 0}, {"step_size": "x"}, {"ready_steps": 0.5}, {"task_seed": -1}),
+        *({"num_tasks": -1}, {"num_tasks": "20"}),
         *({"demos": 3}, {"family_name": 5}, {"method": []}, {"finished": "no"}, {"spent": []}),
         *({"versions": 3}, {"versions": {"torch": 2}}, {"something": 1}),
     ],

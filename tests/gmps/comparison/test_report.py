@@ -1,5 +1,8 @@
 """What is read from the long table: verdicts, areas, tables, on numbers worked by hand."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -23,6 +26,7 @@ from gmps.comparison.report import (
     tables,
     task_table,
     verdict,
+    write_json,
 )
 from gmps.comparison.rows import (
     ACTORS,
@@ -200,6 +204,15 @@ def test_what_methods_were_told_is_a_table(table):
     assert "| good | much |" in page
 
 
+def test_in_what_the_trainings_differ_is_said_with_the_verdict(table, tmp_path):
+    unlike = "The runs were not all trained on the same tasks."
+    found = Comparison("t", table, [], [{"run": "a"}], {}, {}, caveat=unlike)
+    said = f"{verdict(table, SPLIT)} {unlike}"
+    assert f"\n{said}\n" in markdown(found)
+    assert write_json(tmp_path / "t.json", found)["verdict"] == {SPLIT: said}
+    assert replace(found, caveat="").said(SPLIT) == verdict(table, SPLIT)
+
+
 @pytest.fixture
 def uneven():
     """Steps of 20 episodes, of 5, of 8 and of 1; the last is measured up to 2 episodes only."""
@@ -268,6 +281,18 @@ def test_areas(table):
     assert found["return"] == pytest.approx((1 + 2.5 + 3) / 3)
     assert found["regret"] == pytest.approx(10 - 6.5 / 3)
     assert found["share"] == pytest.approx((30 - 6.5) / 30)
+
+
+def test_what_is_no_share_is_left_out(table, tmp_path):
+    """Of a regret that even random actions do not have; NaN is no JSON."""
+    alike = [row for row in table if row.actor != REFERENCE]
+    for name in ("expert", "random actions"):
+        alike += reference(name, [9, 11], [1, 1])
+    found = areas(alike, "bad", SPLIT)
+    assert found == pytest.approx({"return": 6.5 / 3, "regret": 10 - 6.5 / 3})
+    write_json(tmp_path / "t.json", Comparison("t", alike, [], [{"run": "a"}], {}, {}))
+    json.loads((tmp_path / "t.json").read_text(), parse_constant=pytest.fail)
+    assert "(regret)" in markdown(Comparison("t", alike, [], [{"run": "a"}], {}, {}))
 
 
 def test_the_gap_to_the_expert_is_in_return_and_paired_by_task(table):
