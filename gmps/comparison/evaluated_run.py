@@ -290,8 +290,8 @@ class EvaluatedRun:
     def read_curve(self, keys: Sequence[str], variant: Variant) -> Measured | None:
         """A curve that was measured before under one of these keys, if it was.
 
-        What other versions of the libraries have measured counts where there is no checkpoint to
-        measure again.
+        What other versions of the libraries have measured, or nobody knows which, counts where
+        there is no checkpoint to measure again.
         """
         for key in keys:
             path = self._curve(key)
@@ -301,7 +301,7 @@ class EvaluatedRun:
                 _check_rows(rows)
             except (EOFError, OSError, zlib.error, *MALFORMED):
                 continue  # none, or a damaged one: it is measured again
-            if self.has_checkpoint and by not in ({}, versions()):
+            if self.has_checkpoint and by != versions():
                 continue
             own = {"label": self.label, "sweep": variant.sweep}
             named = [Row(**{**asdict(row), **own}) for row in rows]

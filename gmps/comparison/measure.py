@@ -37,9 +37,10 @@ class Wanted(NamedTuple):
     protocol: Protocol
 
     @property
-    def keys(self) -> tuple[str, str]:
-        """Its names."""
-        return _keys(*self)
+    def keys(self) -> tuple[str, ...]:
+        """Its names: that of demokit 0.1, too, where there is no checkpoint to measure again."""
+        now, older = _keys(*self)
+        return (now,) if self.run.has_checkpoint else (now, older)
 
     @property
     def parts(self) -> list[slice]:

@@ -20,7 +20,7 @@ from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts, evaluated_runs
-from gmps.comparison.measure import _keys, measure, num_steps, unlike
+from gmps.comparison.measure import Wanted, _keys, measure, num_steps, unlike
 from gmps.comparison.protocol import Protocol
 from gmps.comparison.references import choose_reference, demonstrated
 from gmps.comparison.rows import Row, Variant, label_of, read_rows
@@ -566,6 +566,29 @@ def test_a_run_that_is_trained_further_meanwhile_is_not_measured(point_run, tmp_
         measure([begun], Protocol(num_tasks=1, adapt_steps=1))
     assert not (run / CURVES).exists()
     assert EvaluatedRun(run, Facts.of(run)).trained.iteration == further["iteration"]
+
+
+def test_what_nobody_says_the_making_of_is_measured_again_where_it_can_be(point_run, tmp_path):
+    """Curves under demokit 0.1's key, and those that name no versions."""
+    folder, protocol = tmp_path / "gmps-0", Protocol(num_tasks=1, adapt_steps=1)
+    shutil.copytree(point_run, folder, ignore=shutil.ignore_patterns(CURVES))
+    run = EvaluatedRun(folder, Facts.of(folder))
+    measure([run], protocol)
+    [tasks], [curve] = protocol.tasks([run]).values(), (folder / CURVES).iterdir()
+    wanted = Wanted(run, tasks, Variant("main", 3), protocol)
+    now, older = (f"{key}.csv.gz" for key in _keys(*wanted))
+    rows, text = wanted.read().rows, gzip.decompress(curve.read_bytes())
+    told, _, unsaid = text.partition(b"\n")
+    assert curve.name == now
+    assert told.startswith(b"# ")
+    for name, content in ((older, text), (older, unsaid), (now, unsaid)):
+        shutil.rmtree(folder / CURVES)
+        (folder / CURVES).mkdir()
+        (folder / CURVES / name).write_bytes(gzip.compress(content))
+        assert wanted.read() is None
+        (folder / "checkpoint.safetensors").rename(tmp_path / "away")
+        assert wanted.read().rows == rows
+        (tmp_path / "away").rename(folder / "checkpoint.safetensors")
 
 
 def test_curves_belong_to_what_decides_them(point_run):
