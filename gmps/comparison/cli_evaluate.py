@@ -144,12 +144,12 @@ def evaluate(
 
 def _print_tables(comparison: Comparison) -> None:
     """The verdict, and success and return by episodes; the page has the rest."""
-    from gmps.comparison.report import plain_tables, told_table, verdict
+    from gmps.comparison.report import plain_tables, told_table
     from gmps.comparison.rows import splits
 
     say(comparison.title)
     for split in splits(comparison.rows):
-        say("", f"{verdict(comparison.rows, split)}")
+        say("", comparison.said(split))
         for table in plain_tables(comparison.rows, split):
             _print(table)
     told = told_table(comparison.told)

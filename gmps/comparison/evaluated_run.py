@@ -76,6 +76,7 @@ class Facts:
             and `Trained.expert`; empty in archives that are older than these.
         is_told: whether it is told the contexts of new tasks, see `IsTold`.
         versions: of the libraries that measured it, in archives whose curves do not say.
+        num_tasks: of training; 0 in archives that are older than this.
     """
 
     method: str
@@ -96,6 +97,7 @@ class Facts:
     expert: str = ""
     is_told: bool = False
     versions: dict[str, str] = field(default_factory=dict)
+    num_tasks: int = 0
 
     @classmethod
     def of(cls, path: Path) -> Facts:
@@ -125,7 +127,7 @@ class Facts:
                 raise TypeError(f"{each.name} is no {each.type}")
         if not all(isinstance(version, str) for version in self.versions.values()):
             raise TypeError("versions are no words")
-        if self.episodes_per_step < 1 or min(self.seed, self.task_seed) < 0:
+        if self.episodes_per_step < 1 or min(self.seed, self.task_seed, self.num_tasks) < 0:
             raise ValueError("its numbers are none of a run")
 
     @classmethod
@@ -153,6 +155,7 @@ class Facts:
             trained.demos,
             trained.expert,
             isinstance(learner, IsTold),
+            num_tasks=len(problem.tasks),
         )
 
     @property
@@ -250,8 +253,10 @@ class EvaluatedRun:
         differing = ", ".join(f"{name}={value}" for name, value in facts.differing().items())
         return {
             "run": self.path.name,
+            "label": self.label,
             "method": facts.method,
             "seed": facts.seed,
+            "training tasks": facts.num_tasks or "",
             **dict.fromkeys(PARTS, ""),
             **facts.spent.parts(),
             NEEDED: "" if facts.spent.undivided else facts.spent.needed,
@@ -285,8 +290,8 @@ class EvaluatedRun:
     def read_curve(self, keys: Sequence[str], variant: Variant) -> Measured | None:
         """A curve that was measured before under one of these keys, if it was.
 
-        What other versions of the libraries have measured counts where there is no checkpoint to
-        measure again.
+        What other versions of the libraries have measured, or nobody knows which, counts where
+        there is no checkpoint to measure again.
         """
         for key in keys:
             path = self._curve(key)
@@ -296,7 +301,7 @@ class EvaluatedRun:
                 _check_rows(rows)
             except (EOFError, OSError, zlib.error, *MALFORMED):
                 continue  # none, or a damaged one: it is measured again
-            if self.has_checkpoint and by not in ({}, versions()):
+            if self.has_checkpoint and by != versions():
                 continue
             own = {"label": self.label, "sweep": variant.sweep}
             named = [Row(**{**asdict(row), **own}) for row in rows]

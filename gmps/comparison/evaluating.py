@@ -15,7 +15,7 @@ from demokit.cli.console import quiet
 from demokit.errors import DemokitError, unknown_name
 from gmps.comparison.evaluated_run import EvaluatedRun, evaluated_runs
 from gmps.comparison.folder import write_folder
-from gmps.comparison.measure import compare, films, num_films, num_steps
+from gmps.comparison.measure import compare, films, num_films, num_steps, unlike
 from gmps.comparison.protocol import Protocol
 from gmps.comparison.report import Comparison
 from gmps.comparison.rows import MEASURES
@@ -79,9 +79,7 @@ def _tell(runs: Sequence[EvaluatedRun], protocol: Protocol, tell: Tell) -> None:
         run.require_steps(max(protocol.steps(variant.rollouts) for variant in of_run))
         if not run.facts.finished:
             tell(f"{run.path} is not finished: it is evaluated as it is now.")
-    if len({run.facts.demos for run in runs} - {""}) > 1:
-        tell("The runs were not all trained on the same demonstrations.")
-    if note := protocol.reference(runs).note:
+    for note in filter(None, (unlike(runs), protocol.reference(runs).note)):
         tell(note)
 
 

@@ -37,9 +37,10 @@ class Wanted(NamedTuple):
     protocol: Protocol
 
     @property
-    def keys(self) -> tuple[str, str]:
-        """Its names."""
-        return _keys(*self)
+    def keys(self) -> tuple[str, ...]:
+        """Its names: that of demokit 0.1, too, where there is no checkpoint to measure again."""
+        now, older = _keys(*self)
+        return (now,) if self.run.has_checkpoint else (now, older)
 
     @property
     def parts(self) -> list[slice]:
@@ -96,7 +97,19 @@ def compare(
         },
         learning=[point for run in runs for point in run.learning()],
         told={run.label: _told(run, protocol) for run in runs},
+        caveat=unlike(runs),
     )
+
+
+def unlike(runs: Sequence[EvaluatedRun]) -> str:
+    """In what the trainings differ that a comparison takes for granted; "" if in nothing known."""
+    differing = [
+        what
+        for name, what in (("demos", "demonstrations"), ("tasks", "tasks"))
+        if len({getattr(run.facts, name) for run in runs} - {""}) > 1
+    ]
+    same = " and ".join(differing)
+    return f"The runs were not all trained on the same {same}." if differing else ""
 
 
 def _told(run: EvaluatedRun, protocol: Protocol) -> str:

@@ -23,7 +23,6 @@ from gmps.comparison.report import (
     tables,
     task_table,
     told_table,
-    verdict,
 )
 from gmps.comparison.rows import labels, references, select, splits
 from gmps.comparison.videos import Film
@@ -53,7 +52,7 @@ def _sections(
 ) -> Iterator[str]:
     every = splits(comparison.rows)
     for split in every:
-        yield f'<p class="verdict">{on_page(verdict(comparison.rows, split))}</p>'
+        yield f'<p class="verdict">{on_page(comparison.said(split))}</p>'
         yield f'<section class="tiles">{"".join(_tiles(comparison, split))}</section>'
     if (told := told_table(comparison.told)).body:
         yield f'<h2>{on_page(told.caption)}</h2><div class="panel methods">{_plain(told)}</div>'
@@ -68,7 +67,7 @@ def _sections(
         yield "</section>"
     yield "<h2>Task by task</h2>"
     for split in every:
-        yield f"<h3>{split} tasks where their goals are, and the return in each</h3>"
+        yield f"<h3>{on_page(split)} tasks where their goals are, and the return in each</h3>"
         yield _wide(pictures[f"map-{split}"])
         yield _wide(pictures[f"tasks-{split}"])
         yield _folded(task_table(comparison.rows, comparison.contexts, split))
@@ -79,7 +78,7 @@ def _sections(
     yield "<h2>Figures</h2>"
     for split in every:
         first, *rest = (found for found in tables(comparison.rows, split) if found.body)
-        yield f"<h3>{on_page(first.caption)}, {split} tasks</h3>"
+        yield f"<h3>{on_page(first.caption)}, {on_page(split)} tasks</h3>"
         yield f'<div class="panel methods">{_plain(first)}</div>'
         yield from map(_folded, rest)
 

@@ -75,6 +75,7 @@ class Comparison:
         options: method -> every option of its training, by name.
         learning: what was logged of the trainings.
         told: method -> all that it is told, in words.
+        caveat: in what the trainings differ that a comparison takes for granted, a sentence.
     """
 
     title: str
@@ -85,6 +86,11 @@ class Comparison:
     options: dict[str, dict[str, str]]
     learning: list[Monitored] = field(default_factory=list)
     told: dict[str, str] = field(default_factory=dict)
+    caveat: str = ""
+
+    def said(self, split: str) -> str:
+        """The verdict on a split, and what must be known with it."""
+        return f"{verdict(self.rows, split)} {self.caveat}".strip()
 
 
 Estimate: TypeAlias = Callable[[FloatArray], Interval]
@@ -358,7 +364,7 @@ def areas(rows: Sequence[Row], label: str, split: str) -> dict[str, float]:
 
     "return" is the area under the curve over the first episodes, see `area_budget`, over its width:
     what an episode earns meanwhile. "regret" is the expert's line less that, "share" the regret
-    over that of random actions.
+    over that of random actions, where these do not earn as much as the expert.
     """
     found = _mean_curve(rows, label, "episode_return", split)
     means = {num: float(cells.mean()) for num, cells in found.items()}
@@ -366,9 +372,8 @@ def areas(rows: Sequence[Row], label: str, split: str) -> dict[str, float]:
     result = {"return": mean_upto(means, area_budget(rows, split))}
     if EXPERT in lines:
         result["regret"] = lines[EXPERT] - result["return"]
-    if {EXPERT, RANDOM} <= lines.keys():
-        worst = lines[EXPERT] - lines[RANDOM]
-        result["share"] = result["regret"] / worst if worst else float("nan")
+    if {EXPERT, RANDOM} <= lines.keys() and lines[EXPERT] != lines[RANDOM]:
+        result["share"] = result["regret"] / (lines[EXPERT] - lines[RANDOM])
     return result
 
 
@@ -503,7 +508,7 @@ def write_json(path: Path, comparison: Comparison) -> dict[str, Any]:
     first = every[0]
     content = {
         "title": comparison.title,
-        "verdict": {split: verdict(rows, split) for split in every},
+        "verdict": {split: comparison.said(split) for split in every},
         "runs": comparison.runs,
         "facts": comparison.facts,
         "areas": {
@@ -532,7 +537,7 @@ def markdown(comparison: Comparison) -> str:
     for split in every:
         if len(every) > 1:
             parts.append(f"### On {split} tasks\n")
-        parts.append(in_cell(verdict(comparison.rows, split)) + "\n")
+        parts.append(in_cell(comparison.said(split)) + "\n")
         parts += [_markdown(table) for table in tables(comparison.rows, split) if table.body]
     parts += [_markdown(table) for table in [told_table(comparison.told)] if table.body]
     parts.append(_markdown(run_table(comparison.runs)))

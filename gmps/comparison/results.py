@@ -21,6 +21,7 @@ from gmps.comparison.rows import label_of
 from gmps.comparison.statistics import Interval
 from gmps.problem import PARTS
 
+_LEARNING, _EVALUATION = f"-{LEARNING_CURVES}", "-evaluation"
 _PARTS = {"verdict", "runs", "references", "summary"}
 _NAMES = {"success": "Success", "episode_return": "Return"}
 _QUANTITIES = {
@@ -160,7 +161,8 @@ def _budgets(found: dict[str, Any]) -> Iterator[str]:
     for name, content in found.items():
         by_method: dict[str, list[dict[str, Any]]] = {}
         for run in content["runs"]:
-            by_method.setdefault(label_of(Path(run["run"])), []).append(run)
+            label = run.get("label") or label_of(Path(run["run"]))  # older ones do not say
+            by_method.setdefault(label, []).append(run)
         for label, runs in by_method.items():
             means = (_mean([run.get(part, "") for run in runs]) for part in parts)
             yield _line([name, label, *means])
@@ -215,16 +217,22 @@ def _comparison(plan: Plan, name: str, source: Path, page: Path) -> Iterator[str
     yield f"## {name}: {title.removeprefix('## ')}\n"
     if plan.comparisons[name].about:
         yield plan.comparisons[name].about + "\n"
-    yield _picture(name, source / "evaluation.png", page.with_name(f"{page.stem}-{name}.png"))
+    yield _picture(name, source / "evaluation.png", page, _picture_of(name))
     learning = source / f"{LEARNING_CURVES}.png"
     if learning.exists():
         yield f"{ABOUT_LEARNING}\n"
-        yield _picture(name, learning, page.with_name(f"{page.stem}-{name}-{learning.name}"))
+        yield _picture(name, learning, page, f"{name}{_LEARNING}")
     yield rest
 
 
-def _picture(name: str, source: Path, target: Path) -> str:
+def _picture_of(name: str) -> str:
+    """What the picture of an evaluation is called: as no other's, nor any learning curves."""
+    return f"{name}{_EVALUATION}" if name.endswith((_LEARNING, _EVALUATION)) else name
+
+
+def _picture(name: str, source: Path, page: Path, called: str) -> str:
     """Copy a picture beside the page; returns what shows it there."""
+    target = page.with_name(f"{page.stem}-{called}.png")
     write_whole(target, source.read_bytes())
     return f"![{name}]({target.name})\n"
 

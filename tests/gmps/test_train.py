@@ -22,18 +22,23 @@ from short_run import (
 )
 
 from demokit.data import DatasetWriter, open_dataset
+from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.options import LABELS
+from gmps.distributed import ALONE
 from gmps.experience.demos import load_demos
 from gmps.experience.observation import thinned
+from gmps.loop import Monitor
 from gmps.methods.gmps import algorithm
 from gmps.policies.meta_params import MetaParams
+from gmps.problem import Problem, Training
 from gmps.progress import ITERATIONS, STEP_SIZES, unheard
 from gmps.runs.checkpoint import load
 from gmps.runs.folder import CURVES, FACTS, Run
 from gmps.runs.underway import Telling, Underway
 from gmps.steps.inner import InnerBatch
+from gmps.tuning import choose_step_size
 
 NUM_MONITOR = 20
 DATASETS = Path(__file__).parents[2] / "datasets"
@@ -146,6 +151,48 @@ def test_the_search_of_a_step_size_may_be_shortened(point_demos, tmp_path):
     tried = len(list(csv.DictReader((tmp_path / "step_sizes.csv").open())))
     assert trained.spent.tuning == (2 + 2 * tried) * 1 * (3 + 5) * 20
     assert (trained.iteration, trained.learner.tuning_tasks) == (4, 1)
+
+
+@pytest.fixture
+def met(monkeypatch):
+    """The tasks of every sampler that is asked for, in turn."""
+    asked, sampler = [], Problem.sampler
+
+    def watched(problem, tasks, **how):
+        asked.append(tasks)
+        return sampler(problem, tasks, **how)
+
+    monkeypatch.setattr(Problem, "sampler", watched)
+    return asked
+
+
+@pytest.mark.parametrize("num", [0, 2])
+def test_the_step_size_is_chosen_on_training_tasks_alone(point_demos, met, num):
+    demos = load_demos(point_demos, DEMOS)
+    learner, problem = learner_of(demos, options=options_of(tuning_tasks=num))
+    choose_step_size(learner, problem, seed=0, grid=(0.01,))
+    assert met == [problem.tasks[: num or None]]
+    assert {task.split for task in problem.tasks} == {"train"}
+
+
+def test_the_monitor_watches_tasks_that_are_in_no_other_split(point_demos, met):
+    demos = load_demos(point_demos, DEMOS)
+    learner, problem = learner_of(demos)
+    Monitor.of(Training(problem, options_of(), demos), ALONE).curve(learner, 0)
+    [tasks] = met
+    assert {task.split for task in tasks} == {"monitor"}
+    held_out = make_tasks(problem.family, *problem.task_set[:1], "validation")
+    others = {task.context for task in (*problem.tasks, *held_out)}
+    assert len(tasks) == NUM_MONITOR
+    assert others.isdisjoint(task.context for task in tasks)
+
+
+@pytest.mark.parametrize("method", ["gmps", "imitation"])
+def test_a_training_meets_no_validation_task(point_demos, tmp_path, met, method):
+    """From its first iteration to its step size, where it may stop early, too."""
+    options = options_of(method, iterations=2, eval_every=1, patience=1)
+    trained_in(tmp_path / "run", load_demos(point_demos, DEMOS), method, options)
+    assert {task.split for tasks in met for task in tasks} == {"train", "monitor"}
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(point_demos, tmp_path):

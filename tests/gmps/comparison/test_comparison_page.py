@@ -13,6 +13,9 @@ from browser import Browser, chromium
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks
 from demokit.page import table
+from gmps.comparison.page import page
+from gmps.comparison.report import Comparison
+from gmps.comparison.rows import ACTORS, MAIN, Row, TaskContext
 from gmps.comparison.videos import PANEL_SIZE, spread
 
 
@@ -92,6 +95,24 @@ def test_filmed_tasks_are_spread():
     tasks = make_tasks(make_family("point"), "uniform", "validation", num_tasks=9)
     assert [int(task.id[-2:]) for task in spread(tasks, 3)] == [0, 4, 8]
     assert len(spread(tasks, 20)) == 9
+
+
+def test_names_of_strangers_are_no_markup(tmp_path):
+    name = "<script>a"
+    rows = [
+        Row(name, 0, name, "t/0", MAIN, 3, 1.0, step, actor, 0.0, 0.0)
+        for actor in ACTORS
+        for step in (0, 1)
+    ]
+    contexts, told = [TaskContext("t/0", name, {name: 0.0}, ())], {name: name}
+    found = Comparison(name, rows, contexts, [told], told, {name: told}, told=told, caveat=name)
+    picture = tmp_path / f"{name}.png"
+    picture.write_bytes(b"")
+    drawn = dict.fromkeys(("evaluation", f"map-{name}", f"tasks-{name}"), picture)
+    reader = Reader()
+    reader.feed(page(found, drawn))
+    assert {"h1", "h3", "p", "td"} <= {*reader.tags}
+    assert "script" not in reader.tags
 
 
 def test_what_stands_in_a_table_is_text():

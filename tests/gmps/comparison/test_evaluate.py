@@ -20,7 +20,7 @@ from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts, evaluated_runs
-from gmps.comparison.measure import _keys, measure, num_steps
+from gmps.comparison.measure import Wanted, _keys, measure, num_steps, unlike
 from gmps.comparison.protocol import Protocol
 from gmps.comparison.references import choose_reference, demonstrated
 from gmps.comparison.rows import Row, Variant, label_of, read_rows
@@ -418,8 +418,14 @@ def test_runs_of_other_tasks_are_no_seeds(point_run, tmp_path, invoke):
     refused = invoke("evaluate", point_run, tmp_path / "gmps-1", exit_code=1).output
     assert "their training tasks differ" in refused
     (tmp_path / "gmps-1").rename(tmp_path / "few-1")
-    both = ("evaluate", point_run, tmp_path / "few-1", "--num-tasks", 1, "--adapt-steps", 1)
-    assert "not all trained on the same demonstrations" in invoke(*both).stderr
+    folder, small = tmp_path / "c", ("--num-tasks", 1, "--adapt-steps", 1)
+    both = ("evaluate", point_run, tmp_path / "few-1", *small, "--output-dir", folder)
+    said = "The runs were not all trained on the same demonstrations and tasks."
+    assert said in invoke(*both).stderr
+    assert content_of(folder)["verdict"]["validation"].endswith(said)
+    assert [run["training tasks"] for run in content_of(folder)["runs"]] == [3, 2]
+    for page in ("report.md", "report.html"):
+        assert said in (folder / page).read_text()
 
 
 def kept(folder, facts):
@@ -441,12 +447,23 @@ def test_runs_of_other_demonstrations_are_no_seeds(point_run, tmp_path):
         evaluated_runs([first, other])
 
 
+def test_trainings_are_unlike_where_they_are_known_to_be(point_run):
+    run = EvaluatedRun(point_run, Facts.of(point_run))
+    said = [
+        unlike([run, replace(run, facts=replace(run.facts, **other))])
+        for other in ({}, {"demos": ""}, {"demos": "0"}, {"demos": "", "tasks": "0"})
+    ]
+    same = "The runs were not all trained on the same"
+    assert said == ["", "", f"{same} demonstrations.", f"{same} tasks."]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         *({"options": {}}, {"options": {"seed": "x"}}, {"options": {"seed": -1}}, {"options": 3}),
         *({"options": {"seed": float("inf")}}, {"episodes_per_step": "20"}),
         *({"episodes_per_step": 0}, {"step_size": "x"}, {"ready_steps": 0.5}, {"task_seed": -1}),
+        *({"num_tasks": -1}, {"num_tasks": "20"}),
         *({"demos": 3}, {"family_name": 5}, {"method": []}, {"finished": "no"}, {"spent": []}),
         *({"versions": 3}, {"versions": {"torch": 2}}, {"something": 1}),
     ],
@@ -549,6 +566,29 @@ def test_a_run_that_is_trained_further_meanwhile_is_not_measured(point_run, tmp_
         measure([begun], Protocol(num_tasks=1, adapt_steps=1))
     assert not (run / CURVES).exists()
     assert EvaluatedRun(run, Facts.of(run)).trained.iteration == further["iteration"]
+
+
+def test_what_nobody_says_the_making_of_is_measured_again_where_it_can_be(point_run, tmp_path):
+    """Curves under demokit 0.1's key, and those that name no versions."""
+    folder, protocol = tmp_path / "gmps-0", Protocol(num_tasks=1, adapt_steps=1)
+    shutil.copytree(point_run, folder, ignore=shutil.ignore_patterns(CURVES))
+    run = EvaluatedRun(folder, Facts.of(folder))
+    measure([run], protocol)
+    [tasks], [curve] = protocol.tasks([run]).values(), (folder / CURVES).iterdir()
+    wanted = Wanted(run, tasks, Variant("main", 3), protocol)
+    now, older = (f"{key}.csv.gz" for key in _keys(*wanted))
+    rows, text = wanted.read().rows, gzip.decompress(curve.read_bytes())
+    told, _, unsaid = text.partition(b"\n")
+    assert curve.name == now
+    assert told.startswith(b"# ")
+    for name, content in ((older, text), (older, unsaid), (now, unsaid)):
+        shutil.rmtree(folder / CURVES)
+        (folder / CURVES).mkdir()
+        (folder / CURVES / name).write_bytes(gzip.compress(content))
+        assert wanted.read() is None
+        (folder / "checkpoint.safetensors").rename(tmp_path / "away")
+        assert wanted.read().rows == rows
+        (tmp_path / "away").rename(folder / "checkpoint.safetensors")
 
 
 def test_curves_belong_to_what_decides_them(point_run):

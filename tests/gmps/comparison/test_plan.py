@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from short_run import DEMOS, NUM_TASKS
@@ -17,7 +18,7 @@ from gmps.comparison.evaluated_run import EvaluatedRun, Facts
 from gmps.comparison.plan import PlannedRun, arguments, load_plan
 from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.report import Table, _markdown
-from gmps.comparison.results import _line, _told, write_results
+from gmps.comparison.results import _budgets, _comparison, _line, _told, write_results
 from gmps.methods.imitation import MultiTaskImitationOptions
 from gmps.problem import Spent
 from gmps.runs.checkpoint import load_with_digest
@@ -316,6 +317,30 @@ def test_what_was_spent_is_told_in_parts_that_add_up():
     told = EvaluatedRun(archive, Facts.of(archive)).budget()
     assert told["not told apart"] == 1_760_000
     assert told["demonstrations"] == told["needed to learn"] == ""
+
+
+def test_who_is_told_the_task_is_named_so_beside_what_it_took():
+    archive = Path(__file__).parents[3] / "docs/inference/push/oracle-0"
+    took = EvaluatedRun(archive, Facts.of(archive)).budget()
+    older = {name: value for name, value in took.items() if name != "label"}
+    found = {"push": {"runs": [took]}, "older": {"runs": [older]}}
+    *_, ours, before, _ = _budgets(found)
+    assert ours.startswith("| push | oracle (told the context) | 10,000 |")
+    assert before.startswith("| older | oracle | 10,000 |")
+
+
+def test_no_two_pictures_of_a_page_have_one_name(tmp_path):
+    """Whatever comparisons are called; each shows what was drawn of it."""
+    names = ("x", "x-learning", "x-evaluation", "x-learning-evaluation", "x-learning-learning")
+    plan = SimpleNamespace(comparisons=dict.fromkeys(names, SimpleNamespace(about="")))
+    (tmp_path / "report.md").write_text("## t\n")
+    for name in names:
+        for what in ("evaluation", "learning"):
+            (tmp_path / f"{what}.png").write_text(f"{what} of {name}")
+        list(_comparison(plan, name, tmp_path, tmp_path / "page.md"))
+    shown = [path.read_text() for path in tmp_path.glob("page-*.png")]
+    assert len({*shown}) == len(shown) == 2 * len(names)
+    assert (tmp_path / "page-x-learning.png").read_text() == "learning of x"
 
 
 def test_a_run_without_iterations_has_come_to_its_end(tmp_path):

@@ -1,5 +1,8 @@
 """What is read from the long table: verdicts, areas, tables, on numbers worked by hand."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -23,6 +26,7 @@ from gmps.comparison.report import (
     tables,
     task_table,
     verdict,
+    write_json,
 )
 from gmps.comparison.rows import (
     ACTORS,
@@ -60,10 +64,15 @@ def test_a_task_is_where_its_goal_is(name, context, goal):
 
 
 def rows(label, returns, success, seed=0, rollouts=10, sweep=MAIN, scale=1.0):
-    """Rows of one run; `returns` and `success` are (steps + 1, tasks)."""
+    """Rows of one run; `returns` and `success` of the mean policy are (steps + 1, tasks).
+
+    The stochastic one earns 1 less and succeeds half as often.
+    """
+    explored = np.subtract(returns, 1).tolist(), np.divide(success, 2).tolist()
+    found = dict(zip(ACTORS, ((returns, success), explored), strict=True))
     return [
         Row(label, seed, SPLIT, f"t/{i}", sweep, rollouts, scale, step, actor, earned, solved)
-        for actor in ACTORS
+        for actor, (returns, success) in found.items()
         for step, cells in enumerate(zip(returns, success, strict=True))
         for i, (earned, solved) in enumerate(zip(*cells, strict=True))
     ]
@@ -127,6 +136,39 @@ def test_the_verdict_says_when_nothing_is_settled():
     )
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "behind"),
+    [
+        ([[3, 0, 3]], [[0, 3, 0]], 1),  # one task in three the other way
+        ([[5, 9, 7]], [[5, 9, 7]], 0),
+        ([[0.1] * 3, [4.1] * 3], [[0] * 3, [4] * 3], 0.1),  # seeds fare otherwise, tasks do not
+    ],
+    ids=["tasks", "alike", "seeds"],
+)
+def test_a_mean_that_is_ahead_settles_nothing_where_the_interval_holds_zero(ours, theirs, behind):
+    failed = [[0] * 3] * 2
+    both = [
+        row
+        for label, runs in (("a", ours), ("b", theirs))
+        for seed, earned in enumerate(runs)
+        for row in rows(label, [[0] * 3, earned], failed, seed)
+    ]
+    said = verdict(both, SPLIT)
+    assert f": {behind:.1f} less (95% interval " in said
+    assert said.endswith("which these runs do not settle.")
+
+
+def test_few_tasks_settle_no_small_difference_in_success():
+    """Three tasks in which one always succeeds and the other nearly: others may be otherwise."""
+    always, nearly = [[0] * 3, [1] * 3], [[0] * 3, [0.9] * 3]
+    both = [*rows("a", always, always), *rows("b", always, nearly)]
+    said = verdict(both, SPLIT)
+    assert "b succeeds in 90%: 10 points less (95% interval -" in said
+    assert said.endswith("which these runs do not settle.")
+    [line] = differences(both).body
+    assert line[2].startswith("0.10 [-")
+
+
 def test_where_success_ties_the_return_decides():
     tie = [*rows("a", [[0], [9]], [[0], [1]]), *rows("b", [[0], [7]], [[0], [1]])]
     assert "b succeeds in 100%, and earns 7.0: 2.0 less" in verdict(tie, SPLIT)
@@ -160,6 +202,15 @@ def test_what_methods_were_told_is_a_table(table):
     page = markdown(Comparison("t", table, [], [{"run": "a"}], {}, {}, told={"good": "much"}))
     assert "What methods were told:" in page
     assert "| good | much |" in page
+
+
+def test_in_what_the_trainings_differ_is_said_with_the_verdict(table, tmp_path):
+    unlike = "The runs were not all trained on the same tasks."
+    found = Comparison("t", table, [], [{"run": "a"}], {}, {}, caveat=unlike)
+    said = f"{verdict(table, SPLIT)} {unlike}"
+    assert f"\n{said}\n" in markdown(found)
+    assert write_json(tmp_path / "t.json", found)["verdict"] == {SPLIT: said}
+    assert replace(found, caveat="").said(SPLIT) == verdict(table, SPLIT)
 
 
 @pytest.fixture
@@ -232,6 +283,18 @@ def test_areas(table):
     assert found["share"] == pytest.approx((30 - 6.5) / 30)
 
 
+def test_what_is_no_share_is_left_out(table, tmp_path):
+    """Of a regret that even random actions do not have; NaN is no JSON."""
+    alike = [row for row in table if row.actor != REFERENCE]
+    for name in ("expert", "random actions"):
+        alike += reference(name, [9, 11], [1, 1])
+    found = areas(alike, "bad", SPLIT)
+    assert found == pytest.approx({"return": 6.5 / 3, "regret": 10 - 6.5 / 3})
+    write_json(tmp_path / "t.json", Comparison("t", alike, [], [{"run": "a"}], {}, {}))
+    json.loads((tmp_path / "t.json").read_text(), parse_constant=pytest.fail)
+    assert "(regret)" in markdown(Comparison("t", alike, [], [{"run": "a"}], {}, {}))
+
+
 def test_the_gap_to_the_expert_is_in_return_and_paired_by_task(table):
     # Whose tasks earn 9 and 11; "bad" 1 and 3 after a step: the same gap in both.
     assert gaps(table, "bad", SPLIT)[10] == (8, 8, 8)
@@ -243,25 +306,25 @@ def test_the_gap_to_the_expert_is_in_return_and_paired_by_task(table):
 
 
 def test_the_return_lost_while_adapting_is_that_of_the_episodes_spent(uneven):
-    """Experts earn 9 and 11; the first K episodes of all methods earn 0 0, the next K 3 5."""
-    np.testing.assert_array_equal(meanwhile(uneven, "narrow", SPLIT)[5], [[0, 0]])
-    np.testing.assert_array_equal(meanwhile(uneven, "narrow", SPLIT)[10], [[1.5, 2.5]])
+    """Experts earn 9 and 11; the first K episodes of all methods earn -1 -1, the next K 2 4."""
+    np.testing.assert_array_equal(meanwhile(uneven, "narrow", SPLIT)[5], [[-1, -1]])
+    np.testing.assert_array_equal(meanwhile(uneven, "narrow", SPLIT)[10], [[0.5, 1.5]])
     assert list(lost(uneven, "narrow", SPLIT)) == [5, 10, 15, 20]
-    assert lost(uneven, "narrow", SPLIT)[10].mean == 10 * (10 - 2)
-    assert lost(uneven, "single", SPLIT)[2].mean == 2 * (10 - 2)
-    assert lost(uneven, "wide", SPLIT)[20] == (200, 180, 220)
+    assert lost(uneven, "narrow", SPLIT)[10].mean == 10 * (10 - 1)
+    assert lost(uneven, "single", SPLIT)[2].mean == 2 * (10 - 1)
+    assert lost(uneven, "wide", SPLIT)[20] == (220, 200, 240)
     [shown] = [each for each in tables(uneven, SPLIT) if "lost while adapting" in each.caption]
     assert shown.header == ["method", *map(str, (1, 2, 5, 8, 20, 32, 40))]
-    assert shown.body[3] == ["single", "10.0 [9.0, 11.0]", "16.0 [15.0, 17.0]", *[""] * 5]
+    assert shown.body[3] == ["single", "11.0 [10.0, 12.0]", "18.0 [17.0, 19.0]", *[""] * 5]
     [*_, plain] = plain_tables(uneven, SPLIT)
-    assert plain.body[3] == ["single", "exploring", "10.0", "16.0", *[""] * 5]
+    assert plain.body[3] == ["single", "exploring", "11.0", "18.0", *[""] * 5]
 
 
 def test_without_an_expert_the_return_while_adapting_is_shown(uneven):
     alone = [row for row in uneven if row.label == "narrow"]
     assert lost(alone, "narrow", SPLIT) == {}
     [shown] = [each for each in tables(alone, SPLIT) if "spent while adapting" in each.caption]
-    assert shown.body == [["narrow", "0.0", "2.0 [1.5, 2.5]", *shown.body[0][3:]]]
+    assert shown.body == [["narrow", "-1.0", "1.0 [0.5, 1.5]", *shown.body[0][3:]]]
 
 
 def test_areas_end_where_all_methods_were_measured(table):
