@@ -16,8 +16,10 @@ from demokit.lock import is_locked, lock_of_turns, said_in
 from demokit.policies import CHECKPOINT
 from demokit.writing import AS_IT_WAS, replaced_folder
 from gmps.comparison.evaluated_run import Facts
-from gmps.comparison.plan import Options, Plan, PlannedRun, arguments
+from gmps.comparison.evaluating import protocol_of
+from gmps.comparison.plan import Options, Plan, PlannedRun, arguments, parsed
 from gmps.comparison.processes import Command, run_side_by_side
+from gmps.comparison.protocol import Protocol
 from gmps.comparison.results import write_results
 from gmps.options import SAVING
 from gmps.runs.folder import CURVES, FACTS, LEARNING, source_of
@@ -58,8 +60,19 @@ class Campaign:
                 raise unknown_name("comparison", name, list(self.plan.comparisons))
         found = list(only or self.plan.comparisons)
         for name in found:
-            self.plan.trainings(name)
+            self._require_evaluation(name)
         return found
+
+    def _require_evaluation(self, name: str) -> None:
+        """Raise DemokitError where the runs of a comparison could not be evaluated as it says."""
+        where, trainings = f"comparison '{name}', evaluate", self.plan.trainings(name)
+        given = parsed(where, self.plan.evaluation(name), "evaluate", ".")
+        try:
+            protocol = protocol_of({each.name: given[each.name] for each in fields(Protocol)})
+            for run, planned in trainings.items():
+                protocol.require_a_step(run.rpartition("-")[0], planned.options.rollouts_per_task)
+        except DemokitError as error:
+            raise DemokitError(f"{where}: {error}") from None
 
     def carry_out(
         self, name: str, report: Callable[[int], None], *, wait: bool = True

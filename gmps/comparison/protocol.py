@@ -62,6 +62,20 @@ class Protocol:
         """Adaptation steps of a run that takes K = `rollouts` episodes for each."""
         return self.adapt_steps if self.episodes is None else self.episodes // rollouts
 
+    def require_a_step(self, label: str, own_rollouts: int) -> None:
+        """Raise DemokitError where the episodes are fewer than one step of a method takes.
+
+        Args:
+            label: of the method.
+            own_rollouts: its K in training.
+        """
+        most = max(variant.rollouts for variant in self.variants(own_rollouts))
+        if self.episodes is not None and most > self.episodes:
+            raise DemokitError(
+                f"{self.episodes} episodes are less than one adaptation step of {label}, which "
+                f"takes {most}: raise --episodes, or lower --rollouts."
+            )
+
     def short(self, runs: Sequence[EvaluatedRun]) -> dict[str, int]:
         """Method -> K, where its steps do not fill the episodes.
 
@@ -70,18 +84,11 @@ class Protocol:
         """
         if self.episodes is None:
             return {}
-        every = {
-            run.label: variant.rollouts
-            for run in runs
-            for variant in self.variants(run.facts.episodes_per_step)[::-1]
-        }
-        for label, rollouts in every.items():
-            if rollouts > self.episodes:
-                raise DemokitError(
-                    f"{self.episodes} episodes are less than one adaptation step of {label}, which "
-                    f"takes {rollouts}: raise --episodes, or lower --rollouts."
-                )
-        return {label: k for label, k in every.items() if self.episodes % k}
+        own = {run.label: run.facts.episodes_per_step for run in runs}
+        for label, rollouts in own.items():
+            self.require_a_step(label, rollouts)
+        main = {label: self.variants(rollouts)[0].rollouts for label, rollouts in own.items()}
+        return {label: k for label, k in main.items() if self.episodes % k}
 
     def variants(self, own_rollouts: int) -> list[Variant]:
         """The ways a run whose K in training was `own_rollouts` is fine-tuned."""
