@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from math import ceil
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import click
@@ -320,16 +321,19 @@ def _made(where: str, values: Any, kind: type[Made]) -> Made:
 def _require_types(where: str, values: Options, hints: Mapping[str, Any]) -> None:
     """Raise DemokitError for the first value of another type."""
     for name, value in values.items():
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name]):
             kind = str(getattr(hints[name], "__name__", hints[name])).lower()
             raise DemokitError(f"{where}: {name} must be of type {kind}, not {value!r}.")
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type: of a class, an option's tuple, or one of several."""
     kind = get_origin(hint) or hint
+    if kind is UnionType:
+        return any(fits(value, each) for each in get_args(hint))
     if kind is tuple:
         own = get_args(hint)[0]
-        return isinstance(value, tuple) and all(_fits(each, own) for each in value)
+        return isinstance(value, tuple) and all(fits(each, own) for each in value)
     if kind in (int, float):
         numbers = int if kind is int else (int, float)
         return isinstance(value, numbers) and not isinstance(value, bool)

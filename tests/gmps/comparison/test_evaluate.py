@@ -392,6 +392,16 @@ def test_a_film_shows_what_was_shown_the_task(point_demos):
         ({"rollouts": (3, 1)}, "rollouts: every value is at least 2"),
         ({"step_scale": (0.0,)}, "step_scale: every value is above 0"),
         ({"seed": -1}, "seed is at least 0"),
+        ({"seed": "x"}, "seed cannot be 'x'"),
+        ({"num_tasks": "3"}, "num_tasks cannot be '3'"),
+        ({"adapt_steps": 2.5}, "adapt_steps cannot be 2.5"),
+        ({"episodes": True}, "episodes cannot be True"),
+        ({"rollouts": ("20",)}, "rollouts cannot be"),
+        ({"rollouts": (2.5,)}, "rollouts cannot be"),
+        ({"step_scale": (float("nan"),)}, "above 0, and finite"),
+        ({"step_scale": (float("inf"),)}, "above 0, and finite"),
+        ({"split": (3,)}, "split cannot be"),
+        ({"split": ("validatoin",)}, "did you mean 'validation'"),
     ],
 )
 def test_limits_of_the_command_line_are_those_of_python(wrong, message):
