@@ -148,7 +148,7 @@ class Facts:
             digest,
             task_set,
             task_seed,
-            sha256(repr(problem.tasks).encode()).hexdigest(),
+            digest_of(problem.tasks),
             str(problem.sees),
             trained.demos,
             trained.expert,
@@ -176,6 +176,11 @@ class Facts:
             return differing_options(find_method(self.method).options(**self.options))
         except (DemokitError, TypeError):
             return {name: value for name, value in self.options.items() if name != "seed"}
+
+
+def digest_of(tasks: tuple[Task, ...]) -> str:
+    """SHA-256 of training tasks."""
+    return sha256(repr(tasks).encode()).hexdigest()
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -564,6 +565,29 @@ def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path, name, s
 DOCS = Path(__file__).parents[3] / "docs"
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"env": "door"}, "other task families"),
+        ({"tasks": 3}, "other training tasks"),
+        ({"seed": 77}, "other training tasks"),
+        ({"task-set": "corners"}, "Unknown task set"),
+        ({"reward": "sparse"}, "other rewards"),
+        ({"observation": "vision"}, "other observations"),
+    ],
+    ids=str,
+)
+def test_an_archive_of_something_else_is_not_taken(change, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(DOCS.parent)
+    plan = load_plan(DOCS / "inference.toml")
+    other = {**plan.datasets, "point": {**plan.datasets["point"], **change}}
+    campaign = Campaign(
+        replace(plan, datasets=other), tmp_path, tmp_path / "page.md", 1, 1, DOCS / "inference"
+    )
+    with pytest.raises(DemokitError, match=message):
+        campaign.left("point")
+
+
 @pytest.mark.parametrize("path", sorted(DOCS.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_plan_of_the_documentation_can_be_carried_out(path, tmp_path, monkeypatch):
     monkeypatch.chdir(DOCS.parent)
@@ -655,8 +679,19 @@ def test_what_a_little_training_says_of_all_of_it(tmp_path):
     table = tmp_path / "metrics.csv"
     rows = (f"{i},{100 * (i + 1)}" for i in range(6))
     table.write_text("\n".join(["iteration,env_steps", *rows, ""]))
-    watch = _Watch(table, begun=0.0, seen=[(10.0, 1), (20.0, 6)])
-    assert watch.cost(11, 7) == Cost(env_steps=1100, seconds=30, size=7)
-    watch.seen.pop()
-    with pytest.raises(DemokitError, match="an iteration takes longer than 120 s"):
-        watch.cost(11, 7)
+    watch = _Watch(table, 11, begun=0.0, seen=[(10.0, 1), (20.0, 6)])
+    assert watch.cost(7) == Cost(env_steps=1100, seconds=30, size=7)
+    watch.seen.clear()
+    with pytest.raises(DemokitError, match="too few iterations in 120 s"):
+        watch.cost(7)
+
+
+def test_one_iteration_says_what_two_take(tmp_path, monkeypatch):
+    table = tmp_path / "metrics.csv"
+    table.write_text("iteration,env_steps\n0,100\n")
+    watch = _Watch(table, 2, begun=0.0)
+    monkeypatch.setattr("gmps.comparison.estimate.time.monotonic", lambda: 61.0)
+    assert not watch.is_enough()
+    assert watch.cost(7) == Cost(env_steps=200, seconds=122, size=7)
+    table.write_text("iteration,env_steps\n0,100\n1,150\n")
+    assert watch.is_enough()  # there are no more
