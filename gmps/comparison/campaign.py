@@ -15,12 +15,15 @@ from demokit.learning.folder import METRICS
 from demokit.lock import is_locked, lock_of_turns, said_in
 from demokit.policies import CHECKPOINT
 from demokit.writing import AS_IT_WAS, replaced_folder
+from gmps.comparison.asked import Asked
 from gmps.comparison.evaluated_run import Facts
-from gmps.comparison.plan import Options, Plan, PlannedRun, arguments
+from gmps.comparison.evaluating import protocol_of
+from gmps.comparison.plan import Options, Plan, PlannedRun, arguments, parsed
 from gmps.comparison.processes import Command, run_side_by_side
+from gmps.comparison.protocol import Protocol
 from gmps.comparison.results import write_results
 from gmps.options import SAVING
-from gmps.runs.folder import CURVES, FACTS, LEARNING, source_of
+from gmps.runs.folder import CURVES, FACTS, LEARNING
 from gmps.sources import family_in_words
 
 _POLL_S = 1.0
@@ -58,8 +61,19 @@ class Campaign:
                 raise unknown_name("comparison", name, list(self.plan.comparisons))
         found = list(only or self.plan.comparisons)
         for name in found:
-            self.plan.trainings(name)
+            self._require_evaluation(name)
         return found
+
+    def _require_evaluation(self, name: str) -> None:
+        """Raise DemokitError where the runs of a comparison could not be evaluated as it says."""
+        where, trainings = f"comparison '{name}', evaluate", self.plan.trainings(name)
+        given = parsed(where, self.plan.evaluation(name), "evaluate", ".")
+        try:
+            protocol = protocol_of({each.name: given[each.name] for each in fields(Protocol)})
+            for run, planned in trainings.items():
+                protocol.require_a_step(run.rpartition("-")[0], planned.options.rollouts_per_task)
+        except DemokitError as error:
+            raise DemokitError(f"{where}: {error}") from None
 
     def carry_out(
         self, name: str, report: Callable[[int], None], *, wait: bool = True
@@ -116,12 +130,13 @@ class Campaign:
         trainings = self.plan.trainings(name)
         return sum(self._hundredths(name, run, config) for run, config in trainings.items())
 
-    def source(self, name: str) -> str:
-        """What a comparison learns from, as its runs keep it."""
-        tasks = self.plan.comparisons[name].tasks
-        if not tasks:
-            return self.demos(name)
-        return family_in_words(**{key.replace("-", "_"): value for key, value in tasks.items()})
+    def asked(self, name: str) -> Asked:
+        """What a comparison learns; raises DemokitError where there are no such tasks."""
+        match = self.plan.comparisons[name]
+        if not match.tasks:
+            return Asked.of(self.demos(name), self.plan.datasets[match.demos])
+        named = {key.replace("-", "_"): value for key, value in match.tasks.items()}
+        return Asked.of(family_in_words(**named), match.tasks)
 
     def demos(self, name: str) -> str:
         """The dataset of a comparison: a path or a Minari id."""
@@ -151,7 +166,7 @@ class Campaign:
         ]
 
     def _is_finished(self, name: str, run: str, planned: PlannedRun) -> bool:
-        return is_finished(self._folder_of(name, run), planned, self.source(name))
+        return is_finished(self._folder_of(name, run), planned, self.asked(name))
 
     def _training(self, name: str, run: str, planned: PlannedRun) -> Command:
         folder = self.folder / name / run
@@ -221,11 +236,11 @@ def _put_by(source: Path, target: Path) -> None:
                 shutil.copyfile(source / kept, aside / kept)
 
 
-def is_finished(folder: Path, planned: PlannedRun, source: str) -> bool:
+def is_finished(folder: Path, planned: PlannedRun, problem: Asked) -> bool:
     """Whether the run in a folder has come to its end.
 
     Raises:
-        DemokitError: it was trained with other options, demonstrations or tasks than the plan's.
+        DemokitError: it was trained with other options, or on something else, than the plan's.
     """
     if not any((folder / name).exists() for name in (CHECKPOINT, FACTS)):
         return False
@@ -234,17 +249,15 @@ def is_finished(folder: Path, planned: PlannedRun, source: str) -> bool:
     # What an earlier version did not ask is as it was then: a default keeps that.
     defaults = {each.name: each.default for each in fields(planned.options)}
     asked = {**defaults, **facts.options, SAVING: wanted[SAVING]}
-    own = source_of(folder) or source
-    for what, (is_there, should_be) in (
-        ("methods", (facts.method, planned.method)),
-        ("options", (asked, wanted)),
-        ("demonstrations or tasks", (Path(own).name, Path(source).name)),
-    ):
-        if is_there != should_be:
-            raise DemokitError(
-                f"{folder} was trained with other {what} than the plan has now: remove it, or "
-                "name another --output-dir."
-            )
+    if facts.method != planned.method:
+        what = "methods"
+    else:
+        what = "options" if asked != wanted else problem.differing(folder, planned, facts)
+    if what:
+        raise DemokitError(
+            f"{folder} was trained with other {what} than the plan has now: remove it, or name "
+            "another --output-dir or --archive."
+        )
     return facts.finished
 
 

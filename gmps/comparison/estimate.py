@@ -40,11 +40,13 @@ class _Watch:
 
     Attributes:
         metrics: its file.
+        iterations: of the whole training.
         begun: when that was, in seconds.
         seen: when an iteration was first seen to be logged, and how many were by then.
     """
 
     metrics: Path
+    iterations: int
     begun: float = field(default_factory=time.monotonic)
     seen: list[tuple[float, int]] = field(default_factory=list)
 
@@ -54,17 +56,24 @@ class _Watch:
         if num > (self.seen[-1][1] if self.seen else 0):
             self.seen.append((now, num))
         waited = now - self.begun
-        return (waited > _SECONDS and num >= _LEAST) or waited > _PATIENCE * _SECONDS
+        return (
+            waited > _SECONDS and num >= min(_LEAST, self.iterations)
+        ) or waited > _PATIENCE * _SECONDS
 
-    def cost(self, iterations: int, size: int) -> Cost:
-        """What all iterations take; raises DemokitError where too few were seen."""
-        if len(self.seen) < 2:
-            raise DemokitError(f"an iteration takes longer than {_PATIENCE * _SECONDS:.0f} s")
-        (first, few), (last, many) = self.seen[0], self.seen[-1]
-        steps = [row["env_steps"] for row in read_scalars(self.metrics)]
-        more = (iterations - many) / (many - few)
+    def cost(self, size: int) -> Cost:
+        """What all iterations take; raises DemokitError where none was seen.
+
+        Where they were seen at one time alone, the start counts as the other: what comes once,
+        demonstrations and the begin of a process, is taken for part of an iteration.
+        """
+        if not self.seen:
+            raise DemokitError(f"too few iterations in {_PATIENCE * _SECONDS:.0f} s")
+        start = self.seen[0] if len(self.seen) > 1 else (self.begun, 0)
+        (first, few), (last, many) = start, self.seen[-1]
+        steps = [0.0, *(row["env_steps"] for row in read_scalars(self.metrics))]
+        more = (self.iterations - many) / (many - few)
         return Cost(
-            steps[many - 1] + more * (steps[many - 1] - steps[few - 1]),
+            steps[many] + more * (steps[many] - steps[few]),
             last - self.begun + more * (last - first),
             size,
         )
@@ -109,7 +118,7 @@ def _tried(command: Command, folder: Path, iterations: int) -> Cost | str:
 
     It writes a checkpoint every iteration, and its size is that of a run that goes on.
     """
-    watch = _Watch(folder / METRICS)
+    watch = _Watch(folder / METRICS, iterations)
     often = replace(command, arguments=(*command.arguments, "--checkpoint-every", "1"))
     began = time.monotonic()
     why = run_until(often, 1, watch.is_enough)
@@ -119,6 +128,6 @@ def _tried(command: Command, folder: Path, iterations: int) -> Cost | str:
     if why is not None:  # it came to its end
         return Cost(read_scalars(folder / METRICS)[-1]["env_steps"], time.monotonic() - began, size)
     try:
-        return watch.cost(iterations, size)
+        return watch.cost(size)
     except DemokitError as error:
         return str(error)

@@ -16,8 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
@@ -25,12 +23,14 @@ from demokit.learning.folder import METRICS, versions
 from demokit.lock import lock_of_turns
 from demokit.policies import CHECKPOINT
 from demokit.reading import MALFORMED, read_json
+from demokit.types import Task
 from demokit.writing import write_whole
 from gmps.comparison.learning import Monitored, logged, read_learning, write_learning
 from gmps.comparison.rows import (
     TOLD,
     Row,
     Variant,
+    check_whole,
     label_of,
     read_about,
     read_rows,
@@ -150,7 +150,7 @@ class Facts:
             digest,
             task_set,
             task_seed,
-            sha256(repr(problem.tasks).encode()).hexdigest(),
+            digest_of(problem.tasks),
             str(problem.sees),
             trained.demos,
             trained.expert,
@@ -179,6 +179,11 @@ class Facts:
             return differing_options(find_method(self.method).options(**self.options))
         except (DemokitError, TypeError):
             return {name: value for name, value in self.options.items() if name != "seed"}
+
+
+def digest_of(tasks: tuple[Task, ...]) -> str:
+    """SHA-256 of training tasks."""
+    return sha256(repr(tasks).encode()).hexdigest()
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -287,18 +292,26 @@ class EvaluatedRun:
                 f"meta-train --resume, which fewer --iterations and --tuning-tasks shorten{fewer}."
             )
 
-    def read_curve(self, keys: Sequence[str], variant: Variant) -> Measured | None:
+    def read_curve(
+        self, keys: Sequence[str], variant: Variant, tasks: Sequence[Task], num_steps: int
+    ) -> Measured | None:
         """A curve that was measured before under one of these keys, if it was.
 
         What other versions of the libraries have measured, or nobody knows which, counts where
         there is no checkpoint to measure again.
+
+        Args:
+            keys: its names; the first that holds such a curve counts.
+            variant: how the run was fine-tuned.
+            tasks: those that it is of.
+            num_steps: of adaptation.
         """
         for key in keys:
             path = self._curve(key)
             try:
                 rows, said = read_rows(path), read_about(path).get("versions", {})
                 by = {str(name): str(value) for name, value in said.items()}
-                _check_rows(rows)
+                check_whole(rows, self.facts.seed, variant, tasks, num_steps)
             except (EOFError, OSError, zlib.error, *MALFORMED):
                 continue  # none, or a damaged one: it is measured again
             if self.has_checkpoint and by != versions():
@@ -320,13 +333,6 @@ class EvaluatedRun:
     def _curve(self, key: str) -> Path:
         folder = self.path if self.path.is_dir() else self.path.parent
         return folder / CURVES / f"{key}.csv.gz"
-
-
-def _check_rows(rows: Sequence[Row]) -> None:
-    """Raise ValueError unless there are rows, and numbers in them."""
-    numbers = [(row.step_scale, row.episode_return, row.success) for row in rows]
-    if not rows or not np.isfinite(numbers).all():
-        raise ValueError("nothing was measured")
 
 
 def evaluated_runs(paths: Sequence[Path]) -> list[EvaluatedRun]:

@@ -123,7 +123,7 @@ def protocol_of(given: dict[str, Any]) -> Protocol:
     for name in ("split", "rollouts", "step_scale"):
         if name in chosen:
             one = chosen[name]
-            chosen[name] = (one,) if isinstance(one, str | int | float) else tuple(one)
+            chosen[name] = tuple(one) if isinstance(one, list | tuple) else (one,)
     return Protocol(**chosen)
 
 

@@ -55,7 +55,8 @@ class Wanted(NamedTuple):
 
     def read(self) -> Measured | None:
         """What was measured before, if it was."""
-        return self.run.read_curve(self.keys, self.variant)
+        steps = self.protocol.steps(self.variant.rollouts)
+        return self.run.read_curve(self.keys, self.variant, self.tasks, steps)
 
     def keep(self, parts: Sequence[Curve]) -> None:
         """Write what was measured of all parts, in their order."""

@@ -5,11 +5,13 @@ A plan is a TOML file; docs/results.toml is one. Methods and their options are r
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from math import ceil
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import click
@@ -26,6 +28,8 @@ Options = Mapping[str, Any]
 _HOW_FAR = ("adapt-steps", "episodes")
 _FEWEST_TASKS = 5
 _OF_TASKS = ("env", "task-set", "tasks", "observation")
+_SET_HERE = {"record": ("out", "resume", "overwrite"), "evaluate": ("output-dir", "jobs")}
+"""Options of commands that whoever carries out a plan sets."""
 Made = TypeVar("Made")
 
 
@@ -73,7 +77,7 @@ class Plan:
         text: stands under it, Markdown.
         seeds: of every method.
         evaluate: options of every `evaluate`.
-        scale: how long trainings are, in parts of what is said here; see `scaled`.
+        scale: how long trainings are, in parts of what is said here; see `scaled`. No file says it.
         methods: name -> method.
         datasets: name -> options of `record`, or {"path": a dataset that is there}.
         comparisons: name -> comparison.
@@ -99,10 +103,6 @@ class Plan:
             raise DemokitError("A plan needs seeds, methods and comparisons.")
         if len(set(self.seeds)) < len(self.seeds):
             raise DemokitError("A plan names each seed once: twice, it would count as two runs.")
-        given = [*(m.train for m in self.methods.values())]
-        given += [match.train for match in self.comparisons.values()]
-        if any("seed" in train for train in given):
-            raise DemokitError("The seeds of runs are those of the plan: leave out train.seed.")
 
     def scaled(self, scale: float) -> Plan:
         """The same with so much of the work, to try it: fewer seeds, then shorter trainings.
@@ -146,7 +146,7 @@ class Plan:
         shared = _tables(where, match.train)
         own = {row: _tables(f"{where}, method '{row}'", train) for row, train in rows.items()}
         known = {each.name for kind in kinds.values() for each in _fields_of(kind)}
-        _require(f"option ({where})", [n for n in shared if n not in method_names()], known)
+        _require(f"option ({where})", _plain(shared), known)
         planned = {
             row: PlannedRun.of(f"{where}, method '{row}'", kinds[row], shared, own[row])
             for row in rows
@@ -226,40 +226,73 @@ def _share(num: int, scale: float) -> int:
 def load_plan(path: Path) -> Plan:
     """Read a plan; raises DemokitError that says what is wrong and where."""
     content = _read(path)
+    _require(f"key ({path})", content, get_type_hints(Plan).keys() - {"scale"})
     sections = {
         section: {
             name: _made(f"{path}, {section}.{name}", values, kind)
-            for name, values in content.get(section, {}).items()
+            for name, values in _named(path, content, section).items()
         }
         for section, kind in (("methods", Method), ("comparisons", Match))
     }
-    plan = _made(str(path), {"title": path.stem, "seeds": [0], **content, **sections}, Plan)
+    datasets = {"datasets": _named(path, content, "datasets")}
+    given = {"title": path.stem, "seeds": [0], **content, **sections, **datasets}
+    plan = _made(str(path), given, Plan)
     for name, options in plan.datasets.items():
-        if "path" not in options:
-            _require_options(f"{path}, datasets.{name}", options, "record")
-            make_family(
-                str(options["env"])
-            )  # it will be typed for `record`, which imports a module
+        _require_dataset(f"{path}, datasets.{name}", options)
     for name, match in plan.comparisons.items():
         _require_tasks(f"{path}, comparisons.{name}.tasks", match.tasks)
-    _require_options(f"{path}, evaluate", plan.evaluate, "evaluate", ".")
+    parsed(f"{path}, evaluate", plan.evaluate, "evaluate", ".")
     for name, match in plan.comparisons.items():
-        _require_options(f"{path}, comparisons.{name}.evaluate", match.evaluate, "evaluate", ".")
+        parsed(f"{path}, comparisons.{name}.evaluate", match.evaluate, "evaluate", ".")
     return plan
 
 
-def _require_options(where: str, options: Any, name: str, *operands: str) -> None:
-    """Raise DemokitError unless a command takes options of these names and values."""
-    if not isinstance(options, Mapping):
-        raise DemokitError(f"{where} must be a table, not {options!r}.")
+def _named(path: Path, content: Options, section: str) -> dict[str, Any]:
+    """A table whose keys name files and folders; raises DemokitError for names that cannot."""
+    found = _table(f"{path}, {section}", content.get(section, {}))
+    for name in found:
+        if not re.fullmatch(r"[\w.-]+", name) or name in (".", ".."):
+            raise DemokitError(
+                f"{path}, {section}: '{name}' names files: take letters, digits, '.', '-' and '_'."
+            )
+    return found
+
+
+def _table(where: str, value: Any) -> dict[str, Any]:
+    """The value, which is a table; raises DemokitError."""
+    if not isinstance(value, dict):
+        raise DemokitError(f"{where} must be a table, not {value!r}.")
+    return value
+
+
+def parsed(where: str, options: Any, name: str, *operands: str) -> dict[str, Any]:
+    """What a command takes options of a plan for, by the names of its parameters.
+
+    Raises:
+        DemokitError: it has no such options or values, or they are not the plan's to say.
+    """
     command = main.get_command(click.Context(main), name)
     assert command is not None
     known = {opt.strip("-") for each in command.params for opt in each.opts}
-    _require(f"option of {name} ({where})", [dashed(option) for option in options], known)
+    given = {dashed(option): value for option, value in _table(where, options).items()}
+    _require(f"option of {name} ({where})", given, known)
+    for option in _SET_HERE.get(name, ()):
+        if option in given:
+            raise DemokitError(f"{where}: {option} is set by `compare` itself: leave it out.")
     try:
-        command.make_context(name, [*operands, *arguments(options)])
+        return command.make_context(name, [*operands, *arguments(given)]).params
     except click.ClickException as error:
         raise DemokitError(f"{where}: {error.format_message()}") from None
+
+
+def _require_dataset(where: str, options: Any) -> None:
+    """Raise DemokitError unless they are options of `record`, or the path of a dataset alone."""
+    if "path" in _table(where, options):
+        _require(f"key beside path ({where})", options, ["path"])
+        _require_types(where, options, {"path": str})
+        return
+    parsed(where, options, "record")
+    make_family(str(options["env"]))  # it will be typed for `record`, which imports a module
 
 
 def _require_tasks(where: str, tasks: Options) -> None:
@@ -269,16 +302,14 @@ def _require_tasks(where: str, tasks: Options) -> None:
     _require(f"key ({where})", tasks, _OF_TASKS)
     if "env" not in tasks:
         raise DemokitError(f"{where}: env is missing, the family of the tasks.")
-    _require_options(where, tasks, "meta-train")
+    parsed(where, tasks, "meta-train")
     make_family(str(tasks["env"]))
 
 
 def _made(where: str, values: Any, kind: type[Made]) -> Made:
     """A part of a plan from its table; raises DemokitError."""
-    if not isinstance(values, dict):
-        raise DemokitError(f"{where} must be a table, not {values!r}.")
     hints = get_type_hints(kind)
-    _require(f"key ({where})", values, hints)
+    _require(f"key ({where})", _table(where, values), hints)
     lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     _require_types(where, lists, hints)
     try:
@@ -290,16 +321,19 @@ def _made(where: str, values: Any, kind: type[Made]) -> Made:
 def _require_types(where: str, values: Options, hints: Mapping[str, Any]) -> None:
     """Raise DemokitError for the first value of another type."""
     for name, value in values.items():
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name]):
             kind = str(getattr(hints[name], "__name__", hints[name])).lower()
             raise DemokitError(f"{where}: {name} must be of type {kind}, not {value!r}.")
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type: of a class, an option's tuple, or one of several."""
     kind = get_origin(hint) or hint
+    if kind is UnionType:
+        return any(fits(value, each) for each in get_args(hint))
     if kind is tuple:
         own = get_args(hint)[0]
-        return isinstance(value, tuple) and all(_fits(each, own) for each in value)
+        return isinstance(value, tuple) and all(fits(each, own) for each in value)
     if kind in (int, float):
         numbers = int if kind is int else (int, float)
         return isinstance(value, numbers) and not isinstance(value, bool)
@@ -328,14 +362,33 @@ def _method_of(where: str, row: str, train: Options) -> str:
 
 
 def _tables(where: str, options: Options) -> dict[str, Any]:
-    """Options of a row and before them those of its file, with underscores; without the method."""
+    """Options of a row and before them those of its file, with underscores; without the method.
+
+    Tables of methods are checked, also of those that take no part; raises DemokitError.
+    """
     found: dict[str, Any] = {}
     for name, value in (*_file_of(where, options).items(), *options.items()):
         if isinstance(value, Mapping):
-            found[name] = {**found.get(name, {}), **value}
+            found[name] = {**found.get(name, {}), **_own_table(f"{where}, {name}", name, value)}
         elif name not in ("config", "method"):
             found[name.replace("-", "_")] = value
+    _require_no_seed(where, found)
     return found
+
+
+def _own_table(where: str, method: str, values: Options) -> dict[str, Any]:
+    """The table of a method, with underscores; raises DemokitError."""
+    found = {name.replace("-", "_"): value for name, value in values.items()}
+    hints = get_type_hints(find_method(method).options)
+    _require(f"option of {method} ({where})", found, [each.name for each in _fields_of(method)])
+    _require_types(where, found, hints)
+    _require_no_seed(where, found)
+    return found
+
+
+def _require_no_seed(where: str, options: Options) -> None:
+    if "seed" in options:
+        raise DemokitError(f"{where}: the seeds of runs are those of the plan: leave out seed.")
 
 
 def _file_of(where: str, options: Options) -> dict[str, Any]:
@@ -347,10 +400,10 @@ def _plain(options: Options) -> dict[str, Any]:
     return {n: value for n, value in options.items() if not isinstance(value, Mapping)}
 
 
-def _section(options: Options, method: str) -> dict[str, Any]:
-    """What stands in the table of a method."""
-    own = options.get(method, {})
-    return {name.replace("-", "_"): value for name, value in own.items()}
+def _section(options: Options, method: str) -> Options:
+    """What stands in the table of a method, whose name an option may have, too."""
+    own = options.get(method)
+    return own if isinstance(own, Mapping) else {}
 
 
 def _fields_of(method: str) -> tuple[Field[Any], ...]:

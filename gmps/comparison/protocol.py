@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
+from typing import get_type_hints
 
 from demokit.envs.tasks import make_tasks, task_sets
-from demokit.errors import DemokitError
-from demokit.types import Task
+from demokit.errors import DemokitError, unknown_name
+from demokit.types import SPLITS, Task
 from gmps.comparison.evaluated_run import EvaluatedRun
+from gmps.comparison.plan import fits
 from gmps.comparison.references import Reference, choose_reference
 from gmps.comparison.rows import BY_ROLLOUTS, BY_STEP_SCALE, MAIN, Variant
 
@@ -49,18 +52,38 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Check what the command line checks; raises DemokitError."""
+        for name, hint in get_type_hints(Protocol).items():
+            if not fits(getattr(self, name), hint):
+                raise DemokitError(f"{name} cannot be {getattr(self, name)!r}: see --help.")
+        for split in self.split:
+            if split not in SPLITS:
+                raise unknown_name("split", split, SPLITS)
         least = {"adapt_steps": 1, "num_tasks": 1, "demonstrations": 0, "seed": 0, "episodes": 1}
         for name, limit in least.items():
             if (value := getattr(self, name)) is not None and value < limit:
                 raise DemokitError(f"{name} is at least {limit}, not {value}.")
         if any(value < 2 for value in self.rollouts):
             raise DemokitError("rollouts: every value is at least 2, for adaptation compares them.")
-        if any(value <= 0 for value in self.step_scale):
-            raise DemokitError("step_scale: every value is above 0.")
+        if not all(0 < value < inf for value in self.step_scale):
+            raise DemokitError("step_scale: every value is above 0, and finite.")
 
     def steps(self, rollouts: int) -> int:
         """Adaptation steps of a run that takes K = `rollouts` episodes for each."""
         return self.adapt_steps if self.episodes is None else self.episodes // rollouts
+
+    def require_a_step(self, label: str, own_rollouts: int) -> None:
+        """Raise DemokitError where the episodes are fewer than one step of a method takes.
+
+        Args:
+            label: of the method.
+            own_rollouts: its K in training.
+        """
+        most = max(variant.rollouts for variant in self.variants(own_rollouts))
+        if self.episodes is not None and most > self.episodes:
+            raise DemokitError(
+                f"{self.episodes} episodes are less than one adaptation step of {label}, which "
+                f"takes {most}: raise --episodes, or lower --rollouts."
+            )
 
     def short(self, runs: Sequence[EvaluatedRun]) -> dict[str, int]:
         """Method -> K, where its steps do not fill the episodes.
@@ -70,18 +93,11 @@ class Protocol:
         """
         if self.episodes is None:
             return {}
-        every = {
-            run.label: variant.rollouts
-            for run in runs
-            for variant in self.variants(run.facts.episodes_per_step)[::-1]
-        }
-        for label, rollouts in every.items():
-            if rollouts > self.episodes:
-                raise DemokitError(
-                    f"{self.episodes} episodes are less than one adaptation step of {label}, which "
-                    f"takes {rollouts}: raise --episodes, or lower --rollouts."
-                )
-        return {label: k for label, k in every.items() if self.episodes % k}
+        own = {run.label: run.facts.episodes_per_step for run in runs}
+        for label, rollouts in own.items():
+            self.require_a_step(label, rollouts)
+        main = {label: self.variants(rollouts)[0].rollouts for label, rollouts in own.items()}
+        return {label: k for label, k in main.items() if self.episodes % k}
 
     def variants(self, own_rollouts: int) -> list[Variant]:
         """The ways a run whose K in training was `own_rollouts` is fine-tuned."""

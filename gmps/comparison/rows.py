@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -104,6 +105,29 @@ def rows_of(
             where = label, seed, tasks[i].split, tasks[i].id, *variant, step, actor
             rows.append(Row(*where, float(value), success))
     return rows
+
+
+def check_whole(
+    rows: Sequence[Row], seed: int, variant: Variant, tasks: Sequence[Task], num_steps: int
+) -> None:
+    """Check that they are a whole curve, as `rows_of` gives it; its label and sweep are free.
+
+    Raises:
+        ValueError: a row is missing, there twice or another's, or holds no such numbers.
+    """
+    of_step = [(step, task) for step in range(num_steps + 1) for task in tasks]
+    found = [
+        (row.seed, row.split, row.task, row.rollouts, row.step_scale, row.step, row.actor)
+        for row in rows
+    ]
+    if found != [
+        (seed, task.split, task.id, variant.rollouts, variant.step_scale, step, actor)
+        for actor in ACTORS
+        for step, task in of_step
+    ]:
+        raise ValueError("it is another curve, or not whole")
+    if not all(0 <= row.success <= 1 and isfinite(row.episode_return) for row in rows):
+        raise ValueError("its numbers are none that were measured")
 
 
 def context_of(family: Family, task: Task) -> TaskContext:

@@ -104,7 +104,7 @@ def test_archives_are_of_the_runs_that_their_plans_ask_for(tmp_path, name):
     plan = load_plan(DOCS / f"{name}.toml")
     campaign = Campaign(plan, tmp_path, tmp_path / "page.md", len(plan.seeds), 1)
     kept = [
-        is_finished(DOCS / name / comparison / run, planned, campaign.source(comparison))
+        is_finished(DOCS / name / comparison / run, planned, campaign.asked(comparison))
         for comparison in plan.comparisons
         for run, planned in plan.trainings(comparison).items()
         if (DOCS / name / comparison / run / "facts.json").exists()

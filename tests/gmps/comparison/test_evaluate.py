@@ -19,6 +19,7 @@ from demokit.envs.tasks import make_tasks
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
 from demokit.random import stream
+from demokit.types import Task
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts, evaluated_runs
 from gmps.comparison.measure import Wanted, _keys, measure, num_steps, unlike
 from gmps.comparison.protocol import Protocol
@@ -391,6 +392,16 @@ def test_a_film_shows_what_was_shown_the_task(point_demos):
         ({"rollouts": (3, 1)}, "rollouts: every value is at least 2"),
         ({"step_scale": (0.0,)}, "step_scale: every value is above 0"),
         ({"seed": -1}, "seed is at least 0"),
+        ({"seed": "x"}, "seed cannot be 'x'"),
+        ({"num_tasks": "3"}, "num_tasks cannot be '3'"),
+        ({"adapt_steps": 2.5}, "adapt_steps cannot be 2.5"),
+        ({"episodes": True}, "episodes cannot be True"),
+        ({"rollouts": ("20",)}, "rollouts cannot be"),
+        ({"rollouts": (2.5,)}, "rollouts cannot be"),
+        ({"step_scale": (float("nan"),)}, "above 0, and finite"),
+        ({"step_scale": (float("inf"),)}, "above 0, and finite"),
+        ({"split": (3,)}, "split cannot be"),
+        ({"split": ("validatoin",)}, "did you mean 'validation'"),
     ],
 )
 def test_limits_of_the_command_line_are_those_of_python(wrong, message):
@@ -475,8 +486,14 @@ def test_facts_that_are_none_are_one_sentence(wrong, point_run, tmp_path):
         Facts.of(path)
 
 
-ROW = Row("gmps", 0, "validation", "a", "main", 3, 1.0, 0, "mean", 0.5, 1.0)
-NAMES = ",".join(asdict(ROW)).encode()
+TASKS = [Task("point", f"validation/{name}", (0.0,), "validation") for name in "ab"]
+ROWS = [
+    Row("gmps", 0, "validation", task.id, "main", 3, 1.0, step, actor, 0.5, 1.0)
+    for actor in ("mean", "stochastic")
+    for step in (0, 1)
+    for task in TASKS
+]
+NAMES = ",".join(asdict(ROWS[0])).encode()
 
 
 @pytest.mark.parametrize(
@@ -488,16 +505,56 @@ NAMES = ",".join(asdict(ROW)).encode()
         lambda whole: whole.replace(b"0.5", b"nan"),
         lambda whole: whole.replace(b"0.5", b"inf"),
         lambda whole: whole.replace(b"mean", b"\xff"),
+        lambda whole: b"".join(whole.splitlines(keepends=True)[:-1]),
+        lambda whole: whole + whole.splitlines(keepends=True)[-1],
+        lambda whole: whole.replace(b",1.0\r\n", b",7.0\r\n"),
+        lambda whole: whole.replace(b",1.0\r\n", b",-3.0\r\n"),
+        lambda whole: whole.replace(b"mean", b"maen"),
+        lambda whole: whole.replace(b"mean", b"reference"),
+        lambda whole: whole.replace(b",validation,", b",ood,"),
+        lambda whole: whole.replace(b"validation/a", b"validation/c"),
+        lambda whole: whole.replace(b",main,3,", b",main,0,"),
+        lambda whole: whole.replace(b",main,3,1.0,", b",main,3,2.0,"),
+        lambda whole: whole.replace(b",1,mean", b",-3,mean"),
+        lambda whole: whole.replace(b"gmps,0", b"gmps,77"),
     ],
-    ids=["versions", "a long field", "no rows", "nan", "inf", "no text"],
+    ids=[
+        *("versions", "a long field", "no rows", "nan", "inf", "no text", "a row missing"),
+        *(
+            "a row twice",
+            "success above 1",
+            "success below 0",
+            "an actor",
+            "a reference",
+            "a split",
+        ),
+        *("a task", "rollouts", "a scale", "a step", "a seed"),
+    ],
 )
-def test_a_curve_of_nothing_was_not_measured(damage, point_run, tmp_path):
+def test_a_curve_that_is_not_the_one_that_is_asked_for_was_not_measured(
+    damage, point_run, tmp_path
+):
     run = EvaluatedRun(kept(tmp_path / "gmps-0", asdict(Facts.of(point_run))), Facts.of(point_run))
-    run.keep_curve("a", [ROW])
-    assert run.read_curve(["a"], Variant("main", 3)).rows == [ROW]
+    asked = (["a"], Variant("main", 3), TASKS, 1)
+    run.keep_curve("a", ROWS)
+    assert run.read_curve(*asked).rows == ROWS
     [curve] = (run.path / CURVES).iterdir()
-    curve.write_bytes(gzip.compress(damage(gzip.decompress(curve.read_bytes()))))
-    assert run.read_curve(["a"], Variant("main", 3)) is None
+    whole = gzip.decompress(curve.read_bytes())
+    assert damage(whole) != whole
+    curve.write_bytes(gzip.compress(damage(whole)))
+    assert run.read_curve(*asked) is None
+
+
+def test_tampered_measurements_do_not_stand_for_a_run(point_run, tmp_path, invoke):
+    run = tmp_path / "gmps-0"
+    shutil.copytree(point_run, run, ignore=shutil.ignore_patterns(CURVES))
+    asked = ("evaluate", run, "--num-tasks", 2, "--adapt-steps", 1, "--rollouts", 2)
+    invoke(*asked)
+    [curve] = (run / CURVES).iterdir()
+    lines = gzip.decompress(curve.read_bytes()).splitlines(keepends=True)
+    curve.write_bytes(gzip.compress(b"".join(lines[:-1])))
+    (run / "checkpoint.safetensors").unlink()
+    assert "keeps measurements and no checkpoint" in invoke(*asked, exit_code=1).output
 
 
 @pytest.mark.parametrize("part", [b"a" * 2**20, b"# a comment\n" * 2**16], ids=["line", "lines"])
@@ -510,7 +567,12 @@ def test_a_small_file_takes_little_memory(part, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda whole: whole[:30], lambda whole: whole[:20] + b"\xff" * 40 + whole[60:]]
+    "damage",
+    [
+        lambda whole: whole[:30],
+        lambda whole: whole[:20] + b"\xff" * 40 + whole[60:],
+        lambda whole: gzip.compress(gzip.decompress(whole).replace(b"mean", b"maen")),
+    ],
 )
 def test_a_damaged_curve_is_measured_again(damage, point_run, tmp_path, invoke):
     run = tmp_path / "gmps-0"

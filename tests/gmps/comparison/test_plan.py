@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -158,13 +159,40 @@ def test_a_comparison_s_file_counts_beside_a_method_s(plan, tmp_path):
         ("seeds = [3, 4]", "seeds = [3, 3]", "each seed once"),
         ("steps = 50", "steps = '50'", "steps must be"),
         ("steps = 50", "dagger = true", "option of imitation"),
-        ("steps = 50", "seed = 1", "leave out train.seed"),
+        ("steps = 50", "seed = 1", "leave out seed"),
         ("steps = 50", "config = 3", "config must be"),
         ('env = "point"', 'env = "point"\ntaskz = 2', "did you mean 'tasks'"),
         ("adapt-steps = 1", "adept-steps = 1", "adapt-steps"),
         ("adapt-steps = 1", "adapt-steps = 0", "evaluate: Invalid value for '--adapt-steps'"),
         ("adapt-steps = 1", 'split = ["bogus"]', "evaluate: Invalid value for '--split'"),
         ('env = "point"', 'env = "point"\nnoise = "much"', "datasets.point: Invalid value"),
+        # What cannot be evaluated is not trained.
+        ("adapt-steps = 1", "adapt-steps = 1\nepisodes = 3", "not both"),
+        ("adapt-steps = 1", "episodes = 2", "one adaptation step of gmps, which takes 3"),
+        ("adapt-steps = 1", "episodes = 9\nrollouts = [3, 10]", "which takes 10"),
+        ("adapt-steps = 1", 'output-dir = "x"', "evaluate: output-dir is set by `compare`"),
+        ("adapt-steps = 1", "jobs = 3", "evaluate: jobs is set by `compare` itself"),
+        ('env = "point"', 'env = "point"\nout = "x"', "datasets.point: out is set by"),
+        ('env = "point"', 'env = "point"\noverwrite = true', "overwrite is set by"),
+        # Names of files.
+        ("[methods.gmps]", '[methods."a/b"]', "methods: 'a/b' names files"),
+        ("[methods.gmps]", '[methods.".."]', "methods: '..' names files"),
+        ("[comparisons.sparse]", '[comparisons."../../x"]', "comparisons: '../../x' names files"),
+        ("[datasets.point]", '[datasets."../point"]', "datasets: '../point' names files"),
+        # What is no table, or no key.
+        ("[methods.gmps]", "[[methods]]", "methods must be a table"),
+        ("train = { method", "train = { imitation = 3, method", "Unknown option of imitation"),
+        (
+            "iterations = 2,",
+            "iterations = 2, gmps = 3,",
+            "Unknown option (comparison 'dense') 'gmps'",
+        ),
+        ("steps = 50", "gmsp = { steps = 50 }", "did you mean 'gmps'"),
+        ("iterations = 2,", "iterations = 2, maml = { iteratoins = 3 },", "'iterations'"),
+        ("iterations = 2,", "iterations = 2, maml = { iterations = 'a' },", "of type int"),
+        ("iterations = 2,", "iterations = 2, gmps = { seed = 3 },", "leave out seed"),
+        ("seeds = [3, 4]", "seeds = [3, 4]\nscale = nan", "Unknown key"),
+        ("seeds = [3, 4]", "seeds = [3, 4]\nscale = 1.0", "Unknown key"),
     ],
 )
 def test_a_wrong_plan_is_one_sentence(plan, tmp_path, invoke, old, new, message):
@@ -173,6 +201,33 @@ def test_a_wrong_plan_is_one_sentence(plan, tmp_path, invoke, old, new, message)
     result = invoke("compare", plan, "--output-dir", tmp_path / "out", "--dry-run", exit_code=1)
     assert message in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("methods = 3", "methods must be a table, not 3"),
+        ("methods = [1]", "methods must be a table"),
+        ('comparisons = "x"', "comparisons must be a table, not 'x'"),
+        ("datasets = 3", "datasets must be a table"),
+        ("datasets = { point = 3 }", "datasets.point must be a table, not 3"),
+        ('datasets = { point = "a path" }', "datasets.point must be a table"),
+        ("datasets = { point = { path = 3 } }", "path must be of type str, not 3"),
+        ('datasets = { point = { path = "x", env = "point" } }', "key beside path"),
+    ],
+)
+def test_a_section_that_is_no_table_is_one_sentence(tmp_path, section, message):
+    path, name = tmp_path / "plan.toml", section.split()[0]
+    content = {
+        "methods": "methods = { gmps = {} }",
+        "datasets": 'datasets = { point = { env = "point" } }',
+        "comparisons": 'comparisons = { c = { demos = "point" } }',
+    }
+    path.write_text("\n".join({**content, name: section}.values()))
+    with pytest.raises(DemokitError) as raised:
+        load_plan(path)
+    assert message in str(raised.value)
+    assert str(path) in str(raised.value)
 
 
 def test_an_unknown_comparison_is_one_sentence(plan, invoke):
@@ -535,6 +590,29 @@ def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path, name, s
 DOCS = Path(__file__).parents[3] / "docs"
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"env": "door"}, "other task families"),
+        ({"tasks": 3}, "other training tasks"),
+        ({"seed": 77}, "other training tasks"),
+        ({"task-set": "corners"}, "Unknown task set"),
+        ({"reward": "sparse"}, "other rewards"),
+        ({"observation": "vision"}, "other observations"),
+    ],
+    ids=str,
+)
+def test_an_archive_of_something_else_is_not_taken(change, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(DOCS.parent)
+    plan = load_plan(DOCS / "inference.toml")
+    other = {**plan.datasets, "point": {**plan.datasets["point"], **change}}
+    campaign = Campaign(
+        replace(plan, datasets=other), tmp_path, tmp_path / "page.md", 1, 1, DOCS / "inference"
+    )
+    with pytest.raises(DemokitError, match=message):
+        campaign.left("point")
+
+
 @pytest.mark.parametrize("path", sorted(DOCS.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_plan_of_the_documentation_can_be_carried_out(path, tmp_path, monkeypatch):
     monkeypatch.chdir(DOCS.parent)
@@ -626,8 +704,19 @@ def test_what_a_little_training_says_of_all_of_it(tmp_path):
     table = tmp_path / "metrics.csv"
     rows = (f"{i},{100 * (i + 1)}" for i in range(6))
     table.write_text("\n".join(["iteration,env_steps", *rows, ""]))
-    watch = _Watch(table, begun=0.0, seen=[(10.0, 1), (20.0, 6)])
-    assert watch.cost(11, 7) == Cost(env_steps=1100, seconds=30, size=7)
-    watch.seen.pop()
-    with pytest.raises(DemokitError, match="an iteration takes longer than 120 s"):
-        watch.cost(11, 7)
+    watch = _Watch(table, 11, begun=0.0, seen=[(10.0, 1), (20.0, 6)])
+    assert watch.cost(7) == Cost(env_steps=1100, seconds=30, size=7)
+    watch.seen.clear()
+    with pytest.raises(DemokitError, match="too few iterations in 120 s"):
+        watch.cost(7)
+
+
+def test_one_iteration_says_what_two_take(tmp_path, monkeypatch):
+    table = tmp_path / "metrics.csv"
+    table.write_text("iteration,env_steps\n0,100\n")
+    watch = _Watch(table, 2, begun=0.0)
+    monkeypatch.setattr("gmps.comparison.estimate.time.monotonic", lambda: 61.0)
+    assert not watch.is_enough()
+    assert watch.cost(7) == Cost(env_steps=200, seconds=122, size=7)
+    table.write_text("iteration,env_steps\n0,100\n1,150\n")
+    assert watch.is_enough()  # there are no more
