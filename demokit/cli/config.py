@@ -184,6 +184,8 @@ def _typed(key: str, value: Any, option: click.Option, path: Path, ctx: click.Co
     if isinstance(value, dict) or (isinstance(value, list) and not takes_several):
         kind = "table" if isinstance(value, dict) else "list"
         raise click.UsageError(f"{path}: '{key}' is a {kind}, the option takes one value.", ctx)
-    if isinstance(value, list):
-        return [str(item) for item in value]
-    return [str(value)] if takes_several else str(value)
+    try:
+        texts = [str(item) for item in (value if isinstance(value, list) else [value])]
+    except ValueError:  # Python writes no number of thousands of digits
+        raise click.UsageError(f"{path}: '{key}' is too long a number.", ctx) from None
+    return texts if takes_several else texts[0]

@@ -413,6 +413,7 @@ def test_config_gives_options_and_the_command_line_wins(tmp_path):
         ("seed = ", "not valid TOML"),
         ("help = true", "unknown option 'help'"),
         pytest.param(f"seed = {'[' * 10**5}", "not valid TOML", id="deep"),
+        pytest.param(f"seed = 0x{'f' * 5000}", "too long a number", id="digits"),
         pytest.param(f"# {'x' * 2**20}", "more than 1 MiB", id="long"),
         ("countdown = 2.0", "--countdown in the --config file means nothing without --device"),
         ('camera = "policy"', "--camera in the --config file means nothing without --observation"),
