@@ -178,7 +178,8 @@ class Agent(Protocol):
         """Write policy and belief to a file, which `demokit.load_policy` reads.
 
         Raises:
-            DemokitError: the file exists and `overwrite` is false, or it cannot be written.
+            DemokitError: the file exists and `overwrite` is false, it has the name of a training's
+                checkpoint, it cannot be written, or the policy has diverged and acts no more.
         """
         ...
 

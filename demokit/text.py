@@ -15,14 +15,16 @@ _MARKUP = re.compile(r"^#|[\\`*_{}\[\]|$~]")
 _MOST_LETTERS = 4000
 
 
-def printable(text: object) -> str:
-    r"""`text` in one line, with what cannot be seen spelled out, such as \x1b; cut when very long.
+def printable(text: object, *, whole: bool = False) -> str:
+    r"""`text` in one line, with what cannot be seen spelled out, such as \x1b.
+
+    It is cut when very long, unless the `whole` of it is needed.
 
     Spelled out are control characters, line breaks, marks that change the direction of writing,
     characters without width, and what no encoding can write.
     """
     shown = str(text)
-    if len(shown) > _MOST_LETTERS:
+    if len(shown) > _MOST_LETTERS and not whole:
         shown = shown[:_MOST_LETTERS] + "..."
     if shown.isprintable():
         return shown
@@ -68,9 +70,9 @@ def as_code(text: object) -> str:
     return f"`{plain}`"
 
 
-def say(*lines: object, err: bool = False) -> None:
-    """Print each of `lines` in a line of its own, to stdout or stderr."""
+def say(*lines: object, err: bool = False, whole: bool = False) -> None:
+    """Print each of `lines` in a line of its own, to stdout or stderr; see `printable`."""
     import click
 
     for line in lines:
-        click.echo(printable(line), err=err)
+        click.echo(printable(line, whole=whole), err=err)

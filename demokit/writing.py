@@ -262,6 +262,7 @@ def write_whole(
     *,
     parents: bool = True,
     tidy: bool = True,
+    together: Together | None = None,
 ) -> None:
     """Put bytes or a text at `path`; after a crash the old or the new file is there, whole.
 
@@ -272,7 +273,7 @@ def write_whole(
     """
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     check = partial(_require, data=data)
-    with replaced(path, advice, check, parents=parents, tidy=tidy) as aside:
+    with replaced(path, advice, check, parents=parents, tidy=tidy, together=together) as aside:
         aside.write_bytes(data)
 
 

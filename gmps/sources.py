@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from demokit.data import open_dataset
@@ -12,6 +13,8 @@ from demokit.errors import DemokitError
 from gmps.experience.demos import family_of, observed_in, tasks_of
 from gmps.options import RECORDED
 from gmps.problem import Problem
+
+_IN_WORDS = re.compile(r".+, task set .+, (all|\d+) tasks, \w+")
 
 
 def problem_of_dataset(path: str | Path, reward: str) -> Problem:
@@ -32,6 +35,11 @@ def family_in_words(
 ) -> str:
     """What `problem_of_family` takes, as runs keep it."""
     return f"{env}, task set {task_set or 'default'}, {tasks or 'all'} tasks, {observation}"
+
+
+def is_family_in_words(text: str) -> bool:
+    """Whether `text` has the form of `family_in_words`."""
+    return _IN_WORDS.fullmatch(text) is not None
 
 
 def problem_of_family(

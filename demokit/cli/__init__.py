@@ -35,6 +35,13 @@ IMPORT = "DEMOKIT_IMPORT"
 class Commands(click.Group):
     """Loads commands lazily and turns every foreseen error into one sentence."""
 
+    def main(self, *args: Any, **named: Any) -> Any:
+        """See click. What is written to a stream that was closed (`>&-`) goes nowhere."""
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        return super().main(*args, **named)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Names of the installed commands."""
         return sorted(_entry_points())

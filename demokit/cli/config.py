@@ -22,6 +22,7 @@ SECTIONS, SECTION = "demokit.config.sections", "demokit.config.section"
 """In a context's `meta`: names of tables that a file may have, and the one whose keys count."""
 
 _OWN = "This method"
+_MOST_BYTES = 2**20
 
 Decorated = TypeVar("Decorated", bound="Callable[..., Any] | click.Command")
 
@@ -122,8 +123,8 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
     try:
-        content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = _read(path)
+    except (ValueError, RecursionError) as error:  # of what is no TOML, no text, too long or deep
         raise click.UsageError(f"{path} is not valid TOML ({error}).", ctx) from error
     options = _options(ctx)
     defaults: dict[str, Any] = {}
@@ -131,6 +132,15 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
         option = _find(key, options, path, ctx)
         defaults[str(option.name)] = _typed(key, value, option, path, ctx)
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a file or a pipe says; raises ValueError or RecursionError."""
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"more than {_MOST_BYTES >> 20} MiB")
+    return tomllib.loads(content.decode())
 
 
 def _of_section(content: dict[str, Any], ctx: click.Context) -> dict[str, Any]:
@@ -150,7 +160,8 @@ def _options(ctx: click.Context) -> dict[str, click.Option]:
     return {
         dashed(spelt.lstrip("-")): parameter
         for parameter in ctx.command.get_params(ctx)
-        if isinstance(parameter, click.Option) and parameter.name != "config"
+        if isinstance(parameter, click.Option)
+        and parameter.expose_value  # which --config and --help are not
         for spelt in parameter.opts
         if spelt.startswith("--")
     }
@@ -173,6 +184,8 @@ def _typed(key: str, value: Any, option: click.Option, path: Path, ctx: click.Co
     if isinstance(value, dict) or (isinstance(value, list) and not takes_several):
         kind = "table" if isinstance(value, dict) else "list"
         raise click.UsageError(f"{path}: '{key}' is a {kind}, the option takes one value.", ctx)
-    if isinstance(value, list):
-        return [str(item) for item in value]
-    return [str(value)] if takes_several else str(value)
+    try:
+        texts = [str(item) for item in (value if isinstance(value, list) else [value])]
+    except ValueError:  # Python writes no number of thousands of digits
+        raise click.UsageError(f"{path}: '{key}' is too long a number.", ctx) from None
+    return texts if takes_several else texts[0]

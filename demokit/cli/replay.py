@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from demokit.cli.number import Number
-from demokit.cli.typed import refuse_typed
+from demokit.cli.typed import refuse_typed, require_mp4
 from demokit.cli.view import Where, view_options
 from demokit.text import say
 from demokit.writing import require_free
@@ -77,8 +76,7 @@ def replay(
     With --view web the page marks, drops and trims episodes, into a new file and when told to.
     Exits with 1 when an episode deviates by more than the tolerance.
     """
-    if video is not None and video.suffix.lower() != ".mp4":
-        raise click.UsageError(f"--video writes an MP4: name it NAME.mp4, not {video}.", ctx)
+    require_mp4(ctx, video)
     if side_by_side and video is None:
         raise click.UsageError("--side-by-side says how --video looks: add --video.", ctx)
     if video is None:
@@ -97,6 +95,10 @@ def replay(
         if not replayer.same_model:
             say("Recorded with another model or MuJoCo: it may diverge.", err=True)
         chosen = range(len(found)) if episode is None else [episode]
+        editing = None
+        if view == "web":
+            tasks = [record.task.id for record in found.episodes]
+            editing = _editing(dataset, out, chosen, tasks, overwrite)
         off = _replay(found, replayer, chosen, use_states, tolerance)
         if video is not None:
             count = _write_video(
@@ -104,10 +106,6 @@ def replay(
             )
             say(f"Wrote episode {chosen[0]} of {len(found)}, {count} frames, to {video}.")
         if view is not None:
-            editing = None
-            if view == "web":
-                tasks = [record.task.id for record in found.episodes]
-                editing = _editing(dataset, out, chosen, tasks, overwrite)
             _show(found, replayer, chosen, use_states, Where(view, listen, port), editing)
     ctx.exit(1 if _print(off, tolerance, use_states) else 0)
 
@@ -170,31 +168,24 @@ def _show(
 
     play(where, replayer.family, clip, len(chosen), editing)
     if editing is not None and editing.unsaved:
-        say(f"What was edited was not saved; this saves it: {editing.command()}", err=True)
+        words = f"What was edited was not saved; this saves it: {editing.command()}"
+        say(words, err=True, whole=True)
 
 
 def _editing(
     source: str, out: Path | None, chosen: Sequence[int], tasks: Sequence[str], overwrite: bool
 ) -> Editing:
     """What the page edits, and the new file for it."""
+    from demokit.data.assembly import write_lock
     from demokit.data.paths import resolve
     from demokit.errors import DemokitError
     from demokit.view.editing import Editing
 
-    if out is None:
-        return Editing(source, _free_beside(source), chosen, tasks)
-    if out.resolve() == resolve(source).resolve():
+    if out is not None and out.resolve() == resolve(source).resolve():
         raise DemokitError(f"{out} is what is played: name another --out.")
+    if out is not None:
+        write_lock(out).release()  # what nobody may write there is said now, and not at the end
     return Editing(source, out, chosen, tasks, overwrite=overwrite)
-
-
-def _free_beside(source: str) -> Path:
-    """NAME-edited.hdf5 beside a dataset, with a number where that is taken."""
-    beside = Path(source) if Path(source).exists() else Path(Path(source).name)
-    name = f"{beside.name.removesuffix('.hdf5')}-edited"
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    paths = (beside.with_name(f"{each}.hdf5") for each in names)
-    return next(path for path in paths if not path.exists())
 
 
 def _print(off: dict[int, Deviation], tolerance: float, use_states: bool) -> bool:

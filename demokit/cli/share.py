@@ -48,12 +48,14 @@ def pack(
 ) -> None:
     """Pack a dataset or a run, its card, its licence's name and checksums into one archive."""
     from demokit.sharing.bundle import who_shares
+    from demokit.sharing.giving import check_archive
     from demokit.sharing.giving import pack as write
 
     bundle = who_shares(path).make_bundle(path, license)
-    target = output or bundle.beside.with_suffix(".zip")
+    target = output or bundle.archive
     _show(bundle)
     if dry_run:
+        check_archive(target, overwrite=overwrite)
         say(f"Dry run: {target} was not written.")
     else:
         say(f"Packed {write(bundle, target, overwrite=overwrite)}.")
@@ -81,14 +83,16 @@ def push(
     PLACE is hf:USER/NAME there: a repository of a dataset, or of a model for a run.
     """
     from demokit.sharing.bundle import who_shares
+    from demokit.sharing.giving import check_place
     from demokit.sharing.giving import push as send
 
     if (place is None) == (repo_id is None):
         raise click.UsageError("Say where to: PLACE or --repo-id, one of them.")
-    target = place or f"hf:{repo_id}"
+    target = f"hf:{repo_id}" if place is None else place
     bundle = who_shares(path).make_bundle(path, license)
     _show(bundle)
     if dry_run:
+        check_place(bundle, target, public=not private, overwrite=overwrite)
         seen = "private" if private else "public"
         extra = f" ({seen})" if target.startswith("hf:") else ""
         say(f"Dry run: nothing was pushed to {target}{extra}.")

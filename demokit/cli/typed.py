@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -38,3 +39,9 @@ def refuse_typed(ctx: click.Context, names: Sequence[str], why: str) -> None:
             shown = parameter.opts[0] if is_option else parameter.human_readable_name
             where = "" if source == _TYPED else " in the --config file"
             raise click.UsageError(f"{shown}{where} means nothing {why}: leave it out.", ctx)
+
+
+def require_mp4(ctx: click.Context, video: Path | None) -> None:
+    """Raise click.UsageError for a --video of another kind."""
+    if video is not None and video.suffix.lower() != ".mp4":
+        raise click.UsageError(f"--video writes an MP4: name it NAME.mp4, not {video}.", ctx)

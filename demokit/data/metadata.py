@@ -179,7 +179,7 @@ class Provenance:
         recorder: which recorder, such as "scripted".
         expert: name of the expert that acted or labelled.
         noise_std: standard deviation of the noise added to its actions; None where the sources
-            of a merged dataset differ.
+            of a merged dataset differ, or a policy explored by itself.
         seed: the seed of the recording; all episode seeds derive from it. None as `noise_std`.
         only_success: whether failed episodes were dropped, of all sources.
         operator: the person, if given; several, in their order, such as "Ann, Bob".

@@ -18,12 +18,13 @@ from typing import Protocol
 
 from demokit.errors import DemokitError
 from demokit.policies import CHECKPOINT
-from demokit.reading import file_sha256
+from demokit.reading import check_regular, file_sha256
 
 CARD, LICENSE, SUMS = "README.md", "LICENSE", "SHA256SUMS"
 DEFAULT_LIMIT_BYTES = 20 * 10**9
 GROUP = "demokit.shared"
 DATASET, RUN = "dataset", "run"
+_POLICY = Path(CHECKPOINT).suffix
 _SUM = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][-\w.]*)")
 
 
@@ -57,7 +58,7 @@ class Layout:
         if None in found or len(large) != 1 or self._others(names) != {CARD, LICENSE, large[0]}:
             raise DemokitError(
                 f"{place} is no bundle of a {self.what}: {SUMS} must name {CARD}, {LICENSE} and a "
-                f"{self.main} file."
+                f"{self.main} file. A dataset is pulled to -o NAME.hdf5, a run to a folder."
             )
         return names, large[0]
 
@@ -101,9 +102,13 @@ class Bundle:
         return self.path.stat().st_size + sum(map(len, self.small.values()))
 
     @property
-    def beside(self) -> Path:
-        """What is shared: the file, or the folder of a large file that has another name there."""
-        return self.path.parent if self.path.name == CHECKPOINT else self.path
+    def archive(self) -> Path:
+        """Where it is packed unless told otherwise: beside the file, or beside the run's folder."""
+        if self.path.name != CHECKPOINT:
+            return self.path.with_suffix(".zip")
+        folder = self.path.parent
+        folder = folder.resolve() if folder.name in ("", "..") else folder
+        return folder.with_name(f"{folder.name}.zip")
 
     @property
     def sums(self) -> dict[str, str]:
@@ -128,8 +133,18 @@ class Shareable(Protocol):
 def who_shares(path: str | Path) -> Shareable:
     """Who makes the bundle of what is at `path`: a run's folder, a policy's file, or a dataset."""
     place = Path(path)
-    is_run = place.suffix == Path(CHECKPOINT).suffix or (place / CHECKPOINT).is_file()
+    is_run = place.suffix == _POLICY or (place / CHECKPOINT).is_file() or _is_policy(place)
     return _sharer(RUN if is_run else DATASET)
+
+
+def _is_policy(path: Path) -> bool:
+    """Whether a file of any name begins as a policy's does: a length of 8 bytes, then JSON."""
+    try:
+        check_regular(path)
+        with path.open("rb") as file:
+            return path.suffix != ".hdf5" and file.read(9)[8:] == b"{"
+    except OSError:
+        return False
 
 
 def who_receives(target: Path) -> Shareable:

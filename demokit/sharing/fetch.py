@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ class WebStream:
         expected: its length in bytes; None where the server does not say it.
     """
 
-    response: http.client.HTTPResponse
+    response: _Answer
     url: str
     expected: int | None
     done: int = 0
@@ -48,6 +49,7 @@ class WebStream:
             parts.append(part)
             left -= len(part)
             self.done += len(part)
+            self.response.patience.renew()
             self._check_speed()
         if left and self.expected is not None and self.done < self.expected:
             raise DemokitError(
@@ -71,15 +73,76 @@ def fetch(url: str) -> Iterator[IO[bytes]]:
 
     Raises:
         DemokitError: the server encodes the body, or does not say its length rightly.
-        OSError, http.client.HTTPException: it cannot be reached, or answers otherwise.
+        OSError, http.client.HTTPException: it cannot be reached, answers otherwise, or says much
+            and sends nothing.
     """
     headers = {"User-Agent": f"demokit/{__version__}", "Accept-Encoding": "identity"}
-    opener = urllib.request.build_opener(_Redirections)
+    opener = urllib.request.build_opener(_Redirections, _Http, _Https)
     with opener.open(urllib.request.Request(url, headers=headers), timeout=_WAIT_S) as response:
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
             raise DemokitError(f"{url} comes encoded ({encoding}), which was not asked for.")
         yield cast("IO[bytes]", WebStream(response, url, response.length))
+
+
+class _Patient(io.RawIOBase):
+    """What a server says, until it has sent nothing of a body for `_PATIENCE_S`.
+
+    Each answer may take `_WAIT_S`, but letters of a header, or the sizes of what never comes, would
+    be answers for ever.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self.renew()
+
+    def renew(self) -> None:
+        """Something has come."""
+        self._until_s = time.monotonic() + _PATIENCE_S
+
+    def readable(self) -> bool:
+        """See io."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """See io; raises TimeoutError where the patience is at its end."""
+        if time.monotonic() > self._until_s:
+            raise TimeoutError(f"it sent nothing of a file for {_PATIENCE_S:g} s: try again later")
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        """See io."""
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """What is read with patience, but not for ever."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.patience = _Patient(self.fp.detach())
+        self.fp = io.BufferedReader(self.patience)
+
+
+class _Connection(http.client.HTTPConnection):
+    response_class = _Answer
+
+
+class _SafeConnection(http.client.HTTPSConnection):
+    response_class = _Answer
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """See urllib."""
+        return self.do_open(_Connection, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """See urllib."""
+        return self.do_open(_SafeConnection, req)
 
 
 class _Redirections(urllib.request.HTTPRedirectHandler):

@@ -13,8 +13,15 @@ from demokit.lock import Lock
 from demokit.reading import file_sha256
 from demokit.sharing.bundle import SUMS, Bundle
 from demokit.sharing.fetch import SCHEMES
-from demokit.sharing.places import HUB, copied, explained, file_system, is_local, library
-from demokit.writing import replaced, write_whole
+from demokit.sharing.places import (
+    copied,
+    explained,
+    file_system,
+    hub_repository,
+    is_local,
+    library,
+)
+from demokit.writing import Together, replaced, write_whole
 
 _OTHER_PLACE = "choose another place."
 
@@ -23,15 +30,14 @@ def pack(bundle: Bundle, target: Path, *, overwrite: bool = False) -> Path:
     """Write the bundle as the archive `target`, NAME.zip; its members are not compressed again.
 
     Raises:
-        DemokitError: the target exists, is not named NAME.zip, or cannot be written.
+        DemokitError: see `check_archive`, or the target cannot be written.
     """
-    if target.suffix != ".zip":
-        raise DemokitError(f"The archive {target} must be named NAME.zip.")
+    check_archive(target, overwrite=True)
     with Lock(target, _OTHER_PLACE):
-        _check_free(target, overwrite=overwrite)
+        check_archive(target, overwrite=overwrite)
         with (
-            replaced(target, _OTHER_PLACE, partial(_check_archive, bundle)) as aside,
-            zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive,
+            replaced(target, _OTHER_PLACE, partial(_check_packed, bundle)) as aside,
+            zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive,
         ):
             archive.write(bundle.path, bundle.name)
             for name, data in bundle.small.items():
@@ -39,7 +45,15 @@ def pack(bundle: Bundle, target: Path, *, overwrite: bool = False) -> Path:
     return target
 
 
-def _check_archive(bundle: Bundle, path: Path) -> None:
+def check_archive(target: Path, *, overwrite: bool = False) -> None:
+    """Raise DemokitError where `pack` would: the target exists, or is not named NAME.zip."""
+    if target.suffix != ".zip":
+        raise DemokitError(f"The archive {target} must be named NAME.zip.")
+    if target.exists() and not overwrite:
+        raise DemokitError(f"{target} exists: pass --overwrite to replace it, or another -o.")
+
+
+def _check_packed(bundle: Bundle, path: Path) -> None:
     """Raise DemokitError unless an archive holds what its list of checksums says."""
     with zipfile.ZipFile(path) as archive:
         for name, stated in bundle.sums.items():
@@ -55,31 +69,19 @@ def push(bundle: Bundle, place: str, *, public: bool = False, overwrite: bool = 
     A Hugging Face repository is made private unless `public`. Returns where the bundle is now.
 
     Raises:
-        DemokitError: something is there already and `overwrite` is not given, a library is
-            missing, or the place cannot be written.
+        DemokitError: see `check_place`, or a library is missing, or the place cannot be written.
     """
-    hub = HUB.fullmatch(place)
-    if hub:
-        return _push_to_hub(bundle, hub[1], public=public, overwrite=overwrite)
-    if public:
-        raise DemokitError("--public is for Hugging Face repositories: who reads a folder or URL "
-                           "is decided there.")  # fmt: skip
-    if place.startswith(SCHEMES):
-        raise DemokitError(f"{place} can only be read: push to a folder, a store or hf:USER/NAME.")
+    if repo := hub_repository(place):
+        return _push_to_hub(bundle, repo, public=public, overwrite=overwrite)
+    check_place(bundle, place, public=public, overwrite=overwrite)
     files, root = file_system(place)
     with explained(f"write {place}"):
-        taken = [n for n in (bundle.name, *bundle.small) if files.exists(f"{root}/{n}")]
-        if taken and not overwrite:
-            raise DemokitError(
-                f"{place} holds {', '.join(taken)} already: pass --overwrite to replace what is "
-                "there, or choose an empty place."
-            )
-        if SUMS in taken:
+        if is_local(files):
+            _put_here(bundle, Path(root), place, overwrite=overwrite)
+            return place
+        if files.exists(f"{root}/{SUMS}"):
             # Without its checksums a half-written bundle is not taken for a whole one.
             files.rm(f"{root}/{SUMS}")
-        if is_local(files):
-            _put_here(bundle, Path(root))
-            return place
         files.makedirs(root, exist_ok=True)
         files.put_file(str(bundle.path), f"{root}/{bundle.name}")
         for name, data in bundle.small.items():
@@ -87,18 +89,44 @@ def push(bundle: Bundle, place: str, *, public: bool = False, overwrite: bool = 
     return place
 
 
-def _put_here(bundle: Bundle, folder: Path) -> None:
-    """Put the bundle in a folder, the list of checksums last."""
+def check_place(
+    bundle: Bundle, place: str, *, public: bool = False, overwrite: bool = False
+) -> None:
+    """Raise DemokitError where `push` would: it is no place to write, or something is there.
+
+    Hugging Face is not asked.
+    """
+    if hub_repository(place):
+        return
+    if public:
+        raise DemokitError("--public is for Hugging Face repositories: who reads a folder or URL "
+                           "is decided there.")  # fmt: skip
+    if place.startswith(SCHEMES):
+        raise DemokitError(f"{place} can only be read: push to a folder, a store or hf:USER/NAME.")
+    files, root = file_system(place)
+    with explained(f"look into {place}"):
+        taken = [n for n in (bundle.name, *bundle.small) if files.exists(f"{root}/{n}")]
+    if taken and not overwrite:
+        raise DemokitError(
+            f"{place} holds {', '.join(taken)} already: pass --overwrite to replace what is "
+            "there, or choose an empty place."
+        )
+
+
+def _put_here(bundle: Bundle, folder: Path, place: str, *, overwrite: bool) -> None:
+    """Put all of the bundle in a folder, or nothing; one process at a time."""
     stated = bundle.sums[bundle.name]
 
     def check(path: Path) -> None:
         if file_sha256(path) != stated:
             raise DemokitError(f"{bundle.path} changed while it was copied: push it again.")
 
-    with replaced(folder / bundle.name, _OTHER_PLACE, check) as aside:
-        shutil.copyfile(bundle.path, aside)
-    for name, data in bundle.small.items():
-        write_whole(folder / name, data, _OTHER_PLACE)
+    with Lock(folder, _OTHER_PLACE, inside=True), Together() as together:
+        check_place(bundle, place, overwrite=overwrite)
+        with replaced(folder / bundle.name, _OTHER_PLACE, check, together=together) as aside:
+            shutil.copyfile(bundle.path, aside)
+        for name, data in bundle.small.items():
+            write_whole(folder / name, data, _OTHER_PLACE, together=together)
 
 
 def _push_to_hub(bundle: Bundle, repo: str, *, public: bool, overwrite: bool) -> str:
@@ -120,8 +148,3 @@ def _push_to_hub(bundle: Bundle, repo: str, *, public: bool, overwrite: bool) ->
             commit_message=f"demokit share push: {bundle.name}",
         )
     return f"hf:{repo}"
-
-
-def _check_free(target: Path, *, overwrite: bool) -> None:
-    if target.exists() and not overwrite:
-        raise DemokitError(f"{target} exists: pass --overwrite to replace it, or another -o.")

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, Protocol
 
 from demokit.errors import DemokitError, not_installed
 from demokit.reading import open_archive
 from demokit.sharing.bundle import SUMS, Layout, is_plain_name
 from demokit.sharing.fetch import SCHEMES, fetch
-from demokit.writing import explain_write
+from demokit.writing import aside_of, explain_write
 
 HUB = re.compile(r"hf:(?://)?(?:datasets/)?([-\w.]+/[-\w.]+)/?")
+_NO_PLACE = re.compile(r"hf:|(?!file:|local:)[A-Za-z][\w+.-]+:(?!//|:)")
+"""What fsspec would take for the name of a folder here, and nobody means so."""
 _OTHER_PLACE = "choose another place."
 _CHUNK_BYTES = 2**20
 
@@ -133,9 +134,9 @@ def _source(place: str, layout: Layout, target: Path, limit_bytes: int) -> Itera
         with _fetched(place, target, limit_bytes) as stream, _archive(stream, place) as source:
             yield source
         return
-    hub = HUB.fullmatch(place)
+    repo = hub_repository(place)
     root = "hf://datasets" if layout.repository == "dataset" else "hf:/"
-    files, root = file_system(f"{root}/{hub[1]}" if hub else place)
+    files, root = file_system(f"{root}/{repo}" if repo else place)
     if not is_archive:
         yield _FileSystemSource(files, root)
         return
@@ -149,12 +150,20 @@ def _source(place: str, layout: Layout, target: Path, limit_bytes: int) -> Itera
 
 @contextmanager
 def _fetched(place: str, target: Path, limit_bytes: int) -> Iterator[IO[bytes]]:
-    """An archive on the web, fetched to the target's disk: its members are read from its end."""
-    folder = target.parent if target.parent.is_dir() else None
-    with NamedTemporaryFile(dir=folder, prefix=f".{target.stem}-", suffix=".zip") as copy:
-        with explained(f"read {place}"), fetch(place) as stream:
-            copied(stream, cast("IO[bytes]", copy), limit_bytes, place)
-        yield cast("IO[bytes]", copy)
+    """An archive on the web, fetched beside the target: its members are read from its end.
+
+    The next writer of the target removes what is left of it by a kill, see `aside_of`.
+    """
+    aside = aside_of(target)
+    try:
+        with explain_write(aside, _OTHER_PLACE):
+            copy = aside.open("x+b")
+        with copy:
+            with explained(f"read {place}"), fetch(place) as stream:
+                copied(stream, copy, limit_bytes, place)
+            yield copy
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -214,6 +223,22 @@ def copied(stream: IO[bytes], out: IO[bytes] | None, limit_bytes: int, what: str
             with explain_write(Path(out.name), _OTHER_PLACE):
                 out.write(chunk)
     return total.hexdigest()
+
+
+def hub_repository(place: str) -> str | None:
+    """The USER/NAME of a place on Hugging Face; None for any other place.
+
+    Raises:
+        DemokitError: it is none at all.
+    """
+    if hub := HUB.fullmatch(place):
+        return hub[1]
+    if not place.strip() or _NO_PLACE.match(place):
+        raise DemokitError(
+            f"'{place}' is no place: name a folder (./NAME, if it has a colon), a URL or "
+            "hf:USER/NAME."
+        )
+    return None
 
 
 def file_system(place: str) -> tuple[Any, str]:

@@ -6,6 +6,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from types import MappingProxyType
 
@@ -39,7 +40,7 @@ class Editing:
 
     Args:
         source: the dataset.
-        target: the new one, written when a person asks for it.
+        target: the new one, written when a person asks for it; None is `free_beside` by then.
         numbers: which episode each clip is.
         tasks: the id of the task of every episode of the dataset.
         overwrite: replace `target`.
@@ -63,18 +64,23 @@ class Editing:
     def __init__(
         self,
         source: str,
-        target: Path,
+        target: Path | None,
         numbers: Sequence[int],
         tasks: Sequence[str],
         *,
         overwrite: bool = False,
     ) -> None:
-        self._source, self._target, self._numbers = source, target, numbers
+        self._source, self._given, self._numbers = source, target, numbers
         self._tasks, self._overwrite = tasks, overwrite
+        self._saved_to: Path | None = None
         self._edits: dict[int, Edit] = defaultdict(Edit)
         self._renames: dict[str, str] = {}
         self._saved = self._all()
         self._message = ""
+
+    @property
+    def _target(self) -> Path:
+        return self._given or self._saved_to or free_beside(self._source)
 
     @property
     def unsaved(self) -> bool:
@@ -90,7 +96,7 @@ class Editing:
         elif button in ("success", "failure"):
             self._edits[number] = replace(edit, solved=button == "success", dropped=False)
         elif button == "drop":
-            self._edits[number] = Edit(dropped=not edit.dropped)
+            self._edits[number] = replace(edit, dropped=not edit.dropped)
         elif button == "rename task":
             self._rename(self._tasks[number], text.strip())
         elif button == "undo":
@@ -112,8 +118,9 @@ class Editing:
     def command(self) -> str:
         """What does the same on the command line."""
         selection, changes = self._asked()
-        words = [*selection.words(), *changes.words()]
-        return shlex.join(["demokit", "filter", self._source, "--out", str(self._target), *words])
+        words = ["--out", str(self._target), *selection.words(), *changes.words()]
+        again = ["--overwrite"] if self._overwrite else []
+        return shlex.join(["demokit", "filter", self._source, *words, *again])
 
     def _cut(self, number: int, row: int, rows: int, *, before: bool) -> None:
         """Keep what is before, or after, the state at a row: a row follows each step."""
@@ -167,12 +174,20 @@ class Editing:
         if not self.unsaved:
             self._message = "nothing has changed: there is nothing to save"
             return
+        target = self._target
         try:
-            done = filter_episodes(
-                self._source, self._target, *self._asked(), overwrite=self._overwrite
-            )
+            done = filter_episodes(self._source, target, *self._asked(), overwrite=self._overwrite)
         except DemokitError as error:
             self._message = f"not saved: {error}"
             return
-        self._saved, self._overwrite = self._all(), True
+        self._saved, self._saved_to, self._overwrite = self._all(), target, True
         self._message = f"saved: {done.episodes} episodes in {done.path.name}"
+
+
+def free_beside(source: str) -> Path:
+    """NAME-edited.hdf5 beside a dataset, with a number where that is taken."""
+    beside = Path(source) if Path(source).exists() else Path(Path(source).name)
+    name = f"{beside.name.removesuffix('.hdf5')}-edited"
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    paths = (beside.with_name(f"{each}.hdf5") for each in names)
+    return next(path for path in paths if not path.exists())

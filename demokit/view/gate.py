@@ -41,6 +41,8 @@ class Gate:
     """
 
     def __init__(self, listen: str, port: int) -> None:
+        if not listen.strip():
+            raise DemokitError("--listen is empty: name an address, such as 127.0.0.1.")
         self.token = None if is_loopback(listen) else secrets.token_urlsafe(16)
         self.server = _listening(listen, port)
         host = socket.gethostname() if listen in ("0.0.0.0", "::") else listen

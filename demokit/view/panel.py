@@ -101,10 +101,7 @@ class Panel:
         watches = self._hands is not None and self.driven and not drives
         shown: dict[str, Any] = {
             "title": self._title,
-            "words": [
-                *self.words,
-                *([WATCHES] if watches else []),
-            ],
+            "words": shown_pairs([*self.words, *([WATCHES] if watches else [])]),
             "keys": sorted(self._keys) if drives else [],
             "buttons": self._buttons if drives else [],
             "asks": self._asks if drives else {},
@@ -122,6 +119,11 @@ class Panel:
                 self._hands.release(key)
             for key in down - before:
                 self._hands.press(key)
+
+
+def shown_pairs(pairs: Pairs) -> list[tuple[str, str]]:
+    """(name, value) pairs whose text, of files too, is a line each, and fit to be shown."""
+    return [(printable(name), printable(value)) for name, value in pairs]
 
 
 def page_with_panel(page: str) -> str:

@@ -18,6 +18,7 @@ from demokit.envs.family import Family
 from demokit.envs.render import GOAL_SITE_GROUP, look_through, make_camera
 from demokit.errors import DemokitError
 from demokit.types import FloatArray
+from demokit.view.panel import shown_pairs
 from demokit.view.scene import restore
 
 TEXT_PERIOD_S = 0.1
@@ -60,8 +61,8 @@ class Window:
 
     def say(self, words: Sequence[tuple[str, str]]) -> None:
         """See `Scene`."""
-        names, values = zip(*words, strict=True)
-        self._words = "\n".join(names), "\n".join(values)
+        shown = shown_pairs(words)
+        self._words = "\n".join(name for name, _ in shown), "\n".join(value for _, value in shown)
         if self._talker.ident is None:
             self._talker.start()
 

@@ -46,13 +46,18 @@ class Acting:
 
 
 def rewards(given: Any, num: int) -> Tensor:
-    """Rewards (1, N); raises DemokitError unless they are finite numbers."""
+    """Rewards (1, N); raises DemokitError unless float32 holds them."""
     values = np.asarray(given)
     if values.dtype.kind not in "fiub" or values.shape not in ((), (num,)):
         raise DemokitError(f"A reward is a number, not {given!r:.80}.")
-    if not np.isfinite(values).all():
-        raise DemokitError(f"The reward is {values!s:.80}: nothing is learned from it.")
-    return torch.from_numpy(np.array(values, np.float32)).expand(num).clone()[None]
+    with np.errstate(over="ignore"):
+        paid = np.array(values, np.float32)
+    if not np.isfinite(paid).all():
+        raise DemokitError(
+            f"The reward is {values!s:.80}, which float32 does not hold: nothing is learned from "
+            "it, give a finite one below 3e38."
+        )
+    return torch.from_numpy(paid).expand(num).clone()[None]
 
 
 def executed(action: Tensor) -> FloatArray:

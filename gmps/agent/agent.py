@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from demokit.errors import DemokitError
+from demokit.policies import CHECKPOINT
 from demokit.protocols import Agent
 from demokit.random import stream
 from demokit.types import FloatArray, Task
@@ -23,7 +24,7 @@ from gmps.experience.demos import demonstrations_of
 from gmps.experience.sight import Sight
 from gmps.method import IsTold, MetaLearner, ready_steps, shown_to
 from gmps.options import MOST_ROLLOUTS
-from gmps.runs.checkpoint import Adapted, Trained, load, save
+from gmps.runs.checkpoint import Adapted, Trained, load, require_acts, save
 
 
 class TrainedAgent(Agent):
@@ -133,9 +134,9 @@ class TrainedAgent(Agent):
     ) -> tuple[Task, TrainedAgent]:
         """The task of demonstrations, and what `shown` returns."""
         task, demos = demonstrations_of(Path(demonstrations), self.trained.problem)
-        rngs = [stream(seed, "demonstrations", task.id)]
-        belief = shown_to(self.learner, self.belief, demos, rngs)
-        return task, self.knowing(belief, 0, 0)
+        rngs, agent = [stream(seed, "demonstrations", task.id)], self.in_task(task.context)
+        belief = shown_to(agent.learner, agent.belief, demos, rngs)
+        return task, agent.knowing(belief, 0, 0)
 
     def plan(
         self, steps: int | None, episodes: int | None, rollouts: int | None
@@ -166,10 +167,22 @@ class TrainedAgent(Agent):
         return taken, num
 
     def in_task(self, context: Sequence[float]) -> TrainedAgent:
-        """The same, told this task if it is one that is told, and was not told another."""
-        if self.trained.adapted or not isinstance(self.trained.learner, IsTold):
+        """The same, told this task if it is one that is told.
+
+        Raises:
+            DemokitError: it was told another.
+        """
+        if not isinstance(self.trained.learner, IsTold):
             return self
-        return self.new_task(steps=0, context=context).adapted()
+        known = self.trained.adapted
+        if known is None:
+            return self.new_task(steps=0, context=context).adapted()
+        if known.context != tuple(map(float, context)):
+            raise DemokitError(
+                f"This policy was told the task {_numbers(known.context)}, and this is "
+                f"{_numbers(context)}: take the run that it came from."
+            )
+        return self
 
     def streams(self, seed: int) -> Callable[[int], np.random.Generator]:
         """The random numbers of adaptation step 0, 1, ... of a trial."""
@@ -183,9 +196,12 @@ class TrainedAgent(Agent):
         return TrainedAgent(replace(self.trained, adapted=adapted))
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
-        target = Path(path)
+        target, known = Path(path), self.trained.adapted
+        require_own(target)
         if target.exists() and not overwrite:
             raise DemokitError(f"{target} exists: name another file, or say overwrite=True.")
+        if known is not None:
+            require_acts(known, self.trained.learner, self.trained.problem)
         advice = "save to another file."
         with explain_write(target, advice):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -221,11 +237,32 @@ class TrainedAgent(Agent):
                 f"{self.method} is told the task: begin with new_task(context=...), "
                 f"{len(space)} numbers that say which it is."
             )
-        elif np.shape(context) != (len(space),) or not np.isfinite(context).all():
+        elif not _is_context(context, len(space)):
             raise DemokitError(
                 f"The context of a task of {self.family} are {len(space)} finite numbers, not "
                 f"{context!s:.80}."
             )
+
+
+def _is_context(given: object, width: int) -> bool:
+    """Whether it is so many numbers that float32 holds."""
+    try:
+        values = np.asarray(given)
+    except ValueError:
+        return False
+    with np.errstate(over="ignore"):
+        fits = values.dtype.kind in "fiu" and values.shape == (width,)
+        return fits and bool(np.isfinite(values.astype(np.float32)).all())
+
+
+def require_own(path: Path) -> None:
+    """Raise DemokitError for the checkpoint of a training: no policy is saved in its place."""
+    if path.resolve().name == CHECKPOINT:
+        raise DemokitError(f"{path} has the name of a training's checkpoint: name another file.")
+
+
+def _numbers(context: Sequence[float] | None) -> str:
+    return ",".join(f"{number!r:.40}" for number in context or ())
 
 
 def require_whole(name: str, value: object) -> None:

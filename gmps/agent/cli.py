@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -11,9 +12,11 @@ import click
 
 from demokit.cli.config import config_option
 from demokit.cli.grouped import GroupedCommand, grouped
-from demokit.cli.typed import family_of_env
+from demokit.cli.typed import family_of_env, require_mp4
 from demokit.errors import DemokitError
+from demokit.lock import Lock
 from demokit.options import REWARDS
+from demokit.policies import CHECKPOINT
 from demokit.text import say
 from demokit.writing import require_free
 
@@ -107,6 +110,8 @@ def adapt(
     from gmps.agent.simulated import adapt as adapt_to
 
     require_free([out, video, roll_outs], overwrite)
+    require_mp4(ctx, video)
+    _require_apart([out, video, roll_outs], policy, demos)
     agent = before = _agent(ctx, policy, env, reward)
     if demos is None:
         if 0 in (episodes, adapt_steps):
@@ -120,7 +125,9 @@ def adapt(
         agent.trained.problem.family.require_drawn()
     steps, num = agent.plan(adapt_steps, episodes, rollouts)
     what = f"Episodes from which {agent.method} learned {chosen.id}."
-    with _Kept(roll_outs, agent, [chosen], seed, what, overwrite) as kept:
+    with _Kept(roll_outs, agent, [chosen], seed, what, overwrite, None) as kept, ExitStack() as own:
+        for path in filter(None, (out, video)):
+            own.enter_context(Lock(path, "name another file."))
         with progress("adaptation steps", steps + 1) as report:
             on_step = partial(_counted, report)
             keep = roll_outs is not None
@@ -130,9 +137,9 @@ def adapt(
         say(f"Policy: {out}")
         if roll_outs is not None:
             say(f"Roll-outs: {kept.written(found.episodes)}")
-    if video is not None:
-        _film(video, before, found.agent, chosen, seed)
-        say(f"Video: {video}")
+        if video is not None:
+            _film(video, before, found.agent, chosen, seed)
+            say(f"Video: {video}")
 
 
 def _counted(report: Update, step: int) -> None:
@@ -179,6 +186,7 @@ def rollout(
     from gmps.agent.simulated import acted
 
     require_free([out], overwrite)
+    _require_apart([out], policy)
     agent = _agent(ctx, policy, env, reward)
     tasks = [_task(agent, name, None) for name in task]
     tasks += [_task(agent, None, numbers) for numbers in context]
@@ -195,6 +203,18 @@ def rollout(
     returns = sum(each.episode_return for each in found) / len(found)
     success = sum(each.success for each in found) / len(found)
     say(f"{path}: {len(found)} episodes, mean return {returns:.2f}, success {success:.1%}.")
+
+
+def _require_apart(outputs: Sequence[Path | None], policy: Path, demos: Path | None = None) -> None:
+    """Raise DemokitError for an output that is read, or is the checkpoint of a training."""
+    from demokit.data.paths import resolve
+    from gmps.agent.agent import require_own
+
+    read = [policy, policy / CHECKPOINT, *([] if demos is None else [resolve(demos)])]
+    for path in filter(None, outputs):
+        if path.resolve() in [each.resolve() for each in read]:
+            raise DemokitError(f"{path} is read by this command: name another file.")
+        require_own(path)
 
 
 def _when(agent: TrainedAgent) -> str:
@@ -220,13 +240,14 @@ class _Kept:
         seed: int,
         what: str,
         overwrite: bool,
+        noise_std: float | None = 0.0,
     ) -> None:
         from demokit.data import DatasetWriter
         from gmps.agent.simulated import described
 
         self._writer: DatasetWriter | None = None
         if path is not None:
-            metadata = described(agent, tasks, seed, what)
+            metadata = described(agent, tasks, seed, what, noise_std)
             self._writer = DatasetWriter(path, metadata, overwrite=overwrite, all_or_none=True)
 
     def __enter__(self) -> Self:
@@ -266,31 +287,54 @@ def _task(
 ) -> Task:
     """The task that was named: one of the training, or of the family, or one of a context.
 
-    Where nothing was, the one that was shown.
+    Where nothing was, the one that was shown; raises DemokitError for any other than that.
     """
-    from demokit.envs.tasks import find_task
-    from demokit.types import Task
-
-    problem = agent.trained.problem
     if shown is not None and name is context is None:
         return shown
-    if (name is None) == (context is None):
+    if name is not None and context is None:
+        found = _named_task(agent, name)
+    elif context is not None and name is None:
+        found = _typed_task(agent, context)
+    else:
         raise click.UsageError("Name the task: --task or --context, one of them.")
-    if name is not None:
-        known = {task.id: task for task in problem.tasks}
-        return known[name] if name in known else find_task(problem.family, name)
+    if shown is not None and not _is_same(found, shown):
+        raise DemokitError(
+            f"--demos shows {shown.id}, which is not {found.id}: name that, or none."
+        )
+    return found
+
+
+def _named_task(agent: TrainedAgent, name: str) -> Task:
+    from demokit.envs.tasks import find_task
+
+    problem = agent.trained.problem
+    known = {task.id: task for task in problem.tasks}
+    return known[name] if name in known else find_task(problem.family, name)
+
+
+def _typed_task(agent: TrainedAgent, context: str) -> Task:
+    from demokit.types import Task
+
+    family = agent.trained.problem.family
     try:
-        numbers = tuple(float(part) for part in str(context).split(","))
+        numbers = tuple(float(part) for part in context.split(","))
     except ValueError:
         numbers = ()
-    width = problem.family.context.width
-    if len(numbers) not in (width, width + len(problem.family.nominal_dynamics)):
+    width = family.context.width
+    if len(numbers) not in (width, width + len(family.nominal_dynamics)):
         raise DemokitError(
             f"--context {context}: a task of {agent.family} is told by {width} numbers, "
-            f"{', '.join(problem.family.context.names)}, with commas between them."
+            f"{', '.join(family.context.names)}, with commas between them."
         )
-    said = ",".join(f"{number:g}" for number in numbers)
+    said = ",".join(repr(number).removesuffix(".0") for number in numbers)
     return Task(agent.family, f"{agent.family}/typed/{said}", numbers, "validation")
+
+
+def _is_same(one: Task, other: Task) -> bool:
+    """Whether two contexts are one, as far as single precision tells."""
+    import numpy as np
+
+    return np.array_equal(*(np.array(each.context, np.float32) for each in (one, other)))
 
 
 def _print_curve(found: Adaptation, task: Task, before: int) -> None:

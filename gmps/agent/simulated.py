@@ -102,8 +102,17 @@ def acted(agent: TrainedAgent, task: Task, num: int, *, seed: int = 0) -> list[E
     return found
 
 
-def described(agent: TrainedAgent, tasks: Sequence[Task], seed: int, what: str) -> DatasetMetadata:
-    """What a dataset of such episodes says about itself: no expert was asked."""
+def described(
+    agent: TrainedAgent,
+    tasks: Sequence[Task],
+    seed: int,
+    what: str,
+    noise_std: float | None = 0.0,
+) -> DatasetMetadata:
+    """What a dataset of such episodes says about itself: no expert was asked.
+
+    `noise_std` is that of the actions: none by the policy's mean, None of what explored.
+    """
     problem = agent.trained.problem
     return describe(
         problem.family,
@@ -112,7 +121,7 @@ def described(agent: TrainedAgent, tasks: Sequence[Task], seed: int, what: str) 
         tasks=tasks,
         observation_space=problem.observation_space,
         description=what,
-        provenance=Provenance(agent.method, NOBODY, 0.0, seed),
+        provenance=Provenance(agent.method, NOBODY, noise_std, seed),
     )
 
 

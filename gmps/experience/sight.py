@@ -89,7 +89,8 @@ class Sight:
         """Numbers (width,) or (N, width), finite as float32."""
         values = _array(key, given)
         shape, width = values.shape, self.vectors[key]
-        if values.dtype.kind not in "fiu" or len(shape) not in (1, 2) or shape[-1] != width:
+        fits = len(shape) in (1, 2) and shape[-1] == width and len(values) > 0
+        if values.dtype.kind not in "fiu" or not fits:
             raise DemokitError(f"{_described(given, key)}, but {self}; give one, or a batch.")
         read = torch.empty(shape)  # not the memory of numpy, see `from_numpy`
         array = read.numpy()
@@ -102,7 +103,7 @@ class Sight:
     def _image(self, key: str, given: Any) -> Tensor:
         """Pixels (height, width, 3) or (N, height, width, 3)."""
         values = _array(key, given)
-        fits = values.shape[-3:] == self.images[key] and values.ndim in (3, 4)
+        fits = values.shape[-3:] == self.images[key] and values.ndim in (3, 4) and len(values) > 0
         if values.dtype != np.uint8 or not fits:
             raise DemokitError(f"{_described(given, key)}, but {self}; give one, or a batch.")
         return torch.from_numpy(np.array(values, order="C")).clone()

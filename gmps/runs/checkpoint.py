@@ -25,6 +25,7 @@ from demokit.learning.checkpoint import (
 )
 from demokit.policies import CHECKPOINT
 from demokit.random import stream
+from demokit.reading import MALFORMED
 from demokit.types import Task
 from gmps.beliefs import belief_of, tensors_of
 from gmps.experience.actor import Seen
@@ -244,13 +245,25 @@ def _adapted(
         raise ValueError(f"{steps} steps of {episodes} episodes")
     belief = belief_of(belief_tensors(tensors, begun.belief, episodes), begun.belief)
     adapted = replace(begun, belief=belief, steps=steps, episodes=episodes)
-    _act_once(adapted.told(learner), adapted, problem)
+    _act_once(adapted, learner, problem)
     return adapted
 
 
+def require_acts(known: Adapted, learner: MetaLearner, problem: Problem) -> None:
+    """Raise DemokitError for what a file may not hold, as `load` would refuse it."""
+    try:
+        belief_of(tensors_of(known.belief), known.belief)
+        _act_once(known, learner, problem)
+    except MALFORMED as error:
+        raise DemokitError(
+            f"This policy has diverged ({error}): it is not saved, adapt again."
+        ) from None
+
+
 @torch.no_grad()
-def _act_once(learner: MetaLearner, known: Adapted, problem: Problem) -> None:
+def _act_once(known: Adapted, learner: MetaLearner, problem: Problem) -> None:
     """Explore and exploit a moment: a belief may have the right shape and lead nowhere."""
+    learner = known.told(learner)
     zeros = Sight.of(problem.schema, problem.sees).zeros()
     action = torch.zeros(1, 1, len(problem.schema.actions))
     alive = torch.ones(1, 1, dtype=torch.bool)

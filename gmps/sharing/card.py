@@ -17,7 +17,7 @@ from demokit.text import as_code, in_markdown
 from gmps.agent.agent import TrainedAgent
 from gmps.comparison.folder import TABLE
 from gmps.comparison.rows import ACTORS, MAIN, TOLD, Row, label_of, read_rows
-from gmps.method import HasStepSize, find_method
+from gmps.method import HasStepSize, IsTold, find_method
 from gmps.options import differing_options
 from gmps.progress import in_words
 from gmps.runs.folder import FACTS, last_scalars
@@ -103,9 +103,12 @@ def _evaluated(folder: Path, seed: int) -> list[Row]:
         rows = read_rows(table)
     except (OSError, *MALFORMED) as error:
         raise DemokitError(f"{table} cannot be read ({error}): evaluate again.") from None
-    own, main = (label_of(folder), seed), (MAIN, ACTORS[0])
-    named = [row for row in rows if (row.label.removesuffix(TOLD), row.seed) == own]
-    return [row for row in named if (row.sweep, row.actor) == main]
+    rows = [row for row in rows if row.seed == seed and row.rollouts]  # the references have none
+    labels, own = {row.label.removesuffix(TOLD) for row in rows}, label_of(folder)
+    if len(labels) == 1:  # that of the folder, or the one before it was renamed
+        (own,) = labels
+    named = [row for row in rows if row.label.removesuffix(TOLD) == own]
+    return [row for row in named if (row.sweep, row.actor) == (MAIN, ACTORS[0])]
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -121,7 +124,11 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _use(shown: Shown) -> str:
-    again = "" if shown.agent.trained.adapted else "trial = agent.new_task()\n"
+    trained = shown.agent.trained
+    again, told = "" if trained.adapted else "trial = agent.new_task()\n", ""
+    if isinstance(trained.learner, IsTold) and not trained.adapted:
+        context = trained.problem.tasks[0].context
+        again, told = "", f"agent = agent.new_task(context={context}, steps=0).adapted()\n"
     return f"""## Use
 
 The folder that `demokit share pull` makes is a run's: checkpoints are tensors and JSON, and nothing
@@ -131,7 +138,7 @@ in them is executed.
 import demokit
 
 agent = demokit.load_policy("FOLDER")
-action = agent.act(observation)
+{told}action = agent.act(observation)
 {again}```
 """
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from demokit.data.paths import is_dataset_id
 from demokit.errors import DemokitError
-from demokit.learning.folder import CONFIG, METRICS, Hold, read_config
+from demokit.learning.folder import CONFIG, METRICS, read_config
 from demokit.lock import ENDING, Lock
 from demokit.policies import CHECKPOINT
 from demokit.reading import MOST_BYTES, read_bytes
@@ -20,6 +22,7 @@ from demokit.writing import behind_link, replaced_folder
 from gmps.agent.agent import TrainedAgent, load_policy
 from gmps.runs.folder import read_scalars
 from gmps.sharing.card import Shown, render_card
+from gmps.sources import is_family_in_words
 
 LAYOUT = Layout("run", CHECKPOINT, "model", frozenset({CONFIG, METRICS}), MOST_BYTES)
 _OTHER_PLACE = "name another -o."
@@ -75,14 +78,15 @@ def pull(
             can be loaded here; the target is not touched then.
     """
     target = behind_link(target)
-    with ExitStack() as held:
-        held.enter_context(Lock(target, _OTHER_PLACE))
-        if target.is_dir():
-            held.enter_context(Hold(target))
-        _check_target(target, overwrite=overwrite)
-        bundle = held.enter_context(received(place, LAYOUT, target, limit_bytes))
+    may_take = partial(_check_target, target, overwrite=overwrite)
+
+    def check(aside: Path) -> None:
+        _require_loads(aside)
+        may_take()
+
+    with _taken(target, may_take), received(place, LAYOUT, target, limit_bytes) as bundle:
         small = bundle.every_small()
-        with replaced_folder(target, _OTHER_PLACE, _require_loads) as aside:
+        with replaced_folder(target, _OTHER_PLACE, check) as aside:
             aside.mkdir()
             for name, data in small.items():
                 (aside / name).write_bytes(data)
@@ -90,19 +94,42 @@ def pull(
     return target
 
 
+@contextmanager
+def _taken(target: Path, may_take: Callable[[], None]) -> Iterator[None]:
+    """A folder that nobody else pulls to or trains in; one that was made for it goes again."""
+    with ExitStack() as held:
+        held.enter_context(Lock(target, _OTHER_PLACE))
+        may_take()
+        if not target.exists():
+            held.callback(_remove_empty, target)
+        held.enter_context(Lock(target, _OTHER_PLACE, inside=True))
+        yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
 def _check_target(target: Path, *, overwrite: bool) -> None:
     """Raise DemokitError unless a run may be put there: nothing but a pulled one is replaced."""
     if target.exists() and not target.is_dir():
         raise DemokitError(f"{target} is a file, and a run is a folder: {_OTHER_PLACE}")
     found = {path.name for path in target.iterdir()} if target.is_dir() else set()
-    others = sorted(found - {CHECKPOINT, CONFIG, METRICS, CARD, LICENSE, SUMS, ENDING})
+    found -= {ENDING}
+    others = sorted(found - {CHECKPOINT, CONFIG, METRICS, CARD, LICENSE, SUMS})
     if others:
         raise DemokitError(
             f"{target} holds {others[0]} besides what is pulled: move it away, or {_OTHER_PLACE}"
         )
-    if found - {ENDING} and not overwrite:
+    if missing := sorted({CHECKPOINT, CARD, LICENSE} - found if found else ()):
         raise DemokitError(
-            f"{target} holds {sorted(found - {ENDING})[0]} already: pass --overwrite to replace "
+            f"{target} holds {sorted(found)[0]} and no {missing[0]}: it was not pulled; move it "
+            f"away, or {_OTHER_PLACE}"
+        )
+    if found and not overwrite:
+        raise DemokitError(
+            f"{target} holds {sorted(found)[0]} already: pass --overwrite to replace "
             f"it, or {_OTHER_PLACE}"
         )
 
@@ -129,8 +156,14 @@ def _config(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).exists():
         return {}
     found = read_config(folder)
-    source = str(found.get("demos", ""))
-    return {**found, "demos": Path(source).name if Path(source).suffix == ".hdf5" else source}
+    return {**found, "demos": _without_folder(str(found.get("demos", "")))}
+
+
+def _without_folder(source: str) -> str:
+    """Of a path its name, as this system or Windows writes paths; ids and families as they are."""
+    if is_family_in_words(source) or (is_dataset_id(source) and not Path(source).exists()):
+        return source
+    return PureWindowsPath(source).name
 
 
 def _learned_from(config: Mapping[str, Any]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The command line as its users meet it: every wrong input is one sentence, nothing is lost."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -410,6 +411,10 @@ def test_config_gives_options_and_the_command_line_wins(tmp_path):
         ("[record]\nseed = 1", "unknown option 'record'"),
         ("[seed]\na = 1", "is a table"),
         ("seed = ", "not valid TOML"),
+        ("help = true", "unknown option 'help'"),
+        pytest.param(f"seed = {'[' * 10**5}", "not valid TOML", id="deep"),
+        pytest.param(f"seed = 0x{'f' * 5000}", "too long a number", id="digits"),
+        pytest.param(f"# {'x' * 2**20}", "more than 1 MiB", id="long"),
         ("countdown = 2.0", "--countdown in the --config file means nothing without --device"),
         ('camera = "policy"', "--camera in the --config file means nothing without --observation"),
         ('device = "web"\nnoise = 0.2', "--noise in the --config file means nothing with --device"),
@@ -445,3 +450,30 @@ def test_ctrl_c_keeps_what_is_saved_and_says_how_to_go_on(tmp_path):
     assert "--resume" in errors
     assert errors.rstrip().endswith("Interrupted.")
     assert "Traceback" not in errors
+
+
+def test_a_config_without_end_is_not_read_to_its_end():
+    result = run("record", "--config", "/dev/zero", code=2)
+    assert "more than 1 MiB" in one_sentence(result)
+
+
+def test_a_config_may_come_through_a_pipe(tmp_path):
+    reading, writing = os.pipe()
+    os.write(writing, b'env = "point"\nnum_episodes = 3\n')
+    os.close(writing)
+    run("record", "--config", f"/dev/fd/{reading}", "--out", tmp_path / "a.hdf5")
+    os.close(reading)
+    assert len(open_dataset(tmp_path / "a.hdf5")) == 3
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_stream_that_is_closed_keeps_nothing(stream, tmp_path):
+    done = subprocess.run(
+        [DEMOKIT, "list"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: os.close(stream),
+    )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stdout + done.stderr

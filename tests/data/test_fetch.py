@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 import zipfile
@@ -14,6 +15,7 @@ from threading import Thread
 import pytest
 from click.testing import CliRunner
 from memory import growth
+from program import DEMOKIT
 
 from demokit.cli import main
 from demokit.data import open_dataset
@@ -86,6 +88,23 @@ class Server(BaseHTTPRequestHandler):
             self.wfile.write(b"x")
             time.sleep(0.01)
 
+    def send_promising(self, *_):
+        """A header without end."""
+        self.endlessly(b"HTTP/1.1 200 OK\r\nX: ", b"x")
+
+    def send_continuing(self, *_):
+        self.endlessly(b"", b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def send_chunked(self, *_):
+        """The size of a piece, with words behind it that never end."""
+        self.endlessly(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"x")
+
+    def endlessly(self, first, then):
+        self.wfile.write(first)
+        while True:
+            self.wfile.write(then)
+            time.sleep(0.01)
+
     def handle(self):
         with suppress(ConnectionError):  # the client has had enough
             super().handle()
@@ -155,6 +174,26 @@ def test_a_body_that_hardly_comes_is_given_up(server, tmp_path, monkeypatch):
     monkeypatch.setattr(fetching, "_PATIENCE_S", 0.5)
     with pytest.raises(DemokitError, match="try again later"):
         pull(f"{server}/drip", tmp_path / "b.hdf5")
+
+
+@pytest.mark.parametrize("how", ["promising", "continuing", "chunked"])
+@pytest.mark.parametrize("name", ["", "/a.zip"])
+def test_words_without_a_body_are_given_up(how, name, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "_PATIENCE_S", 0.2)
+    with pytest.raises(DemokitError, match=r"nothing of a file for 0\.2 s: try again later"):
+        pull(f"{server}/{how}{name}", tmp_path / "b.hdf5")
+
+
+def test_what_a_kill_leaves_goes_with_the_next_pull(server, tmp_path):
+    target = tmp_path / "b.hdf5"
+    command = [DEMOKIT, "share", "pull", f"{server}/drip/a.zip", "-o", target]
+    with subprocess.Popen(command) as killed:
+        while not list(tmp_path.glob("*.tmp")):
+            assert killed.poll() is None
+            time.sleep(0.05)
+        killed.kill()
+    pull(f"{server}/whole/a.zip", target)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.hdf5", "b.md"]
 
 
 def test_nobody_there_and_a_place_that_only_reads(recorded, tmp_path):

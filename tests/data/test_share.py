@@ -1,9 +1,11 @@
 """Sharing: only sound, licensed datasets leave, and only what is checked takes its place."""
 
+import os
 import shutil
 import stat
 import sys
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 
 import h5py
@@ -14,6 +16,7 @@ from demokit.data import DatasetWriter, open_dataset
 from demokit.data.card import write_card
 from demokit.data.share import LAYOUT, make_bundle, pull
 from demokit.errors import DemokitError
+from demokit.lock import HeldError, Lock
 from demokit.reading import file_sha256
 from demokit.sharing.bundle import Bundle
 from demokit.sharing.giving import pack, push
@@ -233,6 +236,69 @@ def test_places_that_are_not_there(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DemokitError):
         pull(place, tmp_path / "b.hdf5")
+
+
+NO_PLACE = ["", " ", "hf:foo", "hf:", "hf:ada", "hf:ada/push/gmps", "HF:ada/push", "foo:bar:baz"]
+
+
+@pytest.mark.parametrize("place", NO_PLACE)
+def test_what_is_no_place_becomes_no_folder(place, bundle, path, tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(DemokitError, match="is no place"):
+        push(bundle, place)
+    with pytest.raises(DemokitError, match="is no place"):
+        pull(place, tmp_path / "b.hdf5")
+    for more in ((), ("--dry-run",)):
+        assert "is no place" in invoke("share", "push", path, place, *more, exit_code=1).output
+    assert sorted(tmp_path.iterdir()) == before
+    push(bundle, "./a:b")
+    assert pull("./a:b", tmp_path / "b.hdf5").exists()
+
+
+def test_a_dry_run_refuses_what_would_be(bundle, path, tmp_path, invoke):
+    pack(bundle, tmp_path / "there.zip")
+    push(bundle, str(tmp_path / "shared"))
+    dry = ("--dry-run",)
+    refused = {
+        ("pack", path, "-o", tmp_path / "a.tar"): "NAME.zip",
+        ("pack", path, "-o", tmp_path / "there.zip"): "exists",
+        ("push", path, "http://127.0.0.1:9/x"): "can only be read",
+        ("push", path, tmp_path / "shared"): "already",
+        ("push", path, tmp_path / "new", "--public"): "--public is for",
+        ("push", path, "--repo-id", "foo"): "is no place",
+    }
+    for words, said in refused.items():
+        output = invoke("share", *words, *dry, exit_code=1).output
+        assert said in " ".join(output.split())
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_push_that_fails_leaves_the_bundle_that_was_there(bundle, disk, tmp_path):
+    shared = disk / "shared"
+    push(bundle, str(shared))
+    before = {each.name: each.read_bytes() for each in shared.iterdir()}
+    with (disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+        while True:
+            ballast.write(bytes(1024))
+    with pytest.raises(DemokitError, match="the disk is full"):
+        push(bundle, str(shared), overwrite=True)
+    assert {each.name: each.read_bytes() for each in shared.iterdir()} == before
+    assert pull(str(shared), tmp_path / "b.hdf5").exists()
+
+
+def test_one_process_pushes_to_a_folder_at_a_time(bundle, tmp_path):
+    with (
+        Lock(tmp_path / "shared", "wait.", inside=True),
+        pytest.raises(HeldError, match="is being written"),
+    ):
+        push(bundle, str(tmp_path / "shared"), overwrite=True)
+
+
+def test_a_file_of_before_1980_is_packed(path, tmp_path):
+    os.utime(path, (0, 0))
+    archive = pack(make_bundle(path), tmp_path / "old.zip")
+    assert pull(str(archive), tmp_path / "b.hdf5").read_bytes() == path.read_bytes()
 
 
 def test_hub(bundle, path, monkeypatch):

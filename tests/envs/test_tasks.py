@@ -189,7 +189,7 @@ def test_tasks_are_found_by_their_ids():
     (task,) = make_tasks(Slippery(), "half-disc", "train", num_tasks=1, seed=3)
     assert find_task(Slippery(), task.id) == task
     for name in ("9" * 5000, "-1", str(2**64)):
-        with pytest.raises(DemokitError, match="There is no task|Unknown task set"):
+        with pytest.raises(DemokitError, match=r"There is no task|Unknown task set"):
             find_task(make_family("point"), f"point/uniform-{name}/train/00")
     with pytest.raises(DemokitError, match=r"seed of tasks is from 0 .* not -1"):
         make_tasks(make_family("point"), "uniform", "train", seed=-1)

@@ -5,23 +5,28 @@ import json
 import shutil
 import sys
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hub import FakeHub
-from short_run import SHORT
+from short_run import DEMOS, SHORT, options_of, trained_in
 
 import demokit
 from demokit.errors import DemokitError
 from demokit.learning.checkpoint import load_checkpoint, save_checkpoint
-from demokit.learning.folder import read_config
+from demokit.learning.folder import TrainingFolder, read_config
+from demokit.lock import HeldError
 from demokit.reading import file_sha256
+from demokit.sharing import places
 from demokit.sharing.bundle import who_shares
 from demokit.sharing.giving import push
+from gmps.experience.demos import load_demos
 from gmps.runs.folder import read_scalars
 from gmps.sharing import make_bundle, pull
+from gmps.sharing import run as sharing_run
 from gmps.sharing.card import FACTS
 
 EVERY = {"checkpoint.safetensors", "config.json", "metrics.csv", "README.md", "LICENSE"}
@@ -125,6 +130,29 @@ def test_an_adapted_policy_is_shared_without_its_run(run, tmp_path):
     np.testing.assert_array_equal(found.act(ZEROS), agent.act(ZEROS))
 
 
+@pytest.mark.parametrize(("typed", "made"), [(".", "a.v2.zip"), ("../a.v2", "a.v2.zip")])
+def test_an_archive_has_the_whole_name_of_the_run(typed, made, run, monkeypatch, invoke):
+    folder = run.rename(run.with_name("a.v2"))
+    monkeypatch.chdir(folder)
+    invoke("share", "pack", typed, "--license", "MIT")
+    assert (folder.parent / made).is_file()
+
+
+def test_a_policy_s_file_may_have_any_name(run, tmp_path, invoke):
+    policy = tmp_path / "policy"
+    shutil.copy(run / "checkpoint.safetensors", policy)
+    invoke("share", "pack", policy, "-o", tmp_path / "p.zip", "--license", "MIT")
+    invoke("share", "pull", tmp_path / "p.zip", "-o", tmp_path / "back")
+    assert (tmp_path / "back" / "checkpoint.safetensors").read_bytes() == policy.read_bytes()
+
+
+def test_a_dataset_needs_a_name_of_one(tmp_path, point_demos, invoke):
+    invoke("merge", point_demos, "--license", "MIT", "--out", tmp_path / "p.hdf5")
+    invoke("share", "pack", tmp_path / "p.hdf5")
+    said = invoke("share", "pull", tmp_path / "p.zip", "-o", tmp_path / "p.h5", exit_code=1).output
+    assert "A dataset is pulled to -o NAME.hdf5" in " ".join(said.split())
+
+
 def test_the_card_says_what_was_measured(run, invoke):
     few = ("--num-tasks", 2, "--adapt-steps", 1, "--rollouts", 3)
     invoke("evaluate", run, *few)
@@ -142,8 +170,26 @@ def test_the_card_says_what_was_measured(run, invoke):
         assert row.endswith(f"validation` | {figures}")
     assert len(rows) == 2
     assert "as last measured: return " in card
+    run = run.rename(run.with_name("renamed"))
+    assert rows == [
+        line
+        for line in make_bundle(run, "MIT").small["README.md"].decode().splitlines()
+        if line.startswith("| 2 of `point/")
+    ]
     (run / FACTS).write_text(json.dumps({"checkpoint": "another"}))
     assert "| 2 of" not in make_bundle(run, "MIT").small["README.md"].decode()
+
+
+@pytest.mark.parametrize("method", ["gmps", "oracle"])
+def test_what_the_card_says_of_its_use_is_so(method, run, tmp_path, point_demos):
+    if method != "gmps":
+        run = tmp_path / method
+        trained_in(run, load_demos(point_demos, DEMOS), method, options_of(method, iterations=1))
+    card = make_bundle(run, "MIT").small["README.md"].decode()
+    code = card.split("```python\n")[1].split("```")[0]
+    found = {"observation": ZEROS}
+    exec(code.replace("FOLDER", str(run)), found)
+    assert found["action"].shape == (2,)
 
 
 def test_what_was_typed_is_text_on_the_card(run):
@@ -157,6 +203,23 @@ def test_the_folder_of_the_demonstrations_stays_at_home(run, point_demos):
     assert str(point_demos) == read_config(run)["demos"]
     assert json.loads(bundle.small["config.json"])["demos"] == "point.hdf5"
     assert str(point_demos.parent).encode() not in b"".join(bundle.small.values())
+
+
+NAMED = {
+    "home-ada/secret.h5": "secret.h5",
+    "/home/ada/secret": "secret",
+    "C:\\ada\\secret.h5": "secret.h5",
+    "demokit/push/vision-v0": "demokit/push/vision-v0",
+    "gym:ada/Ant-v5, task set default, all tasks, state": None,
+}
+
+
+@pytest.mark.parametrize(("source", "said"), NAMED.items())
+def test_of_what_was_learned_from_no_folder_is_told(run, source, said):
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "demos": source}))
+    small = make_bundle(run, "MIT").small
+    assert json.loads(small["config.json"])["demos"] == (said or source)
 
 
 def test_what_may_not_be_shared(run, tmp_path, invoke, point_demos):
@@ -260,8 +323,51 @@ def test_what_is_there_is_kept(run, shared, tmp_path):
         assert names(back) == {name}
     with pytest.raises(DemokitError, match="besides what is pulled"):
         pull(str(shared), run, overwrite=True)
+    for name in ("README.md", "LICENSE"):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / name).write_text("mine")
+    with pytest.raises(DemokitError, match="it was not pulled"):
+        pull(str(shared), tmp_path / "mine", overwrite=True)
+    assert names(tmp_path / "mine") == {"README.md", "LICENSE"}
     with pytest.raises(DemokitError, match="is a file"):
         pull(str(shared), shared / "LICENSE", overwrite=True)
+
+
+def meanwhile(monkeypatch, act):
+    """Do something while a bundle is fetched."""
+
+    @contextmanager
+    def received(*args):
+        with places.received(*args) as bundle:
+            act()
+            yield bundle
+
+    monkeypatch.setattr(sharing_run, "received", received)
+
+
+@pytest.mark.parametrize("already", [False, True])
+def test_nobody_trains_where_a_run_is_being_pulled(already, shared, tmp_path, monkeypatch):
+    back, refused = tmp_path / "back", []
+    if already:
+        back.mkdir()
+
+    def train():
+        with pytest.raises(HeldError) as said:
+            TrainingFolder(back, {"seed": 0})
+        refused.append(said)
+
+    meanwhile(monkeypatch, train)
+    pull(str(shared), back)
+    assert refused
+    assert names(back) == EVERY
+
+
+def test_what_came_while_a_run_was_pulled_is_kept(shared, tmp_path, monkeypatch):
+    back = tmp_path / "back"
+    meanwhile(monkeypatch, lambda: (back / "notes.txt").write_text("mine"))
+    with pytest.raises(DemokitError, match=r"holds notes\.txt besides"):
+        pull(str(shared), back, overwrite=True)
+    assert names(back) == {"notes.txt"}
 
 
 def test_a_failed_pull_leaves_the_run_that_was_there(shared, tmp_path):

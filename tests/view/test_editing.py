@@ -1,6 +1,9 @@
 """Episodes edited while they are played: what the buttons ask for, and what is written when."""
 
+import re
 import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -127,6 +130,53 @@ def test_saved_again_it_takes_its_own_place_and_no_other(editing, tmp_path):
     assert editing.words(1)[-1] == ("", "saved: 2 episodes in b.hdf5")
     do(editing, ("save", 1, 0))
     assert editing.words(1)[-1] == ("", "nothing has changed: there is nothing to save")
+
+
+def test_without_a_name_it_takes_one_that_is_free_when_it_is_saved(recorded, tmp_path):
+    source = Path(shutil.copy(recorded, tmp_path / "a.hdf5"))
+    one, other = (Editing(str(source), None, range(4), ["t"] * 4) for _ in range(2))
+    for editing in (one, other):
+        do(editing, ("drop", 0, 0), ("save", 0, 0))
+        assert "saved: 3 episodes" in editing.words(0)[-1][1]
+    do(one, ("drop", 1, 0), ("save", 0, 0))
+    lengths = {}
+    for path in tmp_path.glob("a-*.hdf5"):
+        with open_dataset(path) as saved:
+            lengths[path.name] = len(saved)
+    assert lengths == {"a-edited.hdf5": 2, "a-edited-2.hdf5": 3}
+
+
+def test_the_command_goes_on_from_what_was_saved(editing, tmp_path):
+    do(editing, ("drop", 0, 0), ("save", 0, 0), ("drop", 1, 0))
+    done = CliRunner().invoke(main, shlex.split(editing.command())[1:])
+    assert done.exit_code == 0, done.output
+    with open_dataset(tmp_path / "b.hdf5") as saved:
+        assert len(saved) == 2
+
+
+def test_dropped_and_taken_back_it_is_as_it_was(editing):
+    do(editing, ("failure", 0, 0), ("cut after", 0, 9), ("drop", 0, 0), ("drop", 0, 0))
+    assert editing.words(0)[0] == ("edit", "marked a failure, steps 0:9 kept")
+
+
+@pytest.mark.parametrize("name", ["b.txt", "b.hdf5/c.hdf5"])
+def test_a_name_that_cannot_be_saved_to_is_found_at_once(name, recorded, tmp_path):
+    (tmp_path / "b.hdf5").touch()
+    words = ["replay", recorded, "--view", "web", "--out", tmp_path / name]
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == 1
+    assert re.search("must be named NAME.hdf5|Cannot write", done.output)
+
+
+def test_a_long_command_is_said_whole(recorded, monkeypatch):
+    name = "x" * 5000
+
+    def play(_, __, ___, ____, editing):
+        editing.push("rename task", 0, 0, ROWS, name)
+
+    monkeypatch.setattr("demokit.cli.view.play", play)
+    done = CliRunner().invoke(main, ["replay", str(recorded), "--view", "web"])
+    assert shlex.split(done.stderr.split("saves it: ")[1])[-1] == name
 
 
 def test_a_cut_leaves_something(editing):

@@ -94,6 +94,12 @@ def test_the_token_is_new_each_time():
         gate.server.close()
 
 
+@pytest.mark.parametrize("listen", ["", " "])
+def test_no_address_is_not_every_address(listen):
+    with pytest.raises(DemokitError, match="--listen is empty"):
+        Gate(listen, 0)
+
+
 def test_a_taken_port_is_one_sentence():
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,

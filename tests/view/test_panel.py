@@ -120,6 +120,12 @@ def test_a_page_is_told_what_is_its():
     assert not any(watching[name] for name in ("keys", "buttons", "guide", "pad"))
 
 
+def test_text_of_files_is_shown_and_does_nothing():
+    panel, _ = driven()
+    panel.words = (("a\n\u202eb", "\x1b[2J"),)
+    assert json.loads(panel.tell("a"))["words"] == [["a\\n\\u202eb", "\\x1b[2J"]]
+
+
 def test_a_page_without_hands_only_shows():
     panel = Panel((), (), None)
     panel.enter("a")

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -96,6 +97,17 @@ def test_without_an_expert_nobody_moves():
     task = make_tasks(family, "uniform", "train", num_tasks=1)[0]
     clip = of_task(family, task, None, [])
     assert np.ptp(clip.states[:, 1:], axis=0).max() < 1e-3
+
+
+def test_a_window_shows_text_of_files_in_lines_of_its_own():
+    from demokit.view.window import Window
+
+    window = Window.__new__(Window)
+    window._talker = threading.current_thread()
+    window.say([("task", "a\nb"), ("by", "\u202ec")])
+    assert window._words == ("task\nby", "a\\nb\n\\u202ec")
+    window.say([])
+    assert window._words == ("", "")
 
 
 def test_without_a_display(monkeypatch):

@@ -1,6 +1,8 @@
 """`demokit adapt` and `rollout`: policies, datasets and videos of what they did."""
 
+import shutil
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from demokit.data.labels import count_labels
 from demokit.envs import make_family
 from demokit.envs.tasks import find_task, make_tasks
 from demokit.errors import DemokitError
+from demokit.lock import Lock
+from demokit.policies import CHECKPOINT
 from demokit.random import stream
 from gmps.agent import simulated
 from gmps.beliefs import tensors_of
@@ -46,6 +50,7 @@ def test_adapt_keeps_the_policy_and_the_episodes_that_taught_it(runs, name, invo
         episodes = list(dataset)
         assert count_labels(dataset).executed == 6 * POINT.horizon
         assert dataset.metadata.task_set == "uniform-0"
+        assert dataset.metadata.provenance.noise_std is None
     assert [each.options["adaptation_step"] for each in episodes] == [0, 0, 0, 1, 1, 1]
     for stage, own in zip(before, (episodes[:3], episodes[3:]), strict=True):
         taught = stage.sampled.explored.rollouts
@@ -67,6 +72,7 @@ def test_rollout_records_what_the_policy_does(runs, name, invoke, tmp_path):
     with open_dataset(data) as dataset:
         episodes = list(dataset)
         assert "executed action in 1,400 steps" in count_labels(dataset).words()
+        assert dataset.metadata.provenance.noise_std == 0
     assert f"70 episodes, mean return {np.mean([e.episode_return for e in episodes]):.2f}" in said
     assert len({each.seed for each in episodes}) == 70
     for episode in (episodes[0], episodes[-1]):
@@ -204,6 +210,8 @@ REFUSED = {
     "two amounts": (("--context", "0,0", "--episodes", "3", "--adapt-steps", "1"), "not both"),
     "one roll-out": (("--context", "0,0", "--rollouts", "1"), "2 episodes or more"),
     "a bad dataset": (("--context", "0,0", "--roll-outs", "name.txt"), "NAME.hdf5"),
+    "no video": (("--context", "0,0", "--video", "v.txt"), "NAME.mp4"),
+    "the checkpoint": (("--context", "0,0", "--out", "checkpoint.safetensors"), "a training's"),
     "one name twice": (("--context", "0,0", "--video", "policy"), "same name"),
 }
 
@@ -213,8 +221,8 @@ def test_what_cannot_be_done_is_refused_before_anything_is(
     runs, options, said, invoke, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    usage = said == "Name the task"
-    given = ("adapt", runs / "gmps", *options, "--out", "policy")
+    usage = said in ("Name the task", "NAME.mp4")
+    given = ("adapt", runs / "gmps", "--out", "policy", *options)
     assert said in words(invoke(*given, exit_code=2 if usage else 1))
     assert not list(tmp_path.iterdir())
 
@@ -229,6 +237,72 @@ def test_files_that_are_there_stay(runs, invoke, tmp_path):
     assert before == (out.read_bytes(), data.read_bytes())
     invoke(*told, "--overwrite")
     assert out.read_bytes() == before[0]
+
+
+def test_nothing_that_is_read_is_replaced(runs, shown, invoke, tmp_path):
+    run = Path(shutil.copytree(runs / "gmps", tmp_path / "run"))
+    demos = Path(shutil.copy(shown, tmp_path / "one.hdf5"))
+    policy = Path(shutil.copy(run / CHECKPOINT, tmp_path / "p.safetensors"))
+    read = [run / CHECKPOINT, demos, policy]
+    before = [each.read_bytes() for each in read]
+    (tmp_path / "link.safetensors").symlink_to(run / CHECKPOINT)
+    told = ("--demos", demos, "--overwrite")
+    for given in (
+        ("adapt", run, *told, "--out", run / CHECKPOINT),
+        ("adapt", run, *told, "--out", tmp_path / "link.safetensors"),
+        ("adapt", policy, *told, "--out", run / CHECKPOINT),
+        ("adapt", policy, *told, "--out", policy),
+        ("adapt", policy, *told, "--out", tmp_path / "o", "--roll-outs", demos),
+    ):
+        assert "name another file" in words(invoke(*given, exit_code=1))
+    for path in (run / CHECKPOINT, tmp_path / "link.safetensors"):
+        with pytest.raises(DemokitError, match="a training's checkpoint"):
+            demokit.load_policy(policy).save(path, overwrite=True)
+    assert before == [each.read_bytes() for each in read]
+
+
+def test_the_place_of_the_policy_is_taken_before_anything_is_simulated(
+    runs, invoke, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(simulated, "adapt", None)
+    told = ("adapt", runs / "gmps", "--context=0,0", "--out")
+    (tmp_path / "file").touch()
+    said = words(invoke(*told, tmp_path / "file" / "p.safetensors", exit_code=1))
+    assert "Cannot write" in said
+    out = tmp_path / "p.safetensors"
+    with Lock(out, "wait."):
+        assert "is being written" in words(invoke(*told, out, exit_code=1))
+
+
+def test_a_policy_that_was_told_a_task_is_told_no_other(runs, invoke, tmp_path):
+    out, again = tmp_path / "a.safetensors", ("--out", tmp_path / "b.safetensors")
+    invoke("adapt", runs / "oracle", "--context=0.3,-0.2", "--out", out)
+    for command in ("adapt", "rollout"):
+        data = ("--out", tmp_path / "d.hdf5") if command == "rollout" else again
+        said = words(invoke(command, out, "--context=0.3,0.2", *data, exit_code=1))
+        assert "was told the task 0.3,-0.2, and this is 0.3,0.2" in said
+    assert not list(tmp_path.glob("[bd].*"))
+    invoke("adapt", out, "--context=0.3,-0.2", *again)
+
+
+def test_demonstrations_are_of_the_task_that_is_named(runs, shown, invoke, tmp_path):
+    told = ("adapt", runs / "gmps", "--demos", shown, "--out", tmp_path / "p.safetensors")
+    said = words(invoke(*told, "--task", "point/uniform-0/validation/01", exit_code=1))
+    assert "--demos shows point/uniform-0/validation/00, which is not" in said
+    invoke(*told, "--task", "point/uniform-0/validation/00")
+    oracle = ("adapt", runs / "oracle", "--demos", shown, "--out", tmp_path / "o.safetensors")
+    assert "show it none" in words(invoke(*oracle, exit_code=1))
+
+
+def test_contexts_that_differ_are_tasks_of_two_names(runs, invoke, tmp_path):
+    data = tmp_path / "d.hdf5"
+    several = ("--context=0.12345678,0.2", "--context=0.12345679,0.2", "--episodes=1")
+    invoke("rollout", runs / "gmps", *several, "--out", data)
+    with open_dataset(data) as dataset:
+        assert [each.task.id for each in dataset] == [
+            "point/typed/0.12345678,0.2",
+            "point/typed/0.12345679,0.2",
+        ]
 
 
 def test_an_interrupt_leaves_nothing(runs, invoke, tmp_path, monkeypatch):

@@ -115,6 +115,15 @@ def test_contexts_of_the_oracle_are_checked(runs, tmp_path):
             demokit.load_policy(path)
 
 
+CONTEXTS = [("a", "b"), (1j, 2), (True, False), (1e39, 0), ((1,), 2), "ab", (None, 1), (1,)]
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_context_that_is_none_is_one_sentence(runs, context):
+    with pytest.raises(DemokitError, match="are 2 finite numbers, not"):
+        demokit.load_policy(runs / "oracle").new_task(context=context)
+
+
 def test_commands_that_take_runs_refuse_it(kept, invoke):
     said = invoke("evaluate", kept, exit_code=1).output
     assert "adapted to one task" in " ".join(said.split())
@@ -131,6 +140,34 @@ def test_no_file_is_overwritten_unasked(kept, tmp_path):
         agent.save(kept / "policy.safetensors")
     agent.save(tmp_path / "new" / "policy.safetensors")
     assert (tmp_path / "new" / "policy.safetensors").read_bytes() == before
+
+
+def ruined(belief):
+    """The same of numbers that are none."""
+    if isinstance(belief, torch.Tensor):
+        return belief * torch.nan if belief.is_floating_point() else belief
+    if isinstance(belief, dict):
+        return {name: ruined(own) for name, own in belief.items()}
+    return type(belief)(*map(ruined, belief))
+
+
+def test_what_could_not_be_loaded_is_not_saved(kept, tmp_path):
+    agent = demokit.load_policy(kept)
+    diverged = agent.knowing(ruined(agent.belief), 1, 3)
+    with pytest.raises(DemokitError, match="has diverged"):
+        diverged.save(tmp_path / "new.safetensors")
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+@pytest.mark.parametrize("reward", [1e39, -1e300, float("inf"), float("nan"), [1e39]])
+def test_a_reward_that_float32_does_not_hold_is_refused(runs, reward):
+    agent = demokit.load_policy(runs / "gmps")
+    trial = agent.new_task()
+    trial.act([0.0, 0.0])
+    agent.act([0.0, 0.0])
+    for told in (lambda: trial.record(reward), lambda: agent.act([0.0, 0.0], reward=reward)):
+        with pytest.raises(DemokitError, match="float32 does not hold"):
+            told()
 
 
 def test_a_run_saved_as_a_file_acts_as_the_run(runs, tmp_path):

@@ -92,3 +92,9 @@ def test_any_array_of_numbers_is_read_and_left_alone(given):
     assert read[0].tolist() == list(map(float, before))
     read += 1
     assert np.array_equal(np.asarray(given), before)
+
+
+def test_none_at_all_is_no_batch():
+    for sight, none in ((STATES, np.zeros((0, STATES.vectors[""]))), (IMAGES, seen(0))):
+        with pytest.raises(DemokitError, match=r"has the shape \(0, "):
+            sight.read(none)
