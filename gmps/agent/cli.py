@@ -334,7 +334,8 @@ def _is_same(one: Task, other: Task) -> bool:
     """Whether two contexts are one, as far as single precision tells."""
     import numpy as np
 
-    return np.array_equal(*(np.array(each.context, np.float32) for each in (one, other)))
+    ours, theirs = (np.array(each.context, np.float32) for each in (one, other))
+    return np.array_equal(ours, theirs)
 
 
 def _print_curve(found: Adaptation, task: Task, before: int) -> None:
