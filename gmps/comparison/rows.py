@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -220,8 +221,10 @@ def _write(path: Path, names: list[str], rows: Iterable[dict[str, Any]], comment
 
 
 def select(rows: Iterable[Row], **wanted: object) -> list[Row]:
-    """The rows whose columns have these values."""
-    return [row for row in rows if all(getattr(row, k) == v for k, v in wanted.items())]
+    """The rows whose columns have these values, of one column at least."""
+    columns, values = attrgetter(*wanted), tuple(wanted.values())
+    asked = values if len(values) > 1 else values[0]
+    return [row for row in rows if columns(row) == asked]
 
 
 def labels(rows: Iterable[Row]) -> list[str]:
