@@ -103,12 +103,11 @@ def record(
         operator: who records.
         batch_size: simultaneous episodes; changes the speed, not the episodes.
         resume: go on with, or extend, what is there.
-        overwrite: replace what is there, once all is recorded.
+        overwrite: replace what is there, once all is recorded; fewer wait for `resume`.
         progress: show how far it is, on stderr.
 
     Raises:
-        DemokitError: there is no such family, expert or task, the file is in the way, or fewer
-            episodes than asked for would replace it: then they wait for `resume`.
+        DemokitError: there is no such family, expert or task, or the file is in the way.
     """
     with _in_python():
         dataset: Dataset = _find("record")(**locals())

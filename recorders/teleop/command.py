@@ -51,8 +51,7 @@ def record_by_hand(
     Args:
         options: device, view and manner.
         sims: one simulation.
-        expert: says what it would do in every step, and takes over when it is told to; not if it
-            knows nothing, see `HandSource`.
+        expert: says what it would do in every step, and takes over when told to: `HandSource`.
         writer: every kept episode is durable when it is counted.
         schedule: which attempts to make.
         target: how many episodes the dataset has at the end.
