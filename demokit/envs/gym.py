@@ -28,7 +28,7 @@ from demokit.envs import installed_names, make_family
 from demokit.envs.batch import SimState, make_sims
 from demokit.envs.family import Bounds, Family
 from demokit.envs.tasks import make_tasks, task_sets
-from demokit.envs.vision import Vision
+from demokit.envs.vision import Vision, check_size
 from demokit.errors import DemokitError, unknown_name
 from demokit.types import Array, FloatArray, Observation, Task
 
@@ -120,6 +120,7 @@ class Env(gymnasium.Env[Any, FloatArray]):
         self.family = make_family(family)
         self.metadata = _metadata(self.family)
         _check_render_mode(render_mode, self.metadata["render_modes"])
+        check_size(height, width)
         self.render_mode = render_mode
         self.task_source = TaskSource(self.family, task_set, split, tasks)
         self.sims = make_sims(self.family, 1, reward=reward, num_threads=1, observation=observation)

@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 import demokit.envs.gym as demokit_gym
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks
+from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 
 IDS = ("demokit/Point-v0", "demokit/Push-v0", "demokit/Door-v0")
@@ -187,6 +188,15 @@ def test_wrong_options_are_refused():
         demokit_gym.Env("door", tasks=make_tasks(make_family("push"), "paper", "train"))
     with pytest.raises(DemokitError, match="call reset"):
         demokit_gym.VectorEnv("point", 2).step(np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("size", [(0, 48), (-1, 48), (64, 10**6), (64, 2.5)])
+def test_pictures_of_no_size_are_refused(size):
+    width, height = size
+    with pytest.raises(DemokitError, match=f"{height} x {width}, height and width: .* 1 to 4096"):
+        demokit_gym.Env("point", render_mode="rgb_array", width=width, height=height)
+    with pytest.raises(DemokitError, match="whole number of pixels"):
+        Vision(height, width)
 
 
 def test_a_seed_is_for_what_starts_again():

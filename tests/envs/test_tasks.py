@@ -133,7 +133,8 @@ def test_draws_depend_on_the_seed_alone():
         ("papper", "train", None, "did you mean 'paper'"),
         ("paper", "validaton", None, "did you mean 'validation'"),
         ("paper", "train", 21, "has 20 train tasks, not 21"),
-        ("uniform", "train", 0, "At least one task"),
+        ("uniform", "train", 0, "from 1 to 100,000 at once, not 0"),
+        ("uniform", "train", 10**9, "from 1 to 100,000 at once, not 1,000,000,000"),
         ("ood", "train", None, "Unknown split"),
     ],
 )
