@@ -1,6 +1,7 @@
 """The Gymnasium face: the checker, vector against single, autoreset modes, seeds, tasks."""
 
 import warnings
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -223,6 +224,22 @@ def test_a_task_that_is_none_is_refused(task):
     env = gymnasium.make(IDS[0])
     with pytest.raises(DemokitError, match="neither the id of one nor"):
         env.reset(options={"task": task})
+
+
+@pytest.mark.parametrize(
+    ("family", "physics", "says"),
+    [
+        ("push", (0.0, 0.8), "block_mass 0 cannot be simulated: it must be above 0"),
+        ("push", (0.1, -1.0), "block_friction -1 cannot"),
+        ("door", (-5.0,), "hinge_damping -5 cannot"),
+        ("arm-torque", (0.0, 1.0), "payload 0 cannot"),
+    ],
+)
+def test_physics_that_cannot_be_is_refused(family, physics, says):
+    task = make_tasks(make_family(family), "uniform", "train", num_tasks=1)[0]
+    impossible = replace(task, context=(*task.context, *physics))
+    with pytest.raises(DemokitError, match=says):
+        demokit_gym.Env(family).reset(options={"task": impossible})
 
 
 def test_tasks_with_and_without_dynamics_go_together():
