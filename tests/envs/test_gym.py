@@ -242,6 +242,20 @@ def test_physics_that_cannot_be_is_refused(family, physics, says):
         demokit_gym.Env(family).reset(options={"task": impossible})
 
 
+def test_a_task_that_was_refused_is_nobodys():
+    single, vector = demokit_gym.Env("push"), make_vec(num_envs=2, env_id=IDS[1])
+    known = single.task_source.tasks[0]
+    refused = replace(known, id="push/x", context=(*known.context, 0.0, 0.8))
+    for env, action in ((single, np.zeros(3)), (vector, np.zeros((2, 3)))):
+        env.reset(seed=0)
+        with pytest.raises(DemokitError, match="block_mass"):
+            env.reset(options={"task": refused})
+        with pytest.raises(DemokitError, match="call reset"):
+            env.step(action)
+        env.reset(options={"task": known})
+        assert set(np.atleast_1d(env.step(action)[-1]["task"])) == {known.id}
+
+
 def test_tasks_with_and_without_dynamics_go_together():
     push = make_family("push")
     tasks = [make_tasks(push, name, "train", num_tasks=1)[0] for name in ("paper", "dynamics")]
