@@ -16,6 +16,7 @@ from typing import Self
 
 from demokit.asked import either, flag, other_output, output, saying
 from demokit.data.assembly import (
+    begun,
     check_no_folder,
     drop_staging,
     new_file,
@@ -346,6 +347,8 @@ def _check_free(path: Path, *, resume: bool, overwrite: bool) -> None:
             f"{flag('resume')} keeps what is there and {flag('overwrite')} drops it: choose one."
         )
     check_no_folder(path)
+    if resume:
+        _check_stays(path)
     if resume or overwrite:
         return
     if path.exists():
@@ -360,6 +363,21 @@ def _check_free(path: Path, *, resume: bool, overwrite: bool) -> None:
             f"{path} has an unfinished recording with {saved} saved episodes: "
             f"{saying('resume')} to go on, or {flag('overwrite')} to drop them."
         )
+
+
+def _check_stays(path: Path) -> None:
+    """Raise DemokitError where a recording that was to replace the file was killed at its start.
+
+    It saved nothing that could be gone on with, and nobody asked to extend what it would replace.
+    """
+    if path.exists() and begun(path) and unfinished(path) is None:
+        staged = StagedEpisodes(path)
+        if staged.replaces and not staged.all_or_none:
+            raise DemokitError(
+                f"{path} was to be replaced by a recording that ended before its first episode: "
+                f"begin it again with {flag('overwrite')}, or remove {staged.folder} and extend "
+                "what is there."
+            )
 
 
 def _pending(staged: StagedEpisodes, there: Sequence[EpisodeRecord]) -> list[EpisodeRecord]:
