@@ -75,7 +75,7 @@ class DatasetWriter:
         path: NAME.hdf5.
         metadata: what the dataset says about itself.
         resume: go on with an unfinished recording, or extend a finished dataset; another operator
-            is named after those before ("not stated, Bob" where nobody was).
+            who adds an episode is named after those before ("not stated, Bob" where nobody was).
         overwrite: replace what is there, at the final rename and not before.
         all_or_none: drop what is saved when it leaves unfinished; there is nothing to resume.
         grows: tasks, horizon and what is missing are not known beforehand: those of what is resumed
@@ -148,6 +148,7 @@ class DatasetWriter:
         """
         self._check_open()
         check_fits(self.metadata, episode, self.path)
+        self._name_operator()
         index = len(self._records)
         data = episode_bytes(index, episode)
         last = range(max(self._first, index - 1), index)
@@ -178,6 +179,13 @@ class DatasetWriter:
         self._write(self.folder / STATE_FILE, json.dumps(state))
         self._state = state
         self.metadata = metadata
+
+    def _name_operator(self) -> None:
+        """Say who goes on, once there is something of theirs."""
+        source = self.metadata.provenance
+        if source.operator != self._operator:
+            named = replace(source, operator=self._operator)
+            self.restate(replace(self.metadata, provenance=named))
 
     def finish(self) -> Path:
         """Assemble NAME.hdf5 from all saved episodes and remove the folder; returns the path.
@@ -220,7 +228,7 @@ class DatasetWriter:
         _check_free(self.path, resume=resume, overwrite=overwrite)
         staged = None if overwrite else unfinished(self.path)
         base = self._base(staged, overwrite=overwrite)
-        earlier = staged or base
+        earlier, operator = staged or base, metadata.provenance.operator
         if earlier is not None:
             was, now = earlier.metadata, metadata
             if self._grows:
@@ -230,6 +238,7 @@ class DatasetWriter:
         metadata.require_storable()
         check_size(metadata.to_attributes(), "Metadata")
         self.metadata = metadata
+        self._operator = _operators(metadata.provenance.operator, operator)
         self._base_file = base
         self._there = base.identity if base else identity(self.path)
         self.replaces = self._there is not None and base is None
@@ -436,12 +445,9 @@ def _grown(metadata: DatasetMetadata, other: DatasetMetadata) -> DatasetMetadata
 
 
 def _merged(earlier: DatasetMetadata, now: DatasetMetadata) -> DatasetMetadata:
-    """The earlier metadata, with who went on, and what is missing or was stated only now."""
-    source = replace(
-        earlier.provenance,
-        operator=_operators(earlier.provenance.operator, now.provenance.operator),
-        missing={**now.provenance.missing, **earlier.provenance.missing},
-    )
+    """The earlier metadata, with what is missing or was stated only now."""
+    missing = {**now.provenance.missing, **earlier.provenance.missing}
+    source = replace(earlier.provenance, missing=missing)
     return replace(
         earlier,
         provenance=source,
