@@ -6,6 +6,7 @@ files.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ RANDOM = "random"
 """The expert that knows nothing: its actions are executed, and never an advice."""
 NOBODY = "none"
 """What datasets call the expert where there is none, as by hand."""
+SCORES = ("returns", "success")
+"""What is said of a trained expert by task."""
 
 
 def expert_names() -> tuple[str, ...]:
@@ -58,6 +61,19 @@ def load_adviser(name: str, family: str) -> Expert:
 def advises(expert: Expert) -> bool:
     """Whether it knows what to do; never so of the random one, or where there is none."""
     return expert.name not in (RANDOM, NOBODY)
+
+
+def checked_training(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What files say of a training, as the types that others expect: its cost and its scores.
+
+    Raises:
+        KeyError, TypeError, ValueError: something is missing, or of another type.
+    """
+    return {
+        "task_set": str(values["task_set"]),
+        "env_steps": int(values["env_steps"]),
+        **{n: {str(k): float(v) for k, v in dict(values[n]).items()} for n in SCORES},
+    }
 
 
 def training_of(expert: Expert) -> dict[str, Any]:

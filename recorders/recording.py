@@ -25,7 +25,9 @@ from demokit.envs.tasks import make_tasks, task_sets
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError, unknown_name
 from demokit.experts import NOBODY, load_expert, training_of
+from demokit.options import dashed
 from demokit.protocols import Expert
+from demokit.ranges import MOST
 from demokit.text import say
 from recorders import EPISODES_PER_TASK, SCRIPTED, WEAK_SUCCESS
 from recorders.loop import Schedule, Tried, saved_attempts, spread
@@ -71,8 +73,10 @@ class Options:
         """Check what the command line checks itself."""
         counts = ("tasks", "num_episodes", "episodes_per_task", "batch_size")
         for name in counts:
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise DemokitError(f"{name} must be 1 or more, not {getattr(self, name)}.")
+            given = getattr(self, name)
+            if given is not None and not 1 <= given <= MOST:
+                option = either(f"--{dashed(name)}", name)
+                raise DemokitError(f"{option} must be from 1 to {MOST:,}, not {given:,}.")
         if not 0 <= self.noise < math.inf:
             raise DemokitError(f"noise must be a finite number from 0, not {self.noise}.")
         if self.observation not in OBSERVATIONS:

@@ -92,6 +92,10 @@ class Commands(click.Group):
             _print_no_more()
             say(f"Error: {refusal(error)}", err=True)
             ctx.exit(1)
+        except MemoryError as error:
+            why = f" ({printable(str(error))})" if str(error) else ""
+            say(f"Error: There is not enough memory{why}: ask for less at once.", err=True)
+            ctx.exit(1)
         except click.ClickException as error:
             shown = "\n".join(map(printable, error.message.splitlines()))
             vars(error)["message"] = shown  # click declares it final

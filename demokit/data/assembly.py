@@ -56,11 +56,16 @@ def open_settled(path_or_id: str | Path) -> Dataset:
 
 def unfinished(path: Path) -> StagedEpisodes | None:
     """The unfinished recording to `path`, if it saved anything that can be gone on with."""
-    if not (staging_folder(path) / STATE_FILE).exists():
+    if not begun(path):
         return None
     staged = StagedEpisodes(path)
     saved = staged.num_episodes > staged.first and not staged.all_or_none
     return staged if saved else None
+
+
+def begun(path: Path) -> bool:
+    """Whether a recording to `path` has begun and was not finished."""
+    return (staging_folder(path) / STATE_FILE).exists()
 
 
 def drop_staging(path: Path) -> None:

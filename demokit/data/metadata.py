@@ -17,6 +17,7 @@ import numpy as np
 
 from demokit import __version__
 from demokit.errors import DemokitError
+from demokit.experts import checked_training
 from demokit.options import REWARDS
 from demokit.reading import MALFORMED, parse_json
 from demokit.text import is_storable
@@ -250,12 +251,7 @@ def _training(values: Mapping[str, Any]) -> dict[str, Any]:
     """See `Provenance.trained`; raises TypeError, ValueError or KeyError on anything else."""
     if not values:
         return {}
-    scores = {
-        name: {str(task): float(score) for task, score in dict(values[name]).items()}
-        for name in ("returns", "success")
-    }
-    about = {"sha256": str(values["sha256"]), "task_set": str(values["task_set"])}
-    return {**values, **about, "env_steps": int(values["env_steps"]), **scores}
+    return {**values, "sha256": str(values["sha256"]), **checked_training(values)}
 
 
 @dataclass(frozen=True)

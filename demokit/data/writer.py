@@ -16,6 +16,7 @@ from typing import Self
 
 from demokit.asked import either, flag, other_output, output, saying
 from demokit.data.assembly import (
+    begun,
     check_no_folder,
     drop_staging,
     new_file,
@@ -74,7 +75,7 @@ class DatasetWriter:
         path: NAME.hdf5.
         metadata: what the dataset says about itself.
         resume: go on with an unfinished recording, or extend a finished dataset; another operator
-            is named after those before ("not stated, Bob" where nobody was).
+            who adds an episode is named after those before ("not stated, Bob" where nobody was).
         overwrite: replace what is there, at the final rename and not before.
         all_or_none: drop what is saved when it leaves unfinished; there is nothing to resume.
         grows: tasks, horizon and what is missing are not known beforehand: those of what is resumed
@@ -147,6 +148,7 @@ class DatasetWriter:
         """
         self._check_open()
         check_fits(self.metadata, episode, self.path)
+        self._name_operator()
         index = len(self._records)
         data = episode_bytes(index, episode)
         last = range(max(self._first, index - 1), index)
@@ -177,6 +179,13 @@ class DatasetWriter:
         self._write(self.folder / STATE_FILE, json.dumps(state))
         self._state = state
         self.metadata = metadata
+
+    def _name_operator(self) -> None:
+        """Say who goes on, once there is something of theirs."""
+        source = self.metadata.provenance
+        if source.operator != self._operator:
+            named = replace(source, operator=self._operator)
+            self.restate(replace(self.metadata, provenance=named))
 
     def finish(self) -> Path:
         """Assemble NAME.hdf5 from all saved episodes and remove the folder; returns the path.
@@ -219,7 +228,7 @@ class DatasetWriter:
         _check_free(self.path, resume=resume, overwrite=overwrite)
         staged = None if overwrite else unfinished(self.path)
         base = self._base(staged, overwrite=overwrite)
-        earlier = staged or base
+        earlier, operator = staged or base, metadata.provenance.operator
         if earlier is not None:
             was, now = earlier.metadata, metadata
             if self._grows:
@@ -229,6 +238,7 @@ class DatasetWriter:
         metadata.require_storable()
         check_size(metadata.to_attributes(), "Metadata")
         self.metadata = metadata
+        self._operator = _operators(metadata.provenance.operator, operator)
         self._base_file = base
         self._there = base.identity if base else identity(self.path)
         self.replaces = self._there is not None and base is None
@@ -346,6 +356,8 @@ def _check_free(path: Path, *, resume: bool, overwrite: bool) -> None:
             f"{flag('resume')} keeps what is there and {flag('overwrite')} drops it: choose one."
         )
     check_no_folder(path)
+    if resume:
+        _check_stays(path)
     if resume or overwrite:
         return
     if path.exists():
@@ -360,6 +372,21 @@ def _check_free(path: Path, *, resume: bool, overwrite: bool) -> None:
             f"{path} has an unfinished recording with {saved} saved episodes: "
             f"{saying('resume')} to go on, or {flag('overwrite')} to drop them."
         )
+
+
+def _check_stays(path: Path) -> None:
+    """Raise DemokitError where a recording that was to replace the file was killed at its start.
+
+    It saved nothing that could be gone on with, and nobody asked to extend what it would replace.
+    """
+    if path.exists() and begun(path) and unfinished(path) is None:
+        staged = StagedEpisodes(path)
+        if staged.replaces and not staged.all_or_none:
+            raise DemokitError(
+                f"{path} was to be replaced by a recording that ended before its first episode: "
+                f"begin it again with {flag('overwrite')}, or remove {staged.folder} and extend "
+                "what is there."
+            )
 
 
 def _pending(staged: StagedEpisodes, there: Sequence[EpisodeRecord]) -> list[EpisodeRecord]:
@@ -418,12 +445,9 @@ def _grown(metadata: DatasetMetadata, other: DatasetMetadata) -> DatasetMetadata
 
 
 def _merged(earlier: DatasetMetadata, now: DatasetMetadata) -> DatasetMetadata:
-    """The earlier metadata, with who went on, and what is missing or was stated only now."""
-    source = replace(
-        earlier.provenance,
-        operator=_operators(earlier.provenance.operator, now.provenance.operator),
-        missing={**now.provenance.missing, **earlier.provenance.missing},
-    )
+    """The earlier metadata, with what is missing or was stated only now."""
+    missing = {**now.provenance.missing, **earlier.provenance.missing}
+    source = replace(earlier.provenance, missing=missing)
     return replace(
         earlier,
         provenance=source,

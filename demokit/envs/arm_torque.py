@@ -106,6 +106,7 @@ class ArmTorque(Reaching):
         high=(1.0, 1.5),
         ood_low=(0.02, 0.35),
         ood_high=(1.5, 2.0),
+        positive=True,
     )
     nominal_dynamics = (PAYLOAD_KG, 1.0)
     actions = tuple(

@@ -360,6 +360,8 @@ class SimBatch:
             raise DemokitError(
                 f"A context of {self.family.name} has {known} numbers, not {context.shape[1]}."
             )
+        if self.family.dynamics is not None:
+            self.family.dynamics.require_possible(context[:, width:])
 
     def _write(self, values: Views, ids: NDArray[np.int64] | slice) -> None:
         for name, rows in values.items():

@@ -77,6 +77,7 @@ class Door(SawyerFamily):
         high=(200.0,),
         ood_low=(25.0,),
         ood_high=(300.0,),
+        positive=True,
     )
     nominal_dynamics = (HINGE_DAMPING,)
 

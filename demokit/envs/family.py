@@ -45,7 +45,8 @@ class ContextSpace:
     With `regions`, boxes (low, high) within it, they are uniform in these, which take turns; a box
     of equal bounds is a single context. Out-of-distribution contexts are uniform in
     [ood_low, ood_high] without the distribution; a family whose `ood_low` is empty has none. Where
-    some are `held_out`, validation tasks take turns at these, which no other task has.
+    some are `held_out`, validation tasks take turns at these, which no other task has. Where it is
+    `positive` no number of any task is 0 or less, as of masses.
 
     Raises:
         DemokitError: lengths or bounds do not fit, or nothing between the out-of-distribution
@@ -60,6 +61,7 @@ class ContextSpace:
     ood_high: tuple[float, ...] = ()
     regions: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
     held_out: tuple[tuple[float, ...], ...] = ()
+    positive: bool = False
 
     def __post_init__(self) -> None:
         """Check lengths and bounds; raises DemokitError."""
@@ -68,22 +70,27 @@ class ContextSpace:
                 "A context space has names, units, low and high of one length, not 0: these have "
                 f"{len(self.names)}, {len(self.units)}, {len(self.low)} and {len(self.high)}."
             )
-        self._check_box("low and high", self.low, self.high)
-        for low, high in self.regions:
-            self._check_box("a region's bounds", low, high)
+        self._check_box("low and high are", (self.low, self.high))
+        for region in self.regions:
+            self._check_box("a region is", region)
         for context in self.held_out:
-            self._check_box("a context that is held out", context, context)
+            self._check_box("a context that is held out is", (context, context))
         if len(self.ood_low) or len(self.ood_high):
-            self._check_box("ood_low and ood_high", self.ood_low, self.ood_high)
+            self._check_box("ood_low and ood_high are", (self.ood_low, self.ood_high))
             self._check_ood()
 
-    def _check_box(self, what: str, low: Sequence[float], high: Sequence[float]) -> None:
-        """Raise DemokitError unless these are the bounds of a box of contexts."""
-        sound = np.shape(low) == np.shape(high) == (self.width,)
-        if not (sound and np.isfinite([low, high]).all() and np.less_equal(low, high).all()):
+    def _check_box(self, what: str, box: object) -> None:
+        """Raise DemokitError unless these are the bounds of a box of contexts, two."""
+        bounds = _numbers(box)
+        if bounds is None or bounds.shape != (2, self.width) or (bounds[0] > bounds[1]).any():
             raise DemokitError(
-                f"The context space of {', '.join(self.names)}: {what} are {low} and {high}, not "
+                f"The context space of {', '.join(self.names)}: {what} {box}, and not two bounds, "
                 f"{self.width} finite numbers each, of which none is above the other's."
+            )
+        if self.positive and not (bounds > 0).all():
+            raise DemokitError(
+                f"The context space of {', '.join(self.names)} is positive: {what} {box}, and not "
+                "above 0 throughout."
             )
 
     def _check_ood(self) -> None:
@@ -149,10 +156,28 @@ class ContextSpace:
             )
         return np.array(kept)
 
+    def require_possible(self, contexts: FloatArray) -> None:
+        """Raise DemokitError for one of contexts (N, C) that cannot be, a mass of 0 perhaps."""
+        row, column = np.nonzero(contexts <= 0)
+        if self.positive and len(row):
+            raise DemokitError(
+                f"A task with {self.names[column[0]]} {contexts[row[0], column[0]]:g} cannot be "
+                "simulated: it must be above 0."
+            )
+
     def contains(self, context: FloatArray) -> bool:
         """Whether a context (C,) lies in the training distribution."""
         boxes = self.regions or ((self.low, self.high),)
         return any(bool(np.all((context >= low) & (context <= high))) for low, high in boxes)
+
+
+def _numbers(values: object) -> FloatArray | None:
+    """The array of finite numbers that it is; None where it is none."""
+    try:
+        found = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        return None
+    return found if found.dtype.kind in "iuf" and np.isfinite(found).all() else None
 
 
 class Bounds(NamedTuple):

@@ -28,7 +28,7 @@ from demokit.envs import installed_names, make_family
 from demokit.envs.batch import SimState, make_sims
 from demokit.envs.family import Bounds, Family
 from demokit.envs.tasks import make_tasks, task_sets
-from demokit.envs.vision import Vision
+from demokit.envs.vision import Vision, check_size
 from demokit.errors import DemokitError, unknown_name
 from demokit.types import Array, FloatArray, Observation, Task
 
@@ -120,6 +120,7 @@ class Env(gymnasium.Env[Any, FloatArray]):
         self.family = make_family(family)
         self.metadata = _metadata(self.family)
         _check_render_mode(render_mode, self.metadata["render_modes"])
+        check_size(height, width)
         self.render_mode = render_mode
         self.task_source = TaskSource(self.family, task_set, split, tasks)
         self.sims = make_sims(self.family, 1, reward=reward, num_threads=1, observation=observation)
@@ -140,10 +141,10 @@ class Env(gymnasium.Env[Any, FloatArray]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Draw a task and start an episode; returns the observation and the info."""
         super().reset(seed=seed)
-        self._task, episode_seed = self.task_source.draw(self.np_random, _wanted(options))
-        observation = self.sims.reset(
-            np.array([self._task.context]), [episode_seed], tasks=[self._task.id]
-        )
+        task, episode_seed = self.task_source.draw(self.np_random, _wanted(options))
+        self._task = None  # until its episode has begun
+        observation = self.sims.reset(np.array([task.context]), [episode_seed], tasks=[task.id])
+        self._task = task
         self._show()
         return _row(observation, 0), self._info()
 
@@ -161,8 +162,10 @@ class Env(gymnasium.Env[Any, FloatArray]):
 
     def set_state(self, state: EnvState) -> Observation:
         """Come back to a moment, bit for bit; returns its observation."""
+        self._task = None
+        observation = self.sims.set_state(state.sims, tasks=[state.task.id])
         self._task = state.task
-        return _row(self.sims.set_state(state.sims, tasks=[state.task.id]), 0)
+        return _row(observation, 0)
 
     def render(self) -> NDArray[np.uint8] | None:
         """The scene with the goal, (height, width, 3) uint8; None without a render mode.
@@ -337,12 +340,17 @@ class VectorEnv(gymnasium.vector.VectorEnv[Any, FloatArray, Array]):
     def _start(self, ids: NDArray[np.int64], wanted: Task | str | None) -> Observation:
         """Draw tasks for simulations `ids` and reset them; observations of all, (N, O)."""
         drawn = [self.task_source.draw(self._rngs[i], wanted) for i in ids]
-        for index, (task, _) in zip(ids, drawn, strict=True):
-            self.tasks[index] = task
+        tasks, seeds = [task for task, _ in drawn], [seed for _, seed in drawn]
+        self._assign(ids, [None] * len(ids))  # until their episodes have begun
+        contexts, names = self.family.contexts(tasks), [task.id for task in tasks]
+        observation = self.sims.reset(contexts, seeds, ids, tasks=names)
+        self._assign(ids, tasks)
         self._ended = self._ended & ~np.isin(np.arange(self.num_envs), ids)
-        contexts = self.family.contexts([task for task, _ in drawn])
-        names = [task.id for task, _ in drawn]
-        return self.sims.reset(contexts, [seed for _, seed in drawn], ids, tasks=names)
+        return observation
+
+    def _assign(self, ids: NDArray[np.int64], tasks: Sequence[Task | None]) -> None:
+        for index, task in zip(ids, tasks, strict=True):
+            self.tasks[index] = task
 
     def _info(self, mask: NDArray[np.bool_]) -> dict[str, Any]:
         """Gymnasium's layout: each key with a mask of the simulations that it holds for."""

@@ -60,6 +60,7 @@ class Push(SawyerBlockFamily):
         high=(0.3, 1.2),
         ood_low=(0.03, 0.2),
         ood_high=(0.5, 1.6),
+        positive=True,
     )
     nominal_dynamics = (BLOCK_MASS_KG, TABLE_FRICTION)
 

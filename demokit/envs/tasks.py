@@ -26,7 +26,8 @@ from demokit.types import SPLITS, FloatArray, Task
 
 DEFAULT_NUM_TASKS = 20
 PAPER_SEED = 2019
-_MOST_DRAWN = 10_000
+MOST_TASKS = 100_000
+"""The most that are drawn at once."""
 _DRAWN = ("train", "validation", "monitor")
 
 
@@ -68,8 +69,8 @@ def make_tasks(
         raise unknown_name(f"task set of {family.name}", task_set, tuple(known))
     if split not in known[task_set]:
         raise unknown_name(f"split of task set '{task_set}'", split, known[task_set])
-    if num_tasks is not None and num_tasks < 1:
-        raise DemokitError(f"At least one task is needed, not {num_tasks}.")
+    if num_tasks is not None and not 1 <= num_tasks <= MOST_TASKS:
+        raise DemokitError(f"Tasks are from 1 to {MOST_TASKS:,} at once, not {num_tasks:,}.")
     if not 0 <= seed <= MAX_SEED:
         raise DemokitError(f"The seed of tasks is from 0 to {MAX_SEED}, not {seed}.")
     contexts = _contexts(family, task_set, split, num_tasks, seed)
@@ -89,7 +90,7 @@ def find_task(family: Family, task_id: str) -> Task:
     """
     name, label, split, number, *more = [*task_id.split("/"), "", "", ""]
     task_set, _, seed = label.rpartition("-") if label != "paper" else (label, "", "")
-    numbers = _is_number(number, _MOST_DRAWN - 1) and _is_number(seed or "0", MAX_SEED)
+    numbers = _is_number(number, MOST_TASKS - 1) and _is_number(seed or "0", MAX_SEED)
     if name == family.name and numbers and not any(more):
         drawn = (
             {} if task_set == "paper" else {"num_tasks": int(number) + 1, "seed": int(seed or 0)}

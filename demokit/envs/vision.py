@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from demokit.errors import DemokitError
 
 _ALONE, _KEY = "image", "image_"
@@ -24,10 +26,9 @@ class Vision:
 
     def __post_init__(self) -> None:
         """Check sizes and cameras; raises DemokitError."""
-        if min(self.height, self.width) < 1 or not self.cameras:
-            raise DemokitError("Images need a size of at least 1x1 and at least one camera.")
-        if max(self.height, self.width) > _LARGEST_SIDE:
-            raise DemokitError(f"Images have at most {_LARGEST_SIDE} pixels on a side.")
+        check_size(self.height, self.width)
+        if not self.cameras:
+            raise DemokitError("Images need at least one camera.")
 
     def image_names(self) -> dict[str, str]:
         """Camera -> its key in the observation: "image" where "policy" is the only one."""
@@ -44,6 +45,16 @@ class Vision:
         height, width, _ = next(iter(images.values()))
         cameras = tuple(key.removeprefix(_KEY) for key in images if key != _ALONE)
         return cls(height, width, cameras or ("policy",))
+
+
+def check_size(height: object, width: object) -> None:
+    """Raise DemokitError unless these are the sides of a picture in pixels."""
+    for side in (height, width):
+        if not isinstance(side, int | np.integer) or not 1 <= side <= _LARGEST_SIDE:
+            raise DemokitError(
+                f"A picture of {height} x {width}, height and width: each is a whole number of "
+                f"pixels from 1 to {_LARGEST_SIDE}."
+            )
 
 
 def is_image(name: str) -> bool:

@@ -20,6 +20,7 @@ from torch import Tensor
 from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.errors import DemokitError
+from demokit.experts import SCORES, checked_training
 from demokit.learning.checkpoint import explain_content, load_checkpoint, save_checkpoint
 from demokit.learning.networks import Layers, mlp
 from demokit.types import Array, FloatArray
@@ -29,7 +30,6 @@ EXPERT_FILE = "expert.safetensors"
 INPUT_CLIP = 10.0  # normalised inputs are cut there, in training too
 _GRID = 2.0**-16
 _LAYER = "layers."
-_TRAINING = ("task_set", "env_steps", "returns", "success")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class TrainedExpert:
     @property
     def training(self) -> dict[str, Any]:
         """What datasets say of it: hash, environment steps of its training, scores by task."""
-        return {"sha256": self.sha256, **{name: self.header[name] for name in _TRAINING}}
+        return {"sha256": self.sha256, **checked_training(self.header)}
 
     @property
     def contexts(self) -> list[tuple[float, ...]]:
@@ -147,11 +147,10 @@ class PerTaskExperts:
     def header(self) -> Mapping[str, Any]:
         """What all together say: scores of all tasks, the sum of environment steps."""
         headers = [expert.header for expert in self.experts]
-        scores = ("returns", "success")
         return {
             "task_set": headers[0]["task_set"],
             "env_steps": sum(int(header["env_steps"]) for header in headers),
-            **{n: {k: v for header in headers for k, v in header[n].items()} for n in scores},
+            **{n: {k: v for header in headers for k, v in header[n].items()} for n in SCORES},
         }
 
     @property
@@ -243,13 +242,10 @@ def _from_parts(
 
 def _described(header: Mapping[str, Any]) -> dict[str, Any]:
     """What others take from a header, as the types that they expect."""
-    scores, tasks = ("returns", "success"), header.get("tasks", [])
-    return {
-        "task_set": str(header["task_set"]),
-        "env_steps": int(header["env_steps"]),
-        "tasks": [{**t, "context": tuple(map(float, t["context"]))} for t in tasks],
-        **{n: {str(k): float(v) for k, v in header[n].items()} for n in scores},
-    }
+    tasks = [
+        {**task, "context": tuple(map(float, task["context"]))} for task in header.get("tasks", [])
+    ]
+    return {**checked_training(header), "tasks": tasks}
 
 
 def _require_same_world(expert: TrainedExpert, path: Path) -> None:

@@ -129,6 +129,17 @@ def _put_here(bundle: Bundle, folder: Path, place: str, *, overwrite: bool) -> N
             write_whole(folder / name, data, _OTHER_PLACE, together=together)
 
 
+def _require_as_seen(repo: str, *, public: bool, private: bool) -> None:
+    """Raise DemokitError for a repository that others see and should not, or the reverse."""
+    if not public and not private:
+        raise DemokitError(f"hf:{repo} is public: pass --public if that is what you want.")
+    if public and private:
+        raise DemokitError(
+            f"hf:{repo} is private, and so is all that was pushed there before: leave out "
+            "--public, or make it public in its settings at huggingface.co first."
+        )
+
+
 def _push_to_hub(bundle: Bundle, repo: str, *, public: bool, overwrite: bool) -> str:
     """One commit to a repository."""
     kind = bundle.layout.repository
@@ -136,8 +147,7 @@ def _push_to_hub(bundle: Bundle, repo: str, *, public: bool, overwrite: bool) ->
     api = hub.HfApi()
     with explained(f"write hf:{repo}"), TemporaryDirectory() as folder:
         api.create_repo(repo, repo_type=kind, private=not public, exist_ok=overwrite)
-        if not public and not api.repo_info(repo, repo_type=kind).private:
-            raise DemokitError(f"hf:{repo} is public: pass --public if that is what you want.")
+        _require_as_seen(repo, public=public, private=api.repo_info(repo, repo_type=kind).private)
         for name, data in bundle.small.items():
             (Path(folder) / name).write_bytes(data)
         (Path(folder) / bundle.name).symlink_to(bundle.path.resolve())

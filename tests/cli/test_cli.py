@@ -164,6 +164,20 @@ def test_options_that_would_be_ignored_are_refused(command, says, tmp_path):
     assert says in one_sentence(run(*command, *out, code=2))
 
 
+@pytest.mark.parametrize("option", ["--tasks", "--num-episodes", "--batch-size"])
+def test_more_than_anybody_records_is_refused(option, tmp_path):
+    done = run("record", "--env", "point", option, 10**20, "--out", tmp_path / "a.hdf5", code=1)
+    assert f"{option} must be from 1 to 1,000,000, not 1" in one_sentence(done)
+
+
+def test_without_memory_the_command_says_so(monkeypatch):
+    def exhausted(*_, **__):
+        raise MemoryError("Unable to allocate 14.9 GiB")
+
+    monkeypatch.setattr("demokit.envs.family_names", exhausted)
+    assert "not enough memory (Unable to allocate" in one_sentence(run("envs", code=1))
+
+
 def test_inspect_without_a_dataset_lists_what_there_is(dataset, monkeypatch):
     monkeypatch.setattr("demokit.cli.list.DEFAULT_FOLDER", dataset.parent)
     entries = json.loads(run("inspect", "--json").stdout)

@@ -19,6 +19,7 @@ from demokit.data.convert.stated import Stated
 from demokit.data.hdf5 import lookup
 from demokit.data.minari import register
 from demokit.data.validation import validate
+from demokit.envs.answers import solved
 from demokit.errors import DemokitError
 
 STEPS = 5
@@ -127,6 +128,15 @@ def test_everything_that_minari_holds_is_carried_or_named(tmp_path):
     assert episode.options["speed"] == 2.0
     assert (about.provenance.expert, about.provenance.operator) == ("hand", "Ada")
     assert about.description == "A test."
+
+
+def test_success_is_looked_for_as_environments_say_it(tmp_path):
+    rows = np.zeros((STEPS + 1, 1), np.float32)
+    never, always = np.zeros(STEPS + 1, np.bool_), np.ones(STEPS + 1, np.bool_)
+    infos = {"success": never, "is_success": always}
+    _, after = load(created([rows], spaces.Box(-1, 1, (1,)), infos=infos), tmp_path)
+    assert after[0].success
+    assert solved({"success": False, "is_success": True})
 
 
 def test_one_whole_number_is_an_observation(tmp_path):

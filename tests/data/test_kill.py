@@ -97,6 +97,26 @@ def test_recording(tmp_path, metadata, episodes, share):
         assert not staging_folder(path).exists()
 
 
+def test_what_was_to_be_replaced_is_not_extended(tmp_path, metadata, episodes):
+    path = write(tmp_path / "a.hdf5", metadata, episodes[:2])
+    before = path.read_bytes()
+
+    def replaced(_):
+        with DatasetWriter(path, metadata, overwrite=True):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    killed_after(None, replaced)
+    for begin in (DatasetWriter.check, lambda *_, **how: DatasetWriter(path, metadata, **how)):
+        with pytest.raises(DemokitError, match="before its first episode: begin it again with"):
+            begin(path, resume=True)
+    assert path.read_bytes() == before
+    with DatasetWriter(path, metadata, overwrite=True) as writer:
+        writer.add(episodes[0])
+        writer.finish()
+    write(path, metadata, episodes[:2])
+    assert len(open_dataset(path)) == 2
+
+
 @KILLS
 def test_merging(tmp_path, metadata, episodes, share):
     rng = random.Random(12)

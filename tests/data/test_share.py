@@ -314,6 +314,10 @@ def test_hub(bundle, path, monkeypatch):
     hub.private = False
     with pytest.raises(DemokitError, match="is public"):
         push(bundle, "hf:ada/push", overwrite=True)
+    hub.private, before = True, hub.files
+    with pytest.raises(DemokitError, match=r"is private, and so is all .* leave out --public"):
+        push(bundle, "hf:ada/push", overwrite=True, public=True)
+    assert hub.files is before
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(DemokitError, match="pip install"):
         push(bundle, "hf:ada/push")

@@ -356,6 +356,21 @@ def test_who_goes_on_claims_no_earlier_episode(tmp_path, metadata, make_episode,
     assert open_dataset(tmp_path / "a.hdf5").metadata.provenance.operator == said
 
 
+def test_who_adds_nothing_is_not_named(tmp_path, metadata, make_episode):
+    ann, bob = (
+        replace(metadata, provenance=replace(metadata.provenance, operator=name))
+        for name in ("Ann", "Bob")
+    )
+    with DatasetWriter(tmp_path / "a.hdf5", ann) as writer:
+        writer.add(make_episode(0))
+    for episodes, said in ((), "Ann"), ([make_episode(1)], "Ann, Bob"):
+        with DatasetWriter(tmp_path / "a.hdf5", bob, resume=True) as writer:
+            for episode in episodes:
+                writer.add(episode)
+            writer.finish()
+        assert open_dataset(tmp_path / "a.hdf5").metadata.provenance.operator == said
+
+
 def test_a_licence_is_stated_once(tmp_path, metadata, make_episode):
     path, free = tmp_path / "a.hdf5", replace(metadata, license="MIT")
     write(path, metadata, [make_episode(0)])

@@ -1,6 +1,7 @@
 """The Gymnasium face: the checker, vector against single, autoreset modes, seeds, tasks."""
 
 import warnings
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -11,6 +12,7 @@ from gymnasium.vector import AutoresetMode
 import demokit.envs.gym as demokit_gym
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks
+from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 
 IDS = ("demokit/Point-v0", "demokit/Push-v0", "demokit/Door-v0")
@@ -189,6 +191,15 @@ def test_wrong_options_are_refused():
         demokit_gym.VectorEnv("point", 2).step(np.zeros((2, 2)))
 
 
+@pytest.mark.parametrize("size", [(0, 48), (-1, 48), (64, 10**6), (64, 2.5)])
+def test_pictures_of_no_size_are_refused(size):
+    width, height = size
+    with pytest.raises(DemokitError, match=f"{height} x {width}, height and width: .* 1 to 4096"):
+        demokit_gym.Env("point", render_mode="rgb_array", width=width, height=height)
+    with pytest.raises(DemokitError, match="whole number of pixels"):
+        Vision(height, width)
+
+
 def test_a_seed_is_for_what_starts_again():
     env, twin = (make_vec(AutoresetMode.DISABLED, 2) for _ in range(2))
     env.reset(seed=0)
@@ -213,6 +224,36 @@ def test_a_task_that_is_none_is_refused(task):
     env = gymnasium.make(IDS[0])
     with pytest.raises(DemokitError, match="neither the id of one nor"):
         env.reset(options={"task": task})
+
+
+@pytest.mark.parametrize(
+    ("family", "physics", "says"),
+    [
+        ("push", (0.0, 0.8), "block_mass 0 cannot be simulated: it must be above 0"),
+        ("push", (0.1, -1.0), "block_friction -1 cannot"),
+        ("door", (-5.0,), "hinge_damping -5 cannot"),
+        ("arm-torque", (0.0, 1.0), "payload 0 cannot"),
+    ],
+)
+def test_physics_that_cannot_be_is_refused(family, physics, says):
+    task = make_tasks(make_family(family), "uniform", "train", num_tasks=1)[0]
+    impossible = replace(task, context=(*task.context, *physics))
+    with pytest.raises(DemokitError, match=says):
+        demokit_gym.Env(family).reset(options={"task": impossible})
+
+
+def test_a_task_that_was_refused_is_nobodys():
+    single, vector = demokit_gym.Env("push"), make_vec(num_envs=2, env_id=IDS[1])
+    known = single.task_source.tasks[0]
+    refused = replace(known, id="push/x", context=(*known.context, 0.0, 0.8))
+    for env, action in ((single, np.zeros(3)), (vector, np.zeros((2, 3)))):
+        env.reset(seed=0)
+        with pytest.raises(DemokitError, match="block_mass"):
+            env.reset(options={"task": refused})
+        with pytest.raises(DemokitError, match="call reset"):
+            env.step(action)
+        env.reset(options={"task": known})
+        assert set(np.atleast_1d(env.step(action)[-1]["task"])) == {known.id}
 
 
 def test_tasks_with_and_without_dynamics_go_together():

@@ -47,6 +47,7 @@ from demokit.data.layout import (
 from demokit.data.metadata import default_dataset_id
 from demokit.data.minari import METADATA_KEYS, describe_namespaces, write_copy
 from demokit.data.store import Dataset, FinishedFile
+from demokit.envs.answers import SUCCESS
 from demokit.errors import DemokitError
 from demokit.reading import MALFORMED, parse_json, parse_object, read_bytes
 from demokit.types import Array, Episode
@@ -56,7 +57,6 @@ KEEPS_RATE = False
 _FILE = "main_data.hdf5"
 _METADATA = "metadata.json"
 _EPISODE = re.compile(r"episode_[0-9]{1,18}")
-_SUCCESS = ("infos/success", "infos/is_success")
 _LAYOUT = (
     *("total_episodes", "total_steps", "data_format", "jpeg_encoding", "minari_version"),
     *("dataset_id", "dataset_size"),
@@ -300,7 +300,7 @@ def _observations(part: Part) -> dict[str, Array]:
 
 def _success(part: Part, steps: int) -> Array | None:
     """Whether the task was solved, by row, where the infos say it."""
-    for name in _SUCCESS:
+    for name in (f"infos/{said}" for said in SUCCESS):
         rows = observed(part, {name: name} if name in part else {}).get(name)
         if rows is None:
             continue
