@@ -267,6 +267,7 @@ class EvaluatedRun:
             NEEDED: "" if facts.spent.undivided else facts.spent.needed,
             "step size": f"{facts.step_size:.3g}" if facts.step_size else "-",
             "options other than default": differing or "none",
+            "checkpoint": facts.checkpoint,
         }
 
     def learning(self) -> list[Monitored]:
