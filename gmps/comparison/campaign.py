@@ -6,12 +6,14 @@ import csv
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
-from functools import partial
+from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 from demokit.errors import DemokitError, unknown_name
-from demokit.learning.folder import METRICS
+from demokit.learning.folder import METRICS, versions
 from demokit.lock import is_locked, lock_of_turns, said_in
 from demokit.policies import CHECKPOINT
 from demokit.writing import AS_IT_WAS, replaced_folder
@@ -22,6 +24,7 @@ from gmps.comparison.plan import Options, Plan, PlannedRun, arguments, parsed
 from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.protocol import Protocol
 from gmps.comparison.results import write_results
+from gmps.comparison.stamp import Stamp, looks_of
 from gmps.options import SAVING
 from gmps.runs.folder import CURVES, FACTS, LEARNING
 from gmps.sources import family_in_words
@@ -154,9 +157,12 @@ class Campaign:
             return []
         if "path" in options:
             return []
-        typed = arguments({**options, "out": demos, "resume": True})
+        typed = ("record", *arguments({**options, "out": demos, "resume": True}))
+        made = [*typed, _looks_of_expert(options), versions()]
         log = demos.with_suffix(".log")
-        return [Command(str(demos), ("record", *typed), log, is_busy=lambda: is_locked(demos))]
+        stamp = Stamp(log.with_suffix(".done"), lambda: made, demos)
+        found = Command(str(demos), typed, log, stamp.holds, lambda: is_locked(demos), stamp=stamp)
+        return [] if stamp.holds() else [found]
 
     def _trainings(self, name: str) -> list[Command]:
         return [
@@ -187,15 +193,16 @@ class Campaign:
         )
 
     def _evaluations(self, name: str) -> list[Command]:
-        folder = self.folder / name
-        runs = [str(self._folder_of(name, run)) for run in self.plan.trainings(name)]
-        options = {
-            **self.plan.evaluation(name),
-            "output_dir": folder / "comparison",
-            "jobs": self._jobs,
-        }
-        log = folder / "comparison.log"
-        return [Command(f"{name}, evaluation", ("evaluate", *runs, *arguments(options)), log)]
+        folder = self.folder / name / "comparison"
+        runs = [self._folder_of(name, run) for run in self.plan.trainings(name)]
+        options = self.plan.evaluation(name)
+        here = {"output_dir": folder, "jobs": self._jobs}
+        typed = ("evaluate", *map(str, runs), *arguments({**options, **here}))
+        stamp = Stamp(folder.with_suffix(".done"), partial(_decisive, runs, options), folder)
+        if not self._trainings(name) and stamp.holds():
+            return []
+        log = folder.with_suffix(".log")
+        return [Command(f"{name}, evaluation", typed, log, stamp.holds, stamp=stamp)]
 
     def _folder_of(self, name: str, run: str) -> Path:
         """Where a run is: its own folder, or the archive where only that has it."""
@@ -221,6 +228,25 @@ class Campaign:
             return 100
         # The last row may be the one after the step size was chosen.
         return min(100, 100 * _logged(folder) // max(1, planned.options.iterations))
+
+
+def _decisive(runs: Sequence[Path], options: Options) -> list[Any]:
+    """What decides an evaluation of runs with options of `evaluate`."""
+    facts = [(str(run), asdict(Facts.of(run))) for run in runs]
+    return [facts, arguments(options), _looks_of_expert(options), versions(), _own_code()]
+
+
+@cache
+def _own_code() -> str:
+    """SHA-256 of what makes tables, pictures and pages, which versions do not tell apart."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return sha256(b"".join(each.read_bytes() for each in files)).hexdigest()
+
+
+def _looks_of_expert(options: Options) -> list[Any]:
+    """What changes where the expert's file does; empty where it goes by a name, or none is said."""
+    named = options.get("expert")
+    return looks_of(Path(named)) if named else []
 
 
 def _put_by(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from short_run import DEMOS, NUM_TASKS
 
 from demokit.errors import DemokitError
-from gmps.comparison.campaign import Campaign, _put_by
+from gmps.comparison.campaign import Campaign, _looks_of_expert, _put_by
 from gmps.comparison.cli_compare import _carry_out_all
 from gmps.comparison.estimate import Cost, _Watch, estimate
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts
@@ -22,7 +22,7 @@ from gmps.comparison.report import Table, _markdown
 from gmps.comparison.results import _budgets, _comparison, _line, _told, write_results
 from gmps.methods.imitation import MultiTaskImitationOptions
 from gmps.problem import Spent
-from gmps.runs.checkpoint import load_with_digest
+from gmps.runs.checkpoint import load, load_with_digest, save
 from gmps.shipped import PLANS, shipped
 
 PLAN = f"""
@@ -273,9 +273,9 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, carried_out, invo
     assert "sparse/comparison/report.html" in (out / "index.html").read_text()
     left = invoke(*asked, "--dry-run").output.splitlines()
     assert [line.split()[1] for line in left] == [
-        *("record", "meta-train", "meta-train", "evaluate"),
-        *("record", "evaluate"),
+        *("meta-train", "meta-train", "evaluate"),
     ]
+    assert "Nothing is left" in invoke(*asked, "--only", "sparse", "--dry-run").output
     plan.write_text(PLAN.replace("steps = 50", "steps = 51"))
     again = invoke(*asked, "--only", "sparse", exit_code=1)
     assert "trained with other options" in again.output
@@ -315,9 +315,7 @@ def test_tasks_alone_will_do_for_methods_that_learn_by_reward(tmp_path, invoke):
     assert "meta-train --env point --task-set uniform --tasks 3" in said
     invoke(*asked)
     assert "| reward | maml |" in page.read_text()
-    assert [line.split()[1] for line in invoke(*asked, "--dry-run").output.splitlines()] == [
-        "evaluate"
-    ]
+    assert invoke(*asked, "--dry-run").output == "Nothing is left to do.\n"
     # A curve of another checkpoint goes when a run is put by, one of the same stays.
     run = tmp_path / "kept" / "reward" / "maml-0"
     facts = (run / "facts.json").read_text()
@@ -467,6 +465,82 @@ def test_a_folder_that_was_not_written_to_its_end_is_made_again(
     assert write_results(campaign.plan, campaign.folder, campaign.page) == ["sparse"]
     (folder / "report.md").unlink()
     assert "report.md" in _carry_out_all(campaign, ["dense", "sparse"])["dense"]
+
+
+def evaluation_of(plan, out, jobs=1):
+    """Campaign, and what it has left of the evaluation of the small plan's sparse comparison."""
+    campaign = Campaign(load_plan(plan), out, out / "page.md", jobs, 1)
+    return campaign, [each for each in campaign.left("sparse") if each.arguments[0] != "record"]
+
+
+def changed_checkpoint(_plan, out):
+    checkpoint = out / "sparse/imitation-3/checkpoint.safetensors"
+    trained, state = load(checkpoint)
+    save(checkpoint, replace(trained, spent=Spent(1)), state)
+
+
+CHANGES = {
+    "settings": lambda plan, out: plan.write_text(PLAN.replace("num-tasks = 2", "num-tasks = 3")),
+    "seeds": lambda plan, out: plan.write_text(PLAN.replace("[3, 4]", "[4, 3]")),
+    "checkpoint": changed_checkpoint,
+    "page": lambda plan, out: (out / "sparse/comparison/report.html").write_text("mine"),
+    "figure": lambda plan, out: (out / "sparse/comparison/evaluation.png").unlink(),
+    "folder": lambda plan, out: shutil.rmtree(out / "sparse/comparison"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_an_evaluation_is_done_until_something_of_it_changes(plan, evaluated, change):
+    assert evaluation_of(plan, evaluated, jobs=2)[1] == []
+    change(plan, evaluated)
+    assert "evaluate" in [each.arguments[0] for each in evaluation_of(plan, evaluated)[1]]
+
+
+@pytest.fixture
+def evaluated(plan, carried_out, tmp_path, monkeypatch):
+    """The carried-out folder, which may be damaged, with its evaluation known to be done."""
+    monkeypatch.setattr("gmps.comparison.processes.run_until", lambda *_: "")
+    shutil.copytree(carried_out[0] / "out", tmp_path / "out")
+    run_side_by_side(evaluation_of(plan, tmp_path / "out")[1], 1)
+    return tmp_path / "out"
+
+
+def test_an_evaluation_that_another_process_has_done_meanwhile_is_not_done_again(
+    plan, evaluated, monkeypatch
+):
+    (stamp := evaluated / "sparse" / "comparison.done").rename(evaluated / "aside")
+    [command] = evaluation_of(plan, evaluated)[1]
+    (evaluated / "aside").rename(stamp)
+    monkeypatch.setattr("gmps.comparison.processes.run_until", lambda *_: "it was run")
+    assert run_side_by_side([command], 1) == ({}, [])
+
+
+def test_what_failed_or_was_stopped_is_not_done(plan, evaluated, monkeypatch):
+    (evaluated / "sparse" / "comparison.done").unlink()
+    for why in ("it failed", None):
+        monkeypatch.setattr("gmps.comparison.processes.run_until", lambda *_, why=why: why)
+        run_side_by_side(evaluation_of(plan, evaluated)[1], 1)
+        assert len(evaluation_of(plan, evaluated)[1]) == 1
+
+
+def test_another_file_of_the_expert_makes_an_evaluation_undone(tmp_path):
+    expert = tmp_path / "expert.safetensors"
+    assert _looks_of_expert({}) == _looks_of_expert({"expert": str(expert)}) == []
+    expert.write_bytes(b"one")
+    one = _looks_of_expert({"expert": str(expert)})
+    expert.write_bytes(b"other")
+    assert _looks_of_expert({"expert": str(expert)}) != one != []
+
+
+def test_a_dataset_that_somebody_changed_is_recorded_again(plan, carried_out, tmp_path):
+    out = carried_out[0] / "out"
+    campaign = Campaign(load_plan(plan), out, tmp_path / "page.md", 1, 1)
+    assert campaign.left("sparse") == []
+    os.utime(out / "point.hdf5")
+    [command] = campaign.left("sparse")
+    assert command.arguments[0] == "record"
+    assert run_side_by_side([command], 1).failed == {}
+    assert campaign.left("sparse") == []
 
 
 def test_an_archive_is_whole_at_any_time(carried_out, tmp_path, monkeypatch):
