@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from demokit.envs import make_family
 from demokit.envs.tasks import make_tasks, task_sets
+from demokit.options import dashed
 from gmps.comparison.evaluated_run import Facts, digest_of
-from gmps.comparison.plan import Options, PlannedRun
+from gmps.comparison.plan import Options, PlannedRun, parsed
 from gmps.options import RECORDED
 from gmps.runs.folder import source_of
 
 _SOME = ("split", "num-episodes", "only-success", "device")
 """Options of `record` by which a dataset need not have all tasks that it names."""
+_HOW = ("noise", "num_episodes", "episodes_per_task", "only_success", "image_size", "camera")
+"""Parameters of `record` that decide which episodes a dataset has of its tasks."""
 
 
 class Asked(NamedTuple):
@@ -24,6 +28,7 @@ class Asked(NamedTuple):
         family, observation: names.
         reward: the one that was recorded.
         tasks: digest of the training tasks, see `Facts.tasks`.
+        recorded: how the demonstrations are recorded, see `Facts.recorded`.
     """
 
     source: str
@@ -31,6 +36,19 @@ class Asked(NamedTuple):
     observation: str = ""
     reward: str = ""
     tasks: str = ""
+    recorded: Options = MappingProxyType({})
+
+    @classmethod
+    def of_dataset(cls, source: str, options: Options) -> Asked:
+        """The same by a dataset of a plan, also how it is recorded."""
+        found = cls.of(source, options)
+        if "path" in options:
+            return found
+        given = parsed(source, options, "record")
+        said = {name: given[name] for name in _HOW}
+        # As JSON gives it back.
+        listed = {name: list(v) if isinstance(v, tuple) else v for name, v in said.items()}
+        return found._replace(recorded=listed)
 
     @classmethod
     def of(cls, source: str, options: Options) -> Asked:
@@ -42,7 +60,11 @@ class Asked(NamedTuple):
         return cls(source, str(given["env"]), observation, reward, _tasks_of(given))
 
     def differing(self, folder: Path, planned: PlannedRun, facts: Facts) -> str:
-        """In what the run in a folder has learned something else, in words; empty: in nothing."""
+        """In what the run in a folder has learned something else, in words; empty: in nothing.
+
+        What a run does not say is taken for the same: archives that are older than a fact, such as
+        how the demonstrations were recorded, count as before.
+        """
         own, reward = source_of(folder) or self.source, planned.options.reward
         sees = facts.sees if facts.sees in ("", "state") else "vision"
         pairs = {
@@ -52,8 +74,10 @@ class Asked(NamedTuple):
             "observations": (sees, self.observation),
             "training tasks": (facts.tasks, self.tasks),
         }
+        how = [name for name, be in self.recorded.items() if facts.recorded.get(name, be) != be]
         # Older archives, and datasets that somebody else made, do not say all of it.
-        return next((what for what, (is_, be) in pairs.items() if is_ and be and is_ != be), "")
+        found = [what for what, (is_, be) in pairs.items() if is_ and be and is_ != be]
+        return next(iter([*found, *(f"demonstrations ({dashed(name)})" for name in how)]), "")
 
 
 def _tasks_of(options: Options) -> str:

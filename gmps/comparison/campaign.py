@@ -137,7 +137,7 @@ class Campaign:
         """What a comparison learns; raises DemokitError where there are no such tasks."""
         match = self.plan.comparisons[name]
         if not match.tasks:
-            return Asked.of(self.demos(name), self.plan.datasets[match.demos])
+            return Asked.of_dataset(self.demos(name), self.plan.datasets[match.demos])
         named = {key.replace("-", "_"): value for key, value in match.tasks.items()}
         return Asked.of(family_in_words(**named), match.tasks)
 
@@ -219,7 +219,7 @@ class Campaign:
         for run in self.plan.trainings(name):
             source, target = self._folder_of(name, run), self._archive / name / run
             if source != target:
-                _put_by(source, target)
+                _put_by(source, target, self.asked(name).recorded)
 
     def _hundredths(self, name: str, run: str, planned: PlannedRun) -> int:
         """How far a run is; what only the archive has is at its end."""
@@ -249,17 +249,21 @@ def _looks_of_expert(options: Options) -> list[Any]:
     return looks_of(Path(named)) if named else []
 
 
-def _put_by(source: Path, target: Path) -> None:
-    """Copy what was measured about a run; curves of another checkpoint do not stay beside it."""
+def _put_by(source: Path, target: Path, recorded: Options) -> None:
+    """Copy what was measured about a run; curves of another checkpoint do not stay beside it.
+
+    Its facts also say how its demonstrations were recorded, which no checkpoint does.
+    """
     is_there = (target / FACTS).exists()
     is_same = is_there and Facts.of(target).checkpoint == Facts.of(source).checkpoint
     with replaced_folder(target, AS_IT_WAS, Facts.of) as aside:
         if is_same:
             shutil.copytree(target, aside)
         shutil.copytree(source / CURVES, aside / CURVES, dirs_exist_ok=True)
-        for kept in (FACTS, LEARNING):
-            if (source / kept).exists():
-                shutil.copyfile(source / kept, aside / kept)
+        if (source / LEARNING).exists():
+            shutil.copyfile(source / LEARNING, aside / LEARNING)
+        if (source / FACTS).exists():
+            replace(Facts.of(source), recorded=dict(recorded)).write(aside / FACTS)
 
 
 def is_finished(folder: Path, planned: PlannedRun, problem: Asked) -> bool:

@@ -437,6 +437,32 @@ def test_what_is_archived_is_not_trained_again(plan, carried_out, tmp_path, invo
     assert made == wanted
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("noise = 0.0", "noise"),
+        ("noise = 0.1", "noise"),
+        (f"episodes-per-task = {DEMOS + 1}", "episodes-per-task"),
+        (f"num-episodes = {DEMOS * NUM_TASKS}", "num-episodes"),
+        ("only-success = true", "only-success"),
+    ],
+)
+def test_an_archive_of_other_demonstrations_is_not_taken(change, what, plan, carried_out, tmp_path):
+    archive, own = tmp_path / "archive", f"episodes-per-task = {DEMOS}"
+    shutil.copytree(carried_out[0] / "archive", archive)
+    kept = own if "episodes" not in change else ""
+    plan.write_text(PLAN.replace(own, f"{kept}\n{change}"))
+    campaign = Campaign(load_plan(plan), tmp_path / "out", tmp_path / "p.md", 1, 1, archive)
+    with pytest.raises(DemokitError, match=rf"trained with other demonstrations \({what}\)"):
+        campaign.left("sparse")
+    # Archives that are older than this do not say it, and count as before.
+    facts = archive / "sparse/imitation-3/facts.json"
+    told = json.loads(facts.read_text())
+    assert told.pop("recorded")["noise"] == 0.2
+    facts.write_text(json.dumps(told))
+    assert [each.arguments[0] for each in campaign.left("sparse")] == ["evaluate"]
+
+
 def copied(carried_out, target):
     """The carried-out folder, to be damaged, and its campaign."""
     shutil.copytree(carried_out[0], target)
@@ -556,10 +582,10 @@ def test_an_archive_is_whole_at_any_time(carried_out, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("shutil.copytree", full)
         with pytest.raises(DemokitError, match="as it was"):
-            _put_by(source, target)
+            _put_by(source, target, {})
     assert {path.name: path.read_bytes() for path in target.rglob("*.*")} == old
     shutil.rmtree(target / "curves")
-    _put_by(source, target)
+    _put_by(source, target, {})
     assert Facts.of(target) == Facts.of(source)
     curves = {path.name for path in (source / "curves").iterdir()}
     assert curves == {path.name for path in (target / "curves").iterdir()}
