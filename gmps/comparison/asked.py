@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from demokit.envs import make_family
+from demokit.envs.family import Family
 from demokit.envs.tasks import make_tasks, task_sets
 from demokit.options import dashed
 from gmps.comparison.evaluated_run import Facts, digest_of
@@ -29,6 +30,8 @@ class Asked(NamedTuple):
         reward: the one that was recorded.
         tasks: digest of the training tasks, see `Facts.tasks`.
         recorded: how the demonstrations are recorded, see `Facts.recorded`.
+        task_set, task_seed: what the training tasks are of, see `Facts`.
+        expert: who demonstrates.
     """
 
     source: str
@@ -37,6 +40,9 @@ class Asked(NamedTuple):
     reward: str = ""
     tasks: str = ""
     recorded: Options = MappingProxyType({})
+    task_set: str = ""
+    task_seed: int = 0
+    expert: str = ""
 
     @classmethod
     def of_dataset(cls, source: str, options: Options) -> Asked:
@@ -56,8 +62,17 @@ class Asked(NamedTuple):
         if "path" in options:
             return cls(source)
         given = {name.replace("_", "-"): value for name, value in options.items()}
-        observation, reward = given.get("observation", "state"), given.get("reward", "dense")
-        return cls(source, str(given["env"]), observation, reward, _tasks_of(given))
+        family, task_set, seed = _drawn_from(given)
+        return cls(
+            source,
+            family.name,
+            given.get("observation", "state"),
+            given.get("reward", "dense"),
+            _tasks_of(given),
+            task_set=task_set,
+            task_seed=seed,
+            expert=str(given.get("expert", "")),
+        )
 
     def differing(self, folder: Path, planned: PlannedRun, facts: Facts) -> str:
         """In what the run in a folder has learned something else, in words; empty: in nothing.
@@ -84,8 +99,14 @@ def _tasks_of(options: Options) -> str:
     """Digest of the training tasks of a family, or of those that `record` would take."""
     if not {*_SOME}.isdisjoint(options):
         return ""
+    family, task_set, seed = _drawn_from(options)
+    return digest_of(
+        make_tasks(family, task_set, "train", num_tasks=options.get("tasks"), seed=seed)
+    )
+
+
+def _drawn_from(options: Options) -> tuple[Family, str, int]:
+    """The family, the task set and the seed of its draws."""
     family = make_family(str(options["env"]))
     named = [name for name, splits in task_sets(family).items() if "train" in splits]
-    task_set, seed = options.get("task-set", named[0]), int(options.get("seed", 0))
-    num = options.get("tasks")
-    return digest_of(make_tasks(family, task_set, "train", num_tasks=num, seed=seed))
+    return family, options.get("task-set", named[0]), int(options.get("seed", 0))

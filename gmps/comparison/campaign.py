@@ -13,6 +13,7 @@ from time import sleep
 from typing import Any
 
 from demokit.errors import DemokitError, unknown_name
+from demokit.experts import load_expert
 from demokit.learning.folder import METRICS, versions
 from demokit.lock import is_locked, lock_of_turns, said_in
 from demokit.policies import CHECKPOINT
@@ -20,6 +21,7 @@ from demokit.writing import AS_IT_WAS, replaced_folder
 from gmps.comparison.asked import Asked
 from gmps.comparison.evaluated_run import Facts
 from gmps.comparison.evaluating import protocol_of
+from gmps.comparison.foreseen import require_evaluation, with_what_is_there
 from gmps.comparison.plan import Options, Plan, PlannedRun, arguments, parsed
 from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.protocol import Protocol
@@ -65,18 +67,35 @@ class Campaign:
         found = list(only or self.plan.comparisons)
         for name in found:
             self._require_evaluation(name)
+            self._require_experts(name)
         return found
 
     def _require_evaluation(self, name: str) -> None:
         """Raise DemokitError where the runs of a comparison could not be evaluated as it says."""
         where, trainings = f"comparison '{name}', evaluate", self.plan.trainings(name)
         given = parsed(where, self.plan.evaluation(name), "evaluate", ".")
+        asked = with_what_is_there(self.asked(name))
         try:
             protocol = protocol_of({each.name: given[each.name] for each in fields(Protocol)})
-            for run, planned in trainings.items():
-                protocol.require_a_step(run.rpartition("-")[0], planned.options.rollouts_per_task)
+            require_evaluation(protocol, asked, trainings)
         except DemokitError as error:
             raise DemokitError(f"{where}: {error}") from None
+
+    def _require_experts(self, name: str) -> None:
+        """Raise DemokitError where an expert of a comparison that is still needed is not there."""
+        trainings, asked = self.plan.trainings(name), with_what_is_there(self.asked(name))
+        left = [
+            planned.typed()
+            for run, planned in trainings.items()
+            if not self._folder_of(name, run).exists()
+        ]
+        if left and asked.expert and not Path(self.demos(name)).exists():
+            left.append({"expert": asked.expert})
+        for named in {options.get("expert") for options in left if asked.family} - {None}:
+            try:
+                load_expert(named, asked.family)
+            except DemokitError as error:
+                raise DemokitError(f"comparison '{name}', expert: {error}") from None
 
     def carry_out(
         self, name: str, report: Callable[[int], None], *, wait: bool = True

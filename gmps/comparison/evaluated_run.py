@@ -242,6 +242,11 @@ class EvaluatedRun:
         """Whether it can be rolled out."""
         return not self.path.is_dir() or (self.path / CHECKPOINT).exists()
 
+    @property
+    def learner_kind(self) -> type | None:
+        """The class of its learner; None where only its measurements are left."""
+        return type(self.trained.learner) if self.has_checkpoint else None
+
     @cached_property
     def trained(self) -> Trained:
         """The run itself, as `facts` tell of it.

@@ -16,10 +16,12 @@ from gmps.comparison.campaign import Campaign, _looks_of_expert, _put_by
 from gmps.comparison.cli_compare import _carry_out_all
 from gmps.comparison.estimate import Cost, _Watch, estimate
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts
+from gmps.comparison.foreseen import Foreseen
 from gmps.comparison.plan import PlannedRun, arguments, load_plan
 from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.report import Table, _markdown
 from gmps.comparison.results import _budgets, _comparison, _line, _told, write_results
+from gmps.method import method_names
 from gmps.methods.imitation import MultiTaskImitationOptions
 from gmps.problem import Spent
 from gmps.runs.checkpoint import load, load_with_digest, save
@@ -170,6 +172,18 @@ def test_a_comparison_s_file_counts_beside_a_method_s(plan, tmp_path):
         ("adapt-steps = 1", "adapt-steps = 1\nepisodes = 3", "not both"),
         ("adapt-steps = 1", "episodes = 2", "one adaptation step of gmps, which takes 3"),
         ("adapt-steps = 1", "episodes = 9\nrollouts = [3, 10]", "which takes 10"),
+        ("adapt-steps = 1", 'adapt-steps = 1\ntask-set = "unifrom"', "did you mean 'uniform'"),
+        ("adapt-steps = 1", 'adapt-steps = 1\ntask-set = "ood"', "split of task set 'ood'"),
+        ("adapt-steps = 1", 'adapt-steps = 1\nexpert = "no/such"', "evaluate: No checkpoint"),
+        ("adapt-steps = 1", 'adapt-steps = 1\nexpert = "scirpted"', "did you mean 'scripted'"),
+        ("adapt-steps = 1", 'adapt-steps = 1\nreward = "sparse-paper"', "Unknown reward of point"),
+        ("steps = 50", 'steps = 50, reward = "sparse"', "gmps-4 learns from the dense reward"),
+        ('env = "point"', 'env = "point"\nexpert = "no/such"', "'dense', expert: No checkpoint"),
+        (
+            '"Meta-learned."',
+            '"M"\ntrain = { dagger = true, expert = "no/such" }',
+            "expert: No checkpoint at no/such",
+        ),
         ("adapt-steps = 1", 'output-dir = "x"', "evaluate: output-dir is set by `compare`"),
         ("adapt-steps = 1", "jobs = 3", "evaluate: jobs is set by `compare` itself"),
         ('env = "point"', 'env = "point"\nout = "x"', "datasets.point: out is set by"),
@@ -201,6 +215,42 @@ def test_a_wrong_plan_is_one_sentence(plan, tmp_path, invoke, old, new, message)
     result = invoke("compare", plan, "--output-dir", tmp_path / "out", "--dry-run", exit_code=1)
     assert message in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("demonstrations = 1", "learns a new task from rewards alone (oracle)"),
+        ("step-scale = 0.5", "adapts without step sizes (oracle)"),
+        ('task-set = "unifrom"', "did you mean 'uniform'"),
+        ('split = "ood"\ntask-set = "uniform"', "split of task set 'uniform'"),
+    ],
+)
+def test_a_comparison_that_cannot_be_evaluated_is_one_sentence(plan, invoke, option, message):
+    lines = f"[comparisons.sparse.evaluate]\n{option}\n[methods.oracle]\n"
+    plan.write_text(PLAN.replace('["imitation"]', '["imitation", "oracle"]') + lines)
+    assert "record" in invoke("compare", plan, "--only", "dense", "--dry-run").output
+    said = invoke("compare", plan, "--dry-run", exit_code=1).output
+    assert "comparison 'sparse', evaluate: " in said
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_runs_of_a_dataset_that_is_there_are_foreseen_too(plan, point_demos, invoke):
+    own = f'path = "{point_demos}"\n'
+    recorded = PLAN[PLAN.index('env = "point"') : PLAN.index("[comparisons.dense]")]
+    wrong = PLAN.replace("adapt-steps = 1", 'adapt-steps = 1\ntask-set = "unifrom"')
+    plan.write_text(wrong.replace(recorded, own))
+    said = invoke("compare", plan, "--dry-run", exit_code=1).output
+    assert "did you mean 'uniform'" in said
+
+
+def test_every_method_says_which_learner_it_loads():
+    for name in method_names():
+        facts = SimpleNamespace(method=name)
+        kind = Foreseen(Path(f"{name}-0"), facts).learner_kind
+        assert kind is not None
+        assert hasattr(kind, "exploiter")
 
 
 @pytest.mark.parametrize(
@@ -719,7 +769,7 @@ def test_every_plan_of_the_documentation_can_be_carried_out(path, tmp_path, monk
     monkeypatch.chdir(DOCS.parent)
     plan = load_plan(path)
     campaign = Campaign(plan, tmp_path, tmp_path / "page.md", 2)
-    for name in plan.comparisons:
+    for name in campaign.chosen(()):
         assert {command.arguments[0] for command in campaign.left(name)} <= {
             "record",
             "meta-train",
