@@ -165,8 +165,8 @@ def _estimate(campaign: Campaign, names: list[str]) -> None:
     size = seeds * sum(cost.size for cost in known) / 1e6
     say(
         f"{seeds} seeds: {hours:.1f} hours of one run after the other, {size:.0f} MB. Runs that "
-        "are there count, too; what is not known does not, nor do the choice of step sizes and "
-        "evaluations."
+        "are there count, too; what is not known does not, nor do datasets, the choice of step "
+        "sizes and evaluations."
     )
 
 

@@ -13,7 +13,7 @@ from short_run import DEMOS, NUM_TASKS
 
 from demokit.errors import DemokitError
 from gmps.comparison.campaign import Campaign, _looks_of_expert, _put_by
-from gmps.comparison.cli_compare import _carry_out_all
+from gmps.comparison.cli_compare import _carry_out_all, _in_words
 from gmps.comparison.estimate import Cost, _Watch, estimate
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts
 from gmps.comparison.foreseen import Foreseen
@@ -820,15 +820,29 @@ def test_one_plan_is_asked_for(plan, invoke, asked):
     assert "one of them" in invoke("compare", *typed, exit_code=2).output
 
 
-def test_an_estimate_is_what_the_run_takes(plan, carried_out, tmp_path, invoke):
-    out, small = tmp_path / "out", ("--num-seeds", 1, "--only", "sparse")
-    said = invoke("compare", plan, "--output-dir", out, *small, "--estimate").output
+def test_an_estimate_is_what_the_run_takes(plan, carried_out, tmp_path, invoke, monkeypatch):
+    out, small, costs = tmp_path / "out", ("--num-seeds", 1, "--only", "sparse"), []
+
+    def seen(cost):
+        costs.append(cost)
+        return _in_words(cost)
+
+    monkeypatch.setattr("gmps.comparison.cli_compare._in_words", seen)
+    asked = ("compare", plan, "--output-dir", out, *small)
+    said = invoke(*asked, "--dry-run", "--estimate").output
     assert not out.exists()
-    table = carried_out[0] / "out/sparse/comparison/evaluation.json"
-    [run] = json.loads(table.read_text())["runs"]
+    # What is left to do comes first, then what it takes.
+    commands, _, table = said.partition("Each seed takes")
+    left = [line.split()[1] for line in commands.splitlines() if line.startswith("demokit ")]
+    assert left == ["record", "meta-train", "evaluate"]
+    found = carried_out[0] / "out/sparse/comparison/evaluation.json"
+    [run] = json.loads(found.read_text())["runs"]
     # Imitation asks nothing of the simulator before its step size is chosen.
-    assert f"{run['demonstrations']:,}" in said
-    assert "1 seeds: 0.0 hours" in said
+    assert f"{run['demonstrations']:,}" in table
+    assert "1 seeds: 0.0 hours" in table
+    folder = carried_out[0] / "out/sparse/imitation-3"
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert size / 2 < costs[0].size < 2 * size
 
 
 def test_methods_whose_names_have_dots_are_told_apart(tmp_path, monkeypatch):
