@@ -134,7 +134,7 @@ def require_possible(
             "which one pays all of them."
         )
     family = runs[0].family
-    for reward in rewards if protocol.reward is None else (protocol.reward,):
+    for reward in [*rewards] if protocol.reward is None else [protocol.reward]:
         family.checked_reward(reward)
     expert = protocol.reference(runs).expert
     protocol.short(runs)

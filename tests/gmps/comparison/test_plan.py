@@ -842,7 +842,8 @@ def test_an_estimate_is_what_the_run_takes(plan, carried_out, tmp_path, invoke, 
     assert "1 seeds: 0.0 hours" in table
     folder = carried_out[0] / "out/sparse/imitation-3"
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    assert size / 2 < costs[0].size < 2 * size
+    # A run that goes on keeps the two moments of its optimiser, too.
+    assert size / 2 < costs[0].size < 4 * size
 
 
 def test_methods_whose_names_have_dots_are_told_apart(tmp_path, monkeypatch):
