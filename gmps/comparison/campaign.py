@@ -6,22 +6,27 @@ import csv
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
-from functools import partial
+from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 from demokit.errors import DemokitError, unknown_name
-from demokit.learning.folder import METRICS
+from demokit.experts import load_expert
+from demokit.learning.folder import METRICS, versions
 from demokit.lock import is_locked, lock_of_turns, said_in
 from demokit.policies import CHECKPOINT
 from demokit.writing import AS_IT_WAS, replaced_folder
 from gmps.comparison.asked import Asked
 from gmps.comparison.evaluated_run import Facts
 from gmps.comparison.evaluating import protocol_of
+from gmps.comparison.foreseen import require_evaluation, with_what_is_there
 from gmps.comparison.plan import Options, Plan, PlannedRun, arguments, parsed
 from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.protocol import Protocol
 from gmps.comparison.results import write_results
+from gmps.comparison.stamp import Stamp, looks_of
 from gmps.options import SAVING
 from gmps.runs.folder import CURVES, FACTS, LEARNING
 from gmps.sources import family_in_words
@@ -62,18 +67,35 @@ class Campaign:
         found = list(only or self.plan.comparisons)
         for name in found:
             self._require_evaluation(name)
+            self._require_experts(name)
         return found
 
     def _require_evaluation(self, name: str) -> None:
         """Raise DemokitError where the runs of a comparison could not be evaluated as it says."""
         where, trainings = f"comparison '{name}', evaluate", self.plan.trainings(name)
         given = parsed(where, self.plan.evaluation(name), "evaluate", ".")
+        asked = with_what_is_there(self.asked(name))
         try:
             protocol = protocol_of({each.name: given[each.name] for each in fields(Protocol)})
-            for run, planned in trainings.items():
-                protocol.require_a_step(run.rpartition("-")[0], planned.options.rollouts_per_task)
+            require_evaluation(protocol, asked, trainings)
         except DemokitError as error:
             raise DemokitError(f"{where}: {error}") from None
+
+    def _require_experts(self, name: str) -> None:
+        """Raise DemokitError where an expert of a comparison that is still needed is not there."""
+        trainings, asked = self.plan.trainings(name), with_what_is_there(self.asked(name))
+        left = [
+            planned.typed()
+            for run, planned in trainings.items()
+            if not self._folder_of(name, run).exists()
+        ]
+        if left and asked.expert and not Path(self.demos(name)).exists():
+            left.append({"expert": asked.expert})
+        for named in {options.get("expert") for options in left if asked.family} - {None}:
+            try:
+                load_expert(named, asked.family)
+            except DemokitError as error:
+                raise DemokitError(f"comparison '{name}', expert: {error}") from None
 
     def carry_out(
         self, name: str, report: Callable[[int], None], *, wait: bool = True
@@ -134,7 +156,7 @@ class Campaign:
         """What a comparison learns; raises DemokitError where there are no such tasks."""
         match = self.plan.comparisons[name]
         if not match.tasks:
-            return Asked.of(self.demos(name), self.plan.datasets[match.demos])
+            return Asked.of_dataset(self.demos(name), self.plan.datasets[match.demos])
         named = {key.replace("-", "_"): value for key, value in match.tasks.items()}
         return Asked.of(family_in_words(**named), match.tasks)
 
@@ -154,9 +176,12 @@ class Campaign:
             return []
         if "path" in options:
             return []
-        typed = arguments({**options, "out": demos, "resume": True})
+        typed = ("record", *arguments({**options, "out": demos, "resume": True}))
+        made = [*typed, _looks_of_expert(options), versions()]
         log = demos.with_suffix(".log")
-        return [Command(str(demos), ("record", *typed), log, is_busy=lambda: is_locked(demos))]
+        stamp = Stamp(log.with_suffix(".done"), lambda: made, demos)
+        found = Command(str(demos), typed, log, stamp.holds, lambda: is_locked(demos), stamp=stamp)
+        return [] if stamp.holds() else [found]
 
     def _trainings(self, name: str) -> list[Command]:
         return [
@@ -187,15 +212,16 @@ class Campaign:
         )
 
     def _evaluations(self, name: str) -> list[Command]:
-        folder = self.folder / name
-        runs = [str(self._folder_of(name, run)) for run in self.plan.trainings(name)]
-        options = {
-            **self.plan.evaluation(name),
-            "output_dir": folder / "comparison",
-            "jobs": self._jobs,
-        }
-        log = folder / "comparison.log"
-        return [Command(f"{name}, evaluation", ("evaluate", *runs, *arguments(options)), log)]
+        folder = self.folder / name / "comparison"
+        runs = [self._folder_of(name, run) for run in self.plan.trainings(name)]
+        options = self.plan.evaluation(name)
+        here = {"output_dir": folder, "jobs": self._jobs}
+        typed = ("evaluate", *map(str, runs), *arguments({**options, **here}))
+        stamp = Stamp(folder.with_suffix(".done"), partial(_decisive, runs, options), folder)
+        if not self._trainings(name) and stamp.holds():
+            return []
+        log = folder.with_suffix(".log")
+        return [Command(f"{name}, evaluation", typed, log, stamp.holds, stamp=stamp)]
 
     def _folder_of(self, name: str, run: str) -> Path:
         """Where a run is: its own folder, or the archive where only that has it."""
@@ -212,7 +238,7 @@ class Campaign:
         for run in self.plan.trainings(name):
             source, target = self._folder_of(name, run), self._archive / name / run
             if source != target:
-                _put_by(source, target)
+                _put_by(source, target, self.asked(name).recorded)
 
     def _hundredths(self, name: str, run: str, planned: PlannedRun) -> int:
         """How far a run is; what only the archive has is at its end."""
@@ -223,17 +249,40 @@ class Campaign:
         return min(100, 100 * _logged(folder) // max(1, planned.options.iterations))
 
 
-def _put_by(source: Path, target: Path) -> None:
-    """Copy what was measured about a run; curves of another checkpoint do not stay beside it."""
+def _decisive(runs: Sequence[Path], options: Options) -> list[Any]:
+    """What decides an evaluation of runs with options of `evaluate`."""
+    facts = [(str(run), asdict(Facts.of(run))) for run in runs]
+    return [facts, arguments(options), _looks_of_expert(options), versions(), _own_code()]
+
+
+@cache
+def _own_code() -> str:
+    """SHA-256 of what makes tables, pictures and pages, which versions do not tell apart."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return sha256(b"".join(each.read_bytes() for each in files)).hexdigest()
+
+
+def _looks_of_expert(options: Options) -> list[Any]:
+    """What changes where the expert's file does; empty where it goes by a name, or none is said."""
+    named = options.get("expert")
+    return looks_of(Path(named)) if named else []
+
+
+def _put_by(source: Path, target: Path, recorded: Options) -> None:
+    """Copy what was measured about a run; curves of another checkpoint do not stay beside it.
+
+    Its facts also say how its demonstrations were recorded, which no checkpoint does.
+    """
     is_there = (target / FACTS).exists()
     is_same = is_there and Facts.of(target).checkpoint == Facts.of(source).checkpoint
     with replaced_folder(target, AS_IT_WAS, Facts.of) as aside:
         if is_same:
             shutil.copytree(target, aside)
         shutil.copytree(source / CURVES, aside / CURVES, dirs_exist_ok=True)
-        for kept in (FACTS, LEARNING):
-            if (source / kept).exists():
-                shutil.copyfile(source / kept, aside / kept)
+        if (source / LEARNING).exists():
+            shutil.copyfile(source / LEARNING, aside / LEARNING)
+        if (source / FACTS).exists():
+            replace(Facts.of(source), recorded=dict(recorded)).write(aside / FACTS)
 
 
 def is_finished(folder: Path, planned: PlannedRun, problem: Asked) -> bool:

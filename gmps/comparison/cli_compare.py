@@ -111,8 +111,7 @@ def compare(
     campaign = Campaign(content, folder, page, jobs, num_seeds, archive)
     chosen = campaign.chosen(only)
     if dry_run:
-        for name in chosen:
-            _print(campaign.left(name))
+        _print([command for name in chosen for command in campaign.left(name)])
     if asked:
         _estimate(campaign, chosen)
     if dry_run or asked:
@@ -166,8 +165,8 @@ def _estimate(campaign: Campaign, names: list[str]) -> None:
     size = seeds * sum(cost.size for cost in known) / 1e6
     say(
         f"{seeds} seeds: {hours:.1f} hours of one run after the other, {size:.0f} MB. Runs that "
-        "are there count, too; what is not known does not, nor do the choice of step sizes and "
-        "evaluations."
+        "are there count, too; what is not known does not, nor do datasets, the choice of step "
+        "sizes and evaluations."
     )
 
 
@@ -202,5 +201,7 @@ def _carry_out(campaign: Campaign, name: str, *, wait: bool) -> dict[str, str] |
 
 
 def _print(commands: list[Command]) -> None:
+    if not commands:
+        say("Nothing is left to do.", err=True)
     for command in commands:
         say(shlex.join(["demokit", *command.arguments]))

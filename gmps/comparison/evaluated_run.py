@@ -77,6 +77,8 @@ class Facts:
         is_told: whether it is told the contexts of new tasks, see `IsTold`.
         versions: of the libraries that measured it, in archives whose curves do not say.
         num_tasks: of training; 0 in archives that are older than this.
+        recorded: how its demonstrations were recorded, in archives of plans that say it; empty in
+            those that are older than this, and in runs that are no archive.
     """
 
     method: str
@@ -98,6 +100,7 @@ class Facts:
     is_told: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     num_tasks: int = 0
+    recorded: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, path: Path) -> Facts:
@@ -157,6 +160,10 @@ class Facts:
             isinstance(learner, IsTold),
             num_tasks=len(problem.tasks),
         )
+
+    def write(self, path: Path) -> None:
+        """Keep them where there is no checkpoint to read them from."""
+        write_whole(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @property
     def seed(self) -> int:
@@ -235,6 +242,11 @@ class EvaluatedRun:
         """Whether it can be rolled out."""
         return not self.path.is_dir() or (self.path / CHECKPOINT).exists()
 
+    @property
+    def learner_kind(self) -> type | None:
+        """The class of its learner; None where only its measurements are left."""
+        return type(self.trained.learner) if self.has_checkpoint else None
+
     @cached_property
     def trained(self) -> Trained:
         """The run itself, as `facts` tell of it.
@@ -267,6 +279,7 @@ class EvaluatedRun:
             NEEDED: "" if facts.spent.undivided else facts.spent.needed,
             "step size": f"{facts.step_size:.3g}" if facts.step_size else "-",
             "options other than default": differing or "none",
+            "checkpoint": facts.checkpoint,
         }
 
     def learning(self) -> list[Monitored]:
@@ -326,7 +339,7 @@ class EvaluatedRun:
         path = self._curve(key)
         if self.path.is_dir():
             with lock_of_turns(self.path / FACTS):  # others may measure it, too
-                write_whole(self.path / FACTS, json.dumps(asdict(self.facts), indent=1) + "\n")
+                self.facts.write(self.path / FACTS)
         with lock_of_turns(path):
             write_rows(path, rows, {"versions": versions()})
 

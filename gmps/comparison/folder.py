@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from demokit.reading import file_sha256
 from demokit.writing import write_whole
 from gmps.comparison.learning import write_learning
 from gmps.comparison.page import page
@@ -35,4 +36,4 @@ def write_folder(
     if LEARNING_CURVES not in drawn:
         (folder / f"{LEARNING_CURVES}.png").unlink(missing_ok=True)
     write_whole(folder / "report.html", page(comparison, drawn, films))
-    return write_json(told, comparison)
+    return write_json(told, comparison, file_sha256(folder / TABLE))

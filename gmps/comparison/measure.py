@@ -80,8 +80,7 @@ def compare(
 ) -> Comparison:
     """Everything that is known about the runs on these tasks; see `measure`."""
     family, facts = runs[0].family, runs[0].facts
-    _check(runs, protocol)
-    tasks = protocol.tasks(runs)
+    tasks = require_possible(runs, protocol)
     every = [task for of_split in tasks.values() for task in of_split]
     counts = " and ".join(f"{len(found)} {split} tasks" for split, found in tasks.items())
     reward = protocol.reward or facts.reward
@@ -123,27 +122,48 @@ def _told(run: EvaluatedRun, protocol: Protocol) -> str:
     return "; ".join(filter(None, (run.facts.told, other if differs else "", more)))
 
 
-def _check(runs: Sequence[EvaluatedRun], protocol: Protocol) -> None:
-    """Raise DemokitError for what would come to light only when all is measured."""
+def require_possible(
+    runs: Sequence[EvaluatedRun], protocol: Protocol
+) -> dict[str, tuple[Task, ...]]:
+    """The tasks of every split; raises DemokitError for what else would come to light late."""
     rewards = {run.facts.reward: run.path for run in runs}
     if protocol.reward is None and len(rewards) > 1:
         (one, path), (other, its) = list(rewards.items())[:2]
         raise DemokitError(
-            f"{path} was trained on the {one} reward, {its} on the {other} one: say with --reward "
+            f"{path} learns from the {one} reward, {its} from the {other} one: say with --reward "
             "which one pays all of them."
         )
+    family = runs[0].family
+    for reward in [*rewards] if protocol.reward is None else [protocol.reward]:
+        family.checked_reward(reward)
     expert = protocol.reference(runs).expert
     protocol.short(runs)
     if protocol.demonstrations and expert is None:
+        raise DemokitError(f"Nobody demonstrates the tasks of {family.name}: name an --expert.")
+    for run in runs:
+        _require_able(run, protocol)
+    return protocol.tasks(runs)
+
+
+def _require_able(run: EvaluatedRun, protocol: Protocol) -> None:
+    """Raise DemokitError where a run cannot be shown, or scaled, as it is to be."""
+    scaled = {*protocol.step_scale} - {1.0}
+    kind = run.learner_kind if protocol.demonstrations or scaled else None
+    if kind is None:
+        return
+    if protocol.demonstrations and not issubclass(kind, LearnsFromDemonstrations):
         raise DemokitError(
-            f"Nobody demonstrates the tasks of {runs[0].family.name}: name one with --expert."
+            f"{run.path} learns a new task from rewards alone ({run.facts.method}): leave out "
+            "--demonstrations, or the run."
         )
-    for run in runs if protocol.demonstrations else ():
-        if run.has_checkpoint and not isinstance(run.trained.learner, LearnsFromDemonstrations):
-            raise DemokitError(
-                f"{run.path} learns a new task from rewards alone ({run.facts.method}): leave out "
-                "--demonstrations, or the run."
-            )
+    if scaled and not issubclass(kind, HasStepScale):
+        raise _no_step_sizes(run)
+
+
+def _no_step_sizes(run: EvaluatedRun) -> DemokitError:
+    return DemokitError(
+        f"{run.path} adapts without step sizes ({run.facts.method}): leave out --step-scale."
+    )
 
 
 def _facts(
@@ -289,9 +309,7 @@ def scaled(learner: MetaLearner, factor: float, run: EvaluatedRun) -> MetaLearne
     if factor == 1:
         return learner
     if not isinstance(learner, HasStepScale):
-        raise DemokitError(
-            f"{run.path} adapts without step sizes ({run.facts.method}): leave out --step-scale."
-        )
+        raise _no_step_sizes(run)
     return learner.scaled(factor)
 
 

@@ -15,6 +15,7 @@ from threading import Event, Thread
 from typing import NamedTuple
 
 from demokit.lock import HeldError, Lock
+from gmps.comparison.stamp import Stamp
 
 _POLL_S = 1.0
 _PATIENCE_S = 30.0
@@ -34,6 +35,7 @@ class Command:
         is_done: whether there is nothing left to do; asked once the command is ours.
         is_busy: whether somebody else is at it by another way.
         run: the folder of the run that it trains, if it trains one.
+        stamp: put when it has come to its end.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Command:
     is_done: Callable[[], bool] = lambda: False
     is_busy: Callable[[], bool] = lambda: False
     run: Path | None = None
+    stamp: Stamp | None = None
 
 
 class Outcome(NamedTuple):
@@ -94,7 +97,12 @@ def _run(command: Command, num: int, stop: Event) -> str | None:
 
 def _run_ours(command: Command, num: int, stop: Event) -> str:
     """Run one command; returns why it failed, or nothing."""
-    return "interrupted" if (why := run_until(command, num, stop.is_set)) is None else why
+    stamp = command.stamp
+    begun = stamp.digest() if stamp else ""
+    why = run_until(command, num, stop.is_set)
+    if stamp and why == "":
+        stamp.put(begun)
+    return "interrupted" if why is None else why
 
 
 def run_until(command: Command, num: int, stop: Callable[[], bool]) -> str | None:

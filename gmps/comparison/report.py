@@ -57,6 +57,8 @@ SPENT = (
     "demonstrations, the training of experts and meta-training; the choice of a step size and "
     "monitoring come on top"
 )
+CHECKED = "checkpoint"
+"""What no table shows of a run: the SHA-256 of what was measured."""
 _AREA_STEPS = 3
 NAMES = {"episode_return": "return", "success": "success"}
 DIGITS = {"episode_return": 1, "success": 2}
@@ -468,7 +470,8 @@ def told_table(told: Mapping[str, str]) -> Table:
 
 def run_table(runs: Sequence[dict[str, Any]]) -> Table:
     """The runs and what they took; columns that no run fills are left out."""
-    header = [name for name in runs[0] if any(run[name] != "" for run in runs)]
+    named = [name for name in runs[0] if name != CHECKED]
+    header = [name for name in named if any(run[name] != "" for run in runs)]
     return Table(f"Runs: {SPENT}", header, [[_text(run[name]) for name in header] for run in runs])
 
 
@@ -502,8 +505,11 @@ def _by_label(
     }
 
 
-def write_json(path: Path, comparison: Comparison) -> dict[str, Any]:
-    """Write the summary and the runs behind it as JSON; returns what was written."""
+def write_json(path: Path, comparison: Comparison, table: str = "") -> dict[str, Any]:
+    """Write the summary and the runs behind it as JSON; returns what was written.
+
+    `table` is the SHA-256 of the long table, for who reads that later.
+    """
     rows, every = comparison.rows, splits(comparison.rows)
     first = every[0]
     content = {
@@ -525,6 +531,7 @@ def write_json(path: Path, comparison: Comparison) -> dict[str, Any]:
             for measure in MEASURES
         },
         "summary": summary(rows),
+        "table": table,
     }
     write_whole(path, json.dumps(content, indent=2) + "\n")
     return content

@@ -11,16 +11,17 @@ import numpy as np
 from demokit.errors import DemokitError
 from demokit.learning.folder import METRICS
 from demokit.policies import CHECKPOINT
-from demokit.reading import MALFORMED, file_sha256, read_json
+from demokit.reading import MALFORMED, file_sha256, parse_object, read_bytes
 from demokit.sharing.card import front_matter
 from demokit.text import as_code, in_markdown
 from gmps.agent.agent import TrainedAgent
-from gmps.comparison.folder import TABLE
-from gmps.comparison.rows import ACTORS, MAIN, TOLD, Row, label_of, read_rows
+from gmps.comparison.folder import TABLE, TOLD
+from gmps.comparison.report import CHECKED
+from gmps.comparison.rows import ACTORS, MAIN, Row, read_rows, select
 from gmps.method import HasStepSize, IsTold, find_method
 from gmps.options import differing_options
 from gmps.progress import in_words
-from gmps.runs.folder import FACTS, last_scalars
+from gmps.runs.folder import last_scalars
 
 EVALUATED = "evaluation"
 """Where `evaluate` puts the comparison of one run, in its folder."""
@@ -81,7 +82,7 @@ def _figures(shown: Shown) -> str:
     """What was measured of it; says so where nothing was."""
     folder = None if shown.agent.trained.adapted else shown.folder
     monitored = in_words(last_scalars(folder / METRICS)) if folder else ""
-    rows = _evaluated(folder, shown.agent.trained.options.seed) if folder else []
+    rows = _evaluated(folder) if folder else []
     parts = ["## Figures\n"]
     if monitored:
         parts.append(f"On monitor tasks while it was trained, as last measured: {monitored}.\n")
@@ -92,23 +93,26 @@ def _figures(shown: Shown) -> str:
     return "\n".join(parts)
 
 
-def _evaluated(folder: Path, seed: int) -> list[Row]:
-    """What `demokit evaluate` has measured of this very checkpoint, by its mean; else nothing."""
-    table, facts = folder / EVALUATED / TABLE, folder / FACTS
-    if not table.is_file() or not facts.is_file():
+def _evaluated(folder: Path) -> list[Row]:
+    """What `demokit evaluate` has measured of this very checkpoint, by its mean; else nothing.
+
+    Raises:
+        DemokitError: the table is damaged, or another than was measured.
+    """
+    told, table = folder / EVALUATED / TOLD, folder / EVALUATED / TABLE
+    if not told.is_file():  # it comes last: there is no evaluation, or no whole one
         return []
     try:
-        if read_json(facts)["checkpoint"] != file_sha256(folder / CHECKPOINT):
+        content, checkpoint = parse_object(read_bytes(told)), file_sha256(folder / CHECKPOINT)
+        own = next((run for run in content["runs"] if run.get(CHECKED) == checkpoint), None)
+        if own is None:
             return []
-        rows = read_rows(table)
+        if content["table"] != file_sha256(table):
+            raise ValueError(f"it is not the table that {TOLD} tells of")
+        main = {"label": own["label"], "seed": own["seed"], "sweep": MAIN, "actor": ACTORS[0]}
+        return select(read_rows(table), **main)
     except (OSError, *MALFORMED) as error:
         raise DemokitError(f"{table} cannot be read ({error}): evaluate again.") from None
-    rows = [row for row in rows if row.seed == seed and row.rollouts]  # the references have none
-    labels, own = {row.label.removesuffix(TOLD) for row in rows}, label_of(folder)
-    if len(labels) == 1:  # that of the folder, or the one before it was renamed
-        (own,) = labels
-    named = [row for row in rows if row.label.removesuffix(TOLD) == own]
-    return [row for row in named if (row.sweep, row.actor) == (MAIN, ACTORS[0])]
 
 
 def _table(rows: Sequence[Row]) -> str:

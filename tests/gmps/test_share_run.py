@@ -27,7 +27,6 @@ from gmps.experience.demos import load_demos
 from gmps.runs.folder import read_scalars
 from gmps.sharing import make_bundle, pull
 from gmps.sharing import run as sharing_run
-from gmps.sharing.card import FACTS
 
 EVERY = {"checkpoint.safetensors", "config.json", "metrics.csv", "README.md", "LICENSE"}
 ZEROS = np.zeros(2)
@@ -176,7 +175,18 @@ def test_the_card_says_what_was_measured(run, invoke):
         for line in make_bundle(run, "MIT").small["README.md"].decode().splitlines()
         if line.startswith("| 2 of `point/")
     ]
-    (run / FACTS).write_text(json.dumps({"checkpoint": "another"}))
+    table, told = run / "evaluation" / "evaluation.csv", run / "evaluation" / "evaluation.json"
+    whole, said = table.read_bytes(), told.read_text()
+    another = whole.replace(b"validation", b"ood")
+    for damaged in (whole[: len(whole) // 2], whole[:-200], another, b""):
+        table.write_bytes(damaged)
+        with pytest.raises(DemokitError, match=r"evaluation\.csv cannot be read .*evaluate again"):
+            make_bundle(run, "MIT")
+    table.write_bytes(whole)
+    # One of another checkpoint, or none that came to its end, says nothing of this one.
+    told.write_text(said.replace(json.loads(said)["runs"][0]["checkpoint"], "0" * 64))
+    assert "| 2 of" not in make_bundle(run, "MIT").small["README.md"].decode()
+    told.unlink()
     assert "| 2 of" not in make_bundle(run, "MIT").small["README.md"].decode()
 
 

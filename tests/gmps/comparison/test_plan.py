@@ -12,17 +12,19 @@ import pytest
 from short_run import DEMOS, NUM_TASKS
 
 from demokit.errors import DemokitError
-from gmps.comparison.campaign import Campaign, _put_by
-from gmps.comparison.cli_compare import _carry_out_all
+from gmps.comparison.campaign import Campaign, _looks_of_expert, _put_by
+from gmps.comparison.cli_compare import _carry_out_all, _in_words
 from gmps.comparison.estimate import Cost, _Watch, estimate
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts
+from gmps.comparison.foreseen import Foreseen
 from gmps.comparison.plan import PlannedRun, arguments, load_plan
 from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.report import Table, _markdown
 from gmps.comparison.results import _budgets, _comparison, _line, _told, write_results
+from gmps.method import method_names
 from gmps.methods.imitation import MultiTaskImitationOptions
 from gmps.problem import Spent
-from gmps.runs.checkpoint import load_with_digest
+from gmps.runs.checkpoint import load, load_with_digest, save
 from gmps.shipped import PLANS, shipped
 
 PLAN = f"""
@@ -170,6 +172,18 @@ def test_a_comparison_s_file_counts_beside_a_method_s(plan, tmp_path):
         ("adapt-steps = 1", "adapt-steps = 1\nepisodes = 3", "not both"),
         ("adapt-steps = 1", "episodes = 2", "one adaptation step of gmps, which takes 3"),
         ("adapt-steps = 1", "episodes = 9\nrollouts = [3, 10]", "which takes 10"),
+        ("adapt-steps = 1", 'adapt-steps = 1\ntask-set = "unifrom"', "did you mean 'uniform'"),
+        ("adapt-steps = 1", 'adapt-steps = 1\ntask-set = "ood"', "split of task set 'ood'"),
+        ("adapt-steps = 1", 'adapt-steps = 1\nexpert = "no/such"', "evaluate: No checkpoint"),
+        ("adapt-steps = 1", 'adapt-steps = 1\nexpert = "scirpted"', "did you mean 'scripted'"),
+        ("adapt-steps = 1", 'adapt-steps = 1\nreward = "sparse-paper"', "Unknown reward of point"),
+        ("steps = 50", 'steps = 50, reward = "sparse"', "gmps-4 learns from the dense reward"),
+        ('env = "point"', 'env = "point"\nexpert = "no/such"', "'dense', expert: No checkpoint"),
+        (
+            '"Meta-learned."',
+            '"M"\ntrain = { dagger = true, expert = "no/such" }',
+            "expert: No checkpoint at no/such",
+        ),
         ("adapt-steps = 1", 'output-dir = "x"', "evaluate: output-dir is set by `compare`"),
         ("adapt-steps = 1", "jobs = 3", "evaluate: jobs is set by `compare` itself"),
         ('env = "point"', 'env = "point"\nout = "x"', "datasets.point: out is set by"),
@@ -201,6 +215,42 @@ def test_a_wrong_plan_is_one_sentence(plan, tmp_path, invoke, old, new, message)
     result = invoke("compare", plan, "--output-dir", tmp_path / "out", "--dry-run", exit_code=1)
     assert message in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("demonstrations = 1", "learns a new task from rewards alone (oracle)"),
+        ("step-scale = 0.5", "adapts without step sizes (oracle)"),
+        ('task-set = "unifrom"', "did you mean 'uniform'"),
+        ('split = "ood"\ntask-set = "uniform"', "split of task set 'uniform'"),
+    ],
+)
+def test_a_comparison_that_cannot_be_evaluated_is_one_sentence(plan, invoke, option, message):
+    lines = f"[comparisons.sparse.evaluate]\n{option}\n[methods.oracle]\n"
+    plan.write_text(PLAN.replace('["imitation"]', '["imitation", "oracle"]') + lines)
+    assert "record" in invoke("compare", plan, "--only", "dense", "--dry-run").output
+    said = invoke("compare", plan, "--dry-run", exit_code=1).output
+    assert "comparison 'sparse', evaluate: " in said
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_runs_of_a_dataset_that_is_there_are_foreseen_too(plan, point_demos, invoke):
+    own = f'path = "{point_demos}"\n'
+    recorded = PLAN[PLAN.index('env = "point"') : PLAN.index("[comparisons.dense]")]
+    wrong = PLAN.replace("adapt-steps = 1", 'adapt-steps = 1\ntask-set = "unifrom"')
+    plan.write_text(wrong.replace(recorded, own))
+    said = invoke("compare", plan, "--dry-run", exit_code=1).output
+    assert "did you mean 'uniform'" in said
+
+
+def test_every_method_says_which_learner_it_loads():
+    for name in method_names():
+        facts = SimpleNamespace(method=name)
+        kind = Foreseen(Path(f"{name}-0"), facts).learner_kind
+        assert kind is not None
+        assert hasattr(kind, "exploiter")
 
 
 @pytest.mark.parametrize(
@@ -273,9 +323,9 @@ def test_a_plan_is_carried_out_and_nothing_is_done_twice(plan, carried_out, invo
     assert "sparse/comparison/report.html" in (out / "index.html").read_text()
     left = invoke(*asked, "--dry-run").output.splitlines()
     assert [line.split()[1] for line in left] == [
-        *("record", "meta-train", "meta-train", "evaluate"),
-        *("record", "evaluate"),
+        *("meta-train", "meta-train", "evaluate"),
     ]
+    assert "Nothing is left" in invoke(*asked, "--only", "sparse", "--dry-run").output
     plan.write_text(PLAN.replace("steps = 50", "steps = 51"))
     again = invoke(*asked, "--only", "sparse", exit_code=1)
     assert "trained with other options" in again.output
@@ -315,9 +365,7 @@ def test_tasks_alone_will_do_for_methods_that_learn_by_reward(tmp_path, invoke):
     assert "meta-train --env point --task-set uniform --tasks 3" in said
     invoke(*asked)
     assert "| reward | maml |" in page.read_text()
-    assert [line.split()[1] for line in invoke(*asked, "--dry-run").output.splitlines()] == [
-        "evaluate"
-    ]
+    assert invoke(*asked, "--dry-run").output == "Nothing is left to do.\n"
     # A curve of another checkpoint goes when a run is put by, one of the same stays.
     run = tmp_path / "kept" / "reward" / "maml-0"
     facts = (run / "facts.json").read_text()
@@ -439,6 +487,32 @@ def test_what_is_archived_is_not_trained_again(plan, carried_out, tmp_path, invo
     assert made == wanted
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("noise = 0.0", "noise"),
+        ("noise = 0.1", "noise"),
+        (f"episodes-per-task = {DEMOS + 1}", "episodes-per-task"),
+        (f"num-episodes = {DEMOS * NUM_TASKS}", "num-episodes"),
+        ("only-success = true", "only-success"),
+    ],
+)
+def test_an_archive_of_other_demonstrations_is_not_taken(change, what, plan, carried_out, tmp_path):
+    archive, own = tmp_path / "archive", f"episodes-per-task = {DEMOS}"
+    shutil.copytree(carried_out[0] / "archive", archive)
+    kept = own if "episodes" not in change else ""
+    plan.write_text(PLAN.replace(own, f"{kept}\n{change}"))
+    campaign = Campaign(load_plan(plan), tmp_path / "out", tmp_path / "p.md", 1, 1, archive)
+    with pytest.raises(DemokitError, match=rf"trained with other demonstrations \({what}\)"):
+        campaign.left("sparse")
+    # Archives that are older than this do not say it, and count as before.
+    facts = archive / "sparse/imitation-3/facts.json"
+    told = json.loads(facts.read_text())
+    assert told.pop("recorded")["noise"] == 0.2
+    facts.write_text(json.dumps(told))
+    assert [each.arguments[0] for each in campaign.left("sparse")] == ["evaluate"]
+
+
 def copied(carried_out, target):
     """The carried-out folder, to be damaged, and its campaign."""
     shutil.copytree(carried_out[0], target)
@@ -469,6 +543,82 @@ def test_a_folder_that_was_not_written_to_its_end_is_made_again(
     assert "report.md" in _carry_out_all(campaign, ["dense", "sparse"])["dense"]
 
 
+def evaluation_of(plan, out, jobs=1):
+    """Campaign, and what it has left of the evaluation of the small plan's sparse comparison."""
+    campaign = Campaign(load_plan(plan), out, out / "page.md", jobs, 1)
+    return campaign, [each for each in campaign.left("sparse") if each.arguments[0] != "record"]
+
+
+def changed_checkpoint(_plan, out):
+    checkpoint = out / "sparse/imitation-3/checkpoint.safetensors"
+    trained, state = load(checkpoint)
+    save(checkpoint, replace(trained, spent=Spent(1)), state)
+
+
+CHANGES = {
+    "settings": lambda plan, out: plan.write_text(PLAN.replace("num-tasks = 2", "num-tasks = 3")),
+    "seeds": lambda plan, out: plan.write_text(PLAN.replace("[3, 4]", "[4, 3]")),
+    "checkpoint": changed_checkpoint,
+    "page": lambda plan, out: (out / "sparse/comparison/report.html").write_text("mine"),
+    "figure": lambda plan, out: (out / "sparse/comparison/evaluation.png").unlink(),
+    "folder": lambda plan, out: shutil.rmtree(out / "sparse/comparison"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_an_evaluation_is_done_until_something_of_it_changes(plan, evaluated, change):
+    assert evaluation_of(plan, evaluated, jobs=2)[1] == []
+    change(plan, evaluated)
+    assert "evaluate" in [each.arguments[0] for each in evaluation_of(plan, evaluated)[1]]
+
+
+@pytest.fixture
+def evaluated(plan, carried_out, tmp_path, monkeypatch):
+    """The carried-out folder, which may be damaged, with its evaluation known to be done."""
+    monkeypatch.setattr("gmps.comparison.processes.run_until", lambda *_: "")
+    shutil.copytree(carried_out[0] / "out", tmp_path / "out")
+    run_side_by_side(evaluation_of(plan, tmp_path / "out")[1], 1)
+    return tmp_path / "out"
+
+
+def test_an_evaluation_that_another_process_has_done_meanwhile_is_not_done_again(
+    plan, evaluated, monkeypatch
+):
+    (stamp := evaluated / "sparse" / "comparison.done").rename(evaluated / "aside")
+    [command] = evaluation_of(plan, evaluated)[1]
+    (evaluated / "aside").rename(stamp)
+    monkeypatch.setattr("gmps.comparison.processes.run_until", lambda *_: "it was run")
+    assert run_side_by_side([command], 1) == ({}, [])
+
+
+def test_what_failed_or_was_stopped_is_not_done(plan, evaluated, monkeypatch):
+    (evaluated / "sparse" / "comparison.done").unlink()
+    for why in ("it failed", None):
+        monkeypatch.setattr("gmps.comparison.processes.run_until", lambda *_, why=why: why)
+        run_side_by_side(evaluation_of(plan, evaluated)[1], 1)
+        assert len(evaluation_of(plan, evaluated)[1]) == 1
+
+
+def test_another_file_of_the_expert_makes_an_evaluation_undone(tmp_path):
+    expert = tmp_path / "expert.safetensors"
+    assert _looks_of_expert({}) == _looks_of_expert({"expert": str(expert)}) == []
+    expert.write_bytes(b"one")
+    one = _looks_of_expert({"expert": str(expert)})
+    expert.write_bytes(b"other")
+    assert _looks_of_expert({"expert": str(expert)}) != one != []
+
+
+def test_a_dataset_that_somebody_changed_is_recorded_again(plan, carried_out, tmp_path):
+    out = carried_out[0] / "out"
+    campaign = Campaign(load_plan(plan), out, tmp_path / "page.md", 1, 1)
+    assert campaign.left("sparse") == []
+    os.utime(out / "point.hdf5")
+    [command] = campaign.left("sparse")
+    assert command.arguments[0] == "record"
+    assert run_side_by_side([command], 1).failed == {}
+    assert campaign.left("sparse") == []
+
+
 def test_an_archive_is_whole_at_any_time(carried_out, tmp_path, monkeypatch):
     source, target = (tmp_path / "all" / part / "sparse/imitation-3" for part in ("out", "archive"))
     copied(carried_out, tmp_path / "all")
@@ -482,10 +632,10 @@ def test_an_archive_is_whole_at_any_time(carried_out, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("shutil.copytree", full)
         with pytest.raises(DemokitError, match="as it was"):
-            _put_by(source, target)
+            _put_by(source, target, {})
     assert {path.name: path.read_bytes() for path in target.rglob("*.*")} == old
     shutil.rmtree(target / "curves")
-    _put_by(source, target)
+    _put_by(source, target, {})
     assert Facts.of(target) == Facts.of(source)
     curves = {path.name for path in (source / "curves").iterdir()}
     assert curves == {path.name for path in (target / "curves").iterdir()}
@@ -619,7 +769,7 @@ def test_every_plan_of_the_documentation_can_be_carried_out(path, tmp_path, monk
     monkeypatch.chdir(DOCS.parent)
     plan = load_plan(path)
     campaign = Campaign(plan, tmp_path, tmp_path / "page.md", 2)
-    for name in plan.comparisons:
+    for name in campaign.chosen(()):
         assert {command.arguments[0] for command in campaign.left(name)} <= {
             "record",
             "meta-train",
@@ -670,15 +820,30 @@ def test_one_plan_is_asked_for(plan, invoke, asked):
     assert "one of them" in invoke("compare", *typed, exit_code=2).output
 
 
-def test_an_estimate_is_what_the_run_takes(plan, carried_out, tmp_path, invoke):
-    out, small = tmp_path / "out", ("--num-seeds", 1, "--only", "sparse")
-    said = invoke("compare", plan, "--output-dir", out, *small, "--estimate").output
+def test_an_estimate_is_what_the_run_takes(plan, carried_out, tmp_path, invoke, monkeypatch):
+    out, small, costs = tmp_path / "out", ("--num-seeds", 1, "--only", "sparse"), []
+
+    def seen(cost):
+        costs.append(cost)
+        return _in_words(cost)
+
+    monkeypatch.setattr("gmps.comparison.cli_compare._in_words", seen)
+    asked = ("compare", plan, "--output-dir", out, *small)
+    said = invoke(*asked, "--dry-run", "--estimate").output
     assert not out.exists()
-    table = carried_out[0] / "out/sparse/comparison/evaluation.json"
-    [run] = json.loads(table.read_text())["runs"]
+    # What is left to do comes first, then what it takes.
+    commands, _, table = said.partition("Each seed takes")
+    left = [line.split()[1] for line in commands.splitlines() if line.startswith("demokit ")]
+    assert left == ["record", "meta-train", "evaluate"]
+    found = carried_out[0] / "out/sparse/comparison/evaluation.json"
+    [run] = json.loads(found.read_text())["runs"]
     # Imitation asks nothing of the simulator before its step size is chosen.
-    assert f"{run['demonstrations']:,}" in said
-    assert "1 seeds: 0.0 hours" in said
+    assert f"{run['demonstrations']:,}" in table
+    assert "1 seeds: 0.0 hours" in table
+    folder = carried_out[0] / "out/sparse/imitation-3"
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    # A run that goes on keeps the two moments of its optimiser, too.
+    assert size / 2 < costs[0].size < 4 * size
 
 
 def test_methods_whose_names_have_dots_are_told_apart(tmp_path, monkeypatch):
