@@ -136,7 +136,8 @@ def adapt(
         _print_curve(found, chosen, agent.episodes)
         say(f"Policy: {out}")
         if roll_outs is not None:
-            say(f"Roll-outs: {kept.written(found.episodes)}")
+            kept.add(found.episodes)
+            say(f"Roll-outs: {kept.finish()}")
         if video is not None:
             _film(video, before, found.agent, chosen, seed)
             say(f"Video: {video}")
@@ -192,17 +193,19 @@ def rollout(
     tasks += [_task(agent, None, numbers) for numbers in context]
     if not tasks:
         raise click.UsageError("Name the tasks: --task or --context.")
-    found: list[Episode] = []
+    returns, solved = [], []
     what = f"What {agent.method} does {_when(agent)}."
     with _Kept(out, agent, tasks, seed, what, overwrite) as kept:
         with progress("episodes", episodes * len(tasks)) as report:
             for each in tasks:
-                found += acted(agent, each, episodes, seed=seed)
-                report(len(found))
-        path = kept.written(found)
-    returns = sum(each.episode_return for each in found) / len(found)
-    success = sum(each.success for each in found) / len(found)
-    say(f"{path}: {len(found)} episodes, mean return {returns:.2f}, success {success:.1%}.")
+                found = acted(agent, each, episodes, seed=seed)
+                kept.add(found)
+                returns += [episode.episode_return for episode in found]
+                solved += [episode.success for episode in found]
+                report(len(returns))
+        path = kept.finish()
+    mean, success = sum(returns) / len(returns), sum(solved) / len(solved)
+    say(f"{path}: {len(returns)} episodes, mean return {mean:.2f}, success {success:.1%}.")
 
 
 def _require_apart(outputs: Sequence[Path | None], policy: Path, demos: Path | None = None) -> None:
@@ -257,13 +260,17 @@ class _Kept:
         if self._writer is not None:
             self._writer.close()
 
-    def written(self, episodes: Sequence[Episode]) -> Path:
-        """The file with these episodes, and its card."""
-        from demokit.data.card import write_card
-
+    def add(self, episodes: Sequence[Episode]) -> None:
+        """Save some more."""
         assert self._writer is not None
         for episode in episodes:
             self._writer.add(episode)
+
+    def finish(self) -> Path:
+        """The file, and its card."""
+        from demokit.data.card import write_card
+
+        assert self._writer is not None
         path = self._writer.finish()
         write_card(path)
         return path
