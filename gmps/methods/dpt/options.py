@@ -60,6 +60,11 @@ class DPTOptions(ExpertOptions, LabelOptions, RunOptions):
                 "take another number of heads."
             )
 
+    @property
+    def scheduled(self) -> bool:
+        """See `RunOptions`: AdamW's step size falls to zero."""
+        return True
+
     def stride(self, horizon: int) -> int:
         """Every so many transitions of an episode stand in a context."""
         return -(-(horizon - 1) // self.context_transitions)
