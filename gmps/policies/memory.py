@@ -318,8 +318,12 @@ class MemoryPolicy:
             torch.cat((*biases, 0 * flag)),
             section(theta, "body."),
             _layers(theta, "policy"),
-            theta["log_std"].exp().clamp_min(self.min_std) / self.action_scale,
+            self.std(theta),
         )
+
+    def std(self, theta: Params) -> Tensor:
+        """The standard deviation (A,) of actions."""
+        return theta["log_std"].exp().clamp_min(self.min_std) / self.action_scale
 
     def step(
         self, ready: Ready, belief: Belief, seen: tuple[Tensor, ...], alive: Tensor
