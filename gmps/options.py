@@ -76,6 +76,11 @@ class RunOptions:
         """Whether a method that need not imitate shall, see `Method.needs_demos`."""
         return False
 
+    @property
+    def scheduled(self) -> bool:
+        """Whether each iteration depends on how many there are to be."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyOptions:

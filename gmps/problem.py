@@ -16,7 +16,7 @@ from demokit.envs import make_family
 from demokit.envs.family import Family
 from demokit.envs.recorded import RecordedFamily, Shapes
 from demokit.envs.schema import Schema
-from demokit.envs.tasks import task_sets
+from demokit.envs.tasks import task_set_of
 from demokit.envs.vision import Vision
 from demokit.errors import DemokitError
 from demokit.options import IMAGES, SIMULATION, require_effect
@@ -129,10 +129,7 @@ class Problem:
     @property
     def task_set(self) -> tuple[str, int]:
         """The task set that the training tasks are of, and the seed of its draws; else ("", 0)."""
-        label = self.tasks[0].id.split("/")[1:2]
-        name, _, seed = (label[0] if label else "").partition("-")
-        known = name in task_sets(self.family)
-        return (name, int(seed) if seed.isdigit() else 0) if known else ("", 0)
+        return task_set_of(self.family, self.tasks[0].id)
 
     @property
     def observation_space(self) -> dict[str, ArraySpec] | None:

@@ -82,6 +82,16 @@ def make_tasks(
     )
 
 
+def task_set_of(family: Family, task_id: str) -> tuple[str, int]:
+    """The task set that an id of `make_tasks` names, and the seed of its draws; else ("", 0)."""
+    known = task_sets(family)
+    label = task_id.removeprefix(f"{family.name}/").partition("/")[0]
+    if label in known:
+        return label, 0
+    name, _, seed = label.rpartition("-")
+    return (name, int(seed)) if name in known and _is_number(seed, MAX_SEED) else ("", 0)
+
+
 def find_task(family: Family, task_id: str) -> Task:
     """The task of an id that `make_tasks` gives, such as "push/paper/validation/03".
 

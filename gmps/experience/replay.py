@@ -176,9 +176,9 @@ class Replay:
         return self._drawn(tasks, self.kept.length[tasks] * self.is_context[tasks], chances)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that is in it, by name; room that was never used is left out."""
+        """All that is in it, by name, no copies; room that was never used is left out."""
         used = slice(min(int(self.count.max()), self.kept.length.shape[1]))
-        return {n: v if n == "count" else v[:, used].clone() for n, v in self._all().items()}
+        return {n: v if n == "count" else v[:, used] for n, v in self._all().items()}
 
     def filled(self, tensors: Mapping[str, Tensor]) -> Replay:
         """With what `tensors` said, in the room of this one.

@@ -19,6 +19,7 @@ from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Layers, Params, init_mlp, mlp
 from gmps.experience.actor import Seen
 from gmps.experience.trials import Trials
+from gmps.policies.meta_params import section
 
 Memory = dict[str, Tensor]
 """What a body remembers of B trials, tensors (B, ...) by name."""
@@ -315,10 +316,14 @@ class MemoryPolicy:
         return Ready(
             torch.block_diag(*weights, flag[None]),  # type: ignore[no-untyped-call]
             torch.cat((*biases, 0 * flag)),
-            _part(theta, "body"),
+            section(theta, "body."),
             _layers(theta, "policy"),
-            theta["log_std"].exp().clamp_min(self.min_std) / self.action_scale,
+            self.std(theta),
         )
+
+    def std(self, theta: Params) -> Tensor:
+        """The standard deviation (A,) of actions."""
+        return theta["log_std"].exp().clamp_min(self.min_std) / self.action_scale
 
     def step(
         self, ready: Ready, belief: Belief, seen: tuple[Tensor, ...], alive: Tensor
@@ -386,11 +391,6 @@ class MemoryActor:
 def _shifted(values: Tensor) -> Tensor:
     """Those of the step before (B, L, ...), zero before the first."""
     return pad(values[:, :-1], (*(values.ndim - 2) * (0, 0), 1, 0))
-
-
-def _part(theta: Params, name: str) -> Params:
-    prefix = f"{name}."
-    return {n.removeprefix(prefix): value for n, value in theta.items() if n.startswith(prefix)}
 
 
 def _layers(theta: Params, name: str) -> Layers:

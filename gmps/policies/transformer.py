@@ -17,6 +17,7 @@ from torch.nn.functional import gelu, layer_norm, linear
 from torch.nn.functional import scaled_dot_product_attention as _attention
 
 from demokit.learning.networks import Params, init_mlp
+from gmps.policies.meta_params import section
 
 _BEGIN_STD = 0.02
 
@@ -128,8 +129,7 @@ class Transformer:
 
     def _layers(self, params: Params) -> Iterator[Params]:
         for i in range(self.layers):
-            prefix = f"{i}."
-            yield {n[len(prefix) :]: v for n, v in params.items() if n.startswith(prefix)}
+            yield section(params, f"{i}.")
 
     def _heads(self, layer: Params, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, H, S, D / H) of x (B, S, D)."""

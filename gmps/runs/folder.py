@@ -135,7 +135,7 @@ class Run:
         if trained.finished:
             self._require_end(trained)
         else:
-            self._require_iterations(trained.iteration)
+            self._require_iterations(trained)
             trained, state = load(self.checkpoint, options=self.options)
         for name, what in _OF_PROBLEM.items():
             if getattr(trained.problem, name) != getattr(fresh.problem, name):
@@ -155,11 +155,17 @@ class Run:
                 "another run for another number of them."
             )
 
-    def _require_iterations(self, done: int) -> None:
-        """Raise DemokitError where more are done than were asked for."""
+    def _require_iterations(self, trained: Trained) -> None:
+        """Raise DemokitError where more are done than were asked for, or were meant for others."""
+        done, meant = trained.iteration, trained.options.iterations
         if done > self.options.iterations:
             raise DemokitError(
                 f"{self.path} has done {done} iterations: name at least {done} with --iterations."
+            )
+        if self.options.scheduled and meant != self.options.iterations:
+            raise DemokitError(
+                f"{self.path} learns by step sizes that fall to zero in {meant} iterations: resume "
+                f"it with --iterations {meant}, or start another run."
             )
 
     def _other(self, what: str) -> DemokitError:

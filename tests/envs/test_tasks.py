@@ -6,7 +6,7 @@ import pytest
 from demokit.envs import family_names, make_family
 from demokit.envs.family import ContextSpace
 from demokit.envs.point import Point
-from demokit.envs.tasks import find_task, make_tasks, task_sets
+from demokit.envs.tasks import find_task, make_tasks, task_set_of, task_sets
 from demokit.errors import DemokitError
 
 
@@ -97,6 +97,33 @@ def test_a_set_of_another_paper_has_its_distribution():
     assert 1.9 < speeds.max() <= 2.0
     others = make_tasks(family, "uniform", "train", num_tasks=200)
     assert max(task.context[0] for task in others) > 2.9
+
+
+@pytest.mark.parametrize("task_set", ["two-rings", "uniform"])
+def test_an_id_names_its_task_set(task_set, monkeypatch):
+    """A learner is watched and judged by tasks of the set that it was trained on."""
+    family = make_family("point")
+    monkeypatch.setattr(type(family), "published", {"two-rings": family.context})
+    for seed in (0, 7):
+        task = make_tasks(family, task_set, "train", num_tasks=1, seed=seed)[0]
+        assert task_set_of(family, task.id) == (task_set, seed)
+        assert find_task(family, task.id) == task
+
+
+@pytest.mark.parametrize(
+    ("task_id", "named"),
+    [
+        ("push/paper/train/00", ("paper", 0)),
+        ("push/paper-0/train/00", ("paper", 0)),
+        ("push/mine-0/train/00", ("", 0)),
+        ("push/uniform-²/train/00", ("", 0)),
+        (f"push/uniform-{9 * '9' * 600}/train/00", ("", 0)),
+        ("push", ("", 0)),
+        ("", ("", 0)),
+    ],
+)
+def test_an_id_of_a_file_names_what_there_is(task_id, named):
+    assert task_set_of(make_family("push"), task_id) == named
 
 
 def test_corners_take_turns():

@@ -304,6 +304,7 @@ def test_environment_steps_and_memory_are_bounded(demos):
     [
         (("--heads", 5), "64 numbers of --width are not 5 equal parts"),
         (("--expert", "own.safetensors"), "--expert has no effect without --dagger"),
+        (("--kept-episodes", 7), "8 episodes of a task are gathered at once, and 7 are kept"),
     ],
 )
 def test_options_that_cannot_be(point_demos, tmp_path, invoke, options, said):

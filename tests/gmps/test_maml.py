@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from gmps.experience.demos import load_demos
 from gmps.experience.rollouts import Rollouts
 from gmps.loop import train
 from gmps.method import IsTold, find_method
-from gmps.methods.maml.algorithm import standard_pay
+from gmps.methods.maml.algorithm import paid_in, standard_pay
 from gmps.methods.maml.objective import MetaSurrogate, OverTasks, Stage
 from gmps.methods.maml.options import Form
 from gmps.policies.gaussian import LATENT, AdaptSpec, GaussianPolicy
@@ -356,6 +357,15 @@ def test_multitask_is_fine_tuned_with_the_best_step_size(tmp_path):
     assert trained.learner.step_size == pytest.approx(float(best.split(",")[0]))
     stated = replace(chosen, step_size=0.02, tuning_tasks=20)
     assert find_method("multitask").code.start(Training(problem_of(), stated)).step_size == 0.02
+
+
+def test_what_was_paid_after_adaptation_is_said_where_somebody_adapted():
+    before, after = (
+        SimpleNamespace(rollouts=SimpleNamespace(reward=torch.full((2, 3, 4), each)))
+        for each in (1.0, 2.0)
+    )
+    assert paid_in([before], WHOLE) == {"return_pre": 4.0}
+    assert paid_in([before, before, after], WHOLE) == {"return_pre": 4.0, "return_post": 8.0}
 
 
 def test_promps_weight_follows_its_kl():

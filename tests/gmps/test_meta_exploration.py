@@ -429,3 +429,13 @@ def test_where_no_policy_gains_by_advantages_their_options_are_refused(idle):
         options(imitate=True, credit="dice", **idle)
     options(imitate=True, credit="dice")
     options(credit="dice", **idle)
+
+
+@pytest.mark.parametrize("used", [{"gae_lambda": 0.5}, {"baseline": "zero"}], ids=str)
+def test_where_the_latent_goes_by_advantages_their_options_count(used):
+    inner, given = {"inner": "policy-gradient"}, rollouts_of(torch.rand(1, 3, 4))
+    options(imitate=True, credit="dice", **inner, **used)
+    one, other = (learner_with(**inner, **more).shown(given).target for more in ({}, used))
+    assert not torch.allclose(one, other)
+    with pytest.raises(DemokitError, match="--clip has no effect with --imitate"):
+        options(imitate=True, credit="dice", clip=0.1, **inner)

@@ -354,6 +354,7 @@ def test_what_is_kept_goes_through_a_file():
     replay.add(torch.arange(TASKS), episodes_of(1, 2, lengths=[3, T]), as_context=True)
     said = replay.tensors()
     assert said["observation"].shape == (TASKS, 2, T + 1, 1)
+    assert all(v.data_ptr() == replay._all()[n].data_ptr() for n, v in said.items())  # no copies
     again = Replay.empty(TASKS, 5, T, 1, 1).filled(said)
     assert all(torch.equal(v, again._all()[n]) for n, v in replay._all().items())
     bad = {

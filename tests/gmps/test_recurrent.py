@@ -315,6 +315,13 @@ def test_the_loss_of_two_processes_is_that_of_one():
         torch.testing.assert_close(sum(parts), torch.stack(whole))
 
 
+def test_the_log_says_the_deviation_of_actions():
+    """As MAML's does: outputs of deviation 1, of which -10 to 10 span the actions."""
+    learner, options = fresh("rl2", action_scale=10.0, outer_epochs=1)
+    done = next(find_method("rl2").code.train(Training(problem_of(), options), learner, {}, 0))
+    assert done.scalars["std"] == pytest.approx(0.1, rel=0.01)
+
+
 def test_tasks_take_turns():
     training = Training(problem_of(5), options_of("rl2", trials=12, minibatches=1))
     drawn = drawn_tasks(training, np.random.default_rng(0))

@@ -16,6 +16,7 @@ from short_run import (
     NUM_TASKS,
     SHORT,
     SHORT_IMITATION,
+    Stops,
     learner_of,
     options_of,
     trained_in,
@@ -655,3 +656,18 @@ def test_a_stride_beyond_the_last_sample_leaves_one():
     batch = InnerBatch(torch.ones(2, 5, 3), torch.ones(2, 5, 1), torch.ones(2, 5), torch.ones(2, 5))
     thin = thinned(batch, 1000, np.random.default_rng(0))
     assert [values.shape[1] for values in thin] == [1] * 4
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"), [("gmps", {"outer_schedule": "linear"}), ("dpt", {})]
+)
+def test_a_run_whose_step_sizes_fall_keeps_its_length(point_demos, tmp_path, method, changes):
+    """Longer or shorter than it was meant to be it would be a run that no settings describe."""
+    demos, options = load_demos(point_demos, DEMOS), options_of(method, **changes)
+    with pytest.raises(KeyboardInterrupt):
+        trained_in(tmp_path, demos, method, options, report=Stops(2))
+    for num in (2, 6):
+        other = replace(options, iterations=num)
+        with pytest.raises(DemokitError, match="in 4 iterations: resume it with --iterations 4"):
+            trained_in(tmp_path, demos, method, other, resume=True)
+    assert trained_in(tmp_path, demos, method, options, resume=True).finished

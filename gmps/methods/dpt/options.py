@@ -54,11 +54,22 @@ class DPTOptions(ExpertOptions, LabelOptions, RunOptions):
     def __post_init__(self) -> None:
         """See `RunOptions`."""
         super().__post_init__()
+        gathered = max(self.replays, self.context_episodes + 1)
+        if self.kept_episodes < gathered:
+            raise DemokitError(
+                f"Option kept_episodes: {gathered} episodes of a task are gathered at once, and "
+                f"{self.kept_episodes} are kept: keep more."
+            )
         if self.width % self.heads:
             raise DemokitError(
                 f"Option heads: {self.width} numbers of --width are not {self.heads} equal parts: "
                 "take another number of heads."
             )
+
+    @property
+    def scheduled(self) -> bool:
+        """See `RunOptions`: AdamW's step size falls to zero."""
+        return True
 
     def stride(self, horizon: int) -> int:
         """Every so many transitions of an episode stand in a context."""

@@ -13,6 +13,7 @@ from demokit.learning.distributions import Gaussian
 from demokit.learning.networks import Params, init_mlp
 from gmps.experience.actor import Seen
 from gmps.experience.transitions import Transitions, newest, newly_met, repeated
+from gmps.policies.meta_params import section
 from gmps.policies.transformer import Cache, Transformer
 
 
@@ -57,20 +58,20 @@ class ContextPolicy:
     def unroll(self, theta: Params, context: Transitions, seen: Tensor, place: Tensor) -> Tensor:
         """Mean actions (B, Q, A) for observations (B, Q, O), each behind `place` (B, Q) tokens."""
         tokens, queries = self._tokens(theta, context), self._queries(theta, seen)
-        found = self.body.unroll(_part(theta, "body"), tokens, context.counts, queries, place)
+        found = self.body.unroll(section(theta, "body."), tokens, context.counts, queries, place)
         return _linear(theta, "action", found)
 
     def begin(self, theta: Params, context: Transitions, room: int) -> Cache:
         """What a context says, with room for so many transitions more."""
         tokens = self._tokens(theta, context)
-        return self.body.begin(_part(theta, "body"), tokens, context.counts, room)
+        return self.body.begin(section(theta, "body."), tokens, context.counts, room)
 
     def step(self, theta: Params, cache: Cache, num: int, new: Transitions, seen: Tensor) -> Tensor:
         """Mean actions (B, A) for observations (B, O) behind `num` places of a cache and new
         transitions (B, S, ...), which are put into it; S is 0 or 1.
         """
         tokens, query = self._tokens(theta, new), self._queries(theta, seen)
-        found = self.body.step(_part(theta, "body"), cache, num, tokens, new.counts, query)
+        found = self.body.step(section(theta, "body."), cache, num, tokens, new.counts, query)
         return _linear(theta, "action", found)
 
     def _tokens(self, theta: Params, context: Transitions) -> Tensor:
@@ -150,8 +151,3 @@ class ContextActor:
 
 def _linear(theta: Params, name: str, x: Tensor) -> Tensor:
     return linear(x, theta[f"{name}.0.weight"].mT, theta[f"{name}.0.bias"])
-
-
-def _part(theta: Params, name: str) -> Params:
-    prefix = f"{name}."
-    return {n.removeprefix(prefix): value for n, value in theta.items() if n.startswith(prefix)}

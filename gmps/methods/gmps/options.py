@@ -81,11 +81,15 @@ class GuidedOptions(QueryOptions, ImitationOptions, GaussianOptions, RunOptions)
         super().__post_init__()
         require_several(self)
 
+    @property
+    def scheduled(self) -> bool:
+        """See `RunOptions`."""
+        return self.outer_schedule != "constant"
+
     def outer_lr_in(self, iteration: int) -> float:
         """Adam's step size in meta-iteration 0, 1, ..."""
-        if self.outer_schedule == "constant":
-            return self.outer_lr
-        return self.outer_lr * (1 - iteration / self.iterations)
+        left = 1 - iteration / self.iterations
+        return self.outer_lr * left if self.scheduled else self.outer_lr
 
 
 @dataclass(frozen=True, kw_only=True)

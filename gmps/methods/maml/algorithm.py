@@ -155,12 +155,12 @@ def _outer_step(
 
 
 def paid_in(gathered: Sequence[Gathered], part: Part) -> dict[str, float]:
-    """What training tasks have paid before and after adaptation."""
-    before, after = (
-        float(part.gathered(each.rollouts.reward.sum(-1).cpu()).mean())
-        for each in (gathered[0], gathered[-1])
-    )
-    return {"return_pre": before, "return_post": after}
+    """What training tasks have paid before adaptation and, where anybody did, after it."""
+    names = ("return_pre", "return_post") if len(gathered) > 1 else ("return_pre",)
+    return {
+        name: float(part.gathered(each.rollouts.reward.sum(-1).cpu()).mean())
+        for name, each in zip(names, (gathered[0], gathered[-1]), strict=False)
+    }
 
 
 def _mean_std(learner: GradientLearner) -> float:

@@ -186,7 +186,7 @@ def _improve(
         torch.nn.utils.clip_grad_norm_(leaves, options.max_grad_norm)
         optimizer.step()
     loss, surrogate, value_loss = torch.stack(found).mean(0).tolist()
-    std = float(meta.theta["log_std"].detach().exp().mean())
+    std = float(policy.std(meta.theta).detach().mean())
     return {"loss": loss, "surrogate": surrogate, "value_loss": value_loss, "std": std}
 
 

@@ -165,12 +165,9 @@ def _scalars(
     learner: ExplorationLearner, losses: Losses, gathered: Sequence[Gathered], part: Part
 ) -> dict[str, float]:
     """Losses, what training tasks have paid, and how widely both policies act."""
-    paid = paid_in(gathered, part)
-    if len(gathered) == 1:  # nobody exploited
-        del paid["return_post"]
     stds = {
         f"std_{name.rstrip('.')}": float(policy.std(section(learner.meta.theta, name)).mean())
         for name, policy in learner.networks.policies()
     }
     named = {f"loss_{name}": float(value) for name, value in losses._asdict().items()}
-    return {**named, **paid, **stds}
+    return {**named, **paid_in(gathered, part), **stds}

@@ -100,8 +100,15 @@ class ExplorationOptions(ImitatingOptions, OnPolicyOptions):
             self._require_no_advantages()
 
     def _require_no_advantages(self) -> None:
-        """Raise DemokitError for an option of advantages, by which no policy gains."""
-        idle = ["clip", "gae_lambda", "baseline", *(["discount"] if self.inner == REWARD else [])]
+        """Raise DemokitError for an option of advantages, by which no policy gains.
+
+        The inner step may go by them all the same, and by returns.
+        """
+        idle = ["clip"]
+        if self.inner != POLICY_GRADIENT:
+            idle += ["gae_lambda", "baseline"]
+        if self.inner == REWARD:
+            idle.append("discount")
         for each in fields(self):
             if each.name in idle and getattr(self, each.name) != each.default:
                 raise DemokitError(
