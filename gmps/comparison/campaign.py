@@ -84,6 +84,8 @@ class Campaign:
     def _require_experts(self, name: str) -> None:
         """Raise DemokitError where an expert of a comparison that is still needed is not there."""
         trainings, asked = self.plan.trainings(name), with_what_is_there(self.asked(name))
+        if not asked.family:
+            return
         left = [
             planned.typed()
             for run, planned in trainings.items()
@@ -91,7 +93,7 @@ class Campaign:
         ]
         if left and asked.expert and not Path(self.demos(name)).exists():
             left.append({"expert": asked.expert})
-        for named in {options.get("expert") for options in left if asked.family} - {None}:
+        for named in {str(options["expert"]) for options in left if options.get("expert")}:
             try:
                 load_expert(named, asked.family)
             except DemokitError as error:
