@@ -710,7 +710,7 @@ OF_ONE_SEED = {"push-rotated", "arm-torque", "ant", "ant-sparse"}
 """What is archived of docs/inference.toml."""
 OF_TASKS_AND_DEMONSTRATIONS = {
     *("point-5", "point-20", "point-100", "push-1-demo", "push-3-demos", "push-10-demos"),
-    *("push-clean", "push-noisy"),
+    *("push-clean", "push-clean-kl", "push-noisy"),
     *(f"{family}-{num}" for family in ("arm-torque", "sliders") for num in (5, 20, 100, 500)),
 }
 
