@@ -85,7 +85,7 @@ WRONG = {
     "family": (lambda root: demokit.record("piont", root / "q.hdf5"), "did you mean 'point'"),
     "file": (lambda root: demokit.record("point", root / "p.hdf5"), "say resume=True"),
     "noise": (lambda root: demokit.record("point", root / "q", noise=-1), "noise must be"),
-    "count": (lambda root: demokit.record("point", root / "q", tasks=0), "1 or more"),
+    "count": (lambda root: demokit.record("point", root / "q", tasks=0), "from 1 to"),
     "seen": (lambda root: demokit.record("point", root / "q", observation="x"), "known: state"),
 }
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from demokit.errors import DemokitError
 from demokit.learning.folder import METRICS
+from demokit.writing import ASIDE
 from gmps.comparison.campaign import Campaign
 from gmps.comparison.processes import Command, run_until
 from gmps.runs.folder import read_scalars
@@ -124,7 +125,9 @@ def _tried(command: Command, folder: Path, iterations: int) -> Cost | str:
     why = run_until(often, 1, watch.is_enough)
     if why:
         return why
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    # What was being written when it was stopped is beside what it would have replaced.
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ASIDE)
+    size = sum(path.stat().st_size for path in files)
     if why is not None:  # it came to its end
         return Cost(read_scalars(folder / METRICS)[-1]["env_steps"], time.monotonic() - began, size)
     try:
