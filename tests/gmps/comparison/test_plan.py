@@ -703,10 +703,10 @@ def test_interrupting_ends_what_runs(tmp_path):
 
 
 OF_FIVE_SEEDS = {
-    *("push", "push-sparse", "door"),
+    *("push", "push-sparse", "door", "arm-torque"),
     *("point", "point-coded", "point-rotated", "point-corner", "sliders"),
 }
-OF_ONE_SEED = {"push-rotated", "arm-torque", "ant", "ant-sparse"}
+OF_ONE_SEED = {"push-rotated", "ant", "ant-sparse"}
 """What is archived of docs/inference.toml."""
 OF_TASKS_AND_DEMONSTRATIONS = {
     *("point-5", "point-20", "point-100", "push-1-demo", "push-3-demos", "push-10-demos"),
