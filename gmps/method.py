@@ -214,6 +214,9 @@ class Code(Protocol):
     ) -> MetaLearner:
         """The learner of a checkpoint.
 
+        The class that it says it returns is what plans go by before anything is trained, whether it
+        can be shown demonstrations, say. `train` returns learners of that class, too.
+
         Raises:
             KeyError, TypeError, ValueError: they are none of this method's.
         """

@@ -44,10 +44,10 @@ def choose_step_size(
 ) -> Tuning:
     """The scalar step size with the best mean return over steps 1..3 on the *training* tasks.
 
-    The grid grows by factors of 3 until its best value has a worse one on both sides, then the
-    two values half-way to its neighbours are tried. The same rule serves GMPS (for the steps
-    after its learned one) and MultiTask Imitation (for all steps). Every candidate meets the
-    same noise, and what comes before the first step with a scalar is rolled out once for all.
+    The grid grows by factors of 3 until its best value has a worse one on both sides or twelve
+    were tried, then the two values half-way to its neighbours are. The same rule serves GMPS (for
+    the steps after its learned one) and MultiTask Imitation (for all steps). Every candidate meets
+    the same noise, and what comes before the first step with a scalar is rolled out once for all.
     """
     tasks = problem.tasks[: learner.tuning_tasks or None]
     streams = partial(stream, seed, "step size")

@@ -118,6 +118,7 @@ agent.new_task(stepz=2)
 """
 
 
+@pytest.mark.slow
 def test_a_users_script_sees_types(programs, tmp_path):
     script = shutil.copy(Path(user.__file__), tmp_path)  # away from the checkout
     wrong = tmp_path / "wrong.py"

@@ -11,8 +11,8 @@ from gmps.method import MetaLearner
 class Best(NamedTuple):
     """What earned most so far.
 
-    `score` is the mean return on the monitor tasks after adaptation; `waited` counts the
-    evaluations since.
+    `score` is the mean return on the monitor tasks after the last adaptation step that the learner
+    can take, before any where it has no step size yet; `waited` counts the evaluations since.
     """
 
     learner: MetaLearner

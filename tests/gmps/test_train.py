@@ -548,7 +548,7 @@ def test_an_adapted_gymnasium_environment_can_be_trained_on(invoke, tmp_path):
     invoke(
         *("meta-train", "--demos", demos, "--demos-per-task", DEMOS, "--output-dir", folder),
         *options,
-        *("--method", "imitation"),
+        *("--method", "imitation", "--step-size", 0.01),
     )
     assert load(folder)[0].problem.family_name == "gym:Pusher-v5"
 

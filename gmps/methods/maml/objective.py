@@ -34,7 +34,7 @@ from gmps.steps.trust_region import (
 )
 
 # A few tasks at a time: their activations stay in a CPU's cache, and memory is bounded.
-_SAMPLES_AT_ONCE = {"cpu": 16_000, "cuda": 1_000_000}
+SAMPLES_AT_ONCE = {"cpu": 16_000, "cuda": 1_000_000}
 # Of so many such parts a step keeps the graphs of its KL products; those of others are made anew
 # for every product, which takes longer and no more memory.
 _KEPT = 16
@@ -213,7 +213,7 @@ class OverTasks:
     def of(cls, make: Callable[[slice], Surrogate], weight: Tensor, part: Part) -> OverTasks:
         """`make` makes that of some of this process's tasks, of samples with weights (M, S)."""
         num_tasks, num_samples = weight.shape
-        at_once = max(1, _SAMPLES_AT_ONCE[weight.device.type] // num_samples)
+        at_once = max(1, SAMPLES_AT_ONCE[weight.device.type] // num_samples)
         chosen = [slice(i, i + at_once) for i in range(0, num_tasks, at_once)]
         shares = tuple(len(weight[own]) / num_tasks for own in chosen)
         return cls(tuple(make(own) for own in chosen), shares, part)

@@ -55,7 +55,7 @@ train = {{ demos_per_task = {DEMOS}, iterations = 2, outer_steps = 1, rollouts_p
 [comparisons.sparse]
 demos = "point"
 methods = ["imitation"]
-train = {{ reward = "sparse", demos_per_task = {DEMOS} }}
+train = {{ reward = "sparse", demos_per_task = {DEMOS}, iterations = 5, rollouts_per_task = 3 }}
 """
 
 
@@ -513,9 +513,19 @@ def test_an_archive_of_other_demonstrations_is_not_taken(change, what, plan, car
     assert [each.arguments[0] for each in campaign.left("sparse")] == ["evaluate"]
 
 
-def copied(carried_out, target):
-    """The carried-out folder, to be damaged, and its campaign."""
+REPLAYED = """
+[methods.replay]
+
+[comparisons.replayed]
+demos = "point"
+methods = ["replay"]
+"""
+
+
+def copied(carried_out, target, more=""):
+    """The carried-out folder, to be damaged, and its campaign of a plan with `more`."""
     shutil.copytree(carried_out[0], target)
+    (target / "plan.toml").write_text(PLAN + more)
     plan, page = load_plan(target / "plan.toml"), target / "docs" / "results.md"
     return Campaign(plan, target / "out", page, 1, 1, archive=target / "archive")
 
@@ -524,7 +534,7 @@ def test_a_folder_that_was_not_written_to_its_end_is_made_again(
     carried_out, tmp_path, monkeypatch, invoke
 ):
     """The page of another comparison is made without it; measuring again is not needed."""
-    campaign = copied(carried_out, tmp_path / "all")
+    campaign = copied(carried_out, tmp_path / "all", more=REPLAYED)
     folder = campaign.folder / "sparse" / "comparison"
 
     def full(*_args):
@@ -540,7 +550,7 @@ def test_a_folder_that_was_not_written_to_its_end_is_made_again(
     assert _carry_out_all(campaign, ["sparse"]) == {}
     assert write_results(campaign.plan, campaign.folder, campaign.page) == ["sparse"]
     (folder / "report.md").unlink()
-    assert "report.md" in _carry_out_all(campaign, ["dense", "sparse"])["dense"]
+    assert "report.md" in _carry_out_all(campaign, ["replayed", "sparse"])["replayed"]
 
 
 def evaluation_of(plan, out, jobs=1):
@@ -787,7 +797,8 @@ def test_a_scaled_plan_has_fewer_seeds_then_shorter_trainings(plan):
     # 2 iterations, of which a fifth is less than one; imitation's steps of an iteration stay.
     assert found["imitation-3"].options.iterations == 1
     assert found["imitation-3"].options.steps == 50
-    assert tenth.trainings("sparse")["imitation-3"].options.iterations == 6
+    assert half.trainings("sparse")["imitation-3"].options.iterations == 5
+    assert tenth.trainings("sparse")["imitation-3"].options.iterations == 1
     assert tenth.evaluation("sparse")["num-tasks"] == 2  # no more than there were
     plan.write_text(PLAN.replace("num-tasks = 2", ""))
     assert "num-tasks" not in load_plan(plan).scaled(0.1).evaluation(

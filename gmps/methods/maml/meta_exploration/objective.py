@@ -14,15 +14,13 @@ from demokit.learning.networks import Params
 from gmps.experience.demos import DemoBatch
 from gmps.methods.maml.meta_exploration.networks import ORIGIN, Networks, Shown
 from gmps.methods.maml.meta_exploration.options import ADVANTAGE, DICE
+from gmps.methods.maml.objective import SAMPLES_AT_ONCE
 from gmps.policies.meta_params import MetaParams
 from gmps.steps.advantage import Advantage
 from gmps.steps.dice import dice, step_costs
 from gmps.steps.inner import InnerBatch
 from gmps.steps.losses import behaviour_cloning
 from gmps.steps.ppo import clipped_surrogate
-
-# A few tasks at a time: their activations stay in a CPU's cache, and memory is bounded.
-_SAMPLES_AT_ONCE = {"cpu": 16_000, "cuda": 1_000_000}
 
 
 class Goal(Protocol):
@@ -105,7 +103,7 @@ class Batch(NamedTuple):
         """Some tasks at a time."""
         num_tasks = len(self.alive)
         samples = max(self.alive[0].numel(), self.goal.observation[0][..., 0].numel())
-        at_once = max(1, _SAMPLES_AT_ONCE[self.alive.device.type] // samples)
+        at_once = max(1, SAMPLES_AT_ONCE[self.alive.device.type] // samples)
         for first in range(0, num_tasks, at_once):
             yield rows(self, slice(first, first + at_once))
 
