@@ -12,6 +12,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
+from demokit.data import open_dataset
 from demokit.errors import DemokitError, unknown_name
 from demokit.experts import load_expert
 from demokit.learning.folder import METRICS, versions
@@ -66,9 +67,22 @@ class Campaign:
                 raise unknown_name("comparison", name, list(self.plan.comparisons))
         found = list(only or self.plan.comparisons)
         for name in found:
+            self._require_demos(name)
             self._require_evaluation(name)
             self._require_experts(name)
         return found
+
+    def _require_demos(self, name: str) -> None:
+        """Raise DemokitError where somebody's own dataset that is still needed is not there."""
+        match = self.plan.comparisons[name]
+        if match.tasks or "path" not in self.plan.datasets[match.demos]:
+            return
+        if all(self._folder_of(name, run).exists() for run in self.plan.trainings(name)):
+            return
+        try:
+            open_dataset(self.demos(name))
+        except DemokitError as error:
+            raise DemokitError(f"comparison '{name}', demos: {error}") from None
 
     def _require_evaluation(self, name: str) -> None:
         """Raise DemokitError where the runs of a comparison could not be evaluated as it says."""

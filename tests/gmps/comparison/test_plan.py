@@ -180,6 +180,11 @@ def test_a_comparison_s_file_counts_beside_a_method_s(plan, tmp_path):
         ("steps = 50", 'steps = 50, reward = "sparse"', "gmps-4 learns from the dense reward"),
         ('env = "point"', 'env = "point"\nexpert = "no/such"', "'dense', expert: No checkpoint"),
         (
+            f'env = "point"\ntasks = {NUM_TASKS}\nepisodes-per-task = {DEMOS}',
+            'path = "no/such.hdf5"',
+            "'dense', demos: There is no dataset at no/such.hdf5",
+        ),
+        (
             '"Meta-learned."',
             '"M"\ntrain = { dagger = true, expert = "no/such" }',
             "expert: No checkpoint at no/such",
