@@ -82,10 +82,15 @@ def make_tasks(
     )
 
 
+def label_of(family: Family, task_id: str) -> str:
+    """What an id of `make_tasks` says of its task set and the seed of its draws, "uniform-0"."""
+    return task_id.removeprefix(f"{family.name}/").partition("/")[0]
+
+
 def task_set_of(family: Family, task_id: str) -> tuple[str, int]:
     """The task set that an id of `make_tasks` names, and the seed of its draws; else ("", 0)."""
     known = task_sets(family)
-    label = task_id.removeprefix(f"{family.name}/").partition("/")[0]
+    label = label_of(family, task_id)
     if label in known:
         return label, 0
     name, _, seed = label.rpartition("-")
@@ -98,10 +103,11 @@ def find_task(family: Family, task_id: str) -> Task:
     Raises:
         DemokitError: there is none.
     """
-    name, label, split, number, *more = [*task_id.split("/"), "", "", ""]
+    inner = task_id.removeprefix(f"{family.name}/")  # names of others' environments have "/", too
+    label, split, number, *more = [*inner.split("/"), "", ""]
     task_set, _, seed = label.rpartition("-") if label != "paper" else (label, "", "")
     numbers = _is_number(number, MOST_TASKS - 1) and _is_number(seed or "0", MAX_SEED)
-    if name == family.name and numbers and not any(more):
+    if inner != task_id and numbers and not any(more):
         drawn = (
             {} if task_set == "paper" else {"num_tasks": int(number) + 1, "seed": int(seed or 0)}
         )

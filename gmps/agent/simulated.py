@@ -13,6 +13,7 @@ import torch
 from demokit.collect import collect
 from demokit.data import DatasetMetadata, Provenance, describe
 from demokit.envs.family import reward_term
+from demokit.envs.tasks import label_of
 from demokit.experts import NOBODY
 from demokit.protocols import ActionSource, Decision
 from demokit.random import stream
@@ -117,7 +118,7 @@ def described(
     return describe(
         problem.family,
         reward=problem.reward,
-        task_set=" ".join(dict.fromkeys([*task.id.split("/"), task.id][1] for task in tasks)),
+        task_set=" ".join(dict.fromkeys(label_of(problem.family, task.id) for task in tasks)),
         tasks=tasks,
         observation_space=problem.observation_space,
         description=what,

@@ -21,6 +21,7 @@ from demokit.envs.check import check_family
 from demokit.envs.family import ContextSpace, Family, Term
 from demokit.envs.gym import Env
 from demokit.envs.point import Point
+from demokit.envs.tasks import find_task, make_tasks, task_set_of
 from demokit.errors import DemokitError
 from tests.envs.test_gym import can_draw
 
@@ -177,6 +178,17 @@ def test_gymnasiums_environments_are_closed(tmp_path):
     del sims
     gc.collect()
     assert Counted.opened == before
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_environment_in_a_namespace_has_tasks_that_are_found():
+    family = envs.make_family("gym:test/Counted-v0")
+    (task,) = make_tasks(family, "only", "train", num_tasks=1, seed=3)
+    assert task.id == "gym:test/Counted-v0/only-3/train/00"
+    assert find_task(family, task.id) == task
+    assert task_set_of(family, task.id) == ("only", 3)
+    with pytest.raises(DemokitError, match="There is no task"):
+        find_task(family, task.id.removeprefix("gym:"))
 
 
 @pytest.mark.usefixtures("registered")
