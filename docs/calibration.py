@@ -5,7 +5,9 @@
 A task's own code is the one under which the policy acts as its expert does, found from ten
 demonstrations that inference does not see. Of many tasks it should lie in the region that holds
 half of the posterior, after one, two or three episodes, half of the time. The picture has a panel
-of each run, the table what share of the tasks lies within the regions of 50%, 80% and 95%.
+of each run, the table what share of the tasks lies within the regions of 50%, 80% and 95%, how far
+the own code lies from the posterior's mean, and how wide the posterior is: medians over the tasks,
+of root mean squares over dimensions, where training tasks have a standard deviation of 1.
 """
 
 import math
@@ -85,6 +87,14 @@ def narrowed(codes: Tensor, weights: Tensor, rng: torch.Generator) -> Proposal:
     return Proposal(codes[rows], 2 * factor * std)
 
 
+class Region(NamedTuple):
+    """Of a task's posterior: how much of it is likelier than the own code; see `table`."""
+
+    inner: float
+    off: float
+    width: float
+
+
 def region(
     learner: TaskInference,
     seen: Evidence,
@@ -92,8 +102,8 @@ def region(
     own: Tensor,
     temper: float,
     rng: torch.Generator,
-) -> float:
-    """How much of the posterior is likelier than the task's own code (R,).
+) -> Region:
+    """Where in the posterior the task's own code (R,) lies.
 
     By importance sampling, from the prior and about `likely` codes (N, R) first, then from where
     the posterior was found (Cappe et al., "Population Monte Carlo", 2004): it may be far narrower
@@ -106,12 +116,15 @@ def region(
         found = log_posterior(learner, seen, codes, temper)
         weights = (found - proposal.log_density(codes)).softmax(0)
         proposal = narrowed(codes, weights, rng)
-    return float(weights @ (found > at_own).float())
+    mean = weights @ codes
+    width = (weights @ (codes - mean).square()).mean().sqrt()
+    off = (own - mean).square().mean().sqrt()
+    return Region(float(weights @ (found > at_own).float()), float(off), float(width))
 
 
 @torch.no_grad()
 def measured(learner: TaskInference, problem: Problem) -> dict[tuple[int, float], Tensor]:
-    """The regions (M,) of fresh tasks, by episodes and temper: its own, and others in the end."""
+    """Regions (M, 3) of fresh tasks, by episodes and temper: its own, and others in the end."""
     tasks, usual = fresh_tasks(problem, TASKS, SEED), learner.options.temper
     own, sampler = own_codes(learner, problem, tasks), problem.sampler(tasks, explore=1)
     rng, found = torch_stream(0, "calibration"), {}
@@ -131,7 +144,7 @@ def draw(panel: plt.Axes, found: dict[tuple[int, float], Tensor], usual: float, 
     panel.plot([0, 1], [0, 1], color="0.7", lw=1)
     for (episodes, temper), of in found.items():
         if episodes == EPISODES:
-            shares = [(of.numpy() <= level).mean() for level in nominal]
+            shares = [(of[:, 0].numpy() <= level).mean() for level in nominal]
             panel.plot(nominal, shares, label=f"temper {temper:g}", lw=1 + (temper == usual))
     panel.set(title=title, xlabel="of the posterior", aspect="equal", xlim=(0, 1), ylim=(0, 1))
 
@@ -139,15 +152,17 @@ def draw(panel: plt.Axes, found: dict[tuple[int, float], Tensor], usual: float, 
 def table(name: str, found: dict[tuple[int, float], Tensor]) -> None:
     """One row of each number of episodes, and temper."""
     for (episodes, temper), of in found.items():
-        shares = [f"{(of <= level).float().mean():.2f}" for level in INNER]
-        print("| " + " | ".join((name, str(episodes), f"{temper:g}", *shares)) + " |", flush=True)
+        shares = [f"{(of[:, 0] <= level).float().mean():.2f}" for level in INNER]
+        medians = [f"{value:.3f}" for value in of[:, 1:].median(0).values]
+        cells = (name, str(episodes), f"{temper:g}", *shares, *medians)
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main(out: Path, runs: list[Path]) -> None:
     """All panels."""
     figure, panels = plt.subplots(1, len(runs), figsize=(3.6 * len(runs), 4), layout="constrained")
-    print("| family | episodes | temper | " + " | ".join(f"{level:.0%}" for level in INNER) + " |")
-    print("|---|---|---|" + "---|" * len(INNER))
+    head = ("family", "episodes", "temper", *(f"{level:.0%}" for level in INNER), "off", "width")
+    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for run, panel in zip(runs, np.atleast_1d(panels), strict=True):
         trained = inference_run(run)
         found = measured(trained.learner, trained.problem)
