@@ -287,7 +287,7 @@ def with_dead_steps(stage):
 @pytest.mark.parametrize("at_once", [1, 2 * SAMPLES, 1000])
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_some_tasks_at_a_time_are_the_mean_over_all(form, at_once, monkeypatch):
-    monkeypatch.setitem(gmps.methods.maml.objective._SAMPLES_AT_ONCE, "cpu", at_once)
+    monkeypatch.setitem(gmps.methods.maml.objective.SAMPLES_AT_ONCE, "cpu", at_once)
     setting = Setting()
     whole, along = setting.surrogate(form), setting.direction(0)
     make = partial(setting.surrogate, form)

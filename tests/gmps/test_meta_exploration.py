@@ -194,7 +194,7 @@ def test_with_nothing_taken_off_the_advantage_points_where_dice_does():
 def test_all_tasks_at_once_are_the_mean_over_a_loop(credit, goal, monkeypatch):
     setting = Setting(goal=goal)
     whole = setting.gradients(credit, explorer_weight=0.5)
-    monkeypatch.setitem(gmps.methods.maml.meta_exploration.objective._SAMPLES_AT_ONCE, "cpu", 1)
+    monkeypatch.setitem(gmps.methods.maml.meta_exploration.objective.SAMPLES_AT_ONCE, "cpu", 1)
     assert len(list(setting.batch.parts())) == M
     losses, found = setting.gradients(credit, explorer_weight=0.5)
     torch.testing.assert_close(torch.stack(losses), torch.stack(whole[0]))
