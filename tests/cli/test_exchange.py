@@ -18,7 +18,8 @@ from demokit.data.card import write_card
 from demokit.data.summary import action_labels
 from demokit.envs import make_family
 
-DATASETS = sorted((Path(__file__).parents[2] / "datasets").glob("*.hdf5"))
+SHIPPED = ("door_state", "push_state", "push_vision")  # beside them a person may record their own
+DATASETS = [Path(__file__).parents[2] / "datasets" / f"{name}.hdf5" for name in SHIPPED]
 FORMATS = ["minari", "robomimic", *(["lerobot"] if find_spec("pyarrow") else [])]
 
 
