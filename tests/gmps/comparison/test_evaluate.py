@@ -152,7 +152,7 @@ def test_side_by_side_measures_the_same(point_run, tmp_path, invoke, monkeypatch
     assert tables[0] == tables[1]
 
 
-@pytest.mark.parametrize("shown", [0, 1])
+@pytest.mark.parametrize("shown", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_some_tasks_at_a_time_measure_the_same(shown, point_run, tmp_path, monkeypatch):
     protocol = Protocol(num_tasks=5, adapt_steps=1, rollouts=(2,), demonstrations=shown)
     tables = []
