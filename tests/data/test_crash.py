@@ -12,7 +12,7 @@ from demokit.errors import DemokitError
 
 DEMOKIT = str(Path(sys.executable).parent / "demokit")
 EPISODES = 400
-KILLS = 10
+KILLS = 6
 
 
 def command(path: Path, episodes: int = EPISODES, *more: str) -> list[str]:

@@ -21,7 +21,7 @@ def mutate(folder: Path, source: Path, seed: int, count: int) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("seed", "count"), [(1, 64), pytest.param(2, 2000, marks=pytest.mark.slow)]
+    ("seed", "count"), [(1, 32), pytest.param(2, 2000, marks=pytest.mark.slow)]
 )
 def test_mutated_files(tmp_path, recorded, seed, count):
     results = mutate(tmp_path, recorded, seed, count)

@@ -401,7 +401,7 @@ values = st.sampled_from(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(arrays=st.dictionaries(names, values, max_size=6))
 def test_whatever_a_file_holds_is_carried_or_named(arrays, tmp_path_factory):
     path = tmp_path_factory.mktemp("any") / "r.hdf5"

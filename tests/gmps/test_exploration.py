@@ -294,6 +294,7 @@ def test_only_the_latent_adapts(point_demos):
     assert moved == {LATENT}
 
 
+@pytest.mark.slow
 def test_one_step_finds_a_goal_that_pays_only_nearby(tmp_path, invoke):
     demos, folder = tmp_path / "point.hdf5", tmp_path / "latent-0"
     invoke("record", "--env", "point", "--tasks", 10, "--episodes-per-task", DEMOS, "--out", demos)
