@@ -1,6 +1,5 @@
 """The docs as a site: built with every link checked, read without network, its notebooks run."""
 
-import importlib.util
 import json
 import os
 import re
@@ -10,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from beside_docs import module
 
 import demokit
 import demokit.data
@@ -17,14 +17,6 @@ import demokit.data
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-
-
-def module(name):
-    """A module beside the docs, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -104,13 +104,10 @@ def find_task(family: Family, task_id: str) -> Task:
         DemokitError: there is none.
     """
     inner = task_id.removeprefix(f"{family.name}/")  # names of others' environments have "/", too
-    label, split, number, *more = [*inner.split("/"), "", ""]
-    task_set, _, seed = label.rpartition("-") if label != "paper" else (label, "", "")
-    numbers = _is_number(number, MOST_TASKS - 1) and _is_number(seed or "0", MAX_SEED)
-    if inner != task_id and numbers and not any(more):
-        drawn = (
-            {} if task_set == "paper" else {"num_tasks": int(number) + 1, "seed": int(seed or 0)}
-        )
+    _, split, number, *more = [*inner.split("/"), "", ""]
+    task_set, seed = task_set_of(family, task_id)
+    if task_set and inner != task_id and _is_number(number, MOST_TASKS - 1) and not any(more):
+        drawn = {} if task_set == "paper" else {"num_tasks": int(number) + 1, "seed": seed}
         for task in make_tasks(family, task_set, split, **drawn):
             if task.id == task_id:
                 return task

@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-
-from gmps.comparison.rows import read_rows, scores, select
+from beside_docs import module
 
 ROOT = Path(__file__).parents[3]
 ARCHIVE = ROOT / "docs" / "inference"
@@ -51,9 +50,7 @@ def rows_below(path, head):
 
 def measured(comparison, method):
     """Episodes -> success (seeds, tasks) of a method's mean policy on validation tasks."""
-    files = sorted((ARCHIVE / comparison).glob(f"{method}-[0-9]*/curves/*.csv.gz"))
-    rows = [row for file in files for row in read_rows(file) if row.sweep == "main"]
-    return scores(select(rows, actor="mean", split="validation"), "success")
+    return module("inference_table").measured(ARCHIVE / comparison, method, "validation", "success")
 
 
 def in_words(success):
