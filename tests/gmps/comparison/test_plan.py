@@ -737,7 +737,7 @@ OF_TASKS_AND_DEMONSTRATIONS = {
         *(("inference", 5, OF_FIVE_SEEDS), ("inference", 3, {"push-vision"})),
         *(("inference", 2, {"ant"}), ("inference", 1, OF_ONE_SEED)),
         *(("maml", 1, {"point-squared"}), ("fig6", 5, None)),
-        *(("model_based", 3, {"point-rotated"}), ("model_based", 1, {"push-dynamics"})),
+        ("model_based", 3, {"point-rotated", "push-dynamics"}),
         *(("one_demonstration", 1, None), ("inference_ablation", 1, {"point", "door"})),
         ("inference_tasks", 1, OF_TASKS_AND_DEMONSTRATIONS),
     ],
