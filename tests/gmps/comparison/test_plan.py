@@ -730,6 +730,10 @@ OF_TASKS_AND_DEMONSTRATIONS = {
 }
 
 
+ARCHIVES = {"fig6": "results", "exploration-fig2": "meta_exploration"}
+"""Where what plans share is archived."""
+
+
 @pytest.mark.parametrize(
     ("name", "seeds", "names"),
     [
@@ -740,13 +744,14 @@ OF_TASKS_AND_DEMONSTRATIONS = {
         ("model_based", 3, {"point-rotated", "push-dynamics"}),
         *(("one_demonstration", 1, None), ("inference_ablation", 1, {"point", "door"})),
         ("inference_tasks", 1, OF_TASKS_AND_DEMONSTRATIONS),
+        ("exploration-fig2", 1, {"corners"}),
     ],
 )
 def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path, name, seeds, names):
     docs = Path(__file__).parents[3] / "docs"
     known = {name: docs / f"{name}.toml", **shipped(PLANS)}
     plan = load_plan(known[name])
-    archive = docs / ("results" if name == "fig6" else name)
+    archive = docs / ARCHIVES.get(name, name)
     campaign = Campaign(plan, tmp_path, tmp_path / "page.md", 2, seeds, archive=archive)
     for each in campaign.chosen(names or ()):
         assert [command.arguments[0] for command in campaign.left(each)] == ["evaluate"]
