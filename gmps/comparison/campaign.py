@@ -29,7 +29,7 @@ from gmps.comparison.protocol import Protocol
 from gmps.comparison.results import write_results
 from gmps.comparison.stamp import Stamp, looks_of
 from gmps.options import SAVING
-from gmps.runs.folder import CURVES, FACTS, LEARNING
+from gmps.runs.folder import CURVES, FACTS, FREE, LEARNING
 from gmps.sources import family_in_words
 
 _POLL_S = 1.0
@@ -304,6 +304,8 @@ def _put_by(source: Path, target: Path, recorded: Options) -> None:
 def is_finished(folder: Path, planned: PlannedRun, problem: Asked) -> bool:
     """Whether the run in a folder has come to its end.
 
+    One that has not goes on with the plan's number of iterations, whatever it was begun with.
+
     Raises:
         DemokitError: it was trained with other options, or on something else, than the plan's.
     """
@@ -313,7 +315,8 @@ def is_finished(folder: Path, planned: PlannedRun, problem: Asked) -> bool:
     wanted = asdict(planned.options)
     # What an earlier version did not ask is as it was then: a default keeps that.
     defaults = {each.name: each.default for each in fields(planned.options)}
-    asked = {**defaults, **facts.options, SAVING: wanted[SAVING]}
+    free = (SAVING,) if facts.finished else FREE
+    asked = {**defaults, **facts.options, **{n: wanted[n] for n in free if n in wanted}}
     if facts.method != planned.method:
         what = "methods"
     else:

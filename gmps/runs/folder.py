@@ -27,7 +27,7 @@ from gmps.runs.underway import Telling, Underway, underway
 FACTS, CURVES, LEARNING = "facts.json", "curves", "learning.csv"
 """What is measured about a run stays in its folder, see `gmps.comparison.evaluated_run`."""
 _FORGET = (FACTS, CURVES, LEARNING, "step_sizes.csv", "aggregated.hdf5")
-_FREE = ("device", "iterations", "tuning_tasks", "checkpoint_every")
+FREE = ("device", "iterations", "tuning_tasks", "checkpoint_every")
 """What a run that goes on may change: how long it goes on, and where."""
 _OF_PROBLEM = {
     "family_name": "family",
@@ -76,7 +76,7 @@ class Run:
                 {"method": method, "options": asdict(options)},
                 extras={"demos": source},
                 defaults={each.name: each.default for each in fields(options)},
-                free=_FREE,
+                free=FREE,
                 forget=_FORGET,
                 resume=resume,
                 overwrite=overwrite,

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from short_run import DEMOS, NUM_TASKS
+from short_run import DEMOS, NUM_TASKS, Stops, options_of, trained_in
 
 from demokit.errors import DemokitError
-from gmps.comparison.campaign import Campaign, _looks_of_expert, _put_by
+from gmps.comparison.asked import Asked
+from gmps.comparison.campaign import Campaign, _looks_of_expert, _put_by, is_finished
 from gmps.comparison.cli_compare import _carry_out_all, _in_words
 from gmps.comparison.estimate import Cost, _Watch, estimate
 from gmps.comparison.evaluated_run import EvaluatedRun, Facts
@@ -21,6 +22,7 @@ from gmps.comparison.plan import PlannedRun, arguments, load_plan
 from gmps.comparison.processes import Command, run_side_by_side
 from gmps.comparison.report import Table, _markdown
 from gmps.comparison.results import _budgets, _comparison, _line, _told, write_results
+from gmps.experience.demos import load_demos
 from gmps.method import method_names
 from gmps.methods.imitation import MultiTaskImitationOptions
 from gmps.problem import Spent
@@ -477,6 +479,20 @@ def test_a_method_that_is_told_differently_here_and_there_has_a_row_for_each():
         "| n | all |  |",
         "| m | nothing | b |",
     ]
+
+
+def test_a_run_underway_goes_on_with_as_many_iterations_as_the_plan_has_now(point_demos, tmp_path):
+    learned, options = Asked.of("demos", {"path": str(point_demos)}), options_of("imitation")
+    with pytest.raises(KeyboardInterrupt):
+        trained_in(tmp_path, load_demos(point_demos, DEMOS), "imitation", options, report=Stops(2))
+    more = PlannedRun("imitation", replace(options, iterations=9))
+    assert not is_finished(tmp_path, more, learned)
+    other = PlannedRun("imitation", replace(options, iterations=9, steps=51))
+    with pytest.raises(DemokitError, match="trained with other options"):
+        is_finished(tmp_path, other, learned)
+    trained_in(tmp_path, load_demos(point_demos, DEMOS), "imitation", options, resume=True)
+    with pytest.raises(DemokitError, match="trained with other options"):
+        is_finished(tmp_path, more, learned)
 
 
 def test_what_is_archived_is_not_trained_again(plan, carried_out, tmp_path, invoke):
