@@ -760,7 +760,7 @@ ARCHIVES = {"fig6": "results", "exploration-fig2": "meta_exploration"}
         ("model_based", 3, {"point-rotated", "push-dynamics"}),
         *(("one_demonstration", 1, None), ("inference_ablation", 1, {"point", "door"})),
         ("inference_tasks", 1, OF_TASKS_AND_DEMONSTRATIONS),
-        ("exploration-fig2", 1, {"corners"}),
+        *(("exploration-fig2", 1, {"corners"}), ("fig3", 1, {"push"})),
     ],
 )
 def test_the_shipped_archive_has_every_run_of_the_shipped_plan(tmp_path, name, seeds, names):
